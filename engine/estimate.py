@@ -1,0 +1,144 @@
+"""Estimates: a network with its prior applied to a whole volume, tile by tile."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.networks import Network
+from volumes.crops import Box, read, reflected
+from volumes.priors import NeighbourMean
+from volumes.tiles import Tile, padded, tiles
+from volumes.volume import Shape, Unit
+
+Blocks = Callable[[Box], Unit]
+
+_MEMORY_SHARE = 0.25
+_MOST_BYTES = 4 * 2**30
+
+
+def blocks_of(volume: Unit) -> Blocks:
+    """Blocks of an array; beyond it they are its reflection."""
+    return lambda box: np.asarray(read_unit(volume, box))
+
+
+def read_unit(volume: Unit, box: Box) -> Unit:
+    """`volumes.crops.read` for float32 volumes in window units."""
+    return read(volume, box)  # type: ignore[arg-type,return-value]
+
+
+def prior_blocks(prior: NeighbourMean, noisy: Blocks, depth: int, spacing_z_mm: float) -> Blocks:
+    """Blocks of the prior of a noisy volume.
+
+    Beyond the last slice the prior is reflected as the noisy volume is: padding is never counted
+    as a neighbour.
+    """
+
+    def block(box: Box) -> Unit:
+        rows = reflected(box.start[0], box.shape[0], depth)
+        first, length = int(rows.min()), int(np.ptp(rows)) + 1
+        slab = noisy(
+            Box(
+                (first - prior.halo, *box.start[1:]),
+                (length + 2 * prior.halo, *box.shape[1:]),
+            )
+        )
+        weights = prior.weights(first, length, depth, spacing_z_mm)
+        return np.tensordot(weights, slab, 1)[rows - first].astype(np.float32)
+
+    return block
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a volume is cut into tiles.
+
+    Attributes:
+        shape: (Z, Y, X) of the volume.
+        tile: voxels that one tile keeps.
+        network: whose stride and radius the tiles respect.
+    """
+
+    shape: Shape
+    tile: Shape
+    network: Network
+
+    def tiles(self) -> Iterator[Tile]:
+        """The tiles, top slices first."""
+        return tiles(self.shape, self.tile, self.network.radius, self.network.stride)
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return sum(1 for _ in self.tiles())
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the network needs for the largest tile."""
+        largest = max(math.prod(tile.read.shape) for tile in self.tiles())
+        return largest * self.network.bytes_per_voxel
+
+
+def plan(shape: Shape, network: Network, tile: Shape | None = None) -> Plan:
+    """A plan with the tile asked for, else with the largest one that fits into memory.
+
+    A quarter of the free memory is taken, and no more than 4 GiB.
+    """
+    if tile is not None:
+        return Plan(shape, tile, network)
+    budget = min(_MEMORY_SHARE * _free_bytes(), _MOST_BYTES) / network.bytes_per_voxel
+    whole = padded(shape, network.stride)
+    tile = whole
+    while math.prod(_with_halo(tile, whole, network)) > budget:
+        # The longest axis is halved: compact tiles waste least on their halo.
+        axis = int(np.argmax(tile))
+        half = padded((-(-tile[axis] // 2),) * 3, network.stride)[axis]
+        if half == tile[axis]:
+            break
+        z, y, x = (half if i == axis else n for i, n in enumerate(tile))
+        tile = (z, y, x)
+    return Plan(shape, tile, network)
+
+
+def _with_halo(tile: Shape, whole: Shape, network: Network) -> Shape:
+    halo = padded(network.radius, network.stride)
+    z, y, x = (min(t + 2 * h, n) for t, h, n in zip(tile, halo, whole, strict=True))
+    return z, y, x
+
+
+def _free_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class Estimator:
+    """Applies one network to volumes; its graph is traced once."""
+
+    def __init__(self, model: Any) -> None:
+        import tensorflow as tf
+
+        self._infer = tf.function(
+            lambda images: model(images, training=False), reduce_retracing=True
+        )
+
+    def tiles(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Iterator[tuple[Box, Unit]]:
+        """The kept box of every tile and its estimate in window units."""
+        from engine.feed import tensor
+
+        for tile in plan.tiles():
+            images = tensor(noisy(tile.read))
+            if prior is not None:
+                images = [images, tensor(prior(tile.read))]
+            estimate = self._infer(images).numpy()[0, ..., 0]
+            yield tile.keep, estimate[tile.inner]
+
+    def volume(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Unit:
+        """The whole estimate, (Z, Y, X) in window units."""
+        whole = np.empty(plan.shape, np.float32)
+        for box, estimate in self.tiles(plan, noisy, prior):
+            whole[box.slices] = estimate
+        return whole

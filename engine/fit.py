@@ -1,0 +1,140 @@
+"""Fitting: from a recipe and a folder of scans to a trained run."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import runtime
+from engine.interrupt import interruptible
+from engine.journal import Terminal
+from engine.recipe import Recipe
+from engine.refusals import BadInput, BadUsage
+from engine.run import Run
+from volumes import nifti
+from volumes.dataset import Case, find_cases
+from volumes.examples import Examples
+from volumes.refusals import Refusal
+from volumes.store import Store, default_root
+from volumes.volume import Volume
+
+Sides = dict[str, list[Case]]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The choices that change how fast a run goes, not what it does."""
+
+    devices: str = "auto"
+    precision: str = "auto"
+    xla: str = "auto"
+
+
+def survey(recipe: Recipe, data: Path) -> Sides:
+    """The cases of each side of the split, every header judged; all bad files are named at once.
+
+    Raises:
+        BadInput: where scans cannot be used, or the split is impossible.
+    """
+    cases = find_cases(data)
+    bad: list[Refusal] = []
+    for case in cases:
+        try:
+            nifti.open_scan(case.path)
+        except Refusal as refusal:
+            bad.append(refusal)
+    _refuse_all(data, bad)
+    return recipe.split.assign(data, cases)
+
+
+def describe(recipe: Recipe, sides: Sides) -> list[str]:
+    """What a run would do, for `--dry-run`."""
+    voxels = recipe.batch * math.prod(recipe.crop.shape)
+    lines = [f"{side}: {', '.join(case.name for case in cases)}" for side, cases in sides.items()]
+    return [*lines, f"{recipe.steps:,} steps of {recipe.batch} crops, {voxels:,} voxels a step"]
+
+
+def fit(
+    recipe: Recipe, source: Path, data: Path, run: Run, machine: Machine, terminal: Terminal
+) -> None:
+    """Trains a recipe in a run folder, or goes on with what is there.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    sides = survey(recipe, data)
+    runtime.check(machine.devices, machine.precision, machine.xla)
+    with run.locked(), interruptible() as stop:
+        volumes = _volumes(sides, terminal)
+        # TensorFlow takes seconds to import: all that may be refused without it has been.
+        started = runtime.start(machine.devices, machine.precision, machine.xla)
+        if recipe.batch % started.replicas:
+            cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
+            raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
+        run.begin(recipe, source, _about(recipe, started, volumes))
+        from engine.evaluate import Validation
+        from engine.loop import Loop
+
+        examples = Examples(
+            volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed
+        )
+        validation = Validation(recipe, volumes["validation"])
+        loop = Loop(run, recipe, started, examples, validation, terminal)
+        loop.restore()
+        loop.go(stop)
+
+
+def _volumes(sides: Sides, terminal: Terminal) -> dict[str, list[Volume]]:
+    store = Store(default_root())
+    cases = [(side, case) for side, cases in sides.items() for case in cases]
+    volumes: dict[str, list[Volume]] = {side: [] for side in sides}
+    bad: list[Refusal] = []
+    with terminal.progress(f"reading scans into {store.root}", len(cases)) as bar:
+        for done, (side, case) in enumerate(cases, 1):
+            try:
+                volumes[side].append(store.volume(case))
+            except BadInput as refusal:
+                bad.append(refusal)
+            bar.at(done, case.name)
+    _refuse_all(cases[0][1].path.parent, bad)
+    _refuse_leaks(volumes)
+    return volumes
+
+
+def _refuse_leaks(volumes: dict[str, list[Volume]]) -> None:
+    """The same file under two names must not stand on two sides of a split."""
+    seen: dict[str, tuple[str, str]] = {}
+    for side, members in volumes.items():
+        for volume in members:
+            other_side, other = seen.setdefault(volume.sha256, (side, volume.case))
+            if other_side != side:
+                cause = f"is the same file as {other}, and one is for {side}, one for {other_side}"
+                raise BadInput(volume.case, cause, "Remove one of them")
+
+
+def _refuse_all(folder: Path, bad: Sequence[Refusal]) -> None:
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in bad)
+        raise BadInput(folder, f"{len(bad)} scans cannot be used: {listed}", "Mend or remove them")
+
+
+def _about(
+    recipe: Recipe, started: runtime.Runtime, volumes: dict[str, list[Volume]]
+) -> dict[str, Any]:
+    from engine import __version__
+
+    return {
+        "engine": __version__,
+        "python": sys.version.split()[0],
+        **started.about,
+        "replicas": started.replicas,
+        "seed": recipe.seed,
+        "command": sys.argv,
+        "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
+    }

@@ -1,0 +1,112 @@
+"""The journal: what a run says while it goes, to people and to metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_SHOW_EVERY_S = 0.2
+
+
+class Terminal:
+    """What the engine says to people: results on stdout, the rest on stderr."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A line for the person who waits; -q silences it."""
+        if not self.quiet:
+            self._err.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A line that -q does not silence."""
+        self._err.print(f"engine: warning: {text}", markup=False)
+
+    def result(self, text: str) -> None:
+        """A line of the result, on stdout."""
+        print(text, flush=True)
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """A table of results, on stdout."""
+        table = Table(title=title, title_justify="left")
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="right" if i else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        out = Console(highlight=False)
+        # A pipe gets the whole table, whatever width a terminal would have.
+        out.print(table, width=None if out.is_terminal else 120)
+
+    @contextmanager
+    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """A progress bar; it vanishes where stderr is no terminal."""
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        hidden = self.quiet or not sys.stderr.isatty()
+        with Progress(*columns, console=self._err, disable=hidden, transient=True) as progress:
+            yield Bar(progress, progress.add_task(what, total=total, completed=done, note=""))
+
+
+class Bar:
+    """One progress bar."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task, self._shown = progress, task, 0.0
+
+    def at(self, done: int, note: str = "") -> None:
+        """Shows how much is done; not more often than an eye can follow."""
+        now = time.monotonic()
+        if now - self._shown >= _SHOW_EVERY_S or self._progress.tasks[0].total == done:
+            self._progress.update(self._task, completed=done, note=note)
+            self._shown = now
+
+
+class Metrics:
+    """metrics.jsonl: a row a step, in order, none twice."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        """Opens the file to go on after a step; rows of later steps, of a lost stretch, go."""
+        self._drop_after(path, step)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+
+    def row(self, **values: Any) -> None:
+        """Adds a row."""
+        self._file.write(json.dumps(values) + "\n")
+
+    def sync(self) -> None:
+        """Makes all rows so far survive whatever comes."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._file.close()
+
+    @staticmethod
+    def _drop_after(path: Path, step: int) -> None:
+        if not path.exists():
+            return
+        with open(path, "rb+") as file:
+            kept = 0
+            for line in file:
+                try:
+                    if json.loads(line)["step"] > step or not line.endswith(b"\n"):
+                        break
+                except (ValueError, KeyError, TypeError):
+                    break  # the end of a line that was being written
+                kept += len(line)
+            file.truncate(kept)

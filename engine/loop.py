@@ -1,0 +1,217 @@
+"""The loop: decides when to learn, validate, save and stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from engine import checkpoint
+from engine.checkpoint import Progress
+from engine.estimate import Estimator
+from engine.evaluate import Validation, as_rows, mean
+from engine.feed import feed
+from engine.interrupt import Stop
+from engine.journal import Bar, Metrics, Terminal
+from engine.optimizer import Adam
+from engine.preview import panel
+from engine.recipe import Recipe
+from engine.refusals import Interrupted, NumericalFailure
+from engine.run import Run
+from engine.runtime import Runtime
+from engine.step import TrainingStep
+from engine.tensorboard import Events
+from volumes.examples import Examples
+
+_BAD_STEPS = 3
+_BAD_SCALED_STEPS = 50  # halving the loss scale takes a few steps to find one that fits
+_SCALARS_EVERY = 10
+
+
+class Training:
+    """A network, its optimizer, and every variable of both by name."""
+
+    def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
+        with runtime.strategy.scope():
+            self.model = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
+            learned = {v.path: v.value for v in self.model.trainable_variables}
+            scaled = runtime.precision == "float16"
+            self.adam = Adam(learned, scaled=scaled, clip_norm=recipe.clip_norm)
+        self.bad_steps = _BAD_SCALED_STEPS if scaled else _BAD_STEPS
+        self.state = {f"model/{v.path}": v.value for v in self.model.variables} | self.adam.state
+        self.step = TrainingStep(
+            recipe.network, self.model, recipe.window, recipe.noise, recipe.loss, recipe.batch,
+            self.adam, runtime.strategy, xla=runtime.xla,
+        )  # fmt: skip
+
+    def arrays(self) -> checkpoint.Arrays:
+        """A copy of every variable."""
+        return {name: np.array(variable.numpy()) for name, variable in self.state.items()}
+
+    def assign(self, arrays: checkpoint.Arrays) -> None:
+        """Sets every variable; `checkpoint.load` has compared the names."""
+        for name, variable in self.state.items():
+            variable.assign(arrays[name])
+
+
+class Loop:
+    """One process's part of a run: from the step it finds to the step it is asked for."""
+
+    def __init__(
+        self, run: Run, recipe: Recipe, runtime: Runtime, examples: Examples,
+        validation: Validation, terminal: Terminal,
+    ) -> None:  # fmt: skip
+        self.run, self.recipe, self.runtime, self.examples = run, recipe, runtime, examples
+        self.validation, self.terminal = validation, terminal
+        self.training = Training(recipe, runtime)
+        self.estimator = Estimator(self.training.model)
+        self.progress = Progress()
+        self._bad = 0
+
+    def restore(self) -> None:
+        """Takes up the newest checkpoint that verifies.
+
+        Raises:
+            Mismatch: where the run's checkpoints are all damaged, or of another network.
+        """
+        found = checkpoint.newest(self.run.checkpoints, self.terminal.warn)
+        if found is None:
+            return
+        path = self.run.checkpoints / f"step-{found.step:08d}"
+        self.training.assign(checkpoint.load(path, set(self.training.state)))
+        self.progress = found
+        self.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
+
+    def go(self, stop: Stop) -> Progress:
+        """Trains to the recipe's last step.
+
+        The order within a step is fixed, and what resuming relies on: learn, note, validate, save,
+        only then heed a request to stop.
+
+        Raises:
+            Interrupted: where `stop` was asked for; a checkpoint has been saved.
+            NumericalFailure: where gradients stay non-finite; the last checkpoint is from before.
+        """
+        recipe, first = self.recipe, self.progress.step
+        metrics = Metrics(self.run.metrics, first)
+        events = Events(self.run.tensorboard, first)
+        what = f"{self.run.folder.name} [{self.runtime.precision}]"
+        if first == 0:
+            self._note_baselines(metrics)
+        try:
+            with (
+                feed(self.examples, recipe.batch, self.runtime.strategy) as fed,
+                self.terminal.progress(what, recipe.steps, first) as bar,
+            ):
+                begun = time.perf_counter()
+                for batch in fed.batches(first, recipe.steps):
+                    step = self.progress.step
+                    rate = recipe.learning_rate(step, recipe.steps)
+                    loss, finite = self.training.step(batch, tf.constant(rate, tf.float32))
+                    self.progress = replace(self.progress, step=step + 1)
+                    self._watch(float(loss), bool(finite), rate)
+                    seconds, begun = time.perf_counter() - begun, time.perf_counter()
+                    row = self._row(float(loss), rate, seconds, fed.waited_s)
+                    fed.waited_s = 0.0
+                    metrics.row(**row)
+                    self._show(bar, row)
+                    if (step + 1) % _SCALARS_EVERY == 0:
+                        shown = ("loss", "learning_rate", "crops_per_second", "input_wait_fraction")
+                        events.scalars(step + 1, {f"training/{n}": row[n] for n in shown})
+                    if self._due(recipe.validate_every):
+                        self._validate(metrics, events)
+                    if (
+                        self._due(recipe.checkpoint_every)
+                        or self._due(recipe.validate_every)
+                        or stop.asked
+                    ):
+                        self._save(metrics)
+                    if stop.asked and self.progress.step < recipe.steps:
+                        cause = f"stopped at step {self.progress.step:,} by {stop.asked}"
+                        remedy = "The same command goes on from there"
+                        raise Interrupted(self.run.folder, cause, remedy)
+                    begun = time.perf_counter()
+        finally:
+            metrics.close()
+            events.close()
+        return self.progress
+
+    def _due(self, every: int) -> bool:
+        return self.progress.step % every == 0 or self.progress.step == self.recipe.steps
+
+    def _row(self, loss: float, rate: float, seconds: float, waited_s: float) -> dict[str, Any]:
+        return {
+            "step": self.progress.step,
+            "loss": loss,
+            "learning_rate": rate,
+            "seconds": round(seconds, 4),
+            "crops_per_second": round(self.recipe.batch / seconds, 3),
+            "input_wait_fraction": round(waited_s / seconds, 4),
+        }
+
+    def _show(self, bar: Bar, row: dict[str, Any]) -> None:
+        note = (
+            f"loss {row['loss']:.2e}  {row['crops_per_second']:.2g} crops/s  "
+            f"input wait {row['input_wait_fraction']:.0%}"
+        )
+        if self.progress.best_mse:
+            note += f"  best {-10 * math.log10(self.progress.best_mse):.2f} dB"
+        bar.at(self.progress.step, note)
+
+    def _watch(self, loss: float, finite: bool, rate: float) -> None:
+        """Counts steps whose gradients were not finite; nothing was learned from them."""
+        finite = finite and math.isfinite(loss)
+        self._bad = 0 if finite else self._bad + 1
+        if self._bad < self.training.bad_steps:
+            return
+        first = (self.progress.step - 1) * self.recipe.batch
+        examples = [self.examples[i] for i in range(first, first + self.recipe.batch)]
+        crops = ", ".join(f"{example.case} at {example.box.start}" for example in examples)
+        cause = (
+            f"{self._bad} steps in a row without finite gradients, the last one step "
+            f"{self.progress.step:,} on {crops}, learning rate {rate:g}"
+        )
+        remedy = "Lower the learning rate, set clip_norm, or use --precision float32"
+        raise NumericalFailure(self.run.folder, cause, remedy)
+
+    def _note_baselines(self, metrics: Metrics) -> None:
+        for method, rows in self.validation.baselines().items():
+            metrics.row(step=0, method=method, validation=as_rows(rows), mean=mean(rows))
+
+    def _validate(self, metrics: Metrics, events: Events) -> None:
+        rows, estimate = self.validation.scores(self.estimator)
+        means = mean(rows)
+        step = self.progress.step
+        metrics.row(step=step, method="network", validation=as_rows(rows), mean=means)
+        events.scalars(step, {f"validation/{name}": value for name, value in means.items()})
+        if not math.isfinite(means["mse"]):
+            cause = f"validation at step {step:,} is not finite"
+            remedy = "Lower the learning rate, or use --precision float32"
+            raise NumericalFailure(self.run.folder, cause, remedy)
+        if self.progress.best_mse is None or means["mse"] < self.progress.best_mse:
+            self.progress = replace(self.progress, best_step=step, best_mse=means["mse"])
+        self._draw(estimate, step)
+        events.picture(step, "validation", self.run.preview.read_bytes())
+        self.terminal.say(
+            f"step {step:,}: validation PSNR {means['psnr_db']:.2f} dB, SSIM {means['ssim']:.4f}, "
+            f"relative L2 {means['relative_l2_percent']:.2f} %"
+        )
+
+    def _draw(self, estimate: Any, step: int) -> None:
+        shown, hu = self.validation.pairs[0], self.recipe.window.hu
+        middle = shown.clean.shape[0] // 2
+        images = {"clean": shown.clean, "noisy": shown.noisy}
+        if shown.prior is not None:
+            images["prior"] = shown.prior
+        images["estimate"] = estimate
+        slices = {name: hu(image[middle]) for name, image in images.items()}
+        title = f"{shown.case}, slice {middle}, step {step:,}"
+        panel(self.run.preview, slices, slices["noisy"] - slices["estimate"], title)
+
+    def _save(self, metrics: Metrics) -> None:
+        metrics.sync()
+        checkpoint.save(self.run.checkpoints, self.training.arrays(), self.progress)

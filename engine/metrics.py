@@ -1,0 +1,64 @@
+"""Metrics: how close an estimate comes to the clean volume.
+
+All are computed on a whole volume in window units, clean and estimate both clipped to [0, 1]: the
+data range is 1 by definition, which is the window's width in HU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine import runtime
+from volumes.volume import Unit
+from volumes.window import Window
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one volume.
+
+    Attributes:
+        mse: mean squared error in squared window units.
+        psnr_db: 10 log10(1 / mse), over all voxels of the volume.
+        ssim: mean over slices; Gaussian 11 x 11 window of sigma 1.5, data range 1.
+        relative_l2_percent: 100 ||estimate - clean|| / ||clean||.
+        rmse_hu: root mean squared error in HU within the window.
+    """
+
+    mse: float
+    psnr_db: float
+    ssim: float
+    relative_l2_percent: float
+    rmse_hu: float
+
+
+def scores(clean: Unit, estimate: Unit, window: Window) -> Scores:
+    """Scores an estimate, (Z, Y, X) in window units.
+
+    The structural similarity is that of Wang et al., IEEE Trans. Image Process. 13 (2004), as
+    TensorFlow computes it: within slices, where the window fits.
+    """
+    clean, estimate = np.clip(clean, 0, 1), np.clip(estimate, 0, 1)
+    error = (estimate - clean).astype(np.float64)
+    mse = float(np.mean(error**2))
+    norm = float(np.sqrt(np.sum(clean.astype(np.float64) ** 2)))
+    return Scores(
+        mse=mse,
+        psnr_db=-10 * float(np.log10(mse)) if mse else float("inf"),
+        ssim=_ssim(clean, estimate),
+        relative_l2_percent=100 * float(np.sqrt(np.sum(error**2))) / norm if norm else float("nan"),
+        rmse_hu=window.width_hu * float(np.sqrt(mse)),
+    )
+
+
+def _ssim(clean: Unit, estimate: Unit) -> float:
+    if min(clean.shape[1:]) < 11:
+        return float("nan")  # the window does not fit into a slice
+    tf = runtime.tensorflow()
+    slices = [
+        tf.image.ssim(one[..., None], other[..., None], max_val=1.0).numpy()
+        for one, other in zip(clean, estimate, strict=True)
+    ]
+    return float(np.mean(np.asarray(slices, np.float64)))

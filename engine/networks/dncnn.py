@@ -1,0 +1,59 @@
+"""DnCNN: Zhang et al., IEEE Trans. Image Process. 26 (2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.networks.layers import SLICE, Extent, Layers, image
+
+
+@dataclass(frozen=True)
+class DnCNN:
+    """Learns the noise, slice by slice; 558,017 parameters with 17 layers of 64.
+
+    A convolution with ReLU; depth - 2 convolutions without bias, each with batch normalisation
+    and ReLU; a last convolution whose output is subtracted from the input.
+
+    Attributes:
+        depth: number of convolutions.
+        width: channels between the first and the last.
+    """
+
+    depth: int = 17
+    width: int = 64
+
+    sees_prior: ClassVar[bool] = False
+    stride: ClassVar[Extent] = (1, 1, 1)
+
+    def __post_init__(self) -> None:
+        if self.depth < 2 or self.width < 1:
+            raise ValueError(
+                f"network.depth must be at least 2 and network.width positive, not {self.depth} "
+                f"and {self.width}"
+            )
+
+    def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        import keras
+
+        noisy = image("noisy")
+        layers = Layers(SLICE, precision, seed)
+        x = layers.convolution(noisy, self.width, "convolution1")
+        for layer in range(2, self.depth):
+            # The normalisation's own shift makes a bias here a variable without an effect.
+            x = layers.convolution(x, self.width, f"convolution{layer}", relu=False, bias=False)
+            x = layers.normalised(x, f"normalisation{layer}")
+        noise = layers.head(x, extent=SLICE)
+        estimate = keras.layers.Subtract(dtype="float32", name="estimate")([noisy, noise])
+        return keras.Model(noisy, estimate)
+
+    @property
+    def radius(self) -> Extent:
+        """How far along each axis an estimate depends on its input."""
+        return (0, self.depth, self.depth)
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Memory of an inference in float32: input, convolution and normalised output."""
+        return 4 * 3 * self.width

@@ -1,0 +1,111 @@
+"""Layers: the few kinds that the networks are made of, named, typed and seeded in one place.
+
+All act on (B, Z, Y, X, C) tensors. A 2D network is one whose kernels and pools have the extent 1
+along Z: it runs slice by slice on the same tensors, with the same number of parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from volumes import draws
+
+Extent = tuple[int, int, int]
+
+VOLUME: Extent = (3, 3, 3)
+SLICE: Extent = (1, 3, 3)
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes the layers of one network.
+
+    Explicit names keep checkpoints readable, and explicit seeds make the first weights a function
+    of (seed, name): Keras' own come from counters of the process.
+
+    Attributes:
+        kernel: extent of the convolutions, `VOLUME` or `SLICE`.
+        precision: float32, bfloat16 or float16, of what lies between input and output.
+        seed: of the first weights.
+    """
+
+    kernel: Extent
+    precision: str
+    seed: int
+
+    def convolution(
+        self, x: Any, width: int, name: str, *, relu: bool = True, bias: bool = True
+    ) -> Any:
+        """A "same" convolution to `width` channels."""
+        return self._convolution(x, width, self.kernel, name, self._policy, relu, bias)
+
+    def head(self, x: Any, name: str = "head", *, extent: Extent = (1, 1, 1)) -> Any:
+        """The last, linear convolution to one channel, in float32."""
+        return self._convolution(x, 1, extent, name, "float32", False, True)
+
+    def normalised(self, x: Any, name: str) -> Any:
+        """Batch normalisation and ReLU (Ioffe and Szegedy, 2015).
+
+        Its statistics are those of the global batch: with statistics of their own, replicas drift
+        apart.
+        """
+        from keras import layers
+
+        x = layers.BatchNormalization(synchronized=True, dtype=self._policy, name=name)(x)
+        return layers.ReLU(dtype=self._policy, name=f"{name}_relu")(x)
+
+    def pooled(self, x: Any, name: str) -> Any:
+        """The maximum over 2 voxels along every axis of the kernel's extent."""
+        from keras import layers
+
+        # There is no float16 kernel on a CPU; the maximum commutes with the cast.
+        policy = "float32" if self.precision == "float16" else self._policy
+        return layers.MaxPooling3D(self.stride, dtype=policy, name=name)(x)
+
+    def raised(self, x: Any, name: str) -> Any:
+        """Nearest-neighbour upsampling, which undoes `pooled` in shape."""
+        from keras import layers
+
+        return layers.UpSampling3D(self.stride, dtype=self._policy, name=name)(x)
+
+    def joined(self, parts: list[Any], name: str) -> Any:
+        """The channels of several tensors, one after the other."""
+        from keras import layers
+
+        return layers.Concatenate(dtype=self._policy, name=name)(parts)
+
+    @property
+    def stride(self) -> Extent:
+        """What `pooled` divides a shape by."""
+        z, y, x = (2 if extent > 1 else 1 for extent in self.kernel)
+        return z, y, x
+
+    @property
+    def _policy(self) -> str:
+        return _POLICIES[self.precision]
+
+    def _convolution(
+        self, x: Any, width: int, extent: Extent, name: str, policy: str, relu: bool, bias: bool
+    ) -> Any:
+        from keras import initializers, layers
+
+        seed = int(draws.device_key(self.seed, "weights", name)[0])
+        return layers.Conv3D(
+            width,
+            extent,
+            padding="same",
+            activation="relu" if relu else None,
+            use_bias=bias,
+            kernel_initializer=initializers.GlorotUniform(seed=seed),
+            dtype=policy,
+            name=name,
+        )(x)
+
+
+def image(name: str) -> Any:
+    """An input: one channel of any shape, float32 in window units."""
+    import keras
+
+    return keras.Input((None, None, None, 1), name=name, dtype="float32")

@@ -1,0 +1,123 @@
+"""U-Nets: 3D, 2D, and the ResPr-UNet that sees a prior image.
+
+Ronneberger et al., MICCAI 2015; widths and depths as Abascal et al. (EUSIPCO 2020) use them: max
+pooling, nearest-neighbour upsampling, the skip joined before the upsampled half, a linear 1x1x1
+head, no normalisation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.networks.layers import SLICE, VOLUME, Extent, Layers, image
+
+
+@dataclass(frozen=True)
+class UNet3D:
+    """3D U-Net; 996,769 parameters at width 32 with 3 levels.
+
+    Attributes:
+        width: channels of the first level, doubled at each further one.
+        levels: resolutions, the full one included.
+    """
+
+    width: int = 32
+    levels: int = 3
+
+    kernel: ClassVar[Extent] = VOLUME
+    sees_prior: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.levels < 1:
+            raise ValueError(
+                f"network.width and network.levels must be positive, not {self.width} and "
+                f"{self.levels}"
+            )
+
+    def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        import keras
+
+        noisy = image("noisy")
+        layers = Layers(self.kernel, precision, seed)
+        return keras.Model(noisy, layers.head(_body(layers, noisy, self.width, self.levels)))
+
+    @property
+    def stride(self) -> Extent:
+        """A volume's shape must be a multiple of it."""
+        z, y, x = (2 ** (self.levels - 1) if extent > 1 else 1 for extent in self.kernel)
+        return z, y, x
+
+    @property
+    def radius(self) -> Extent:
+        """How far along each axis an estimate depends on its input."""
+        z, y, x = (_radius(self.levels) if extent > 1 else 0 for extent in self.kernel)
+        return z, y, x
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Memory of an inference in float32: the widest moment holds skip, joined and output."""
+        return 4 * 5 * self.width
+
+
+@dataclass(frozen=True)
+class UNet2D(UNet3D):
+    """2D U-Net, slice by slice; 332,641 parameters at width 32 with 3 levels."""
+
+    kernel: ClassVar[Extent] = SLICE
+
+
+@dataclass(frozen=True)
+class ResPrUNet(UNet3D):
+    """3D U-Net of noisy and prior image, which corrects the prior; 997,633 parameters at width 32.
+
+    Abascal et al., EUSIPCO 2020: the prior is a second input channel and is added to the output,
+    so the network learns the residual clean - prior.
+    """
+
+    sees_prior: ClassVar[bool] = True
+
+    def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
+        """The Keras model: [noisy, prior], each (B, Z, Y, X, 1) -> the clean estimate."""
+        import keras
+
+        noisy, prior = image("noisy"), image("prior")
+        layers = Layers(self.kernel, precision, seed)
+        both = layers.joined([noisy, prior], "entrance")
+        residual = layers.head(_body(layers, both, self.width, self.levels))
+        estimate = keras.layers.Add(dtype="float32", name="estimate")([residual, prior])
+        return keras.Model([noisy, prior], estimate)
+
+
+def _body(layers: Layers, x: Any, width: int, levels: int) -> Any:
+    skips = []
+    for level in range(1, levels):
+        x = layers.convolution(x, width * 2 ** (level - 1), f"down{level}_a")
+        x = layers.convolution(x, width * 2 ** (level - 1), f"down{level}_b")
+        skips.append(x)
+        x = layers.pooled(x, f"pool{level}")
+    x = layers.convolution(x, width * 2 ** (levels - 1), "bottom_a")
+    x = layers.convolution(x, width * 2 ** max(levels - 2, 0), "bottom_b")
+    for level in range(levels - 1, 0, -1):
+        x = layers.raised(x, f"raise{level}")
+        x = layers.joined([skips.pop(), x], f"skip{level}")
+        x = layers.convolution(x, width * 2 ** (level - 1), f"up{level}_a")
+        # The level above is half as wide; the first has none above it.
+        x = layers.convolution(x, width * 2 ** max(level - 2, 0), f"up{level}_b")
+    return x
+
+
+def _radius(levels: int) -> int:
+    """The farthest input voxel on either side, by following intervals down and up the levels."""
+    period = 2 ** (levels - 1)
+    reach = 0
+    for voxel in range(period):  # dependence differs with the place in the coarsest cell
+        low, high = voxel, voxel
+        for _ in range(1, levels):
+            low, high = (low - 2) // 2, (high + 2) // 2
+        low, high = low - 2, high + 2
+        for _ in range(1, levels):
+            low, high = 2 * low - 2, 2 * high + 1 + 2
+        reach = max(reach, voxel - low, high - voxel)
+    return reach

@@ -1,0 +1,88 @@
+"""The optimizer: Adam in replica context, on raw variables, with loss scaling.
+
+Keras' own optimizers sum the replicas' gradients after scaling and clipping: a non-finite gradient
+of the second replica passes unseen, and clipping is done on parts of the gradient. Here gradients
+arrive summed; they are unscaled, tested, clipped, applied, in this order, and every replica does
+the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
+_FIRST_SCALE, _GROW_AFTER = 2.0**15, 2000
+
+
+class Adam:
+    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) with a dynamic loss scale.
+
+    Attributes:
+        variables: those that are learned.
+        state: every variable of the optimizer by its name in a checkpoint.
+    """
+
+    def __init__(self, variables: dict[str, Any], *, scaled: bool, clip_norm: float) -> None:
+        self.variables = list(variables.values())
+        self._scaled, self._clip_norm = scaled, clip_norm
+        self._mean = [_zeros(variable) for variable in self.variables]
+        self._square = [_zeros(variable) for variable in self.variables]
+        self._applied = tf.Variable(0.0, trainable=False)
+        self.scale = tf.Variable(_FIRST_SCALE if scaled else 1.0, trainable=False)
+        self._since = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self.state = {
+            **{f"adam/mean/{name}": v for name, v in zip(variables, self._mean, strict=True)},
+            **{f"adam/square/{name}": v for name, v in zip(variables, self._square, strict=True)},
+            "adam/applied": self._applied,
+            "loss_scale/scale": self.scale,
+            "loss_scale/since": self._since,
+        }
+
+    def update(self, gradients: list[Any], learning_rate: Any) -> Any:
+        """Applies the gradients of the scaled loss, summed over replicas; call it in each replica.
+
+        Returns:
+            Whether all were finite. Where not, nothing but the loss scale changes.
+        """
+        gradients = [gradient / self.scale for gradient in gradients]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+        if self._clip_norm > 0:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
+        tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: 0)
+        if self._scaled:
+            self._rescale(finite)
+        return finite
+
+    def _apply(self, gradients: list[Any], learning_rate: Any) -> int:
+        applied = self._applied.assign_add(1.0)
+        for variable, mean, square, gradient in zip(
+            self.variables, self._mean, self._square, gradients, strict=True
+        ):
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=mean.handle,
+                v=square.handle,
+                beta1_power=tf.pow(_BETA1, applied),
+                beta2_power=tf.pow(_BETA2, applied),
+                lr=learning_rate,
+                beta1=_BETA1,
+                beta2=_BETA2,
+                epsilon=_EPSILON,
+                grad=gradient,
+            )
+        return 0
+
+    def _rescale(self, finite: Any) -> None:
+        """Doubles the scale after 2000 good steps, halves it after a bad one, never below 1."""
+        grown = tf.logical_and(finite, self._since + 1 >= _GROW_AFTER)
+        factor = tf.where(grown, 2.0, tf.where(finite, 1.0, 0.5))
+        self.scale.assign(tf.maximum(self.scale * factor, 1.0))
+        self._since.assign(
+            tf.where(tf.logical_or(grown, ~finite), tf.zeros_like(self._since), self._since + 1)
+        )
+
+
+def _zeros(variable: Any) -> Any:
+    return tf.Variable(tf.zeros(variable.shape, variable.dtype), trainable=False)

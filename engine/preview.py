@@ -1,0 +1,55 @@
+"""Previews: pictures by which a person can judge a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes.atomic import whole_file
+
+# Soft tissue, where radiologists look for what noise hides (level 40 HU, width 400 HU).
+_LOW_HU, _HIGH_HU = -160, 240
+_ZOOM = 0.35
+
+
+def panel(
+    path: Path,
+    images_hu: dict[str, npt.NDArray[np.float32]],
+    residual_hu: npt.NDArray[np.float32],
+    title: str,
+) -> None:
+    """Draws slices side by side, each whole and enlarged about its middle.
+
+    Args:
+        path: of the PNG, replaced where it exists.
+        images_hu: slices (Y, X) by name, shown in the soft-tissue window.
+        residual_hu: what was removed, (Y, X), shown in a window of its own.
+        title: of the picture.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    spread = max(3 * float(np.std(residual_hu)), 1.0)
+    names = [*images_hu, f"residual (±{spread:.0f} HU)"]
+    figure = Figure(figsize=(3.2 * len(names), 6.9), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(names), squeeze=False)
+    for column, (name, image) in enumerate(
+        zip(names, [*images_hu.values(), residual_hu], strict=True)
+    ):
+        last = column == len(names) - 1
+        low, high = (-spread, spread) if last else (_LOW_HU, _HIGH_HU)
+        for row, shown in enumerate((image, _middle(image))):
+            axes[row, column].imshow(shown, cmap="gray", vmin=low, vmax=high, interpolation="none")
+            axes[row, column].set_axis_off()
+        axes[0, column].set_title(name)
+    figure.suptitle(f"{title}   window [{_LOW_HU}, {_HIGH_HU}] HU", fontsize=10)
+    with whole_file(path, overwrite=True) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def _middle(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    y, x = (slice(round(n * (1 - _ZOOM) / 2), round(n * (1 + _ZOOM) / 2) or 1) for n in image.shape)
+    return image[y, x]

@@ -1,0 +1,155 @@
+"""The run folder: the notebook of one training."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import checkpoint, recipe
+from engine.recipe import Recipe
+from engine.refusals import Locked, Mismatch
+from volumes.atomic import make_folder, whole_file
+
+# A run may be made longer, or saved and validated at other steps, without becoming another run.
+MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder; see the README for what lies in it."""
+
+    folder: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, a line a step or validation."""
+        return self.folder / "metrics.jsonl"
+
+    @property
+    def preview(self) -> Path:
+        """The picture of the last validation."""
+        return self.folder / "preview.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder that TensorBoard reads."""
+        return self.folder / "tensorboard"
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe; no code of the run folder is executed.
+
+        Raises:
+            Mismatch: where the folder is no run.
+        """
+        return recipe.from_json(self.folder / "recipe.json")
+
+    def about(self) -> dict[str, Any]:
+        """What run.json says; empty where there is none."""
+        try:
+            content = json.loads((self.folder / "run.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def checkpoint(self, which: str) -> Path:
+        """The folder of a checkpoint: "best", "last", or a step.
+
+        Raises:
+            Mismatch: where the run has none, or it is damaged.
+        """
+        found = checkpoint.steps(self.checkpoints)
+        if not found:
+            raise Mismatch(self.folder, "has no checkpoint yet", "Train it with `engine fit`")
+        last = self.checkpoints / f"step-{found[-1]:08d}"
+        if which == "last":
+            step = found[-1]
+        elif which == "best":
+            step = checkpoint.verified(last).best_step or found[-1]
+        else:
+            step = int(which) if which.isdecimal() else -1
+        if step not in found:
+            remedy = f"Choose best, last or one of {', '.join(map(str, found))}"
+            raise Mismatch(self.folder, f"has no checkpoint {which}", remedy)
+        path = self.checkpoints / f"step-{step:08d}"
+        checkpoint.verified(path)
+        return path
+
+    def begin(self, wanted: Recipe, source: Path, about: dict[str, Any]) -> None:
+        """Writes what the run is, or checks that it is what it was.
+
+        Raises:
+            Mismatch: where the folder holds a run of another recipe, or of other cases.
+        """
+        if (self.folder / "recipe.json").exists():
+            differing = recipe.differences(self.recipe(), wanted, but=MAY_CHANGE)
+            remedy = "Choose another --run, or start anew with --fresh"
+            if differing:
+                cause = f"holds a run of another recipe ({'; '.join(differing[:3])})"
+                raise Mismatch(self.folder, cause, remedy)
+            before = self.about()
+            if before.get("cases", about["cases"]) != about["cases"]:
+                raise Mismatch(self.folder, "holds a run on other cases", remedy)
+        make_folder(self.folder)
+        self._write("recipe.py", source.read_text())
+        self._write("recipe.json", recipe.to_json(wanted))
+        self._write("run.json", json.dumps(about, indent=2) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        with whole_file(self.folder / name, overwrite=True) as file:
+            file.write(text.encode())
+
+    def set_aside(self) -> Path | None:
+        """Moves an existing run out of the way; nothing is deleted."""
+        if not self.folder.exists():
+            return None
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        aside = self.folder.with_name(f"{self.folder.name}.{now}")
+        shutil.move(self.folder, aside)
+        return aside
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for this process; the lock ends with it, however it ends.
+
+        Raises:
+            Locked: where another process holds it.
+        """
+        make_folder(self.folder)
+        with open(self.folder / ".lock", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                remedy = "Wait for it, or choose another --run"
+                raise Locked(self.folder, f"is being trained by {holder}", remedy) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            yield
+
+
+def newest_run(root: Path = Path("runs")) -> Run:
+    """The run whose checkpoints changed last.
+
+    Raises:
+        Mismatch: where there is none.
+    """
+    runs = [path.parent for path in root.glob("*/checkpoints") if checkpoint.steps(path)]
+    if not runs:
+        remedy = "Name one by --model, or train one with `engine fit`"
+        raise Mismatch(root, "holds no run with a checkpoint", remedy)
+    return Run(max(runs, key=lambda path: (path / "checkpoints").stat().st_mtime_ns))

@@ -1,0 +1,171 @@
+"""The runtime: TensorFlow's environment, devices, precision and compiler, settled once.
+
+Nothing else sets TensorFlow's environment or configuration. A process has one device layout: it
+cannot be changed after the first operation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from engine.refusals import BadUsage
+
+DEVICES = re.compile(r"^(auto|cpu|gpu|cpu:[1-9]\d?|gpu:\d+(,\d+)*)$")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+XLA = ("auto", "on", "off")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a process computes on.
+
+    Attributes:
+        strategy: distributes the step over the replicas.
+        replicas: number of devices that share a batch.
+        precision: float32, bfloat16 or float16, of the networks' inner layers.
+        xla: whether the local part of the training step is compiled.
+        about: what decides the bits of a result: versions, devices, threads, compiler.
+    """
+
+    strategy: Any
+    replicas: int
+    precision: str
+    xla: bool
+    about: dict[str, Any]
+
+
+def check(devices: str, precision: str, xla: str) -> None:
+    """Refuses impossible choices before TensorFlow is imported.
+
+    Raises:
+        BadUsage: naming the option and what it takes.
+    """
+    if not DEVICES.match(devices):
+        raise BadUsage("--devices", f"takes no {devices!r}", "Use auto, cpu, gpu or gpu:0,1")
+    for option, value, known in (("precision", precision, PRECISIONS), ("xla", xla, XLA)):
+        if value not in known:
+            remedy = f"Use one of {', '.join(known)}"
+            raise BadUsage(f"--{option}", f"takes no {value!r}", remedy)
+
+
+@cache
+def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> Runtime:
+    """Imports TensorFlow and settles what it computes on.
+
+    Args:
+        devices: auto, cpu, gpu, gpu:0,1 (these GPUs), or cpu:2 (two logical devices on the CPU,
+            which behave as two GPUs would).
+        precision: auto is float32 on a CPU, bfloat16 on GPUs from compute capability 8.0, float16
+            with loss scaling on older ones.
+        xla: auto compiles on GPUs only: on a CPU the compiled step is several times slower.
+
+    Raises:
+        BadUsage: where the devices asked for are not there.
+    """
+    check(devices, precision, xla)
+    tf = tensorflow()
+    with _quiet():
+        gpus = _gpus(tf, devices)
+        if not gpus:
+            count = int(devices.partition(":")[2] or 1) if devices.startswith("cpu") else 1
+            names = _logical_cpus(tf, count)
+        else:
+            names = [f"/gpu:{i}" for i in range(len(gpus))]
+        tf.config.list_logical_devices()
+        if len(names) > 1:
+            strategy = tf.distribute.MirroredStrategy(names)
+        else:
+            strategy = tf.distribute.OneDeviceStrategy(names[0])
+    if precision == "auto":
+        precision = _precision(tf, gpus)
+    about = {
+        "tensorflow": tf.__version__,
+        "keras": __import__("keras").__version__,
+        "devices": [_name(tf, gpu) for gpu in gpus] or names,
+        "onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"],
+        "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
+        "precision": precision,
+        "xla": bool(gpus) if xla == "auto" else xla == "on",
+    }
+    return Runtime(strategy, len(names), precision, about["xla"], about)
+
+
+@cache
+def tensorflow() -> Any:
+    """Imports TensorFlow with the environment that the engine was measured in."""
+    # The oneDNN kernels train the 3D U-Net several times faster; on some processors they are off
+    # unless asked for. What a user has set stays.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with _quiet():
+        import tensorflow as tf
+    return tf
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what C++ prints on stderr; it is shown where the import fails."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _gpus(tf: Any, devices: str) -> list[Any]:
+    present = tf.config.list_physical_devices("GPU")
+    kind, _, numbers = devices.partition(":")
+    if kind == "cpu":
+        chosen = []
+    elif numbers:
+        wanted = [int(number) for number in numbers.split(",")]
+        if max(wanted) >= len(present):
+            cause = f"asks for GPU {max(wanted)}, TensorFlow sees {len(present)}"
+            raise BadUsage("--devices", cause, "Choose among those, or use auto")
+        chosen = [present[number] for number in wanted]
+    else:
+        if kind == "gpu" and not present:
+            cause = "asks for a GPU, TensorFlow sees none"
+            raise BadUsage("--devices", cause, "Install respr-engine[cuda], or use auto or cpu")
+        chosen = list(present)
+    tf.config.set_visible_devices(chosen, "GPU")
+    for gpu in chosen:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return chosen
+
+
+def _logical_cpus(tf: Any, count: int) -> list[str]:
+    if count > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        layout = [tf.config.LogicalDeviceConfiguration()] * count
+        tf.config.set_logical_device_configuration(cpu, layout)
+    return [f"/cpu:{i}" for i in range(count)]
+
+
+def _name(tf: Any, gpu: Any) -> str:
+    return str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
+
+
+def _precision(tf: Any, gpus: list[Any]) -> str:
+    if not gpus:
+        return "float32"
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    oldest = min(detail.get("compute_capability", (0, 0)) for detail in details)
+    return "bfloat16" if oldest >= (8, 0) else "float16" if oldest >= (7, 0) else "float32"

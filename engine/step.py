@@ -1,0 +1,81 @@
+"""The training step: the whole method, from int16 HU to updated weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from engine.networks import Network
+from engine.optimizer import Adam
+from volumes.noise import Gaussian
+from volumes.priors import weighted_slices
+from volumes.window import Window
+
+
+class Batch(NamedTuple):
+    """The tensors of B examples; see `volumes.examples.Example`."""
+
+    hu: Any  # (B, Z + 2 halo, Y, X) int16
+    weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
+    sigma: Any  # (B,) float32
+    keys: Any  # (B, 2) int32
+
+
+class TrainingStep:
+    """One step: noise, prior, network, loss, gradient, sum over replicas, update.
+
+    The local part may be compiled by XLA; the sum and the update are not, so that a replica's
+    variables stay where they live.
+    """
+
+    def __init__(
+        self, network: Network, model: Any, window: Window, noise: Gaussian,
+        loss: Callable[[Any, Any], Any], batch: int, adam: Adam, strategy: Any, *, xla: bool,
+    ) -> None:  # fmt: skip
+        self.network, self.model, self.adam, self.strategy = network, model, adam, strategy
+        self.window, self.noise, self.loss, self.batch = window, noise, loss, batch
+        self.moving = [variable.value for variable in model.non_trainable_variables]
+        self.local = tf.function(self._local, jit_compile=True) if xla else self._local
+        self.run = tf.function(self._run)
+
+    def __call__(self, batch: Batch, learning_rate: Any) -> tuple[Any, Any]:
+        """Learns from a global batch, given per replica; returns its loss and if it was finite."""
+        return self.run(batch, learning_rate)  # type: ignore[no-any-return]
+
+    def _run(self, batch: Batch, learning_rate: Any) -> tuple[Any, Any]:
+        results = self.strategy.run(self._replica, args=(batch, learning_rate))
+        loss, finite = (self.strategy.experimental_local_results(result)[0] for result in results)
+        return loss, finite
+
+    def _replica(self, batch: Batch, learning_rate: Any) -> tuple[Any, Any]:
+        moving = [tf.identity(variable) for variable in self.moving]
+        loss, gradients = self.local(batch, tf.identity(self.adam.scale))
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync > 1:
+            loss, *gradients = replica.all_reduce("SUM", [tf.identity(loss), *gradients])
+        finite = self.adam.update(gradients, learning_rate)
+        for variable, before in zip(self.moving, moving, strict=True):
+            variable.assign(tf.where(finite, variable, before))  # a bad batch leaves no statistics
+        return loss, finite
+
+    def _local(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
+        clean, images = self.images(batch)
+        with tf.GradientTape() as tape:
+            estimate = self.model(images, training=True)
+            # The sum over local examples by the global batch: replicas then add up to the mean.
+            loss = tf.reduce_sum(self.loss(clean, estimate)) / self.batch
+            scaled_loss = loss * scale
+        return loss, tape.gradient(scaled_loss, self.adam.variables)
+
+    def images(self, batch: Batch) -> tuple[Any, Any]:
+        """The clean image and what the network is given: noisy, or [noisy, prior]."""
+        clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
+        noisy = self.noise.add(clean, batch.sigma, batch.keys)
+        if not self.network.sees_prior:
+            return clean, noisy
+        prior = weighted_slices(batch.weights, noisy)
+        halo = (batch.hu.shape[1] - batch.weights.shape[1]) // 2
+        inner = slice(halo, halo + batch.weights.shape[1])
+        return clean[:, inner], [noisy[:, inner], prior]

@@ -1,0 +1,1 @@
+"""Recipes: one experiment a file, data in Python."""

@@ -1,0 +1,88 @@
+"""Crops: where an example lies in its volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes.volume import HU, Shape
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block of voxels: `start` and `shape` along (Z, Y, X). It may reach beyond the volume."""
+
+    start: tuple[int, int, int]
+    shape: Shape
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The box as an index of a (Z, Y, X) array that holds it whole."""
+        z, y, x = (slice(a, a + n) for a, n in zip(self.start, self.shape, strict=True))
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Random crops of a volume.
+
+    Attributes:
+        shape: (Z, Y, X) voxels.
+        central: fraction of Y and of X, about the centre, from which crops are taken: the
+            reference crops there first (0.8 in 3D, 0.7 in 2D) and so sees less of the air
+            around the patient. Never less than the crop itself.
+        flips: whether each axis is mirrored with probability one half.
+    """
+
+    shape: Shape = (32, 256, 256)
+    central: float = 0.8
+    flips: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"crop.shape must be three positive numbers Z,Y,X, not {self.shape}")
+        if not 0.0 < self.central <= 1.0:
+            raise ValueError(f"crop.central must lie in (0, 1], not {self.central}")
+
+    def draw(self, volume: Shape, rng: np.random.Generator) -> tuple[Box, tuple[bool, bool, bool]]:
+        """The box of an example in a volume of a shape, and the axes to mirror.
+
+        Along an axis where the volume is smaller than the crop, the box is centred on the volume
+        and reaches beyond it on both sides.
+        """
+        start = []
+        for axis, (size, length) in enumerate(zip(volume, self.shape, strict=True)):
+            central = size if axis == 0 else max(round(size * self.central), min(length, size))
+            first = (size - central) // 2
+            room = central - length
+            start.append(first + int(rng.integers(room + 1)) if room >= 0 else (size - length) // 2)
+        mirror = rng.random(3) < 0.5 if self.flips else np.zeros(3, bool)
+        z, y, x = start
+        return Box((z, y, x), self.shape), (bool(mirror[0]), bool(mirror[1]), bool(mirror[2]))
+
+
+def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
+    """(length,) indices into an axis of a size, mirrored at its first and last voxel."""
+    if size == 1:
+        return np.zeros(length, np.intp)
+    period = 2 * (size - 1)
+    index = np.arange(start, start + length) % period
+    return np.asarray(np.minimum(index, period - index), np.intp)
+
+
+def read(hu: HU, box: Box) -> HU:
+    """The voxels of a box; beyond the volume they are its reflection.
+
+    Args:
+        hu: (Z, Y, X), may be memory-mapped: only what is needed is touched.
+        box: may reach beyond the volume by any length.
+    """
+    inside = all(
+        a >= 0 and a + n <= size for a, n, size in zip(box.start, box.shape, hu.shape, strict=True)
+    )
+    if inside:
+        return hu[box.slices]
+    index = (reflected(*axis) for axis in zip(box.start, box.shape, hu.shape, strict=True))
+    return hu[np.ix_(*index)]

@@ -1,0 +1,131 @@
+"""Datasets: the cases of a folder, and their split into training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from volumes.refusals import BadInput
+
+_SCAN = re.compile(r"^(?P<name>.+)\.nii(\.gz)?$", re.IGNORECASE)
+# What the engine writes beside a scan, and the labels that data sets ship, are not scans.
+_NOT_A_SCAN = re.compile(r"(_denoised|_residual|_labels?|_seg|^segmentation|^prediction)$", re.I)
+
+
+@dataclass(frozen=True, order=True)
+class Case:
+    """One scan of a dataset: a name that is unique within its folder, and its file."""
+
+    name: str
+    path: Path
+
+
+def case_name(path: Path) -> str:
+    """The case a scan belongs to: its folder's name in KiTS19's layout, else its file's."""
+    match = _SCAN.match(path.name)
+    stem = match["name"] if match else path.name
+    return path.resolve().parent.name if stem.lower() == "imaging" else stem
+
+
+def find_cases(folder: Path) -> list[Case]:
+    """The cases of a folder in the order of their names.
+
+    KiTS19's layout (`case_XXXXX/imaging.nii.gz`) is looked for first, then NIfTI files that lie
+    flat in the folder.
+
+    Raises:
+        BadInput: where there is no folder, no scan in it, or one name twice.
+    """
+    if not folder.is_dir():
+        remedy = "Name a folder of scans by --data, or make one with `engine phantom`"
+        raise BadInput(folder, "is not a folder", remedy)
+    files = sorted(
+        path for pattern in ("*/imaging.nii.gz", "*/imaging.nii") for path in folder.glob(pattern)
+    )
+    if not files:
+        files = sorted(path for path in folder.iterdir() if _is_scan(path))
+    if not files:
+        cause = "holds neither case_*/imaging.nii.gz nor NIfTI files"
+        raise BadInput(folder, cause, "Name the folder that does by --data")
+    cases = sorted(Case(case_name(path), path) for path in files)
+    for one, other in pairwise(cases):
+        if one.name == other.name:
+            raise BadInput(other.path, f"is a second scan named {one.name}", "Rename one of them")
+    return cases
+
+
+def _is_scan(path: Path) -> bool:
+    match = _SCAN.match(path.name)
+    if not match or path.name.startswith("."):
+        return False
+    return not _NOT_A_SCAN.search(match["name"])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases train, validate and test; never two scans of a patient on different sides.
+
+    Attributes:
+        validation, test: how many patients, or the names of their cases. Counted patients are
+            taken in the order of the hash of their name: the choice depends on the names alone,
+            and follows no order in which scans were collected.
+        patient: regular expression whose first group, found in a case's name, is its patient.
+    """
+
+    validation: int | tuple[str, ...] = 4
+    test: int | tuple[str, ...] = 2
+    patient: str = r"(.+)"
+
+    def __post_init__(self) -> None:
+        if re.compile(self.patient).groups < 1:
+            raise ValueError(f"split.patient must have a group, not {self.patient!r}")
+
+    def assign(self, folder: Path, cases: Sequence[Case]) -> dict[str, list[Case]]:
+        """The cases of "training", "validation" and "test", each in the order of their names.
+
+        Raises:
+            BadInput: where a named case is missing, a patient would stand on two sides, or nothing
+                is left for training or validation.
+        """
+        patients: dict[str, list[Case]] = {}
+        for case in cases:
+            patients.setdefault(self._patient(folder, case), []).append(case)
+        sides: dict[str, list[Case]] = {}
+        free = sorted(patients, key=lambda name: hashlib.sha256(name.encode()).digest())
+        for side, wanted in (("test", self.test), ("validation", self.validation)):
+            chosen = (
+                free[:wanted] if isinstance(wanted, int) else self._named(folder, patients, wanted)
+            )
+            taken = [name for name in chosen if name not in free]
+            if taken:
+                cause = f"has patient {taken[0]} both in test and in validation"
+                raise BadInput(folder, cause, "Name each patient's cases on one side only")
+            free = [name for name in free if name not in chosen]
+            sides[side] = sorted(case for name in chosen for case in patients[name])
+        sides["training"] = sorted(case for name in free for case in patients[name])
+        for side in ("training", "validation"):
+            if not sides[side]:
+                cause = f"has {len(patients)} patients, which leaves none for {side}"
+                remedy = "Add cases, or set split.validation and split.test"
+                raise BadInput(folder, cause, remedy)
+        return {side: sides[side] for side in ("training", "validation", "test")}
+
+    def _patient(self, folder: Path, case: Case) -> str:
+        match = re.search(self.patient, case.name)
+        if not match or match[1] is None:
+            cause = f"has the case {case.name}, in which split.patient finds no patient"
+            raise BadInput(folder, cause, "Mend split.patient")
+        return match[1]
+
+    def _named(
+        self, folder: Path, patients: dict[str, list[Case]], names: tuple[str, ...]
+    ) -> list[str]:
+        patient_of = {case.name: patient for patient, cases in patients.items() for case in cases}
+        missing = [name for name in names if name not in patient_of]
+        if missing:
+            raise BadInput(folder, f"has no case {missing[0]}", "Name cases that it holds")
+        return sorted({patient_of[name] for name in names})

@@ -1,0 +1,84 @@
+"""Examples: example i of a training is a function of (seed, i) and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes import draws
+from volumes.crops import Box, Crop, read
+from volumes.noise import Gaussian
+from volumes.priors import NeighbourMean
+from volumes.volume import HU, Volume
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the accelerator needs to make one training pair.
+
+    Attributes:
+        hu: (Z + 2 halo, Y, X) int16 clean HU, with the slices that the prior needs.
+        weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) where there is none.
+        sigma: of the noise, as a fraction of the window.
+        key: (2,) int32 of the noise.
+        case: the case that the crop was taken from.
+        box: where, halo excluded.
+    """
+
+    hu: HU
+    weights: npt.NDArray[np.float32]
+    sigma: float
+    key: npt.NDArray[np.int32]
+    case: str
+    box: Box
+
+
+@dataclass(frozen=True)
+class Examples:
+    """An endless sequence of examples.
+
+    Each round of len(volumes) examples visits every volume once, in an order of its own.
+    """
+
+    volumes: Sequence[Volume]
+    crop: Crop
+    noise: Gaussian
+    prior: NeighbourMean | None
+    seed: int
+
+    @property
+    def halo(self) -> int:
+        """Slices read above and below the crop."""
+        return self.prior.halo if self.prior else 0
+
+    def __getitem__(self, i: int) -> Example:
+        """Example i."""
+        round_, turn = divmod(i, len(self.volumes))
+        order = draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
+        volume = self.volumes[order[turn]]
+        rng = draws.rng(self.seed, "crop", i)
+        box, mirror = self.crop.draw(_shape(volume.hu), rng)
+        first, length = box.start[0], box.shape[0]
+        halo_box = Box(
+            (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
+        )
+        hu = read(volume.hu, halo_box)[tuple(slice(None, None, -1 if m else 1) for m in mirror)]
+        weights = np.zeros((length, 0), np.float32)
+        if self.prior:
+            # Where the crop is deeper than the volume, its reflection counts as volume.
+            top, bottom = min(first, 0), max(first + length, volume.hu.shape[0])
+            spacing_z_mm = volume.spacing_mm[0]
+            weights = self.prior.weights(first - top, length, bottom - top, spacing_z_mm)
+            # A mirrored crop has its missing slices on the other side.
+            weights = weights[::-1, ::-1] if mirror[0] else weights
+        sigma = self.noise.example_sigma(rng)
+        key = draws.device_key(self.seed, "noise", i)
+        return Example(hu, weights, sigma, key, volume.case, box)
+
+
+def _shape(hu: HU) -> tuple[int, int, int]:
+    z, y, x = hu.shape
+    return z, y, x

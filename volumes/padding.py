@@ -1,0 +1,56 @@
+"""Padding: voxels that no scanner measured, which must come back as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+NEVER_MEASURED_HU = -1500
+_AIR_LIKE_HU = -900
+_SMALLEST_FIELD = 0.01
+
+
+def padding(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where a block of slices holds padding instead of measured values.
+
+    Three kinds: non-finite values; values of -1500 HU and below with at least two like
+    neighbours in their slice (air under strong noise falls there too, but alone); and one constant
+    that fills the outside of the field of view: the value of all four corners of a slice, where it
+    is as low as air, in connected regions that touch the slice's edge.
+
+    Args:
+        hu: (Z, Y, X); each slice is judged on its own.
+
+    Returns:
+        (Z, Y, X) mask.
+    """
+    mask = np.zeros(hu.shape, bool)
+    for z, slice_ in enumerate(hu):
+        mask[z] = ~np.isfinite(slice_) | _never_measured(slice_) | _outside_field(slice_)
+    return mask
+
+
+def _never_measured(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    low = slice_ <= NEVER_MEASURED_HU
+    if not low.any():
+        return low
+    neighbours = ndimage.convolve(low.astype(np.uint8), np.ones((3, 3), np.uint8), mode="nearest")
+    return np.asarray(low & (neighbours >= 3))
+
+
+def _outside_field(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    constant = slice_[0, 0]
+    corners = slice_[[0, 0, -1, -1], [0, -1, 0, -1]]
+    if not (corners == constant).all() or constant > _AIR_LIKE_HU:
+        return np.zeros(slice_.shape, bool)
+    regions, count = ndimage.label(slice_ == constant)
+    size = np.bincount(regions.ravel(), minlength=count + 1)
+    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
+    field = np.zeros(count + 1, bool)
+    field[np.unique(edge)] = True
+    field &= size >= _SMALLEST_FIELD * slice_.size
+    field[0] = False
+    return np.asarray(field[regions])

@@ -1,0 +1,78 @@
+"""Priors: the second image that a network sees beside the noisy one.
+
+A prior is computed from the noisy volume alone, never from the clean one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class NeighbourMean:
+    """Weighted mean of the neighbouring slices: w(k) = exp(-decay |k| - decay_per_mm |k| dz).
+
+    The prior image of Abascal et al., EUSIPCO 2020, with the window centred on its slice (their
+    code centres it one slice too early) and renormalised where the volume ends.
+
+    Attributes:
+        radius: slices on each side.
+        decay: of the weight per slice.
+        decay_per_mm: of the weight per millimetre, for sets of mixed slice spacing.
+    """
+
+    radius: int = 4
+    decay: float = 0.04
+    decay_per_mm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.radius < 1:
+            raise ValueError(f"prior.radius must be at least 1 slice, not {self.radius}")
+        if self.decay < 0 or self.decay_per_mm < 0:
+            raise ValueError("prior.decay and prior.decay_per_mm must not be negative")
+
+    @property
+    def halo(self) -> int:
+        """Slices that must be known above and below the slices whose prior is asked for."""
+        return self.radius
+
+    def weights(
+        self, first: int, length: int, depth: int, spacing_z_mm: float
+    ) -> npt.NDArray[np.float32]:
+        """(length, length + 2 halo): row i makes the prior of slice `first + i`.
+
+        Columns are the slices from `first - halo` on. Those beyond [0, depth) weigh nothing, so
+        the prior of a crop equals the prior of the whole volume.
+
+        Args:
+            first: index of the first slice in its volume; may be negative.
+            length: number of slices.
+            depth: number of slices of the volume, padded ones included.
+            spacing_z_mm: distance of neighbouring slices.
+        """
+        row = np.arange(length)[:, None]
+        column = np.arange(length + 2 * self.radius)[None, :]
+        distance = np.abs(column - self.radius - row)
+        weight = np.exp(-(self.decay + self.decay_per_mm * spacing_z_mm) * distance)
+        slice_ = first - self.radius + column
+        weight *= (distance <= self.radius) & (slice_ >= 0) & (slice_ < depth)
+        return np.asarray(weight / weight.sum(axis=1, keepdims=True), np.float32)
+
+
+def weighted_slices(weights: Any, slices: Any) -> Any:
+    """Applies `NeighbourMean.weights` on the accelerator.
+
+    Args:
+        weights: (B, Z, Z + 2 halo) tensor.
+        slices: (B, Z + 2 halo, Y, X, C) tensor, the noisy image with its halo.
+
+    Returns:
+        (B, Z, Y, X, C): the prior.
+    """
+    import tensorflow as tf
+
+    return tf.einsum("bzk,bkyxc->bzyxc", weights, slices)

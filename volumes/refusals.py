@@ -1,0 +1,31 @@
+"""Refusals: errors that tell a person what is wrong with which file and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Refusal(Exception):
+    """A problem outside the program, told in one line: `<path>: <cause>. <remedy>`.
+
+    Every kind has the exit code that the command line ends with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, path: str | Path, cause: str, remedy: str) -> None:
+        self.path, self.cause, self.remedy = str(path), cause.rstrip("."), remedy.rstrip(".")
+        # A file name may hold a newline: the message stays one line whatever it is given.
+        super().__init__(" ".join(f"{self.path}: {self.cause}. {self.remedy}.".split("\n")))
+
+
+class BadInput(Refusal):
+    """A file that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class CannotWrite(Refusal):
+    """A place that does not take the output: full, read-only, or already occupied."""
+
+    exit_code = 4

@@ -1,0 +1,33 @@
+"""A volume: what one scan is, once its file's conventions are behind us."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+AIR_HU = -1000
+
+Shape = tuple[int, int, int]
+SpacingMm = tuple[float, float, float]
+HU = npt.NDArray[np.int16]
+Unit = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One scan in Hounsfield units.
+
+    Attributes:
+        hu: (Z, Y, X), Z from superior to inferior, Y from anterior to posterior, X from the
+            patient's right to left: the order in which KiTS19 stores its scans.
+        spacing_mm: distance of neighbouring voxels along (Z, Y, X).
+        case: name of the case, which keys its noise and its place in a split.
+        sha256: of the file that it was read from.
+    """
+
+    hu: HU
+    spacing_mm: SpacingMm
+    case: str
+    sha256: str
