@@ -24,12 +24,7 @@ _MOST_BYTES = 4 * 2**30
 
 def blocks_of(volume: Unit) -> Blocks:
     """Blocks of an array; beyond it they are its reflection."""
-    return lambda box: np.asarray(read_unit(volume, box))
-
-
-def read_unit(volume: Unit, box: Box) -> Unit:
-    """`volumes.crops.read` for float32 volumes in window units."""
-    return read(volume, box)  # type: ignore[arg-type,return-value]
+    return lambda box: read(volume, box)
 
 
 def prior_blocks(prior: NeighbourMean, noisy: Blocks, depth: int, spacing_z_mm: float) -> Blocks:

@@ -107,6 +107,11 @@ def find(name: str) -> Path:
     raise BadUsage(name, "is no recipe", hint)
 
 
+def foreign(path: Path) -> bool:
+    """Whether a recipe file is not one of those that ship."""
+    return path.resolve().parent not in [Path(folder).resolve() for folder in shipped.__path__]
+
+
 def load(path: Path) -> Recipe:
     """Runs a recipe file and takes its `recipe`.
 

@@ -56,7 +56,6 @@ def check(devices: str, precision: str, xla: str) -> None:
             raise BadUsage(f"--{option}", f"takes no {value!r}", remedy)
 
 
-@cache
 def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> Runtime:
     """Imports TensorFlow and settles what it computes on.
 
@@ -72,20 +71,9 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
     """
     check(devices, precision, xla)
     tf = tensorflow()
-    with _quiet():
-        gpus = _gpus(tf, devices)
-        if not gpus:
-            count = int(devices.partition(":")[2] or 1) if devices.startswith("cpu") else 1
-            names = _logical_cpus(tf, count)
-        else:
-            names = [f"/gpu:{i}" for i in range(len(gpus))]
-        tf.config.list_logical_devices()
-        if len(names) > 1:
-            strategy = tf.distribute.MirroredStrategy(names)
-        else:
-            strategy = tf.distribute.OneDeviceStrategy(names[0])
-    if precision == "auto":
-        precision = _precision(tf, gpus)
+    strategy, names, gpus = _layout(devices)
+    precision = _precision(tf, gpus) if precision == "auto" else precision
+    compiled = bool(gpus) if xla == "auto" else xla == "on"
     about = {
         "tensorflow": tf.__version__,
         "keras": __import__("keras").__version__,
@@ -93,9 +81,25 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
         "onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"],
         "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
         "precision": precision,
-        "xla": bool(gpus) if xla == "auto" else xla == "on",
+        "xla": compiled,
     }
-    return Runtime(strategy, len(names), precision, about["xla"], about)
+    return Runtime(strategy, len(names), precision, compiled, about)
+
+
+@cache
+def _layout(devices: str) -> tuple[Any, list[str], list[Any]]:
+    """The strategy, the names of its devices, and the GPUs among them; settled once a process."""
+    tf = tensorflow()
+    with _quiet():
+        gpus = _gpus(tf, devices)
+        if gpus:
+            names = [f"/gpu:{i}" for i in range(len(gpus))]
+        else:
+            names = _logical_cpus(tf, int(devices.partition(":")[2] or 1))
+        tf.config.list_logical_devices()
+        if len(names) > 1:
+            return tf.distribute.MirroredStrategy(names), names, gpus
+        return tf.distribute.OneDeviceStrategy(names[0]), names, gpus
 
 
 @cache

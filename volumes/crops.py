@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from volumes.volume import HU, Shape
+from volumes.volume import Shape
+
+Voxel = TypeVar("Voxel", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,18 @@ def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
     return np.asarray(np.minimum(index, period - index), np.intp)
 
 
-def read(hu: HU, box: Box) -> HU:
+def read(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
     """The voxels of a box; beyond the volume they are its reflection.
 
     Args:
-        hu: (Z, Y, X), may be memory-mapped: only what is needed is touched.
+        volume: (Z, Y, X), may be memory-mapped: only what is needed is touched.
         box: may reach beyond the volume by any length.
     """
     inside = all(
-        a >= 0 and a + n <= size for a, n, size in zip(box.start, box.shape, hu.shape, strict=True)
+        a >= 0 and a + n <= size
+        for a, n, size in zip(box.start, box.shape, volume.shape, strict=True)
     )
     if inside:
-        return hu[box.slices]
-    index = (reflected(*axis) for axis in zip(box.start, box.shape, hu.shape, strict=True))
-    return hu[np.ix_(*index)]
+        return volume[box.slices]
+    index = (reflected(*axis) for axis in zip(box.start, box.shape, volume.shape, strict=True))
+    return volume[np.ix_(*index)]

@@ -209,6 +209,32 @@ def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = Fals
     _write(path, scan.head, stored, overwrite=overwrite)
 
 
+def write_derived(
+    scan: Scan, hu: npt.NDArray[np.float32], path: Path, *, overwrite: bool = False
+) -> None:
+    """Writes HU on the grid of a scan: its header with a datatype that holds them unscaled.
+
+    int16 where every value is a whole number that it holds, else float32.
+
+    Args:
+        scan: gives header and extensions.
+        hu: in the order of the file.
+        path: of the output.
+        overwrite: whether an existing file is replaced.
+
+    Raises:
+        CannotWrite: where `path` exists or the system refuses.
+    """
+    whole = bool((np.rint(hu) == hu).all() and np.abs(hu).max(initial=0) <= 32767)
+    order, size = _order_and_size(scan.path, scan.head[:544])
+    header = _header(scan.head[:size], order)
+    header["datatype"], header["bitpix"] = (4, 16) if whole else (16, 32)
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    head = header.binaryblock + scan.head[size:]
+    values = hu.astype(np.dtype(order + ("i2" if whole else "f4")))
+    _write(path, head, values, overwrite=overwrite)
+
+
 def write_hu(path: Path, hu: HU, spacing_mm: SpacingMm, *, overwrite: bool = False) -> None:
     """Writes int16 HU of (Z, Y, X) as a new scan in KiTS19's own axis order.
 

@@ -1,0 +1,299 @@
+"""The command line: words in, the engine called, one line out where it refuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="engine",
+    help="Trains and applies networks that remove noise and artefacts from CT volumes. "
+    "Research use, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results and errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="A file for one input, else a folder.")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"engine {version('respr-engine')}")
+        raise typer.Exit
+
+
+@app.callback()
+def engine(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Trains and applies networks that remove noise and artefacts from CT volumes."""
+
+
+@app.command(
+    epilog="Recipes are Python programs: fitting one runs its code. "
+    "FIELD=VALUE overrides any field, such as crop.shape=16,64,64 network.width=8.",
+)
+def fit(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's path, or the name of one that ships.")
+    ] = "respr_unet3d",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Cases. Default: $ENGINE_DATA, else ./data.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Run folder, resumed where it holds a run of this recipe. "
+                     "Default: runs/<recipe's name>."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Total steps, those done included.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew; an existing run is moved aside.")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Phantoms, a small network, a few minutes.")
+    ] = False,
+    devices: Annotated[
+        str, typer.Option("--devices", help="auto, cpu, gpu, gpu:0,1, or cpu:2 (two logical ones).")
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")
+    ] = "auto",
+    xla: Annotated[
+        str, typer.Option("--xla", help="auto (on a GPU), on or off.")
+    ] = "auto",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Of weights, crops and noise.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done.")
+    ] = False,
+    quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Train RECIPE, or go on with the training that its run folder holds."""
+    from engine import demo as demo_data
+    from engine import recipe as recipes
+    from engine.fit import Machine, describe, survey
+    from engine.fit import fit as train
+    from engine.journal import Terminal
+    from engine.run import Run
+
+    terminal = Terminal(quiet=quiet, verbose=verbose)
+    source = recipes.find(recipe)
+    if not quiet and recipes.foreign(source):
+        terminal.say(f"Running the Python code of {source}")
+    changes = [*(demo_data.SMALL if demo else ()), *(overrides or ())]
+    changes += [f"steps={steps}"] if steps is not None else []
+    changes += [f"seed={seed}"] if seed is not None else []
+    resolved = recipes.override(recipes.load(source), changes)
+    folder = Run(run or Path("runs") / (source.stem + ("-demo" if demo else "")))
+    if data is None:
+        data = Path(os.environ.get("ENGINE_DATA", "data"))
+        if demo:
+            data = demo_data.phantoms(folder.folder.with_name(f"{folder.folder.name}-phantoms"))
+    if dry_run:
+        for line in describe(resolved, survey(resolved, data)):
+            terminal.result(line)
+        terminal.result(recipes.to_json(resolved).rstrip())
+        return
+    if fresh and (aside := folder.set_aside()):
+        terminal.say(f"The existing run is now {aside}")
+    terminal.say(recipes.to_json(resolved).rstrip())
+    train(resolved, source, data, folder, Machine(devices, precision, xla), terminal)
+    if demo:
+        demo_data.show(folder, data, devices, terminal)
+    else:
+        terminal.result(str(folder.folder))
+
+
+@app.command()
+def denoise(
+    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.")],
+    model: Annotated[
+        Path | None,
+        typer.Option("-m", "--model", help="A run folder. Default: the newest under ./runs."),
+    ] = None,
+    output: Output = None,
+    prior: Annotated[
+        Path | None, typer.Option("--prior", help="A second scan, on the same grid, as the prior.")
+    ] = None,
+    checkpoint: Annotated[
+        str, typer.Option("--checkpoint", help="best, last or a step.")
+    ] = "best",
+    tile: Annotated[
+        str | None, typer.Option("--tile", metavar="Z,Y,X", help="Voxels a tile keeps.")
+    ] = None,
+    save_residual: Annotated[
+        bool, typer.Option("--save-residual", help="Write input - output, too.")
+    ] = False,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Draw the middle slice into a PNG.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
+                            "network's estimate.")
+    ] = 1.0,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
+    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise."""
+    from engine.denoise import Request
+    from engine.journal import Terminal
+    from engine.restore import Job, restore
+    from engine.run import Run, newest_run
+
+    terminal = Terminal(quiet=quiet, verbose=verbose)
+    job = Job(
+        run=Run(model) if model else newest_run(), checkpoint=checkpoint,
+        request=Request(prior, _shape(tile, "--tile") if tile else None, strength),
+        output=output, preview=preview, residual=save_residual, overwrite=overwrite,
+        devices=devices,
+    )  # fmt: skip
+    restore(job, volumes, terminal, only_plan=plan)
+
+
+@app.command()
+def degrade(
+    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.")],
+    kind: Annotated[
+        str, typer.Option("--as", help="gaussian:SIGMA, a fraction of the window [-1000, 400] HU.")
+    ],
+    seed: Seed = 0,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write a copy of each VOLUME with simulated noise; header and padding are kept."""
+    from engine import degrade as degrading
+    from engine.journal import Terminal
+    from engine.outputs import output_paths
+
+    terminal = Terminal(quiet=quiet)
+    noise = degrading.parse(kind)
+    paths = output_paths(volumes, output, "_" + kind.replace(":", "-"))
+    for volume, path in zip(volumes, paths, strict=True):
+        saturated = degrading.degrade(volume, path, noise, seed, overwrite=overwrite)
+        if saturated:
+            terminal.warn(f"{path}: {saturated:,} voxels were saturated by the file's datatype")
+        terminal.result(str(path))
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where case_00000/... will lie.")],
+    cases: Annotated[int, typer.Option("--cases", min=1, help="How many.")] = 6,
+    shape: Annotated[str, typer.Option("--shape", metavar="Z,Y,X")] = "48,256,256",
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Write synthetic abdomens in KiTS19's layout."""
+    from engine.demo import write_phantoms
+
+    for path in write_phantoms(folder, cases, _shape(shape, "--shape"), seed):
+        print(path)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A scan, a denoised scan or a run folder.")],
+    debug: Debug = False,
+) -> None:
+    """Show what a scan or a run is; of a run, the fingerprint of its last checkpoint."""
+    from engine.info import about
+
+    rows = about(path)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+@app.command()
+def bench(
+    steps: Annotated[int, typer.Option("--steps", min=3, help="Steps a round.")] = 10,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds; medians count.")] = 5,
+    debug: Debug = False,
+) -> None:
+    """Compare the training step with keras.Model.fit on this machine, in one run."""
+    from engine.bench import compare
+    from engine.journal import Terminal
+
+    compare(steps, rounds, Terminal())
+
+
+def _shape(text: str, option: str) -> tuple[int, int, int]:
+    from engine.refusals import BadUsage
+
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError as error:
+        remedy = "Write three numbers such as 32,256,256"
+        raise BadUsage(option, f"takes Z,Y,X, not {text!r}", remedy) from error
+    if min(z, y, x) < 1:
+        raise BadUsage(option, f"takes positive numbers, not {text!r}", "Write such as 32,256,256")
+    return z, y, x
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and ends the process with the exit code of the contract."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs a command; returns its exit code."""
+    from volumes.refusals import Refusal
+
+    try:
+        result: Any = app(arguments, prog_name="engine", standalone_mode=False)
+    except Refusal as refusal:
+        if "--debug" in arguments:
+            raise
+        return _refused(str(refusal), refusal.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except MemoryError:
+        if "--debug" in arguments:
+            raise
+        return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
+    except Exception as error:  # a bug, or what typer and TensorFlow raise
+        if "--debug" in arguments:
+            raise
+        return _unexpected(error)
+    return result if isinstance(result, int) else 0
+
+
+def _refused(message: str, code: int) -> int:
+    print(f"engine: error: {message}", file=sys.stderr)
+    return code
+
+
+def _unexpected(error: Exception) -> int:
+    usage = getattr(error, "format_message", None)
+    if usage is not None:  # typer's own: a wrong option or a missing argument
+        return _refused(f"{usage()} See engine --help.", 2)
+    kind = type(error).__name__
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    if kind == "ResourceExhaustedError":
+        return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
+    return _refused(f"{kind}: {first} This is a bug; --debug shows where.", 1)

@@ -1,0 +1,225 @@
+"""Denoising: a scan in, the same scan with less noise out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.estimate import Blocks, Plan, plan, prior_blocks
+from engine.keep import kept
+from engine.model import Model
+from engine.outputs import beside, sidecar
+from engine.recipe import Recipe, to_json
+from engine.refusals import BadInput, BadUsage
+from volumes import nifti
+from volumes.atomic import whole_file
+from volumes.crops import Box, read
+from volumes.nifti import Scan, Stored
+from volumes.padding import padding
+from volumes.volume import AIR_HU, Shape, Unit
+
+_CEILING_SIGMAS = 3.0
+_SAME_PLACE_MM = 0.01
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of one denoising.
+
+    Attributes:
+        prior: a second scan of the same patient on the same grid, in place of the computed prior.
+        tile: (Z, Y, X) voxels that one tile keeps; None lets memory decide.
+        strength: 0 returns the input, 1 is the network's estimate.
+    """
+
+    prior: Path | None = None
+    tile: Shape | None = None
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised scan, not yet written.
+
+    Attributes:
+        scan: the input, whose header the output keeps.
+        before, after: stored arrays in the order of the file.
+        about: what was done, for the sidecar.
+    """
+
+    scan: Scan
+    before: Stored
+    after: Stored
+    about: dict[str, Any]
+
+    def residual(self) -> npt.NDArray[np.float32]:
+        """Input - output in HU, in the order of the file; 0 where the input is not finite."""
+        with np.errstate(invalid="ignore"):
+            difference = self.scan.hu(self.before) - self.scan.hu(self.after)
+        return np.where(np.isfinite(difference), difference, np.float32(0))
+
+
+def plan_for(scan: Scan, recipe: Recipe, tile: Shape | None) -> Plan:
+    """The tiles of a scan under a recipe's network."""
+    return plan(scan.shape, recipe.network, tile)
+
+
+def denoise(
+    scan: Scan, model: Model, estimator: Any, request: Request, tick: Callable[[int], None]
+) -> Denoised:
+    """Denoises a scan; only the estimate of one tile is held as floating point at a time.
+
+    Args:
+        scan: from `nifti.open_scan`.
+        model: whose window, prior and network are used.
+        estimator: from `model.estimator`.
+        request: what is asked.
+        tick: called with the number of tiles done.
+
+    Raises:
+        BadInput: where the scan or the second scan cannot be used.
+        BadUsage: where a second scan is given to a network that sees no prior.
+    """
+    window = model.recipe.window
+    before = scan.read()
+    after = before.copy(order="K")
+    source, target = scan.canonical(before), scan.canonical(after)
+    mask = _padding(scan, source)
+    noisy = _noisy_blocks(scan, source, mask, model.recipe)
+    prior = _prior_blocks(scan, noisy, model.recipe, request.prior)
+    tiles = plan_for(scan, model.recipe, request.tile)
+    counts = {"above_window": 0, "changed": 0, "saturated": 0}
+    change = _Change()
+    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
+        hu = scan.hu(source[box.slices])
+        weight = kept(estimate, window)
+        moved = ~mask[box.slices] & (weight < 1)
+        wanted = hu + request.strength * (1 - weight) * (window.hu(estimate) - hu)
+        stored, saturated = scan.stored(wanted[moved])
+        target[box.slices][moved] = stored
+        counts["above_window"] += int(np.count_nonzero(weight == 1))
+        counts["changed"] += int(np.count_nonzero(moved))
+        counts["saturated"] += saturated
+        change.add(wanted[moved] - hu[moved])
+        tick(done)
+    counts["padding"] = int(np.count_nonzero(mask))
+    about = {
+        "notice": "research use, not a medical device",
+        "model": {"sha256": model.sha256, "step": model.step},
+        "recipe": json.loads(to_json(model.recipe)),
+        "input_sha256": _sha256(scan.path),
+        "second_scan_sha256": _sha256(request.prior) if request.prior else None,
+        "window_hu": [window.low_hu, window.high_hu],
+        "strength": request.strength,
+        "tiles": {"count": tiles.count, "shape": tiles.tile},
+        "voxels": {"total": int(np.prod(scan.shape)), **counts},
+        "change_hu": change.summary(),
+    }
+    return Denoised(scan, before, after, about)
+
+
+def write(denoised: Denoised, path: Path, *, residual: bool, overwrite: bool) -> list[Path]:
+    """Writes the scan, its sidecar and, where asked for, the residual; returns their paths.
+
+    Raises:
+        CannotWrite: where one of them exists or the system refuses.
+    """
+    written = [path]
+    nifti.write_like(denoised.scan, denoised.after, path, overwrite=overwrite)
+    if residual:
+        written.append(beside(path, "_residual"))
+        nifti.write_derived(denoised.scan, denoised.residual(), written[-1], overwrite=overwrite)
+    written.append(sidecar(path))
+    with whole_file(written[-1], overwrite=True) as file:
+        file.write((json.dumps(denoised.about, indent=2) + "\n").encode())
+    return written
+
+
+def _padding(scan: Scan, source: Stored) -> npt.NDArray[np.bool_]:
+    mask = np.empty(scan.shape, bool)
+    for z in range(scan.shape[0]):
+        mask[z : z + 1] = padding(scan.hu(source[z : z + 1]))
+    return mask
+
+
+def _noisy_blocks(
+    scan: Scan, source: Stored, mask: npt.NDArray[np.bool_], recipe: Recipe
+) -> Blocks:
+    # Clipped training never shows a network more than the window's end and its noise.
+    ceiling = 1 + _CEILING_SIGMAS * recipe.noise.range[1] if recipe.window.clip else np.inf
+
+    def block(box: Box) -> Unit:
+        hu = scan.hu(read(source, box))
+        hu[read(mask, box)] = AIR_HU
+        return np.minimum(recipe.window.unit(hu), np.float32(ceiling))
+
+    return block
+
+
+def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None) -> Blocks | None:
+    if second is not None and not recipe.network.sees_prior:
+        kind = type(recipe.network).__name__
+        raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
+    if recipe.prior is None:
+        return None
+    if second is None:
+        return prior_blocks(recipe.prior, noisy, scan.shape[0], scan.spacing_mm[0])
+    other = nifti.open_scan(second)
+    same = other.shape == scan.shape and np.allclose(
+        _corners(other), _corners(scan), atol=_SAME_PLACE_MM
+    )
+    if not same:
+        cause = f"does not lie on the grid of {scan.path}"
+        raise BadInput(second, cause, "Register and resample it to that scan first")
+    source = other.canonical(other.read())
+    return _noisy_blocks(other, source, _padding(other, source), recipe)
+
+
+def _corners(scan: Scan) -> npt.NDArray[np.float64]:
+    """Where the first and the last voxel in canonical order lie, in millimetres."""
+    size = np.array(scan.stored_shape[:3], float)
+    flip = scan.orientation[:, 1] < 0
+    first = np.where(flip, size - 1, 0)
+    return np.stack(
+        [scan.affine[:3, :3] @ corner + scan.affine[:3, 3] for corner in (first, size - 1 - first)]
+    )
+
+
+class _Change:
+    """The distribution of the change in HU, gathered tile by tile."""
+
+    _EDGES = np.arange(-5000.0, 5001.0, 1.0)
+
+    def __init__(self) -> None:
+        self._histogram = np.zeros(len(self._EDGES) - 1, np.int64)
+        self._sum = self._squares = 0.0
+
+    def add(self, change: npt.NDArray[np.float32]) -> None:
+        self._histogram += np.histogram(np.clip(change, -4999, 4999), self._EDGES)[0]
+        self._sum += float(np.sum(change, dtype=np.float64))
+        self._squares += float(np.sum(change.astype(np.float64) ** 2))
+
+    def summary(self) -> dict[str, float]:
+        count = int(self._histogram.sum())
+        if not count:
+            return {}
+        share = np.cumsum(self._histogram) / count
+        mean = self._sum / count
+        at = {f"p{p:g}": float(self._EDGES[np.searchsorted(share, p / 100)]) for p in _PERCENT}
+        spread = float(np.sqrt(max(self._squares / count - mean**2, 0)))
+        return {"mean": round(mean, 3), "std": round(spread, 3), **at}
+
+
+_PERCENT = (0.1, 1, 50, 99, 99.9)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,107 @@
+"""Information: what a scan, a run or a denoised scan is, as rows to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from engine import checkpoint
+from engine.outputs import sidecar
+from engine.run import Run
+from volumes import nifti
+from volumes.padding import padding
+
+Rows = list[tuple[str, str]]
+
+
+def about(path: Path) -> Rows:
+    """What lies at a path.
+
+    Raises:
+        Mismatch: where a folder is no run.
+        BadInput: where a file is no scan.
+    """
+    return _run(Run(path)) if path.is_dir() else _scan(path) + _provenance(path)
+
+
+def _scan(path: Path) -> Rows:
+    scan = nifti.open_scan(path)
+    hu, _ = scan.read_hu()
+    outside = padding(hu)
+    measured = hu[~outside]
+    span = "none" if measured.size == 0 else f"{measured.min()} to {measured.max()}"
+    middle = (
+        [] if measured.size == 0 else [f"{p:.0f}" for p in np.percentile(measured, (1, 50, 99))]
+    )
+    return [
+        ("scan", str(path)),
+        ("shape (Z, Y, X)", " x ".join(map(str, scan.shape))),
+        ("spacing (Z, Y, X)", " x ".join(f"{mm:.4g}" for mm in scan.spacing_mm) + " mm"),
+        ("axes as stored", f"{scan.axes} {' x '.join(map(str, scan.stored_shape))}"),
+        ("datatype", f"{scan.dtype.name}, slope {scan.slope:g}, intercept {scan.inter:g}"),
+        ("HU", span),
+        ("HU at 1, 50, 99 %", ", ".join(middle) or "none"),
+        ("padding", f"{np.mean(outside):.1%} of the voxels"),
+    ]
+
+
+def _provenance(path: Path) -> Rows:
+    beside = sidecar(path)
+    if not beside.is_file():
+        return []
+    content = json.loads(beside.read_bytes())
+    if "model" not in content:
+        return [(name, json.dumps(value)) for name, value in content.items()]
+    network = content["recipe"]["network"]
+    return [
+        ("denoised by", f"{network['kind']} at step {content['model']['step']:,}"),
+        ("model", content["model"]["sha256"]),
+        ("input", content["input_sha256"]),
+        ("strength", f"{content['strength']:g}"),
+        ("voxels", json.dumps(content["voxels"])),
+        ("change in HU", json.dumps(content["change_hu"])),
+        ("notice", content["notice"]),
+    ]
+
+
+def _run(run: Run) -> Rows:
+    recipe = run.recipe()
+    rows: Rows = [
+        ("run", str(run.folder)),
+        ("network", str(recipe.network)),
+        ("noise", str(recipe.noise)),
+        ("prior", str(recipe.prior)),
+        ("crop", f"{recipe.crop.shape} x {recipe.batch}"),
+    ]
+    about = run.about()
+    rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]
+    found = checkpoint.steps(run.checkpoints)
+    if not found:
+        return [*rows, ("step", "no checkpoint yet")]
+    last = run.checkpoints / f"step-{found[-1]:08d}"
+    progress = checkpoint.verified(last)
+    rows.append(("step", f"{progress.step:,} of {recipe.steps:,}"))
+    if progress.best_mse:
+        psnr = -10 * np.log10(progress.best_mse)
+        rows.append(
+            ("best", f"step {progress.best_step:,}, validation PSNR of the mean MSE {psnr:.2f} dB")
+        )
+    rows += _scores(run)
+    return [*rows, ("fingerprint", checkpoint.fingerprint(last))]
+
+
+def _scores(run: Run) -> Rows:
+    """The last validation of each method."""
+    latest: dict[str, str] = {}
+    if run.metrics.is_file():
+        for line in run.metrics.read_text().splitlines():
+            row = json.loads(line)
+            if "method" in row:
+                mean = row["mean"]
+                latest[row["method"]] = (
+                    f"PSNR {mean['psnr_db']:.2f} dB, SSIM {mean['ssim']:.4f}, relative L2 "
+                    f"{mean['relative_l2_percent']:.2f} %, RMSE {mean['rmse_hu']:.1f} HU"
+                )
+    return [(f"validation, {method}", scores) for method, scores in latest.items()]

@@ -1,0 +1,65 @@
+"""A trained model: a network with the weights of one checkpoint, and what it was trained for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import checkpoint
+from engine.recipe import Recipe
+from engine.refusals import Mismatch
+from engine.run import Run
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint of a run; nothing is imported or built until `estimator` is asked for.
+
+    Attributes:
+        run: the folder that it lies in.
+        path: of the checkpoint.
+        recipe: that it was trained by.
+    """
+
+    run: Run
+    path: Path
+    recipe: Recipe
+
+    @property
+    def sha256(self) -> str:
+        """Of every variable of the checkpoint."""
+        return checkpoint.fingerprint(self.path)
+
+    @property
+    def step(self) -> int:
+        """Steps that it was trained for."""
+        return checkpoint.verified(self.path).step
+
+    def estimator(self, precision: str = "float32") -> Any:
+        """The network with its weights, ready for `engine.estimate`.
+
+        Raises:
+            Mismatch: where the checkpoint holds other variables than the network.
+        """
+        from engine.estimate import Estimator
+
+        model = self.recipe.network.build(precision=precision)
+        arrays = checkpoint.load(self.path)
+        for variable in model.variables:
+            name = f"model/{variable.path}"
+            if name not in arrays or arrays[name].shape != tuple(variable.shape):
+                cause = f"holds no variable {name} of shape {tuple(variable.shape)}"
+                remedy = "Use the version of the engine that wrote it"
+                raise Mismatch(self.path, cause, remedy)
+            variable.assign(arrays[name])
+        return Estimator(model)
+
+
+def open_model(run: Run, which: str = "best") -> Model:
+    """The model of a run: its "best" or "last" checkpoint, or that of a step.
+
+    Raises:
+        Mismatch: where there is none, or it is damaged.
+    """
+    return Model(run, run.checkpoint(which), run.recipe())

@@ -1,0 +1,60 @@
+"""Outputs: where what is made of a scan goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.refusals import BadUsage, CannotWrite
+from volumes.atomic import make_folder
+from volumes.dataset import case_name
+
+
+def split_name(path: Path) -> tuple[str, str]:
+    """The name of a scan before its `.nii` or `.nii.gz`, and that ending."""
+    for ending in (".nii.gz", ".nii"):
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)], path.name[-len(ending) :]
+    return path.name, ".nii.gz"
+
+
+def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> list[Path]:
+    """The output of every input: beside it, or where `-o` says.
+
+    Args:
+        inputs: scans.
+        output: a file for one input (it ends in .nii or .nii.gz), else a folder, which is made.
+        suffix: put behind the input's name; in a folder, scans called imaging.nii.gz as in KiTS19
+            are named by their case.
+
+    Raises:
+        BadUsage: where one file is asked for several inputs, or two outputs would be one.
+        CannotWrite: where an output would be an input.
+    """
+    if output is not None and output.name.lower().endswith((".nii", ".nii.gz")):
+        if len(inputs) > 1:
+            cause = f"is one file for {len(inputs)} inputs"
+            raise BadUsage(output, cause, "Name a folder by -o")
+        paths = [output]
+    elif output is not None:
+        make_folder(output)
+        paths = [output / f"{case_name(p)}{suffix}{split_name(p)[1]}" for p in inputs]
+    else:
+        paths = [p.with_name(split_name(p)[0] + suffix + split_name(p)[1]) for p in inputs]
+    for i, path in enumerate(paths):
+        if path in paths[:i]:
+            raise BadUsage(path, "would be written twice", "Rename the inputs, or drop -o")
+        if any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
+            raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
+    return paths
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """`a/vol_denoised.nii.gz` -> `a/vol<suffix>.nii.gz`."""
+    stem, ending = split_name(path)
+    return path.with_name(stem.removesuffix("_denoised") + suffix + ending)
+
+
+def sidecar(path: Path) -> Path:
+    """`a/vol_denoised.nii.gz` -> `a/vol_denoised.json`."""
+    return path.with_name(split_name(path)[0] + ".json")

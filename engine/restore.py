@@ -1,0 +1,97 @@
+"""Restoring: the scans of one command, denoised one after the other and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import runtime
+from engine.denoise import Denoised, Request, denoise, plan_for, write
+from engine.journal import Terminal
+from engine.model import Model, open_model
+from engine.outputs import output_paths
+from engine.preview import panel
+from engine.refusals import CannotWrite
+from engine.run import Run
+from volumes import nifti
+from volumes.nifti import Scan
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every scan of a command."""
+
+    run: Run
+    checkpoint: str
+    request: Request
+    output: Path | None
+    preview: Path | None
+    residual: bool
+    overwrite: bool
+    devices: str
+
+
+def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan: bool) -> None:
+    """Denoises scans; everything that can be refused is, before TensorFlow is imported.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    runtime.check(job.devices, "auto", "auto")
+    scans = [nifti.open_scan(volume) for volume in volumes]
+    model = open_model(job.run, job.checkpoint)
+    paths = output_paths(volumes, job.output, "_denoised")
+    if only_plan:
+        for scan in scans:
+            terminal.result(_plan(scan, model, job.request))
+        return
+    for path in paths:
+        if path.exists() and not job.overwrite:
+            raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
+    runtime.start(job.devices)
+    estimator = model.estimator()
+    for scan, path in zip(scans, paths, strict=True):
+        _one(scan, path, job, model, estimator, terminal)
+
+
+def _one(
+    scan: Scan, path: Path, job: Job, model: Model, estimator: Any, terminal: Terminal
+) -> None:
+    count = plan_for(scan, model.recipe, job.request.tile).count
+    with terminal.progress(scan.path.name, count) as bar:
+        denoised = denoise(scan, model, estimator, job.request, bar.at)
+    for written in write(denoised, path, residual=job.residual, overwrite=job.overwrite):
+        terminal.result(str(written))
+    if job.preview:
+        draw(denoised, job.preview)
+        terminal.result(str(job.preview))
+    saturated = denoised.about["voxels"]["saturated"]
+    if saturated:
+        terminal.warn(f"{path}: {saturated:,} voxels were saturated by the file's datatype")
+
+
+def draw(denoised: Denoised, path: Path) -> None:
+    """Draws the middle slice before and after, and what was removed."""
+    scan = denoised.scan
+    middle = scan.shape[0] // 2
+    before, after = (
+        np.nan_to_num(scan.hu(scan.canonical(stored)[middle]))
+        for stored in (denoised.before, denoised.after)
+    )
+    title = f"slice {middle} of {scan.shape[0]}"
+    panel(path, {"input": before, "denoised": after}, before - after, title)
+
+
+def _plan(scan: Scan, model: Model, request: Request) -> str:
+    plan = plan_for(scan, model.recipe, request.tile)
+    volume_bytes = 2 * scan.nbytes + int(np.prod(scan.shape))
+    return (
+        f"{scan.path}: {' x '.join(map(str, scan.shape))} voxels, {plan.count} tiles that keep "
+        f"{' x '.join(map(str, plan.tile))}, halo {' x '.join(map(str, plan.network.radius))}; "
+        f"memory about {plan.bytes / 2**30:.2f} GiB for the network and "
+        f"{volume_bytes / 2**30:.2f} GiB for the scan"
+    )

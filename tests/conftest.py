@@ -1,0 +1,76 @@
+"""What every test may use. TensorFlow is imported by the tests that ask for `cpu`, not by others."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from volumes import nifti
+from volumes.phantoms import abdomen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests never touch the user's store."""
+    os.environ["ENGINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("ENGINE_DATA", None)
+
+
+@pytest.fixture(scope="session")
+def cpu():
+    """The runtime of this process: one CPU device. Two device layouts need two processes."""
+    from engine import runtime
+
+    return runtime.start("cpu")
+
+
+@pytest.fixture(scope="session")
+def phantom_hu() -> np.ndarray:
+    """(12, 64, 64) int16 HU of one small phantom; do not write to it."""
+    hu, _ = abdomen((12, 64, 64), rng=np.random.default_rng(0))
+    hu.setflags(write=False)
+    return hu
+
+
+@pytest.fixture
+def phantom_file(tmp_path: Path, phantom_hu: np.ndarray) -> Path:
+    """A small phantom as a NIfTI file in KiTS19's axis order."""
+    path = tmp_path / "phantom.nii.gz"
+    nifti.write_hu(path, phantom_hu, (3.0, 0.8, 0.7))
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four small phantoms in KiTS19's layout."""
+    folder = tmp_path_factory.mktemp("dataset")
+    for i in range(4):
+        hu, spacing_mm = abdomen((12, 48, 48), rng=np.random.default_rng(i))
+        case = folder / f"case_{i:05d}"
+        case.mkdir()
+        nifti.write_hu(case / "imaging.nii.gz", hu, spacing_mm)
+    return folder
+
+
+@pytest.fixture
+def engine(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command line in this process: (exit code, stdout, stderr)."""
+    from engine.cli import run
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        return code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    """The folder of real CT volumes in KiTS19's layout."""
+    root = os.environ.get("ENGINE_REAL_CT")
+    if not root:
+        pytest.skip("ENGINE_REAL_CT names no folder of real CT volumes")
+    return Path(root) / "ct"
