@@ -100,8 +100,9 @@ def denoise(
     for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
         hu = scan.hu(source[box.slices])
         weight = kept(estimate, window)
-        moved = ~mask[box.slices] & (weight < 1)
         wanted = hu + request.strength * (1 - weight) * (window.hu(estimate) - hu)
+        # What does not change keeps its bits, whatever the datatype would round it to.
+        moved = ~mask[box.slices] & (wanted != hu)
         stored, saturated = scan.stored(wanted[moved])
         target[box.slices][moved] = stored
         counts["above_window"] += int(np.count_nonzero(weight == 1))

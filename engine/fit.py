@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ from volumes.store import Store, default_root
 from volumes.volume import Volume
 
 Sides = dict[str, list[Case]]
+
+_DECIDES_BITS = (
+    "engine", "tensorflow", "keras", "devices", "replicas", "onednn", "threads", "precision", "xla",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,14 @@ def fit(
         if recipe.batch % started.replicas:
             cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
             raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
-        run.begin(recipe, source, _about(recipe, started, volumes))
+        about = _about(recipe, started, volumes)
+        terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
+        changed = [
+            name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
+        ]
+        run.begin(recipe, source, about)
+        if changed:
+            terminal.warn(f"{run.folder}: {', '.join(changed)} changed: resumed, not to the bit")
         from engine.evaluate import Validation
         from engine.loop import Loop
 

@@ -30,6 +30,11 @@ class Terminal:
         if not self.quiet:
             self._err.print(text, markup=False)
 
+    def detail(self, text: str) -> None:
+        """A line for -v."""
+        if self.verbose:
+            self.say(text)
+
     def warn(self, text: str) -> None:
         """A line that -q does not silence."""
         self._err.print(f"engine: warning: {text}", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +14,7 @@ from engine import checkpoint
 from engine.checkpoint import Progress
 from engine.estimate import Estimator
 from engine.evaluate import Validation, as_rows, mean
-from engine.feed import feed
+from engine.feed import Feed, feed
 from engine.interrupt import Stop
 from engine.journal import Bar, Metrics, Terminal
 from engine.optimizer import Adam
@@ -23,7 +23,7 @@ from engine.recipe import Recipe
 from engine.refusals import Interrupted, NumericalFailure
 from engine.run import Run
 from engine.runtime import Runtime
-from engine.step import TrainingStep
+from engine.step import Batch, TrainingStep
 from engine.tensorboard import Events
 from volumes.examples import Examples
 
@@ -43,9 +43,11 @@ class Training:
             self.adam = Adam(learned, scaled=scaled, clip_norm=recipe.clip_norm)
         self.bad_steps = _BAD_SCALED_STEPS if scaled else _BAD_STEPS
         self.state = {f"model/{v.path}": v.value for v in self.model.variables} | self.adam.state
+        # Shared batch statistics are summed over replicas, which the compiled part cannot do.
+        shared = runtime.replicas > 1 and bool(self.model.non_trainable_variables)
         self.step = TrainingStep(
             recipe.network, self.model, recipe.window, recipe.noise, recipe.loss, recipe.batch,
-            self.adam, runtime.strategy, xla=runtime.xla,
+            self.adam, runtime.strategy, xla=runtime.xla and not shared,
         )  # fmt: skip
 
     def arrays(self) -> checkpoint.Arrays:
@@ -56,6 +58,33 @@ class Training:
         """Sets every variable; `checkpoint.load` has compared the names."""
         for name, variable in self.state.items():
             variable.assign(arrays[name])
+
+
+class _Learned(NamedTuple):
+    """A step whose loss may still be on its way from the device."""
+
+    step: int
+    loss: Any
+    finite: Any
+    rate: float
+    seconds: float
+    waited_s: float
+
+
+class _Clock:
+    """Time between the ends of steps, and how much of it the feed kept the step waiting."""
+
+    def __init__(self, fed: Feed) -> None:
+        self._fed = fed
+        self.restart()
+
+    def restart(self) -> None:
+        self._begun, self._fed.waited_s = time.perf_counter(), 0.0
+
+    def lap(self) -> tuple[float, float]:
+        seconds, waited_s = time.perf_counter() - self._begun, self._fed.waited_s
+        self.restart()
+        return seconds, waited_s
 
 
 class Loop:
@@ -107,73 +136,75 @@ class Loop:
                 feed(self.examples, recipe.batch, self.runtime.strategy) as fed,
                 self.terminal.progress(what, recipe.steps, first) as bar,
             ):
-                begun = time.perf_counter()
+                clock = _Clock(fed)
+                learned: _Learned | None = None
                 for batch in fed.batches(first, recipe.steps):
-                    step = self.progress.step
-                    rate = recipe.learning_rate(step, recipe.steps)
-                    loss, finite = self.training.step(batch, tf.constant(rate, tf.float32))
-                    self.progress = replace(self.progress, step=step + 1)
-                    self._watch(float(loss), bool(finite), rate)
-                    seconds, begun = time.perf_counter() - begun, time.perf_counter()
-                    row = self._row(float(loss), rate, seconds, fed.waited_s)
-                    fed.waited_s = 0.0
-                    metrics.row(**row)
-                    self._show(bar, row)
-                    if (step + 1) % _SCALARS_EVERY == 0:
-                        shown = ("loss", "learning_rate", "crops_per_second", "input_wait_fraction")
-                        events.scalars(step + 1, {f"training/{n}": row[n] for n in shown})
-                    if self._due(recipe.validate_every):
-                        self._validate(metrics, events)
-                    if (
-                        self._due(recipe.checkpoint_every)
-                        or self._due(recipe.validate_every)
-                        or stop.asked
-                    ):
+                    before, learned = learned, self._learn(batch, clock)
+                    # The loss of the step before is read while the device works on this one.
+                    self._note(before, metrics, events, bar)
+                    validate = self._due(recipe.validate_every)
+                    if validate or self._due(recipe.checkpoint_every) or stop.asked:
+                        self._note(learned, metrics, events, bar)
+                        learned = None
+                        if validate:
+                            self._validate(metrics, events)
                         self._save(metrics)
+                        clock.restart()
                     if stop.asked and self.progress.step < recipe.steps:
                         cause = f"stopped at step {self.progress.step:,} by {stop.asked}"
                         remedy = "The same command goes on from there"
                         raise Interrupted(self.run.folder, cause, remedy)
-                    begun = time.perf_counter()
         finally:
             metrics.close()
             events.close()
         return self.progress
 
-    def _due(self, every: int) -> bool:
-        return self.progress.step % every == 0 or self.progress.step == self.recipe.steps
+    def _learn(self, batch: Batch, clock: _Clock) -> _Learned:
+        step = self.progress.step
+        rate = self.recipe.learning_rate(step, self.recipe.steps)
+        loss, finite = self.training.step(batch, tf.constant(rate, tf.float32))
+        self.progress = replace(self.progress, step=step + 1)
+        return _Learned(step + 1, loss, finite, rate, *clock.lap())
 
-    def _row(self, loss: float, rate: float, seconds: float, waited_s: float) -> dict[str, Any]:
-        return {
-            "step": self.progress.step,
+    def _note(self, learned: _Learned | None, metrics: Metrics, events: Events, bar: Bar) -> None:
+        if learned is None:
+            return
+        loss, finite = float(learned.loss), bool(learned.finite)
+        row = {
+            "step": learned.step,
             "loss": loss,
-            "learning_rate": rate,
-            "seconds": round(seconds, 4),
-            "crops_per_second": round(self.recipe.batch / seconds, 3),
-            "input_wait_fraction": round(waited_s / seconds, 4),
+            "learning_rate": learned.rate,
+            "seconds": round(learned.seconds, 4),
+            "crops_per_second": round(self.recipe.batch / learned.seconds, 3),
+            "input_wait_fraction": round(learned.waited_s / learned.seconds, 4),
         }
-
-    def _show(self, bar: Bar, row: dict[str, Any]) -> None:
+        metrics.row(**row)
+        self._watch(learned, finite and math.isfinite(loss))
+        if learned.step % _SCALARS_EVERY == 0:
+            shown = ("loss", "learning_rate", "crops_per_second", "input_wait_fraction")
+            events.scalars(learned.step, {f"training/{name}": row[name] for name in shown})
         note = (
-            f"loss {row['loss']:.2e}  {row['crops_per_second']:.2g} crops/s  "
+            f"loss {loss:.2e}  {row['crops_per_second']:.2g} crops/s  "
             f"input wait {row['input_wait_fraction']:.0%}"
         )
         if self.progress.best_mse:
             note += f"  best {-10 * math.log10(self.progress.best_mse):.2f} dB"
-        bar.at(self.progress.step, note)
+        bar.at(learned.step, note)
 
-    def _watch(self, loss: float, finite: bool, rate: float) -> None:
+    def _due(self, every: int) -> bool:
+        return self.progress.step % every == 0 or self.progress.step == self.recipe.steps
+
+    def _watch(self, learned: _Learned, finite: bool) -> None:
         """Counts steps whose gradients were not finite; nothing was learned from them."""
-        finite = finite and math.isfinite(loss)
         self._bad = 0 if finite else self._bad + 1
         if self._bad < self.training.bad_steps:
             return
-        first = (self.progress.step - 1) * self.recipe.batch
+        first = (learned.step - 1) * self.recipe.batch
         examples = [self.examples[i] for i in range(first, first + self.recipe.batch)]
         crops = ", ".join(f"{example.case} at {example.box.start}" for example in examples)
         cause = (
             f"{self._bad} steps in a row without finite gradients, the last one step "
-            f"{self.progress.step:,} on {crops}, learning rate {rate:g}"
+            f"{learned.step:,} on {crops}, learning rate {learned.rate:g}"
         )
         remedy = "Lower the learning rate, set clip_norm, or use --precision float32"
         raise NumericalFailure(self.run.folder, cause, remedy)

@@ -61,6 +61,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
 def _one(
     scan: Scan, path: Path, job: Job, model: Model, estimator: Any, terminal: Terminal
 ) -> None:
+    terminal.detail(_plan(scan, model, job.request))
     count = plan_for(scan, model.recipe, job.request.tile).count
     with terminal.progress(scan.path.name, count) as bar:
         denoised = denoise(scan, model, estimator, job.request, bar.at)

@@ -6,7 +6,6 @@ import datetime
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,16 +92,17 @@ class Run:
         Raises:
             Mismatch: where the folder holds a run of another recipe, or of other cases.
         """
+        remedy = "Choose another --run, or start anew with --fresh"
         if (self.folder / "recipe.json").exists():
             differing = recipe.differences(self.recipe(), wanted, but=MAY_CHANGE)
-            remedy = "Choose another --run, or start anew with --fresh"
             if differing:
                 cause = f"holds a run of another recipe ({'; '.join(differing[:3])})"
                 raise Mismatch(self.folder, cause, remedy)
             before = self.about()
             if before.get("cases", about["cases"]) != about["cases"]:
                 raise Mismatch(self.folder, "holds a run on other cases", remedy)
-        make_folder(self.folder)
+        elif any(path.name != ".lock" for path in self.folder.iterdir()):
+            raise Mismatch(self.folder, "is not empty and no run", remedy)
         self._write("recipe.py", source.read_text())
         self._write("recipe.json", recipe.to_json(wanted))
         self._write("run.json", json.dumps(about, indent=2) + "\n")
@@ -117,7 +117,8 @@ class Run:
             return None
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         aside = self.folder.with_name(f"{self.folder.name}.{now}")
-        shutil.move(self.folder, aside)
+        with self.locked():  # not from under a process that trains it
+            self.folder.rename(aside)
         return aside
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What every test may use. TensorFlow is imported by the tests that ask for `cpu`, not by others."""
+"""What every test may use; TensorFlow is imported for the tests that ask for `cpu` alone."""
 
 import os
 from collections.abc import Callable

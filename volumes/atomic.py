@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,7 +37,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """
     if not overwrite and os.path.lexists(path):
         raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
-    aside = path.with_name(f".{path.name[:80]}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name[:80]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(aside, "wb") as file:
             yield file
@@ -47,7 +48,8 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # it must not hide why the file could not be written
+            aside.unlink()
 
 
 def make_folder(path: Path) -> None:

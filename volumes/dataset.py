@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,8 @@ def case_name(path: Path) -> str:
     """The case a scan belongs to: its folder's name in KiTS19's layout, else its file's."""
     match = _SCAN.match(path.name)
     stem = match["name"] if match else path.name
-    return path.resolve().parent.name if stem.lower() == "imaging" else stem
+    # Links are not followed: stores of data link every scan into one folder of objects.
+    return Path(os.path.abspath(path)).parent.name if stem.lower() == "imaging" else stem
 
 
 def find_cases(folder: Path) -> list[Case]:
@@ -83,6 +85,9 @@ class Split:
     def __post_init__(self) -> None:
         if re.compile(self.patient).groups < 1:
             raise ValueError(f"split.patient must have a group, not {self.patient!r}")
+        for side, wanted in (("validation", self.validation), ("test", self.test)):
+            if isinstance(wanted, int) and wanted < 0:
+                raise ValueError(f"split.{side} must not be negative, not {wanted}")
 
     def assign(self, folder: Path, cases: Sequence[Case]) -> dict[str, list[Case]]:
         """The cases of "training", "validation" and "test", each in the order of their names.
@@ -96,7 +101,9 @@ class Split:
             patients.setdefault(self._patient(folder, case), []).append(case)
         sides: dict[str, list[Case]] = {}
         free = sorted(patients, key=lambda name: hashlib.sha256(name.encode()).digest())
-        for side, wanted in (("test", self.test), ("validation", self.validation)):
+        wishes = ("test", self.test), ("validation", self.validation)
+        # Named cases are set aside first: counting must not take them.
+        for side, wanted in sorted(wishes, key=lambda wish: isinstance(wish[1], int)):
             chosen = (
                 free[:wanted] if isinstance(wanted, int) else self._named(folder, patients, wanted)
             )

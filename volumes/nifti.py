@@ -26,7 +26,7 @@ import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from volumes.atomic import whole_file
-from volumes.refusals import BadInput
+from volumes.refusals import BadInput, CannotWrite
 from volumes.volume import AIR_HU, HU, Shape, SpacingMm
 
 Stored = npt.NDArray[Any]
@@ -95,9 +95,10 @@ class Scan:
 
     def hu(self, stored: Stored) -> npt.NDArray[np.float32]:
         """HU of stored values of any shape."""
-        if self.slope == 1.0 and self.inter == 0.0:
-            return stored.astype(np.float32)
-        return (stored * np.float64(self.slope) + self.inter).astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, hence no HU
+            if self.slope == 1.0 and self.inter == 0.0:
+                return stored.astype(np.float32)
+            return (stored * np.float64(self.slope) + self.inter).astype(np.float32)
 
     def stored(self, hu: npt.NDArray[np.float32]) -> tuple[Stored, int]:
         """Stored values of HU of any shape, and how many of them the datatype had to saturate."""
@@ -206,6 +207,7 @@ def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = Fals
     Raises:
         CannotWrite: where `path` exists, is the scan itself, or the system refuses.
     """
+    _refuse_in_place(scan, path)
     _write(path, scan.head, stored, overwrite=overwrite)
 
 
@@ -223,8 +225,9 @@ def write_derived(
         overwrite: whether an existing file is replaced.
 
     Raises:
-        CannotWrite: where `path` exists or the system refuses.
+        CannotWrite: where `path` exists, is the scan itself, or the system refuses.
     """
+    _refuse_in_place(scan, path)
     whole = bool((np.rint(hu) == hu).all() and np.abs(hu).max(initial=0) <= 32767)
     order, size = _order_and_size(scan.path, scan.head[:544])
     header = _header(scan.head[:size], order)
@@ -252,6 +255,11 @@ def write_hu(path: Path, hu: HU, spacing_mm: SpacingMm, *, overwrite: bool = Fal
     image.header["magic"] = b"n+1"
     image.header.write_to(block)
     _write(path, block.getvalue().ljust(352, b"\0"), hu, overwrite=overwrite)
+
+
+def _refuse_in_place(scan: Scan, path: Path) -> None:
+    if os.path.exists(path) and os.path.exists(scan.path) and os.path.samefile(path, scan.path):
+        raise CannotWrite(path, "is the scan itself", "A scan is never replaced: choose another")
 
 
 def _write(path: Path, head: bytes, stored: Stored, *, overwrite: bool) -> None:
@@ -370,13 +378,16 @@ def _scaling(path: Path, header: Any) -> tuple[float, float]:
 
 
 def _affine(path: Path, header: Any) -> npt.NDArray[np.float64]:
+    if header["pixdim"][0] not in (-1, 1):  # the standard: taken for 1
+        header["pixdim"][0] = 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             affine = np.asarray(header.get_best_affine(), np.float64)
     except Exception as error:  # nibabel raises many kinds here; each means the same to a user
         raise BadInput(path, f"has an unusable orientation: {error}", "Export it again") from error
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    singular = not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12
+    if singular or not np.isfinite(io_orientation(affine)).all():
         raise BadInput(path, "has an affine that cannot be inverted", "Export it again")
     return affine
 

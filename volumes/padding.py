@@ -37,7 +37,7 @@ def _never_measured(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     low = slice_ <= NEVER_MEASURED_HU
     if not low.any():
         return low
-    neighbours = ndimage.convolve(low.astype(np.uint8), np.ones((3, 3), np.uint8), mode="nearest")
+    neighbours = ndimage.convolve(low.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant")
     return np.asarray(low & (neighbours >= 3))
 
 

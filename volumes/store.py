@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from volumes import nifti
-from volumes.atomic import make_folder, whole_file
+from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.dataset import Case
 from volumes.padding import padding
 from volumes.volume import AIR_HU, HU, Volume
@@ -84,10 +84,13 @@ class Store:
         if description is None:
             return None
         try:
-            crc32 = _crc32(np.load(folder / f"{sha256}.npy", mmap_mode="r", allow_pickle=False))
-        except (OSError, ValueError):
+            hu = np.load(folder / f"{sha256}.npy", mmap_mode="r", allow_pickle=False)
+            # A flipped bit in the array's own header changes the datatype, not the bytes.
+            found = [hu.dtype.str, list(hu.shape), _crc32(hu)]
+        except Exception:  # numpy raises many kinds here; each means that the array is damaged
             return None
-        return description if crc32 == description.get("crc32") else None
+        wanted = [np.dtype(np.int16).str, description.get("shape"), description.get("crc32")]
+        return description if found == wanted else None
 
     def _convert(self, scan: nifti.Scan, folder: Path, sha256: str) -> dict[str, Any]:
         hu, saturated = scan.read_hu()
@@ -126,6 +129,13 @@ def _json(path: Path) -> dict[str, Any] | None:
 def _lock(folder: Path, name: str) -> Iterator[None]:
     """Keeps processes that want the same array from converting it twice."""
     make_folder(folder)
-    with open(folder / f"{name}.lock", "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    path = folder / f"{name}.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
