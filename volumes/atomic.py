@@ -37,7 +37,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """
     if not overwrite and os.path.lexists(path):
         raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
-    aside = path.with_name(f".{path.name[:80]}.{os.getpid()}-{threading.get_ident()}.tmp")
+    aside = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with open(aside, "wb") as file:
             yield file

@@ -7,79 +7,20 @@ other patient, so organs stay beside each other, and continuous from slice to sl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-Array = npt.NDArray[np.floating[Any]]  # float32 where it is as large as the volume
-Points = npt.NDArray[np.float64]  # (..., 3): z, y, x in mm of the reference patient
+from volumes.body import REACH_OF_WARP_MM, Body, Points, lump, smooth_noise, tree, tube
 
 _FIELD_MM = 380.0
 _HALF_WIDTH_MM, _HALF_DEPTH_MM = 155.0, 108.0
 _ROUND = 2.4  # exponent of the superellipse: a trunk is squarer than an ellipse
 _FAT_MM, _WALL_MM = 19.0, 13.0
 _SPINE_Y_MM = 36.0
-_REACH_OF_WARP_MM = 12.0
-
-
-@dataclass(frozen=True)
-class _Body:
-    """A block of the patient: its voxels, where they lie in the reference patient, its texture.
-
-    `room_mm` is the depth below the surface that confines what is drawn next (negative outside).
-    """
-
-    hu: Array
-    z: Array
-    y: Array
-    x: Array
-    axes: tuple[Array, Array, Array]
-    room_mm: Array
-    texture: Array
-    edge_mm: float
-
-    def around(self, lowest: Points, highest: Points) -> _Body:
-        """The part that holds a box of the reference patient; a view, drawn into in place."""
-        margin = (0.0, _REACH_OF_WARP_MM, _REACH_OF_WARP_MM)
-        box = tuple(
-            slice(*np.searchsorted(axis, (low - m - 2 * self.edge_mm, high + m + 2 * self.edge_mm)))
-            for axis, low, high, m in zip(self.axes, lowest, highest, margin, strict=True)
-        )
-        z, y, x = (axis[part] for axis, part in zip(self.axes, box, strict=True))
-        full = (self.hu, self.y, self.x, self.room_mm, self.texture)
-        hu, wy, wx, room, texture = (array[box] for array in full)
-        return _Body(hu, self.z[box[0]], wy, wx, (z, y, x), room, texture, self.edge_mm)
-
-    @property
-    def upright(self) -> Array:
-        """The y before the warp: fluid levels are horizontal whatever the shape of the patient."""
-        return self.axes[1][:, None]
-
-    def paint(self, hu: float | Array, depth_mm: Array) -> None:
-        """Fills where depth is positive; a voxel on the edge is a mixture, as in a scanner."""
-        cover = depth_mm / self.edge_mm
-        cover += 0.5
-        np.clip(cover, 0, 1, out=cover)
-        self.hu[...] += cover * (hu - self.hu)
-
-    def ellipsoid(self, centre: Points, radii: Points, lean: float = 0.0) -> Array:
-        """Depth in mm below an ellipsoid's surface; `lean` shifts x for each mm of z."""
-        (cz, cy, cx), (rz, ry, rx) = centre.tolist(), radii.tolist()
-        dz = self.z - cz
-        q = (dz / rz) ** 2 + ((self.y - cy) / ry) ** 2 + ((self.x - cx - lean * dz) / rx) ** 2
-        return np.asarray((1 - np.sqrt(q)) * min(rz, ry, rx), np.float32)
-
-    def capsule(self, start: Points, end: Points, radii: tuple[float, float]) -> Array:
-        """Depth in mm below the surface of a round-ended tube whose radius may taper."""
-        (az, ay, ax), (vz, vy, vx) = start.tolist(), (end - start).tolist()
-        dz, dy, dx = self.z - az, self.y - ay, self.x - ax
-        along = np.clip((dz * vz + dy * vy + dx * vx) / (vz**2 + vy**2 + vx**2 + 1e-6), 0, 1)
-        away = (dz - along * vz) ** 2 + (dy - along * vy) ** 2 + (dx - along * vx) ** 2
-        return np.asarray(radii[0] + along * (radii[1] - radii[0]) - np.sqrt(away), np.float32)
 
 
 def abdomen(
@@ -103,30 +44,16 @@ def abdomen(
     body = _torso(shape, spacing, rng)
     for draw in _ANATOMY:
         draw(body, rng)
-    # Gas and lung carry no parenchyma: the air around the patient must stay air.
-    hu = body.hu + body.texture * np.clip((body.hu + 400) / 300, 0, 1)
+    # Gas and lung carry no parenchyma; of a constant, nobody could tell air from padding.
+    hu = body.hu + body.texture * np.clip((body.hu + 400) / 300, 0.3, 1)
     point_spread = [0.0, *(max(0.6 / s, 0.5) for s in spacing[1:])]
     hu = ndimage.gaussian_filter(hu, point_spread, mode="nearest")
     return np.rint(np.clip(hu, -1024, 1500)).astype(np.int16), spacing
 
 
-def _smooth_noise(rng: np.random.Generator, axes: tuple[Array, ...], length_mm: float) -> Array:
-    """Gaussian-filtered white noise of unit deviation; the filter is separable, hence matrices."""
-    weights = []
-    for axis in axes:
-        # Nodes at 1.5 deviations are close enough that their grid does not show, and cheap.
-        nodes = np.arange(axis[0] - 3 * length_mm, axis[-1] + 4 * length_mm, 1.5 * length_mm)
-        w = np.exp(-0.5 * ((axis[:, None] - nodes) / length_mm) ** 2)
-        weights.append((w / np.sqrt((w**2).sum(axis=1, keepdims=True))).astype(np.float32))
-    z, y, x = weights
-    white = rng.standard_normal((z.shape[1], y.shape[1], x.shape[1]), np.float32)
-    slabs = np.tensordot(z, white, axes=1)
-    return np.asarray((y @ slabs) @ x.T, np.float32)
-
-
 def _torso(
     shape: tuple[int, int, int], spacing: tuple[float, float, float], rng: np.random.Generator
-) -> _Body:
+) -> Body:
     """Air, table, skin, fat and the muscular wall; the room left is filled with visceral fat."""
     middle = (float(rng.uniform(95, 120)), float(rng.uniform(-6, 6)), float(rng.uniform(-6, 6)))
     girth = rng.uniform(0.94, 1.12)
@@ -138,11 +65,11 @@ def _torso(
     # Bone does not bend: the warp fades towards the spine.
     off = ((y[:, None] - _SPINE_Y_MM - 15) ** 2 + x**2) / np.float32(2 * 45**2)
     give = 4 * (1 - np.exp(-off))
-    limit = _REACH_OF_WARP_MM
-    wy = y[:, None] + np.clip(give * _smooth_noise(rng, (z, y, x), 28), -limit, limit)
-    wx = x + np.clip(give * _smooth_noise(rng, (z, y, x), 28), -limit, limit)
+    limit = REACH_OF_WARP_MM
+    wy = y[:, None] + np.clip(give * smooth_noise(rng, (z, y, x), 28), -limit, limit)
+    wx = x + np.clip(give * smooth_noise(rng, (z, y, x), 28), -limit, limit)
     scales = ((2, 1.5), (5, 2.0), (14, 2.5))  # mm, HU
-    texture = sum(std * _smooth_noise(rng, (z, y, x), length) for length, std in scales)
+    texture = sum(std * smooth_noise(rng, (z, y, x), length) for length, std in scales)
 
     power = np.abs(wx / _HALF_WIDTH_MM) ** _ROUND + np.abs(wy / _HALF_DEPTH_MM) ** _ROUND
     depth = (1 - power ** (1 / _ROUND)) * (_HALF_WIDTH_MM * _HALF_DEPTH_MM) ** 0.5
@@ -150,7 +77,7 @@ def _torso(
     room = (depth - (fat + wall)).astype(np.float32)
     air = np.full(shape, -1000, np.float32)
     edge = (spacing[1] * spacing[2]) ** 0.5
-    body = _Body(air, z[:, None, None], wy, wx, (z, y, x), room, np.asarray(texture), edge)
+    body = Body(air, z[:, None, None], wy, wx, (z, y, x), room, np.asarray(texture), edge)
 
     top = _HALF_DEPTH_MM + 8 - x**2 / 900
     table = np.minimum(y[:, None] - top, top + 24 + x**2 / 1800 - y[:, None])
@@ -169,54 +96,7 @@ def _torso(
     return body
 
 
-def _tube(
-    body: _Body,
-    points: Points,
-    radii_mm: Sequence[float],
-    hu: float,
-    *,
-    confined: bool = False,
-    level_mm: float | None = None,
-) -> None:
-    """A tube along a line of points, its radii spread from end to end, up to a level if any."""
-    ends = np.linspace(0, 1, len(radii_mm))
-    radii = np.interp(np.linspace(0, 1, len(points)), ends, radii_mm).tolist()
-    for a, b, ra, rb in zip(points, points[1:], radii, radii[1:], strict=False):
-        reach = max(ra, rb)
-        part = body.around(np.minimum(a, b) - reach, np.maximum(a, b) + reach)
-        if not part.hu.size:
-            continue
-        depth = part.capsule(a, b, (ra, rb))
-        if confined:
-            depth = np.minimum(depth, part.room_mm)
-        if level_mm is not None:
-            depth = np.minimum(depth, level_mm - part.upright)
-        part.paint(hu, depth)
-
-
-def _lump(
-    body: _Body, centre: Points, radii: Points, hu: float, *, level_mm: float | None = None
-) -> None:
-    """An ellipsoid confined to the room there is."""
-    part = body.around(centre - radii, centre + radii)
-    depth = np.minimum(part.ellipsoid(centre, radii), part.room_mm)
-    part.paint(hu, depth if level_mm is None else np.minimum(depth, level_mm - part.upright))
-
-
-def _tree(
-    body: _Body, rng: np.random.Generator, root: Points, way: Points, radius_mm: float, hu: float
-) -> None:
-    """A vessel that forks until it is too thin to see."""
-    tip = root + way + rng.normal(0, 0.12 * np.linalg.norm(way), 3)
-    _tube(body, np.array([root, tip]), (radius_mm, 0.85 * radius_mm), hu, confined=True)
-    if radius_mm > 1.2:
-        for _ in range(2):
-            turn = way + rng.normal(0, 0.55, 3) * np.linalg.norm(way)
-            turn *= 0.85 * np.linalg.norm(way) / np.linalg.norm(turn)
-            _tree(body, rng, tip, turn, radius_mm * rng.uniform(0.62, 0.8), hu)
-
-
-def _ribs(body: _Body, rng: np.random.Generator) -> None:
+def _ribs(body: Body, rng: np.random.Generator) -> None:
     within = 1 - (_FAT_MM + 0.6 * _WALL_MM) / (_HALF_WIDTH_MM * _HALF_DEPTH_MM) ** 0.5
     cortex, first = rng.uniform(650, 950), rng.uniform(70, 84)
     for side in (-1, 1):
@@ -227,31 +107,31 @@ def _ribs(body: _Body, rng: np.random.Generator) -> None:
             y = _HALF_DEPTH_MM * within * np.sign(back) * np.abs(back) ** (2 / _ROUND)
             x = side * _HALF_WIDTH_MM * within * out ** (2 / _ROUND)
             line = np.stack([z, y, x], axis=1)
-            _tube(body, line, (5.5, 4.5), cortex)
-            _tube(body, line, (3.6, 2.6), 200.0)
+            tube(body, line, (5.5, 4.5), cortex)
+            tube(body, line, (3.6, 2.6), 200.0)
 
 
-def _mesentery(body: _Body, rng: np.random.Generator) -> None:
+def _mesentery(body: Body, rng: np.random.Generator) -> None:
     for _ in range(14):
         root = rng.normal((135, -12, 5), (22, 8, 12))
-        _tree(body, rng, root, rng.normal((12, -18, 0), (14, 10, 26)), 2.4, rng.uniform(110, 170))
+        tree(body, rng, root, rng.normal((12, -18, 0), (14, 10, 26)), 2.4, rng.uniform(110, 170))
 
 
 def _gut(
-    body: _Body, rng: np.random.Generator, line: Points, radius_mm: float, gas_share: float
+    body: Body, rng: np.random.Generator, line: Points, radius_mm: float, gas_share: float
 ) -> None:
     """One loop of bowel: wall, content, and gas that has risen to its most anterior part."""
     outer = radius_mm * rng.uniform(0.8, 1.2, len(line))
     inner = (outer - rng.uniform(2, 3)).tolist()
     content = rng.uniform(200, 380) if rng.random() < 0.2 else rng.uniform(5, 40)
-    _tube(body, line, outer.tolist(), rng.uniform(55, 85), confined=True)
-    _tube(body, line, inner, content, confined=True)
+    tube(body, line, outer.tolist(), rng.uniform(55, 85), confined=True)
+    tube(body, line, inner, content, confined=True)
     if rng.random() < gas_share:
         level = float(line[:, 1].min() + rng.uniform(-0.5, 0.6) * radius_mm)
-        _tube(body, line, inner, rng.uniform(-950, -800), confined=True, level_mm=level)
+        tube(body, line, inner, rng.uniform(-950, -800), confined=True, level_mm=level)
 
 
-def _bowel(body: _Body, rng: np.random.Generator) -> None:
+def _bowel(body: Body, rng: np.random.Generator) -> None:
     for _ in range(34):
         start = rng.uniform((122, -62, -78), (270, 2, 88))
         steps = ndimage.gaussian_filter1d(rng.normal(0, 1, (8, 3)), 1.2, axis=0)
@@ -267,19 +147,19 @@ def _bowel(body: _Body, rng: np.random.Generator) -> None:
     _gut(body, rng, np.stack([sag, front, across], axis=1), rng.uniform(14, 19), 1.0)
 
 
-def _stomach(body: _Body, rng: np.random.Generator) -> None:
+def _stomach(body: Body, rng: np.random.Generator) -> None:
     centre, radii = rng.normal((62, -34, 62), 5), rng.uniform((48, 32, 32), (60, 40, 42))
     content = rng.uniform(220, 330) if rng.random() < 0.3 else rng.uniform(5, 40)
     pylorus = np.array([[85, -45, 45], [112, -42, 18], [118, -30, -12], [122, -10, -28]])
-    _lump(body, centre, radii, rng.uniform(70, 95))
-    _tube(body, pylorus, (20, 12), rng.uniform(70, 95), confined=True)
-    _tube(body, pylorus, (15, 7), content, confined=True)
-    _lump(body, centre, radii - 4.5, content)
+    lump(body, centre, radii, rng.uniform(70, 95))
+    tube(body, pylorus, (20, 12), rng.uniform(70, 95), confined=True)
+    tube(body, pylorus, (15, 7), content, confined=True)
+    lump(body, centre, radii - 4.5, content)
     level = float(centre[1] - radii[1] * rng.uniform(0.1, 0.6))
-    _lump(body, centre, radii - 4.5, rng.uniform(-980, -930), level_mm=level)
+    lump(body, centre, radii - 4.5, rng.uniform(-980, -930), level_mm=level)
 
 
-def _spleen_and_pancreas(body: _Body, rng: np.random.Generator) -> None:
+def _spleen_and_pancreas(body: Body, rng: np.random.Generator) -> None:
     centre, radii = rng.normal((68, 30, 100), 4), rng.uniform((42, 42, 26), (58, 52, 34))
     part = body.around(centre - radii, centre + radii)
     hollow = part.ellipsoid(np.add(centre, (10, -6, -34)), radii)
@@ -287,11 +167,11 @@ def _spleen_and_pancreas(body: _Body, rng: np.random.Generator) -> None:
     part.paint(rng.uniform(115, 132), np.minimum(crescent, -hollow - 2))
     tail = np.array([[88, 14, 82], [92, 0, 55], [100, -12, 25], [108, -14, -5], [122, -8, -22]])
     line = tail + rng.normal(0, 3, 3)
-    _tube(body, line, (8, 12), rng.uniform(88, 112))
-    _tube(body, np.add(line, (0, 9, 0)), (3, 5), rng.uniform(150, 185))
+    tube(body, line, (8, 12), rng.uniform(88, 112))
+    tube(body, np.add(line, (0, 9, 0)), (3, 5), rng.uniform(150, 185))
 
 
-def _liver(body: _Body, rng: np.random.Generator) -> None:
+def _liver(body: Body, rng: np.random.Generator) -> None:
     right, left = rng.normal((78, -2, -74), 4), rng.normal((52, -56, -4), 4)
     part = body.around(np.array([-40, -110, -165]), np.array([190, 100, 110]))
     lobes = np.maximum(
@@ -303,21 +183,21 @@ def _liver(body: _Body, rng: np.random.Generator) -> None:
     liver = replace(part, room_mm=inside - 2)
     vein = rng.uniform(155, 195)
     for way in ((4, 8, -30), (4, -26, -20), (4, -30, 8)):
-        _tree(liver, rng, np.array([34.0, 4, -28]), rng.normal(way, 4), 5, vein)
+        tree(liver, rng, np.array([34.0, 4, -28]), rng.normal(way, 4), 5, vein)
     for way in ((-6, 0, -28), (16, 8, -26), (6, -14, -24), (-12, -26, 14)):
-        _tree(liver, rng, np.array([84.0, -12, -38]), rng.normal(way, 4), 5.5, vein + 5)
+        tree(liver, rng, np.array([84.0, -12, -38]), rng.normal(way, 4), 5.5, vein + 5)
     for _ in range(rng.poisson(1)):
         size = rng.uniform(4, 13, 3)
-        _lump(liver, right + rng.normal(0, 32, 3), size, rng.choice([5.0, 60.0, 75.0]))
-    _lump(body, np.array([75, -62, -20.0]), rng.uniform((30, 14, 1.5), (40, 26, 3)), -85)
-    _tube(body, np.array([[84, -10, -40], [108, -12, -14.0]]), (7, 6), vein)
+        lump(liver, right + rng.normal(0, 32, 3), size, rng.choice([5.0, 60.0, 75.0]))
+    lump(body, np.array([75, -62, -20.0]), rng.uniform((30, 14, 1.5), (40, 26, 3)), -85)
+    tube(body, np.array([[84, -10, -40], [108, -12, -14.0]]), (7, 6), vein)
     gallbladder = rng.normal((118, -46, -52), 4)
     radii = rng.uniform((20, 11, 11), (32, 17, 17))
-    _lump(body, gallbladder, radii + 1.5, 70)
-    _lump(body, gallbladder, radii, rng.uniform(5, 15))
+    lump(body, gallbladder, radii + 1.5, 70)
+    lump(body, gallbladder, radii, rng.uniform(5, 15))
 
 
-def _kidney(body: _Body, rng: np.random.Generator, side: int) -> None:
+def _kidney(body: Body, rng: np.random.Generator, side: int) -> None:
     centre = rng.normal((132 if side < 0 else 122, 42, 72 * side), 4)
     radii, lean = rng.uniform((48, 24, 22), (58, 29, 27)), 0.18 * side
     part = body.around(centre - radii - 20, centre + radii + 20)
@@ -340,15 +220,15 @@ def _kidney(body: _Body, rng: np.random.Generator, side: int) -> None:
             part.paint(rng.uniform(lowest, highest), part.ellipsoid(spot, rng.uniform(6, 18, 3)))
     for height, x, hu in ((-3, 10, 230), (5, -22, 155)):
         ends = [np.add(hilum, (height, -4, 0)), (cz - 8, 6 + height, x)]
-        _tube(body, np.array(ends), (3, 3.5), hu)
+        tube(body, np.array(ends), (3, 3.5), hu)
 
 
-def _kidneys(body: _Body, rng: np.random.Generator) -> None:
+def _kidneys(body: Body, rng: np.random.Generator) -> None:
     for side in (-1, 1):
         _kidney(body, rng, side)
 
 
-def _chest(body: _Body, rng: np.random.Generator) -> None:
+def _chest(body: Body, rng: np.random.Generator) -> None:
     """The lung bases above two domes of the diaphragm, and the heart that rests on them."""
     part = body.around(np.array([-1e4, -120, -160]), np.array([115, 120, 160]))
     if not part.hu.size:
@@ -364,14 +244,14 @@ def _chest(body: _Body, rng: np.random.Generator) -> None:
     for side in (-1, 1):
         for _ in range(5):
             root = rng.normal((-30, 30, 40 * side), 12)
-            _tree(lungs, rng, root, rng.normal((30, 14, 14 * side), 9), 2.6, 40)
+            tree(lungs, rng, root, rng.normal((30, 14, 14 * side), 9), 2.6, 40)
     heart = rng.normal((-42, -35, 18), 4)
-    _lump(body, heart, np.array([58.0, 52, 66]), -90)
-    _lump(body, heart, np.array([52.0, 46, 60]), rng.uniform(105, 130))
-    _lump(body, np.add(heart, (-6, 4, 8)), np.array([36.0, 28, 34]), rng.uniform(170, 240))
+    lump(body, heart, np.array([58.0, 52, 66]), -90)
+    lump(body, heart, np.array([52.0, 46, 60]), rng.uniform(105, 130))
+    lump(body, np.add(heart, (-6, 4, 8)), np.array([36.0, 28, 34]), rng.uniform(170, 240))
 
 
-def _back_muscles(body: _Body, rng: np.random.Generator) -> None:
+def _back_muscles(body: Body, rng: np.random.Generator) -> None:
     muscle = rng.uniform(50, 65)
     for side in (-1, 1):
         middle, reach = np.array([0, 70, 35 * side]), np.array([1e4, 40, 40])
@@ -379,34 +259,34 @@ def _back_muscles(body: _Body, rng: np.random.Generator) -> None:
         erector = back.ellipsoid(np.array([110, 70, 33.0 * side]), np.array([900, 22, 31.0]))
         back.paint(muscle + 1.5 * back.texture, erector)
         psoas = np.array([[100, 42, 27], [150, 44, 38], [200, 40, 46], [300, 25, 58.0]])
-        _tube(body, psoas * (1, 1, side), (6, 30), muscle)
+        tube(body, psoas * (1, 1, side), (6, 30), muscle)
         flank = np.array([[105, 68, 62], [300, 62, 78.0]])
-        _tube(body, flank * (1, 1, side), (9, 14), muscle)
+        tube(body, flank * (1, 1, side), (9, 14), muscle)
         crus = np.array([[20, 10, 18], [80, 12, 17], [150, 18, 14.0]])
-        _tube(body, crus * (1, 1, side), (5, 3.5), muscle)
+        tube(body, crus * (1, 1, side), (5, 3.5), muscle)
 
 
-def _great_vessels(body: _Body, rng: np.random.Generator) -> None:
+def _great_vessels(body: Body, rng: np.random.Generator) -> None:
     z = np.arange(-400.0, 420, 20)
     arterial, venous = rng.uniform(180, 320), rng.uniform(120, 180)
     x, y = 8 + 3 * np.sin(z / 60 + rng.uniform(0, 6)), 5 + 2 * np.sin(z / 50 + rng.uniform(0, 6))
     aorta = np.stack([z, y, x], axis=1)
     wide = rng.uniform(9.5, 12.5)
-    _tube(body, aorta, (wide + 1.5, wide), 60)
-    _tube(body, aorta, (wide, wide - 1.5), arterial)
+    tube(body, aorta, (wide + 1.5, wide), 60)
+    tube(body, aorta, (wide, wide - 1.5), arterial)
     cava = np.stack([z, 2 - (z < 60) * 3.0, -24 + 0 * z], axis=1)
-    _tube(body, cava, (12, rng.uniform(9, 12)), venous)
+    tube(body, cava, (12, rng.uniform(9, 12)), venous)
     mesenteric = np.array([[112, -6, 8], [300, -22, 6.0]])
-    _tube(body, mesenteric, (4, 3), arterial)
-    _tube(body, np.add(mesenteric, (0, -7, -18)), (5, 4), venous)
+    tube(body, mesenteric, (4, 3), arterial)
+    tube(body, np.add(mesenteric, (0, -7, -18)), (5, 4), venous)
     for _ in range(rng.poisson(3)):
         turn, k = rng.uniform(0, 2 * np.pi), rng.integers(len(z) // 2, len(z) - 6)
         plaque = aorta[k] + (rng.uniform(-9, 9), wide * np.sin(turn), wide * np.cos(turn))
         ends = np.array([plaque, np.add(plaque, (4, 0, 0))])
-        _tube(body, ends, (1.6, 1.2), rng.uniform(600, 900))
+        tube(body, ends, (1.6, 1.2), rng.uniform(600, 900))
 
 
-def _spine(body: _Body, rng: np.random.Generator) -> None:
+def _spine(body: Body, rng: np.random.Generator) -> None:
     """Vertebrae and discs by turns, the arch behind them, and the canal through the arch."""
     part = body.around(np.array([-1e4, 5, -48]), np.array([1e4, 105, 48]))
     height = rng.uniform(33, 37)
@@ -433,7 +313,7 @@ def _spine(body: _Body, rng: np.random.Generator) -> None:
     part.paint(rng.uniform(22, 38), canal - 1.5)
 
 
-_ANATOMY: tuple[Callable[[_Body, np.random.Generator], None], ...] = (
+_ANATOMY: tuple[Callable[[Body, np.random.Generator], None], ...] = (
     _ribs,
     _mesentery,
     _bowel,

@@ -1,0 +1,132 @@
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from engine import runtime
+from engine.refusals import BadUsage
+
+
+def machine(*capabilities):
+    """A stand-in for TensorFlow on a machine with GPUs of these compute capabilities."""
+    gpus = [SimpleNamespace(name=f"gpu{i}", capability=c) for i, c in enumerate(capabilities)]
+    noted = SimpleNamespace(visible=None, growing=[])
+    config = SimpleNamespace(
+        list_physical_devices=lambda kind: gpus if kind == "GPU" else [],
+        set_visible_devices=lambda devices, kind: setattr(noted, "visible", devices),
+        experimental=SimpleNamespace(
+            set_memory_growth=lambda gpu, on: noted.growing.append(gpu),
+            get_device_details=lambda gpu: {"compute_capability": gpu.capability},
+        ),
+    )
+    return SimpleNamespace(config=config), gpus, noted
+
+
+@pytest.mark.parametrize("devices", ["auto", "cpu", "gpu", "gpu:0", "gpu:0,1", "cpu:2"])
+def test_devices_are_named_as_the_contract_names_them(devices):
+    assert runtime.check(devices, "auto", "auto") is None
+
+
+@pytest.mark.parametrize("devices", ["tpu", "gpu:", "gpu:a", "cpu:0", "gpu:0,", "GPU", ""])
+def test_other_devices_are_refused_by_the_name_of_the_option(devices):
+    with pytest.raises(BadUsage, match=r"^--devices: takes no "):
+        runtime.check(devices, "auto", "auto")
+
+
+def test_an_unknown_precision_is_refused_with_those_that_exist():
+    with pytest.raises(BadUsage, match=r"^--precision: .*float32, bfloat16, float16"):
+        runtime.check("auto", "float8", "auto")
+
+
+def test_an_unknown_choice_of_xla_is_refused_with_those_that_exist():
+    with pytest.raises(BadUsage, match=r"^--xla: .*auto, on, off"):
+        runtime.check("auto", "auto", "maybe")
+
+
+def test_on_a_cpu_auto_is_float32_without_the_compiler(cpu):
+    assert (cpu.replicas, cpu.precision, cpu.xla) == (1, "float32", False)
+
+
+def test_what_is_asked_for_overrides_auto(cpu):
+    asked = runtime.start("cpu", "bfloat16", "on")
+    assert (asked.precision, asked.xla) == ("bfloat16", True)
+
+
+def test_the_layout_of_a_process_is_settled_once(cpu):
+    assert runtime.start("cpu", "float16").strategy is cpu.strategy
+
+
+def test_what_decides_the_bits_is_told(cpu, tf):
+    assert cpu.about["tensorflow"] == tf.__version__
+    assert cpu.about["threads"] >= 1
+    assert set(cpu.about) == {
+        "tensorflow", "keras", "devices", "onednn", "threads", "precision", "xla",
+    }  # fmt: skip
+
+
+def test_the_user_s_choice_of_kernels_stays(cpu, monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    runtime.tensorflow.__wrapped__()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0"
+
+
+def test_another_backend_of_keras_is_overruled(cpu, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    runtime.tensorflow.__wrapped__()
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+def test_auto_takes_all_gpus_and_lets_their_memory_grow():
+    tf, gpus, noted = machine((8, 0), (8, 0))
+    assert runtime._gpus(tf, "auto") == gpus
+    assert noted.visible == gpus
+    assert noted.growing == gpus
+
+
+def test_numbers_choose_among_the_gpus():
+    tf, gpus, noted = machine((8, 0), (8, 0), (8, 0))
+    assert runtime._gpus(tf, "gpu:0,2") == [gpus[0], gpus[2]]
+    assert noted.visible == [gpus[0], gpus[2]]
+
+
+def test_on_the_cpu_every_gpu_is_hidden():
+    tf, _, noted = machine((8, 0))
+    assert runtime._gpus(tf, "cpu:2") == []
+    assert noted.visible == []
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    tf, _, _ = machine((8, 0))
+    with pytest.raises(BadUsage, match="asks for GPU 3, TensorFlow sees 1"):
+        runtime._gpus(tf, "gpu:0,3")
+
+
+def test_a_gpu_is_refused_where_there_is_none():
+    tf, _, _ = machine()
+    with pytest.raises(BadUsage, match="TensorFlow sees none"):
+        runtime._gpus(tf, "gpu")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        ([], "float32"), ([(8, 0)], "bfloat16"), ([(9, 0)], "bfloat16"), ([(7, 5)], "float16"),
+        ([(6, 1)], "float32"), ([(9, 0), (7, 0)], "float16"),
+    ],
+)  # fmt: skip
+def test_the_oldest_gpu_decides_the_precision(capabilities, precision):
+    tf, gpus, _ = machine(*capabilities)
+    assert runtime._precision(tf, gpus) == precision
+
+
+def test_what_an_import_prints_from_below_is_held_back(capfd):
+    with runtime._quiet():
+        os.write(2, b"oneDNN custom operations are on")
+    assert capfd.readouterr().err == ""
+
+
+def test_what_a_failing_import_printed_is_shown(capfd):
+    with pytest.raises(ImportError), runtime._quiet():
+        os.write(2, b"libcudart.so not found")
+        raise ImportError
+    assert capfd.readouterr().err == "libcudart.so not found"

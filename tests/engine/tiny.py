@@ -1,0 +1,121 @@
+"""Recipes, runs and scans so small that a test takes a fraction of a second."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
+
+from engine import checkpoint
+from engine.checkpoint import Progress
+from engine.recipe import Recipe, find, load, override
+from engine.run import Run
+
+SPACING_MM = (3.0, 0.8, 0.7)
+
+
+def shrinking(name: str = "unet3d") -> list[str]:
+    """The overrides that make a shipped recipe tiny."""
+    depth = "network.depth=3" if name == "dncnn" else "network.levels=2"
+    shape = "crop.shape=1,16,16" if name in ("dncnn", "unet2d") else "crop.shape=8,16,16"
+    return [
+        depth, shape, "network.width=2", "batch=2", "steps=4", "validate_every=2",
+        "checkpoint_every=2", "validate_slices=4", "split.validation=1", "split.test=1",
+        "learning_rate=1e-3",
+    ]  # fmt: skip
+
+
+def tiny(name: str = "unet3d", *more: str) -> Recipe:
+    """A shipped recipe made tiny."""
+    return override(load(find(name)), [*shrinking(name), *more])
+
+
+# -- Runs ------------------------------------------------------------------------------------------
+
+
+def untrained(folder: Path, recipe: Recipe, runtime, change=None) -> Run:
+    """A run that holds a network with its first weights, or with what `change` makes of them."""
+    from engine.loop import Training
+
+    arrays = Training(recipe, runtime).arrays()
+    run = Run(folder)
+    folder.mkdir(parents=True)
+    run.begin(recipe, find("unet3d"), {"cases": {}})
+    checkpoint.save(run.checkpoints, change(arrays) if change else arrays, Progress(1))
+    return run
+
+
+def identity(arrays: checkpoint.Arrays) -> checkpoint.Arrays:
+    """Weights by which a U-Net of one channel and one level returns its input, if not negative."""
+    return {name: _delta(array) if "kernel" in name else array for name, array in arrays.items()}
+
+
+def _delta(kernel: np.ndarray) -> np.ndarray:
+    delta = np.zeros_like(kernel)
+    delta[tuple(n // 2 for n in kernel.shape[:3])] = 1
+    return delta
+
+
+# -- Scans -----------------------------------------------------------------------------------------
+
+
+def scan_file(
+    path: Path, stored: np.ndarray, axes: str = "IPL", *, slope: float = 1.0, inter: float = 0.0,
+    extension: bytes = b"", spacing_mm: tuple[float, float, float] = SPACING_MM,
+) -> Path:  # fmt: skip
+    """A NIfTI file of the stored values of (Z, Y, X), written in another order of axes.
+
+    Made here from nibabel's header and numpy's bytes: nothing of the engine's own writer is used.
+    """
+    affine = np.diag([0.0, 0.0, 0.0, 1.0])
+    affine[[2, 1, 0], [0, 1, 2]] = [-step for step in spacing_mm]
+    turn = ornt_transform(axcodes2ornt(tuple("IPL")), axcodes2ornt(tuple(axes)))
+    turned = apply_orientation(stored, turn)
+    order = ">" if stored.dtype.byteorder == ">" else "<"
+    header = nib.Nifti1Header(endianness=order)
+    header.set_data_shape(turned.shape)
+    header.set_data_dtype(stored.dtype)
+    header.set_sform(affine @ inv_ornt_aff(turn, stored.shape), 1)
+    header["descrip"] = b"made for a test"
+    header["scl_slope"], header["scl_inter"] = slope, inter
+    header["magic"] = b"n+1"
+    flag = b"\1\0\0\0" if extension else b"\0\0\0\0"
+    header["vox_offset"] = 352 + len(extension)
+    head = header.binaryblock + flag + extension
+    block = head + turned.astype(stored.dtype).tobytes(order="F")
+    path.write_bytes(gzip.compress(block) if path.suffix == ".gz" else block)
+    return path
+
+
+def comment(text: bytes, order: str = "<") -> bytes:
+    """A NIfTI extension that holds a comment."""
+    size = 16 * -(-(8 + len(text)) // 16)
+    return (struct.pack(f"{order}ii", size, 6) + text).ljust(size, b"\0")
+
+
+def content(path: Path) -> bytes:
+    """The bytes of a NIfTI file, decompressed."""
+    block = path.read_bytes()
+    return gzip.decompress(block) if block[:2] == b"\x1f\x8b" else block
+
+
+def head(path: Path) -> bytes:
+    """All bytes before the first voxel."""
+    block = content(path)
+    order = "<" if struct.unpack_from("<i", block)[0] == 348 else ">"
+    return block[: int(struct.unpack_from(f"{order}f", block, 108)[0])]
+
+
+def voxels(path: Path) -> np.ndarray:
+    """(Z, Y, X) stored values of a NIfTI file, read by nibabel."""
+    image = nib.load(path)
+    turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(tuple("IPL")))
+    return apply_orientation(np.asanyarray(image.dataobj.get_unscaled()), turn)
