@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.estimate import Blocks, Plan, plan, prior_blocks
-from engine.keep import kept
+from engine.keep import Keep
 from engine.model import Model
 from engine.outputs import beside, sidecar
 from engine.recipe import Recipe, to_json
@@ -95,12 +95,14 @@ def denoise(
     noisy = _noisy_blocks(scan, source, mask, model.recipe)
     prior = _prior_blocks(scan, noisy, model.recipe, request.prior)
     tiles = plan_for(scan, model.recipe, request.tile)
+    keep = Keep(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
     for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
         hu = scan.hu(source[box.slices])
-        weight = kept(estimate, window)
-        wanted = hu + request.strength * (1 - weight) * (window.hu(estimate) - hu)
+        weight = keep.weight(box, estimate)
+        with np.errstate(invalid="ignore"):  # infinite voxels are padding, and stay
+            wanted = hu + request.strength * (1 - weight) * (window.hu(estimate) - hu)
         # What does not change keeps its bits, whatever the datatype would round it to.
         moved = ~mask[box.slices] & (wanted != hu)
         stored, saturated = scan.stored(wanted[moved])

@@ -48,22 +48,23 @@ def _scan(path: Path) -> Rows:
 
 
 def _provenance(path: Path) -> Rows:
-    beside = sidecar(path)
-    if not beside.is_file():
+    """What the engine's own sidecar says; other programs write files of that name, too."""
+    try:
+        content = json.loads(sidecar(path).read_bytes())
+        if "degradation" in content:
+            return [(name, json.dumps(value)) for name, value in content.items()]
+        network = content["recipe"]["network"]
+        return [
+            ("denoised by", f"{network['kind']} at step {content['model']['step']:,}"),
+            ("model", content["model"]["sha256"]),
+            ("input", content["input_sha256"]),
+            ("strength", f"{content['strength']:g}"),
+            ("voxels", json.dumps(content["voxels"])),
+            ("change in HU", json.dumps(content["change_hu"])),
+            ("notice", content["notice"]),
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    content = json.loads(beside.read_bytes())
-    if "model" not in content:
-        return [(name, json.dumps(value)) for name, value in content.items()]
-    network = content["recipe"]["network"]
-    return [
-        ("denoised by", f"{network['kind']} at step {content['model']['step']:,}"),
-        ("model", content["model"]["sha256"]),
-        ("input", content["input_sha256"]),
-        ("strength", f"{content['strength']:g}"),
-        ("voxels", json.dumps(content["voxels"])),
-        ("change in HU", json.dumps(content["change_hu"])),
-        ("notice", content["notice"]),
-    ]
 
 
 def _run(run: Run) -> Rows:
@@ -97,7 +98,10 @@ def _scores(run: Run) -> Rows:
     latest: dict[str, str] = {}
     if run.metrics.is_file():
         for line in run.metrics.read_text().splitlines():
-            row = json.loads(line)
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # the end of a line that is being written
             if "method" in row:
                 mean = row["mean"]
                 latest[row["method"]] = (

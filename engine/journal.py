@@ -50,9 +50,8 @@ class Terminal:
             table.add_column(column, justify="right" if i else "left", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        out = Console(highlight=False)
         # A pipe gets the whole table, whatever width a terminal would have.
-        out.print(table, width=None if out.is_terminal else 120)
+        Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(table)
 
     @contextmanager
     def progress(self, what: str, total: int, done: int = 0) -> Iterator[Bar]:

@@ -44,9 +44,19 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
     for i, path in enumerate(paths):
         if path in paths[:i]:
             raise BadUsage(path, "would be written twice", "Rename the inputs, or drop -o")
+    refuse_inputs(paths, inputs)
+    return paths
+
+
+def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Refuses to replace a scan, by whatever name or link it is called.
+
+    Raises:
+        CannotWrite: where an output would be an input.
+    """
+    for path in outputs:
         if any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
             raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
-    return paths
 
 
 def beside(path: Path, suffix: str) -> Path:

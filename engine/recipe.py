@@ -234,7 +234,7 @@ def from_json(path: Path) -> Recipe:
         recipe = _rebuilt(json.loads(path.read_bytes()))
     except OSError as error:
         raise Mismatch(path, f"cannot be read: {error.strerror}", "Name a run folder") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         remedy = "Use the version of the engine that wrote it"
         raise Mismatch(path, f"is no recipe of this version ({error})", remedy) from error
     if not isinstance(recipe, Recipe):

@@ -13,7 +13,7 @@ from engine import runtime
 from engine.denoise import Denoised, Request, denoise, plan_for, write
 from engine.journal import Terminal
 from engine.model import Model, open_model
-from engine.outputs import output_paths
+from engine.outputs import beside, output_paths, refuse_inputs
 from engine.preview import panel
 from engine.refusals import CannotWrite
 from engine.run import Run
@@ -49,7 +49,9 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
         for scan in scans:
             terminal.result(_plan(scan, model, job.request))
         return
-    for path in paths:
+    outputs = [*paths, *(beside(path, "_residual") for path in paths if job.residual)]
+    refuse_inputs([*outputs, *([job.preview] if job.preview else [])], volumes)
+    for path in outputs:
         if path.exists() and not job.overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
     runtime.start(job.devices)

@@ -115,7 +115,7 @@ class Run:
         """Moves an existing run out of the way; nothing is deleted."""
         if not self.folder.exists():
             return None
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         aside = self.folder.with_name(f"{self.folder.name}.{now}")
         with self.locked():  # not from under a process that trains it
             self.folder.rename(aside)

@@ -19,7 +19,8 @@ def padding(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     Three kinds: non-finite values; values of -1500 HU and below with at least two like
     neighbours in their slice (air under strong noise falls there too, but alone); and one constant
     that fills the outside of the field of view: the value of all four corners of a slice, where it
-    is as low as air, in connected regions that touch the slice's edge.
+    is as low as air, in the connected regions that hold a corner. (Regions that only touch an edge
+    are measured: streaks and noise in air that were clipped at that value.)
 
     Args:
         hu: (Z, Y, X); each slice is judged on its own.
@@ -42,15 +43,13 @@ def _never_measured(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _outside_field(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    corners = [0, 0, -1, -1], [0, -1, 0, -1]
     constant = slice_[0, 0]
-    corners = slice_[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if not (corners == constant).all() or constant > _AIR_LIKE_HU:
+    if not (slice_[corners] == constant).all() or constant > _AIR_LIKE_HU:
         return np.zeros(slice_.shape, bool)
     regions, count = ndimage.label(slice_ == constant)
     size = np.bincount(regions.ravel(), minlength=count + 1)
-    edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
     field = np.zeros(count + 1, bool)
-    field[np.unique(edge)] = True
+    field[regions[corners]] = True
     field &= size >= _SMALLEST_FIELD * slice_.size
-    field[0] = False
     return np.asarray(field[regions])

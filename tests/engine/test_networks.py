@@ -72,13 +72,9 @@ def test_dncnn_has_biases_where_no_normalisation_follows():
 
 
 def test_a_skip_is_joined_before_what_comes_from_below():
-    network = UNet3D(2, 2)
-    model = network.build()
-    joined = next(layer for layer in model.layers if layer.name == "skip1")
-    assert [tensor.path if hasattr(tensor, "path") else tensor.name for tensor in joined.input] == [
-        model.get_layer("down1_b").output.name,
-        model.get_layer("raise1").output.name,
-    ]
+    model = UNet3D(2, 2).build()
+    joined, skip, below = (model.get_layer(name) for name in ("skip1", "down1_b", "raise1"))
+    assert [tensor.name for tensor in joined.input] == [skip.output.name, below.output.name]
 
 
 def test_a_prior_unet_with_a_silent_head_returns_the_prior():
@@ -139,8 +135,8 @@ def reach(network, axis):
         place[axis] = first + offset
         touched[(offset, *place, 0)] = 1
     model = positive(network)
-    given = [[touched, empty * 0], [empty, empty]] if network.sees_prior else [touched, empty]
-    change = np.abs(model(given[0]).numpy() - model(given[1]).numpy())
+    pair = [[image, image] if network.sees_prior else image for image in (touched, empty)]
+    change = np.abs(model(pair[0]).numpy() - model(pair[1]).numpy())
     other = tuple(a for a in (1, 2, 3, 4) if a != axis + 1)
     felt = change.max(axis=other) > 0
     places = np.arange(shape[axis])

@@ -1,0 +1,102 @@
+import math
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from engine.metrics import scores
+from volumes import Window
+
+WINDOW = Window()
+
+
+@pytest.fixture(autouse=True)
+def _tensorflow(cpu):
+    """SSIM is TensorFlow's."""
+
+
+@pytest.fixture(scope="module")
+def pair(phantom_hu):
+    """A phantom in window units and the same with noise, beyond the window in places."""
+    clean = WINDOW.unit(phantom_hu[:3, :, :48])
+    noise = np.random.default_rng(0).standard_normal(clean.shape, np.float32)
+    return clean, clean + 0.1 * noise
+
+
+def constant(value, shape=(2, 16, 16)):
+    return np.full(shape, value, np.float32)
+
+
+def test_scores_of_a_constant_error_are_those_of_a_pencil():
+    found = scores(constant(0.5), constant(0.6), WINDOW)
+    assert found.mse == pytest.approx(0.01, rel=1e-5)
+    assert found.psnr_db == pytest.approx(20, abs=1e-4)
+    assert found.relative_l2_percent == pytest.approx(20, rel=1e-5)
+    assert found.rmse_hu == pytest.approx(140, rel=1e-5)
+
+
+def test_an_error_in_few_voxels_counts_by_their_share():
+    estimate = constant(0.5)
+    estimate[0, 0, :8] += 0.4  # 8 of 512
+    found = scores(constant(0.5), estimate, WINDOW)
+    assert found.mse == pytest.approx(0.16 / 64, rel=1e-5)
+    assert found.relative_l2_percent == pytest.approx(100 * 0.4 / 0.5 / 8, rel=1e-5)
+
+
+def test_rmse_is_in_hu_of_the_window_it_is_given():
+    narrow = Window(low_hu=-100, high_hu=100)
+    assert scores(constant(0.5), constant(0.6), narrow).rmse_hu == pytest.approx(20, rel=1e-5)
+
+
+def test_both_images_are_clipped_to_the_window():
+    beyond = scores(constant(1.5), constant(-0.5), WINDOW)
+    assert beyond == scores(constant(1.0), constant(0.0), WINDOW)
+    assert beyond.mse == 1
+
+
+def test_identical_volumes_are_perfect(pair):
+    found = scores(pair[0], pair[0], WINDOW)
+    assert (found.mse, found.rmse_hu, found.relative_l2_percent) == (0, 0, 0)
+    assert found.psnr_db == math.inf
+    assert found.ssim == pytest.approx(1, abs=1e-6)
+
+
+def test_nothing_can_be_relative_to_an_empty_volume():
+    assert math.isnan(scores(constant(0), constant(0.1), WINDOW).relative_l2_percent)
+
+
+def test_psnr_is_that_of_scikit_image(pair):
+    clean, noisy = (np.clip(image, 0, 1).astype(np.float64) for image in pair)
+    expected = peak_signal_noise_ratio(clean, noisy, data_range=1)
+    assert scores(*pair, WINDOW).psnr_db == pytest.approx(expected, abs=1e-4)
+
+
+def test_ssim_is_that_of_scikit_image_where_the_window_fits(pair):
+    clean, noisy = (np.clip(image, 0, 1).astype(np.float64) for image in pair)
+    expected = []
+    for one, other in zip(clean, noisy, strict=True):
+        _, full = structural_similarity(
+            one, other, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            data_range=1, full=True,
+        )  # fmt: skip
+        expected.append(full[5:-5, 5:-5].mean())
+    assert scores(*pair, WINDOW).ssim == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 10, 64), (3, 64, 10), (1, 1, 1)])
+def test_slices_smaller_than_the_window_have_no_ssim(shape):
+    found = scores(constant(0.5, shape), constant(0.6, shape), WINDOW)
+    assert math.isnan(found.ssim)
+    assert found.psnr_db == pytest.approx(20, abs=1e-4)
+
+
+def test_the_smallest_slices_with_an_ssim_are_of_11_voxels():
+    found = scores(constant(0.5, (1, 11, 11)), constant(0.5, (1, 11, 11)), WINDOW)
+    assert found.ssim == pytest.approx(1, abs=1e-6)
+
+
+def test_the_images_are_left_as_they_are(pair):
+    before = [image.copy() for image in pair]
+    scores(*pair, WINDOW)
+    for image, copy in zip(pair, before, strict=True):
+        np.testing.assert_array_equal(image, copy)

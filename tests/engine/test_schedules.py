@@ -1,0 +1,63 @@
+import math
+
+import pytest
+
+from engine import schedules
+
+
+def test_a_constant_rate_is_the_same_at_every_step():
+    schedule = schedules.constant(1e-4)
+    assert [schedule(step, 100) for step in (0, 50, 99, 1000)] == [1e-4] * 4
+
+
+def test_a_cosine_goes_from_the_first_rate_to_the_last():
+    schedule = schedules.cosine(3e-3, 1e-5)
+    assert schedule(0, 101) == pytest.approx(3e-3)
+    assert schedule(50, 101) == pytest.approx((3e-3 + 1e-5) / 2)
+    assert schedule(100, 101) == pytest.approx(1e-5)
+
+
+def test_a_quarter_of_the_way_a_cosine_has_fallen_by_its_seventh_part():
+    # (1 + cos 45 degrees) / 2
+    assert schedules.cosine(1.0)(25, 101) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+
+
+def test_a_cosine_stays_at_its_end():
+    assert schedules.cosine(1e-3, 1e-5)(500, 101) == pytest.approx(1e-5)
+
+
+def test_a_cosine_of_one_step_has_the_first_rate():
+    assert schedules.cosine(1e-3, 1e-5)(0, 1) == pytest.approx(1e-3)
+
+
+def test_a_longer_training_is_slower_on_the_same_way():
+    schedule = schedules.cosine(1e-3)
+    assert schedule(50, 201) == pytest.approx(schedule(25, 101))
+
+
+@pytest.mark.parametrize(
+    ("text", "schedule"),
+    [
+        ("1e-4", schedules.Constant(1e-4)),
+        ("cosine:1e-3", schedules.Cosine(1e-3, 0.0)),
+        ("cosine:1e-3,1e-5", schedules.Cosine(1e-3, 1e-5)),
+    ],
+)
+def test_a_schedule_is_written_in_words(text, schedule):
+    assert schedules.parse(text) == schedule
+
+
+@pytest.mark.parametrize(
+    "text", ["", "fast", "1e-3,1e-5", "cosine", "cosine:", "cosine:1,2,3", "linear:1e-3", "0", "-1"]
+)
+def test_other_words_are_refused(text):
+    with pytest.raises(ValueError):  # noqa: PT011 (each has a message of its own)
+        schedules.parse(text)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1e-3, math.nan])
+def test_a_rate_must_be_positive(rate):
+    with pytest.raises(ValueError, match="must be positive"):
+        schedules.constant(rate)
+    with pytest.raises(ValueError, match="must be positive"):
+        schedules.cosine(rate)

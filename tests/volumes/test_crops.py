@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from volumes.crops import Box, Crop, read, reflected
+
+VOLUME = (24, 60, 50)
+
+
+def boxes(crop, volume, count=300):
+    rng = np.random.default_rng(0)
+    return [crop.draw(volume, rng) for _ in range(count)]
+
+
+@pytest.mark.parametrize("central", [0.3, 0.7, 0.8, 1.0])
+def test_crops_lie_within_the_central_part_and_reach_its_edges(central):
+    crop = Crop((8, 12, 10), central)
+    starts = np.array([box.start for box, _ in boxes(crop, VOLUME)])
+    ends = starts + crop.shape
+    for axis, size in ((1, 60), (2, 50)):
+        margin = (size - size * central) / 2
+        assert starts[:, axis].min() == pytest.approx(margin, abs=1)
+        assert ends[:, axis].max() == pytest.approx(size - margin, abs=1)
+
+
+def test_crops_are_taken_from_all_slices():
+    starts = [box.start[0] for box, _ in boxes(Crop((8, 12, 10), 0.3), VOLUME)]
+    assert set(starts) == set(range(24 - 8 + 1))
+
+
+def test_every_start_is_equally_likely():
+    starts = [box.start[2] for box, _ in boxes(Crop((1, 1, 46), 1.0), VOLUME, 2000)]
+    counts = np.bincount(starts, minlength=5)
+    assert counts.size == 5
+    assert np.abs(counts - 400).max() < 5 * np.sqrt(400)
+
+
+def test_a_central_part_smaller_than_the_crop_is_as_large_as_the_crop():
+    for box, _ in boxes(Crop((8, 40, 40), 0.5), VOLUME, 20):
+        assert box.start[1:] == (10, 5)
+
+
+@pytest.mark.parametrize("central", [0.5, 1.0])
+@pytest.mark.parametrize("volume", [(1, 60, 50), (5, 60, 50), (24, 7, 50), (3, 5, 1)])
+def test_a_box_larger_than_the_volume_is_centred_on_it(volume, central):
+    crop = Crop((8, 12, 10), central)
+    for box, _ in boxes(crop, volume, 20):
+        assert box.shape == crop.shape
+        for start, length, size in zip(box.start, box.shape, volume, strict=True):
+            before, after = -start, start + length - size
+            if size < length:
+                assert before >= 0
+                assert after >= 0
+                assert abs(before - after) <= 1
+            else:
+                assert start >= 0
+                assert start + length <= size
+
+
+def test_every_axis_is_mirrored_half_of_the_time_and_independently():
+    mirrors = np.array([mirror for _, mirror in boxes(Crop((8, 12, 10)), VOLUME, 1000)])
+    assert np.abs(mirrors.mean(0) - 0.5).max() < 5 * 0.5 / np.sqrt(1000)
+    assert len(np.unique(mirrors, axis=0)) == 8
+
+
+def test_nothing_is_mirrored_where_flips_are_off():
+    assert not any(any(m) for _, m in boxes(Crop((8, 12, 10), flips=False), VOLUME))
+
+
+def test_the_same_generator_draws_the_same_crops():
+    assert boxes(Crop((8, 12, 10)), VOLUME, 30) == boxes(Crop((8, 12, 10)), VOLUME, 30)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (4, -1, 4), (4, 4)])
+def test_an_impossible_crop_is_refused(shape):
+    with pytest.raises(ValueError, match=r"crop\.shape must be"):
+        Crop(shape)
+
+
+@pytest.mark.parametrize("central", [0, -0.5, 1.01, float("nan")])
+def test_an_impossible_central_part_is_refused(central):
+    with pytest.raises(ValueError, match=r"crop\.central must lie"):
+        Crop(central=central)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 1), (0, 9), (23, 40)])
+def test_reflected_indices_are_those_of_numpy(size, before, after):
+    expected = np.pad(np.arange(size), (before, after), mode="reflect")
+    np.testing.assert_array_equal(reflected(-before, before + size + after, size), expected)
+
+
+def test_reflected_indices_may_lie_wholly_beyond_the_axis():
+    whole = np.pad(np.arange(7), (0, 30), mode="reflect")
+    np.testing.assert_array_equal(reflected(15, 12, 7), whole[15:27])
+
+
+@pytest.fixture(scope="module")
+def volume():
+    return np.random.default_rng(0).integers(-1000, 1000, (17, 19, 13)).astype(np.int16)
+
+
+def test_a_box_within_the_volume_is_the_volume_there(volume):
+    np.testing.assert_array_equal(read(volume, Box((2, 3, 4), (5, 6, 7))), volume[2:7, 3:9, 4:11])
+
+
+@pytest.mark.parametrize(
+    ("start", "shape"),
+    [((-4, -5, -6), (25, 29, 25)), ((-4, 3, 4), (8, 5, 5)), ((10, 12, 9), (12, 12, 12)),
+     ((-40, -40, -40), (120, 100, 90)), ((0, 0, 13), (17, 19, 4)), ((-3, 0, 0), (1, 19, 13))],
+)  # fmt: skip
+def test_a_box_beyond_the_volume_is_its_reflection(volume, start, shape):
+    padded = np.pad(volume, 130, mode="reflect")
+    box = Box(tuple(a + 130 for a in start), shape)
+    np.testing.assert_array_equal(read(volume, Box(start, shape)), padded[box.slices])
+
+
+def test_a_single_slice_is_repeated(volume):
+    block = read(volume[:1], Box((-2, 0, 0), (5, 19, 13)))
+    np.testing.assert_array_equal(block, np.repeat(volume[:1], 5, axis=0))
+
+
+@pytest.mark.parametrize("start", [(2, 3, 4), (-2, 3, 10)])
+def test_a_volume_that_is_mapped_into_memory_reads_the_same(volume, tmp_path, start):
+    np.save(tmp_path / "volume.npy", volume)
+    mapped = np.load(tmp_path / "volume.npy", mmap_mode="r")
+    box = Box(start, (6, 5, 7))
+    np.testing.assert_array_equal(read(mapped, box), read(volume, box))
+
+
+def test_the_slices_of_a_box_have_its_shape(volume):
+    box = Box((1, 2, 3), (4, 5, 6))
+    assert volume[box.slices].shape == box.shape

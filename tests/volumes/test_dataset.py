@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from volumes.dataset import Case, Split, case_name, find_cases
+from volumes.refusals import BadInput
+
+SIDES = ("training", "validation", "test")
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def names_of(folder):
+    return [case.name for case in find_cases(folder)]
+
+
+def cases(*names):
+    return [Case(name, Path(name) / "imaging.nii.gz") for name in names]
+
+
+def split(found, **fields):
+    sides = Split(**fields).assign(Path("data"), found)
+    return {side: [case.name for case in sides[side]] for side in sides}
+
+
+TWENTY = cases(*(f"case_{i:05d}" for i in range(20)))
+PAIRS = cases(*(f"{visit}_patient{i:02d}" for i in range(12) for visit in ("first", "second")))
+
+
+def test_cases_of_the_kits19_layout_bear_the_names_of_their_folders(tmp_path):
+    touch(tmp_path, "case_00002/imaging.nii.gz", "case_00000/imaging.nii", "case_00001/other.txt")
+    assert names_of(tmp_path) == ["case_00000", "case_00002"]
+
+
+def test_segmentations_beside_the_scans_are_no_cases(tmp_path):
+    touch(tmp_path, "case_00000/imaging.nii.gz", "case_00000/segmentation.nii.gz")
+    assert [case.path.name for case in find_cases(tmp_path)] == ["imaging.nii.gz"]
+
+
+def test_flat_scans_bear_the_names_of_their_files(tmp_path):
+    touch(tmp_path, "b.nii.gz", "a.nii", "C.NII.GZ", "v1.2.nii.gz", "naïve 患者 (1).nii", "d.txt")
+    assert names_of(tmp_path) == ["C", "a", "b", "naïve 患者 (1)", "v1.2"]
+
+
+def test_the_kits19_layout_is_preferred_to_flat_scans(tmp_path):
+    touch(tmp_path, "case_00000/imaging.nii.gz", "flat.nii.gz")
+    assert names_of(tmp_path) == ["case_00000"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a_denoised", "a_residual", "a_label", "a_labels", "a_seg", "segmentation",
+     "prediction", "a_DENOISED", ".a"],
+)  # fmt: skip
+def test_what_is_written_beside_scans_is_no_case(tmp_path, name):
+    touch(tmp_path, "scan.nii.gz", f"{name}.nii.gz")
+    assert names_of(tmp_path) == ["scan"]
+
+
+@pytest.mark.parametrize("name", ["denoised_later", "segment", "label_free"])
+def test_scans_whose_names_only_resemble_those_are_cases(tmp_path, name):
+    touch(tmp_path, f"{name}.nii.gz")
+    assert names_of(tmp_path) == [name]
+
+
+def test_two_scans_of_one_name_are_refused(tmp_path):
+    touch(tmp_path, "a.nii", "a.nii.gz")
+    with pytest.raises(BadInput, match="second scan named a") as caught:
+        find_cases(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path / "a.nii"))
+
+
+def test_two_scans_in_one_case_are_refused(tmp_path):
+    touch(tmp_path, "case_00000/imaging.nii.gz", "case_00000/imaging.nii")
+    with pytest.raises(BadInput, match="second scan named case_00000"):
+        find_cases(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_refused_with_a_way_out(tmp_path):
+    with pytest.raises(BadInput, match=r"is not a folder.*engine phantom") as caught:
+        find_cases(tmp_path / "none")
+    assert caught.value.exit_code == 3
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    touch(tmp_path, "scan.nii")
+    with pytest.raises(BadInput, match="is not a folder"):
+        find_cases(tmp_path / "scan.nii")
+
+
+@pytest.mark.parametrize("content", [(), ("notes.txt",), ("a_denoised.nii.gz",)])
+def test_a_folder_without_scans_is_refused(tmp_path, content):
+    touch(tmp_path, *content)
+    with pytest.raises(BadInput, match="holds neither"):
+        find_cases(tmp_path)
+
+
+def test_scans_that_are_links_into_one_store_keep_the_names_of_their_cases(tmp_path):
+    touch(tmp_path, "objects/1f", "objects/2e")
+    for case, thing in (("case_00000", "1f"), ("case_00001", "2e")):
+        folder = tmp_path / "data" / case
+        folder.mkdir(parents=True)
+        (folder / "imaging.nii.gz").symlink_to(tmp_path / "objects" / thing)
+    assert names_of(tmp_path / "data") == ["case_00000", "case_00001"]
+
+
+def test_a_scan_named_without_its_folder_has_the_name_of_that_folder(tmp_path, monkeypatch):
+    (tmp_path / "case_00007" / "more").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "case_00007")
+    assert case_name(Path("imaging.nii.gz")) == "case_00007"
+    assert case_name(Path("more/../imaging.nii")) == "case_00007"
+    assert case_name(Path("../case_00007/IMAGING.NII.GZ")) == "case_00007"
+
+
+def test_every_case_stands_on_exactly_one_side():
+    sides = split(TWENTY, validation=4, test=3)
+    assert tuple(sides) == SIDES
+    assert [len(sides[side]) for side in SIDES] == [13, 4, 3]
+    assert sorted(chain(*sides.values())) == [case.name for case in TWENTY]
+
+
+def test_a_split_does_not_depend_on_the_order_of_the_cases():
+    assert split(TWENTY[::-1]) == split(TWENTY) == split(TWENTY[7:] + TWENTY[:7])
+
+
+def test_a_split_depends_on_names_alone_and_not_on_places():
+    moved = [Case(case.name, Path("/elsewhere") / case.name) for case in TWENTY]
+    assert split(moved) == split(TWENTY)
+
+
+def test_a_new_case_moves_at_most_one_other_into_training():
+    before = split(TWENTY, validation=4, test=4)
+    after = split([*TWENTY, *cases("case_00020")], validation=4, test=4)
+    assert len(set(after["training"]) - set(before["training"]) - {"case_00020"}) <= 1
+
+
+def test_counted_cases_follow_no_order_of_collection():
+    sides = split(TWENTY, validation=5, test=5)
+    held_out = sorted(sides["validation"] + sides["test"])
+    names = [case.name for case in TWENTY]
+    assert held_out not in (names[:10], names[10:], names[::2], names[1::2])
+
+
+@pytest.mark.parametrize(("validation", "test"), [(1, 1), (3, 2), (5, 0)])
+def test_scans_of_a_patient_never_stand_on_two_sides(validation, test):
+    sides = split(PAIRS, validation=validation, test=test, patient=r"_(patient\d+)")
+    patients = {side: {name.partition("_")[2] for name in sides[side]} for side in SIDES}
+    assert not patients["training"] & patients["validation"]
+    assert not patients["training"] & patients["test"]
+    assert not patients["validation"] & patients["test"]
+    assert [len(sides[side]) for side in SIDES[1:]] == [2 * validation, 2 * test]
+
+
+def test_named_cases_stand_where_they_are_named():
+    sides = split(TWENTY, validation=("case_00003",), test=("case_00001", "case_00009"))
+    assert sides["validation"] == ["case_00003"]
+    assert sides["test"] == ["case_00001", "case_00009"]
+    assert len(sides["training"]) == 17
+
+
+def test_naming_one_scan_of_a_patient_takes_all_of_them():
+    sides = split(
+        PAIRS, validation=("first_patient03",), test=("second_patient05",), patient=r"_(.+)"
+    )
+    assert sides["validation"] == ["first_patient03", "second_patient03"]
+    assert sides["test"] == ["first_patient05", "second_patient05"]
+
+
+@pytest.mark.parametrize("name", [case.name for case in TWENTY])
+def test_a_case_named_for_validation_is_never_counted_into_test(name):
+    sides = split(TWENTY, validation=(name,), test=5)
+    assert sides["validation"] == [name]
+    assert len(sides["test"]) == 5
+
+
+@pytest.mark.parametrize("name", [case.name for case in TWENTY[:10]])
+def test_a_case_named_for_test_is_never_counted_into_validation(name):
+    sides = split(TWENTY, validation=5, test=(name,))
+    assert sides["test"] == [name]
+    assert len(sides["validation"]) == 5
+
+
+def test_a_patient_named_on_two_sides_is_refused():
+    with pytest.raises(BadInput, match="patient03 both in test and in validation"):
+        split(PAIRS, validation=("first_patient03",), test=("second_patient03",), patient=r"_(.+)")
+
+
+def test_a_named_case_that_is_not_there_is_refused():
+    with pytest.raises(BadInput, match="has no case case_99999"):
+        split(TWENTY, validation=("case_99999",))
+
+
+@pytest.mark.parametrize(
+    ("validation", "test", "side"),
+    [(4, 16, "training"), (1, 30, "training"), (20, 0, "training"), (0, 2, "validation")],
+)
+def test_a_split_that_leaves_nothing_for_a_side_is_refused(validation, test, side):
+    with pytest.raises(BadInput, match=f"20 patients, which leaves none for {side}") as caught:
+        split(TWENTY, validation=validation, test=test)
+    assert str(caught.value).startswith("data: ")
+
+
+def test_a_split_without_a_test_side_is_taken():
+    assert split(TWENTY, validation=1, test=0)["test"] == []
+
+
+def test_a_case_without_a_patient_is_refused():
+    with pytest.raises(BadInput, match=r"the case case_00000, in which split\.patient finds no"):
+        split(TWENTY, patient=r"patient(\d+)")
+
+
+def test_a_patient_pattern_without_a_group_is_refused():
+    with pytest.raises(ValueError, match=r"split\.patient must have a group"):
+        Split(patient=r"case_\d+")
+
+
+@pytest.mark.parametrize("field", ["validation", "test"])
+def test_a_negative_count_is_refused(field):
+    with pytest.raises(ValueError, match=rf"split\.{field} must not be negative"):
+        Split(**{field: -1})
+
+
+@pytest.mark.real_ct
+def test_every_real_case_is_found_once(real_ct):
+    assert names_of(real_ct) == sorted(p.parent.name for p in real_ct.glob("*/imaging.nii.gz"))

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+from volumes.crops import Box, Crop, read
+from volumes.examples import Examples
+from volumes.noise import Gaussian
+from volumes.priors import NeighbourMean
+from volumes.volume import Volume
+
+DEPTHS = (11, 5, 1, 17)
+PRIOR = NeighbourMean(radius=3, decay=0.2, decay_per_mm=0.05)
+
+
+def volume(number, shape):
+    """Random voxels: where a crop was taken, and how it was mirrored, can be told from them."""
+    hu = np.random.default_rng(number).integers(-1000, 1000, shape).astype(np.int16)
+    return Volume(hu, (1.0 + number, 0.8, 0.8), f"case_{number:05d}", f"{number:064x}")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    volumes = [volume(n, (depth, 19, 13)) for n, depth in enumerate(DEPTHS)]
+    return Examples(volumes, Crop((4, 8, 6), 0.8), Gaussian((0.05, 0.2)), PRIOR, seed=3)
+
+
+def volume_of(examples, example):
+    return next(v for v in examples.volumes if v.case == example.case)
+
+
+def mirrored(array, flips):
+    return array[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+
+
+def with_halo(box, halo):
+    start, shape = box.start, box.shape
+    return Box((start[0] - halo, *start[1:]), (shape[0] + 2 * halo, *shape[1:]))
+
+
+def flips_of(examples, example):
+    """The flips under which the example's voxels are the volume's."""
+    expected = read(volume_of(examples, example).hu, with_halo(example.box, examples.halo))
+    found = [f for f in product((False, True), repeat=3)
+             if np.array_equal(mirrored(example.hu, f), expected)]  # fmt: skip
+    assert found, "the example's voxels are not the volume's under any flip"
+    return found[0]
+
+
+def same(one, other):
+    assert (one.case, one.box, one.sigma) == (other.case, other.box, other.sigma)
+    for field in ("hu", "weights", "key"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+
+
+def test_an_example_is_the_same_in_whichever_order_it_is_asked_for(examples):
+    forward = [examples[i] for i in range(12)]
+    for i in reversed(range(12)):
+        same(examples[i], forward[i])
+
+
+def test_another_object_with_the_same_seed_gives_the_same_examples(examples):
+    for i in (0, 7, 10_000_019):
+        same(replace(examples)[i], examples[i])
+
+
+def test_another_seed_gives_other_examples(examples):
+    other = replace(examples, seed=4)
+    assert any(examples[i].box != other[i].box for i in range(8))
+    assert all((examples[i].key != other[i].key).any() for i in range(8))
+
+
+def test_examples_have_noise_of_their_own(examples):
+    assert len({tuple(examples[i].key.tolist()) for i in range(50)}) == 50
+    assert len({examples[i].sigma for i in range(50)}) == 50
+    assert all(0.05 <= examples[i].sigma <= 0.2 for i in range(50))
+
+
+def test_each_round_visits_every_volume_once(examples):
+    for turn in range(10):
+        cases = sorted(examples[4 * turn + i].case for i in range(4))
+        assert cases == [v.case for v in examples.volumes]
+
+
+def test_rounds_have_orders_of_their_own(examples):
+    rounds = {tuple(examples[4 * turn + i].case for i in range(4)) for turn in range(10)}
+    assert len(rounds) > 3
+
+
+def test_the_voxels_of_an_example_are_the_volume_s_but_for_flips(examples):
+    flips = {flips_of(examples, examples[i]) for i in range(60)}
+    assert len(flips) == 8
+
+
+def test_without_flips_the_voxels_are_the_volume_s(examples):
+    plain = replace(examples, crop=replace(examples.crop, flips=False))
+    for i in range(12):
+        expected = read(volume_of(plain, plain[i]).hu, with_halo(plain[i].box, plain.halo))
+        np.testing.assert_array_equal(plain[i].hu, expected)
+
+
+def test_an_example_holds_the_crop_and_the_slices_that_its_prior_needs(examples):
+    for i in range(12):
+        assert examples[i].hu.shape == (4 + 2 * 3, 8, 6)
+        assert examples[i].weights.shape == (4, 4 + 2 * 3)
+
+
+def test_without_a_prior_there_is_no_halo_and_no_weight(examples):
+    plain = replace(examples, prior=None)
+    assert plain[0].hu.shape == (4, 8, 6)
+    assert plain[0].weights.shape == (4, 0)
+
+
+@pytest.mark.parametrize("length", [1, 4, 11])
+def test_the_prior_of_an_example_is_that_of_the_whole_volume_at_its_place(examples, length):
+    many = replace(examples, crop=replace(examples.crop, shape=(length, 8, 6)))
+    top = bottom = flipped = 0
+    for i in range(120):
+        example = many[i]
+        source = volume_of(many, example)
+        depth, first = len(source.hu), example.box.start[0]
+        if length > depth:
+            continue
+        whole_weights = PRIOR.weights(0, depth, depth, source.spacing_mm[0])[:, 3:-3]
+        whole = np.tensordot(whole_weights, source.hu.astype(np.float64), 1)
+        prior = np.tensordot(example.weights, example.hu.astype(np.float64), 1)
+        flips = flips_of(many, example)
+        np.testing.assert_allclose(mirrored(prior, flips), whole[example.box.slices], atol=1e-3)
+        top, bottom = top + (first == 0), bottom + (first + length == depth)
+        flipped += flips[0]
+    assert min(top, bottom, flipped) > 3
+
+
+@pytest.mark.parametrize(("depth", "length"), [(1, 4), (3, 4), (5, 16), (2, 9)])
+def test_where_the_crop_is_deeper_than_the_volume_its_reflection_counts_as_volume(
+    examples, depth, length
+):
+    crop = Crop((length, 8, 6), 0.8)
+    deep = replace(examples, volumes=[volume(9, (depth, 19, 13))], crop=crop)
+    for i in range(16):
+        example = deep[i]
+        before = -example.box.start[0]
+        after = length - depth - before
+        padded = np.pad(deep.volumes[0].hu, ((before, after), (0, 0), (0, 0)), mode="reflect")
+        weights = PRIOR.weights(0, length, length, deep.volumes[0].spacing_mm[0])[:, 3:-3]
+        whole = np.tensordot(weights, padded.astype(np.float64), 1)
+        prior = np.tensordot(example.weights, example.hu.astype(np.float64), 1)
+        inner = Box((0, *example.box.start[1:]), example.box.shape)
+        expected = whole[inner.slices]
+        np.testing.assert_allclose(mirrored(prior, flips_of(deep, example)), expected, atol=1e-3)
+
+
+def test_a_volume_smaller_than_the_crop_on_every_axis_gives_a_full_crop(examples):
+    small = replace(examples, volumes=[volume(9, (2, 3, 1))])
+    for i in range(8):
+        assert small[i].hu.shape == (10, 8, 6)
+        flips_of(small, small[i])
+
+
+def test_volumes_that_are_mapped_into_memory_give_the_same_examples(examples, tmp_path):
+    mapped = []
+    for number, one in enumerate(examples.volumes):
+        np.save(tmp_path / f"{number}.npy", one.hu)
+        mapped.append(replace(one, hu=np.load(tmp_path / f"{number}.npy", mmap_mode="r")))
+    for i in range(8):
+        same(replace(examples, volumes=mapped)[i], examples[i])

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from volumes import nifti
+from volumes.dataset import Case
+from volumes.refusals import BadInput, CannotWrite
+from volumes.store import Store, default_root
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def hu():
+    """(17, 19, 13): no value is padding."""
+    return np.random.default_rng(0).integers(-800, 1500, (17, 19, 13)).astype(np.int16)
+
+
+@pytest.fixture
+def case(tmp_path, hu):
+    path = tmp_path / "case_00000" / "imaging.nii.gz"
+    path.parent.mkdir()
+    nifti.write_hu(path, hu, (3.0, 0.8, 0.7))
+    return Case("case_00000", path)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def only(store, pattern):
+    (path,) = (store.root / "v1").glob(pattern)
+    return path
+
+
+def conversions(monkeypatch):
+    """Counts how often a scan's voxels are read from now on."""
+    read, counted = nifti.Scan.read, []
+
+    def counting(scan):
+        counted.append(scan.path)
+        return read(scan)
+
+    monkeypatch.setattr(nifti.Scan, "read", counting)
+    return counted
+
+
+def test_a_volume_has_the_voxels_of_its_scan(store, case, hu):
+    np.testing.assert_array_equal(store.volume(case).hu, hu)
+
+
+def test_a_volume_has_the_spacing_and_the_name_of_its_scan(store, case):
+    volume = store.volume(case)
+    assert volume.spacing_mm == pytest.approx((3.0, 0.8, 0.7))
+    assert volume.case == "case_00000"
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 30), (3, 1, 5), (1, 1, 1)])
+def test_volumes_of_any_shape_are_stored(store, tmp_path, shape):
+    hu = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    nifti.write_hu(tmp_path / "scan.nii", hu, (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(store.volume(Case("scan", tmp_path / "scan.nii")).hu, hu)
+
+
+def test_voxels_are_mapped_into_memory_and_cannot_be_written(store, case):
+    volume = store.volume(case)
+    assert isinstance(volume.hu, np.memmap)
+    assert volume.hu.dtype == np.int16
+    with pytest.raises(ValueError, match="read-only"):
+        volume.hu[0, 0, 0] = 5
+
+
+def test_a_second_call_converts_nothing(store, case, hu, monkeypatch):
+    store.volume(case)
+    counted = conversions(monkeypatch)
+    np.testing.assert_array_equal(Store(store.root).volume(case).hu, hu)
+    assert counted == []
+
+
+def test_the_same_scan_under_another_name_is_converted_once(store, case, tmp_path, monkeypatch):
+    store.volume(case)
+    copy = tmp_path / "copy.nii.gz"
+    copy.write_bytes(case.path.read_bytes())
+    counted = conversions(monkeypatch)
+    assert store.volume(Case("copy", copy)).case == "copy"
+    assert counted == []
+
+
+def test_padding_becomes_air(store, tmp_path, hu):
+    hu[:, :6, :] = -2000
+    hu[3, 10, 5] = -1400
+    nifti.write_hu(tmp_path / "scan.nii", hu, (1.0, 1.0, 1.0))
+    stored = store.volume(Case("scan", tmp_path / "scan.nii")).hu
+    assert (stored[:, :6] == -1000).all()
+    np.testing.assert_array_equal(stored[:, 6:], hu[:, 6:])
+
+
+def test_the_description_counts_padding_and_saturated_voxels(store, tmp_path, hu):
+    hu[0, :2] = -3024
+    nifti.write_hu(tmp_path / "hu.nii", hu, (1.0, 1.0, 1.0))
+    scan = nifti.open_scan(tmp_path / "hu.nii")
+    values = scan.hu(scan.read())
+    values[5, 5, 5] = 1e6
+    nifti.write_derived(scan, values, tmp_path / "scan.nii")
+    store.volume(Case("scan", tmp_path / "scan.nii"))
+    description = json.loads(only(store, "*.json").read_bytes())
+    assert description["padding_voxels"] == 2 * 13
+    assert description["saturated_voxels"] == 1
+
+
+def damaged(store, content):
+    only(store, "*.npy").write_bytes(content)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 6, 9, 60, 128, 1000, -1])
+def test_a_truncated_array_is_made_anew(store, case, hu, kept):
+    store.volume(case)
+    damaged(store, only(store, "*.npy").read_bytes()[:kept])
+    np.testing.assert_array_equal(store.volume(case).hu, hu)
+
+
+def test_an_array_with_a_changed_voxel_is_made_anew(store, case, hu):
+    store.volume(case)
+    content = bytearray(only(store, "*.npy").read_bytes())
+    content[-7] ^= 1
+    damaged(store, content)
+    np.testing.assert_array_equal(store.volume(case).hu, hu)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"'<i2'", b"'>i2'"), (b"'<i2'", b"'<u2'"), (b"'<i2'", b"'|O'"), (b"(17, 19,", b"(19, 17,"),
+     (b"False", b"True "), (b"{", b"["), (b"\x93NUMPY", b"\x80NUMPY")],
+)  # fmt: skip
+def test_an_array_whose_own_header_was_changed_is_made_anew(store, case, hu, old, new):
+    store.volume(case)
+    content = only(store, "*.npy").read_bytes()
+    assert old in content
+    damaged(store, content.replace(old, new))
+    stored = store.volume(case).hu
+    assert stored.dtype == np.int16
+    np.testing.assert_array_equal(stored, hu)
+
+
+@pytest.mark.filterwarnings("ignore:Data type alias 'a':DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")
+def test_no_flipped_bit_in_a_stored_array_changes_what_is_read(store, case, hu):
+    store.volume(case)
+    content, rng = only(store, "*.npy").read_bytes(), np.random.default_rng(0)
+    places = [*rng.integers(128 * 8, size=120), *rng.integers(len(content) * 8, size=60)]
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        damaged(store, flipped)
+        stored = store.volume(case).hu
+        assert stored.dtype == np.int16, place
+        np.testing.assert_array_equal(stored, hu, str(place))
+
+
+@pytest.mark.parametrize("pattern", ["*.npy", "*.json"])
+def test_a_half_written_store_is_completed(store, case, hu, monkeypatch, pattern):
+    store.volume(case)
+    only(store, pattern).unlink()
+    counted = conversions(monkeypatch)
+    np.testing.assert_array_equal(store.volume(case).hu, hu)
+    assert len(counted) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"crc32": 5}', b"\xff\xfe"])
+def test_a_damaged_description_is_made_anew(store, case, hu, content):
+    store.volume(case)
+    path = only(store, "*.json")
+    path.write_bytes(content)
+    np.testing.assert_array_equal(store.volume(case).hu, hu)
+    assert json.loads(path.read_bytes())["shape"] == [17, 19, 13]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+def test_a_damaged_note_is_made_anew(store, case, hu, content):
+    store.volume(case)
+    only(store, "noted/*.json").write_bytes(content)
+    np.testing.assert_array_equal(store.volume(case).hu, hu)
+
+
+def test_an_interrupted_conversion_leaves_nothing_that_counts(store, case, hu, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format, "write_array", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.volume(case)
+    assert [p.suffix for p in (store.root / "v1").iterdir() if p.is_file()] == [".lock"]
+    np.testing.assert_array_equal(store.volume(case).hu, hu)
+
+
+def interrupt(file, *_, **__):
+    file.write(b"half")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("keep_time", [True, False])
+def test_a_changed_scan_of_the_same_name_and_size_gives_the_new_voxels(tmp_path, hu, keep_time):
+    store, path = Store(tmp_path / "store"), tmp_path / "scan.nii"
+    nifti.write_hu(path, hu, (1.0, 1.0, 1.0))
+    assert store.volume(Case("scan", path)).hu[0, 0, 0] == hu[0, 0, 0]
+    before = path.stat()
+    hu[0, 0, 0] += 1
+    nifti.write_hu(path, hu, (1.0, 1.0, 1.0), overwrite=True)
+    # A new file has an inode of its own, even where its time was copied from the old one.
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + (0 if keep_time else 10**9)))
+    np.testing.assert_array_equal(store.volume(Case("scan", path)).hu, hu)
+
+
+def test_a_scan_that_was_changed_in_place_gives_the_new_voxels(tmp_path, hu):
+    store, path = Store(tmp_path / "store"), tmp_path / "scan.nii"
+    nifti.write_hu(path, hu, (1.0, 1.0, 1.0))
+    store.volume(Case("scan", path))
+    inode, time_ns = path.stat().st_ino, path.stat().st_mtime_ns
+    content = bytearray(path.read_bytes())
+    content[-2:] = np.int16(77).tobytes()
+    path.write_bytes(content)
+    os.utime(path, ns=(time_ns, time_ns + 10**9))
+    assert path.stat().st_ino == inode
+    assert store.volume(Case("scan", path)).hu.ravel()[-1] == 77
+
+
+def test_an_array_that_is_in_use_survives_its_repair(store, case, hu):
+    first = store.volume(case).hu
+    only(store, "*.json").unlink()
+    store.volume(case)
+    np.testing.assert_array_equal(first, hu)
+
+
+def test_threads_that_want_the_same_scan_convert_it_once(store, case, hu, monkeypatch):
+    counted, volumes, failures = conversions(monkeypatch), [], []
+
+    def want():
+        try:
+            volumes.append(store.volume(case))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=want) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(volumes) == 8
+    for volume in volumes:
+        np.testing.assert_array_equal(volume.hu, hu)
+    assert len(counted) == 1
+
+
+def test_processes_that_want_the_same_scan_all_get_it(store, case, hu):
+    program = (
+        "import sys, zlib; from pathlib import Path; from volumes.dataset import Case; "
+        "from volumes.store import Store; "
+        "hu = Store(Path(sys.argv[1])).volume(Case('a', Path(sys.argv[2]))).hu; "
+        "print(hu.shape, zlib.crc32(hu.tobytes()))"
+    )
+    command = [sys.executable, "-c", program, store.root, case.path]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = [subprocess.Popen(command, cwd=ROOT, **pipes) for _ in range(2)]
+    printed = [process.communicate(timeout=60) for process in running]
+    expected = f"{hu.shape} {zlib.crc32(hu.tobytes())}\n".encode()
+    assert printed == [(expected, b"")] * 2
+
+
+def test_a_damaged_scan_is_refused_and_never_stored(store, case):
+    content = bytearray(case.path.read_bytes())
+    content[len(content) // 2] ^= 16
+    case.path.write_bytes(content)
+    with pytest.raises(BadInput):
+        store.volume(case)
+    assert not list((store.root / "v1").glob("*.npy"))
+
+
+def test_a_store_that_cannot_be_made_is_refused(tmp_path, case):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(CannotWrite):
+        Store(tmp_path / "file").volume(case)
+
+
+def test_a_store_that_cannot_be_locked_is_refused(store, case):
+    store.volume(case)
+    lock = only(store, "*.lock")
+    lock.unlink()
+    lock.mkdir()
+    with pytest.raises(CannotWrite) as caught:
+        store.volume(case)
+    assert str(caught.value).startswith(str(lock))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"ENGINE_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
+        ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/respr-engine"),
+        ({"HOME": "/c"}, "/c/.cache/respr-engine"),
+    ],
+)
+def test_the_store_lies_where_the_environment_says(monkeypatch, environment, expected):
+    for name in ("ENGINE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert default_root() == Path(expected)
+
+
+@pytest.mark.real_ct
+def test_a_real_scan_is_stored_as_it_is_but_for_its_padding(real_ct, tmp_path):
+    path = min(real_ct.glob("*/imaging.nii.gz"), key=lambda p: p.stat().st_size)
+    hu, _ = nifti.open_scan(path).read_hu()
+    stored = Store(tmp_path).volume(Case("real", path)).hu
+    changed = stored != hu
+    assert (stored[changed] == -1000).all()
+    assert (hu[changed] < -900).all()
