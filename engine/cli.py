@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,6 +93,7 @@ def fit(
     """Train RECIPE, or go on with the training that its run folder holds."""
     from engine import demo as demo_data
     from engine import recipe as recipes
+    from engine import runtime
     from engine.fit import Machine, describe, survey
     from engine.fit import fit as train
     from engine.journal import Terminal
@@ -110,8 +112,11 @@ def fit(
         data = Path(os.environ.get("ENGINE_DATA", "data"))
         if demo:
             data = demo_data.phantoms(folder.folder.with_name(f"{folder.folder.name}-phantoms"))
+    # What is refused is refused before anything is said or moved aside.
+    runtime.check(devices, precision, xla)
+    sides = survey(resolved, data)
     if dry_run:
-        for line in describe(resolved, survey(resolved, data)):
+        for line in describe(resolved, sides):
             terminal.result(line)
         terminal.result(recipes.to_json(resolved).rstrip())
         return
@@ -262,38 +267,36 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs a command; returns its exit code."""
-    from volumes.refusals import Refusal
-
     try:
         result: Any = app(arguments, prog_name="engine", standalone_mode=False)
-    except Refusal as refusal:
-        if "--debug" in arguments:
-            raise
-        return _refused(str(refusal), refusal.exit_code)
     except KeyboardInterrupt:
         return 130
-    except MemoryError:
+    except Exception as error:  # a refusal, a bug, or what typer and TensorFlow raise
         if "--debug" in arguments:
-            raise
-        return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
-    except Exception as error:  # a bug, or what typer and TensorFlow raise
-        if "--debug" in arguments:
-            raise
-        return _unexpected(error)
+            traceback.print_exc()
+        return _told(error)
     return result if isinstance(result, int) else 0
+
+
+def _told(error: Exception) -> int:
+    """Tells an error in one line; returns its exit code."""
+    from volumes.refusals import Refusal
+
+    if isinstance(error, Refusal):
+        return _refused(str(error), error.exit_code)
+    usage = getattr(error, "format_message", None)
+    if usage is not None:  # typer's own: a wrong option or a missing argument
+        message = usage().strip().rstrip(".")
+        return _refused(f"{message}. See engine --help.", 2) if message else 2
+    if isinstance(error, MemoryError):
+        return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
+    kind = type(error).__name__
+    if kind == "ResourceExhaustedError":
+        return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
+    first = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
+    return _refused(f"{kind}: {first}. This is a bug; --debug shows where.", 1)
 
 
 def _refused(message: str, code: int) -> int:
     print(f"engine: error: {message}", file=sys.stderr)
     return code
-
-
-def _unexpected(error: Exception) -> int:
-    usage = getattr(error, "format_message", None)
-    if usage is not None:  # typer's own: a wrong option or a missing argument
-        return _refused(f"{usage()} See engine --help.", 2)
-    kind = type(error).__name__
-    first = (str(error).strip().splitlines() or [""])[0][:200]
-    if kind == "ResourceExhaustedError":
-        return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
-    return _refused(f"{kind}: {first} This is a bug; --debug shows where.", 1)

@@ -126,7 +126,8 @@ class Loop:
             NumericalFailure: where gradients stay non-finite; the last checkpoint is from before.
         """
         recipe, first = self.recipe, self.progress.step
-        metrics = Metrics(self.run.metrics, first)
+        # A run that was never saved starts anew, its rows of step 0 included.
+        metrics = Metrics(self.run.metrics, first or -1)
         events = Events(self.run.tensorboard, first)
         what = f"{self.run.folder.name} [{self.runtime.precision}]"
         if first == 0:
@@ -143,15 +144,16 @@ class Loop:
                     # The loss of the step before is read while the device works on this one.
                     self._note(before, metrics, events, bar)
                     validate = self._due(recipe.validate_every)
-                    if validate or self._due(recipe.checkpoint_every) or stop.asked:
+                    asked = stop.asked  # once a step: what stops it has also saved it
+                    if validate or self._due(recipe.checkpoint_every) or asked:
                         self._note(learned, metrics, events, bar)
                         learned = None
                         if validate:
                             self._validate(metrics, events)
                         self._save(metrics)
                         clock.restart()
-                    if stop.asked and self.progress.step < recipe.steps:
-                        cause = f"stopped at step {self.progress.step:,} by {stop.asked}"
+                    if asked and self.progress.step < recipe.steps:
+                        cause = f"stopped at step {self.progress.step:,} by {asked}"
                         remedy = "The same command goes on from there"
                         raise Interrupted(self.run.folder, cause, remedy)
         finally:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> list[int]:
     # Words are hashed, never added: (seed 0, i 5) and (seed 5, i 0) are different streams.
     words = [part if isinstance(part, int) else _word(part) for part in (purpose, *key)]
-    return [seed, *words]
+    # A key that ends in zeros is not the shorter one: SeedSequence itself pads with zeros.
+    return [seed, len(key), *words]
 
 
 def _word(text: str) -> int:

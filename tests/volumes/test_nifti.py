@@ -242,6 +242,15 @@ def test_a_compressed_file_is_read_whatever_its_name(tmp_path, hu, name):
     np.testing.assert_array_equal(nifti.open_scan(tmp_path / name).read_hu()[0], hu)
 
 
+def test_a_gzip_stream_of_several_members_is_read(tmp_path, hu):
+    nifti.write_hu(tmp_path / "scan.nii", hu, (3.0, 0.8, 0.7))
+    content = unpacked(tmp_path / "scan.nii")
+    parts = [content[:200], content[200:1001], content[1001:]]
+    path = tmp_path / "members.nii.gz"
+    path.write_bytes(b"".join(gzip.compress(part) for part in parts) + bytes(512))
+    np.testing.assert_array_equal(nifti.open_scan(path).read_hu()[0], hu)
+
+
 def test_a_scan_can_be_named_by_a_string(phantom_file, phantom_hu):
     np.testing.assert_array_equal(nifti.open_scan(str(phantom_file)).read_hu()[0], phantom_hu)
 
