@@ -1,8 +1,22 @@
 """The engine: trains networks on CT volumes and applies them."""
 
-from engine import losses, schedules
-from engine.recipe import Recipe
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine import losses, schedules
+    from engine.recipe import Recipe
 
 __version__ = "0.1.0"
 
 __all__ = ["Recipe", "__version__", "losses", "schedules"]
+
+
+def __getattr__(name: str) -> Any:
+    """`engine.Recipe`, imported when it is first wanted: `engine --help` does without numpy."""
+    if name == "Recipe":
+        from engine.recipe import Recipe
+
+        return Recipe
+    raise AttributeError(f"module 'engine' has no attribute {name!r}")

@@ -38,13 +38,14 @@ def compare(steps: int, rounds: int, terminal: Terminal) -> None:
     for _ in range(rounds):
         seconds["engine"].append(ours.seconds(steps))
         seconds["fit"].append(graph.seconds(steps))
-    bare = _bare(steps, rounds)
+    bare, without = _apart(steps, rounds), _apart(steps, rounds, onednn="0")
     ratio = [b / a for a, b in zip(seconds["engine"], seconds["fit"], strict=True)]
     median = float(np.median(seconds["engine"]))
     rows = [
         ["the engine's step", f"{median:.3f}", "1"],
         ["keras fit, oneDNN, graph", f"{np.median(seconds['fit']):.3f}", f"{np.median(ratio):.2f}"],
         ["keras fit, nothing set", f"{bare:.3f}", f"{bare / median:.2f}"],
+        ["keras fit, oneDNN off", f"{without:.3f}", f"{without / median:.2f}"],
     ]
     title = f"{recipe.network}, crop {recipe.crop.shape}, batch {recipe.batch}"
     terminal.table(title, ["", "s / step", "time / ours"], rows)
@@ -101,7 +102,7 @@ class _Fit:
         data = tf.data.Dataset.from_tensor_slices((tuple(self._images), self._clean))
         data = data.batch(self._batch).repeat().take(steps).prefetch(2)
         begun = time.perf_counter()
-        self._model.fit(data, verbose=0)
+        self._model.fit(data, verbose=0, shuffle=False)
         return (time.perf_counter() - begun) / steps
 
 
@@ -115,9 +116,14 @@ def _examples(recipe: Recipe) -> Any:
     return Examples([volume], recipe.crop, recipe.noise, recipe.prior, 0)
 
 
-def _bare(steps: int, rounds: int) -> float:
-    """Median seconds a step of `fit` in a process without the engine's environment."""
+def _apart(steps: int, rounds: int, onednn: str | None = None) -> float:
+    """Median seconds a step of `fit` in a process without the engine's environment.
+
+    Where `onednn` is None TensorFlow chooses: on for some processors, off for others.
+    """
     environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
+    if onednn is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = onednn
     command = [sys.executable, "-m", "engine.bench", str(steps), str(rounds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))

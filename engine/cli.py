@@ -32,9 +32,9 @@ Output = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
+        from engine import __version__
 
-        print(f"engine {version('respr-engine')}")
+        print(f"engine {__version__}")
         raise typer.Exit
 
 

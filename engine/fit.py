@@ -113,6 +113,9 @@ def _volumes(sides: Sides, terminal: Terminal) -> dict[str, list[Volume]]:
                 bad.append(refusal)
             bar.at(done, case.name)
     _refuse_all(cases[0][1].path.parent, bad)
+    for volume in (volume for members in volumes.values() for volume in members):
+        if volume.saturated:
+            terminal.warn(f"{volume.case}: {volume.saturated:,} voxels lie beyond int16 HU")
     _refuse_leaks(volumes)
     return volumes
 

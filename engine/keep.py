@@ -1,10 +1,12 @@
 """What denoising keeps of anatomy that lies above the window.
 
-A network trained on clipped images cannot tell bone from denser bone: there the scan keeps its own
-values. The opposite mistake is as bad: keeping every *voxel* above the window would leave the
-noise's own spikes in the tissue. So the neighbourhood decides. It has two witnesses: the mean of
-the noisy neighbours, which no badly trained network can mislead, and the network's estimate, which
-sees thin bone that the mean dilutes, but is heard only where the mean does not contradict it.
+A network trained on clipped images cannot tell bone from denser bone; one trained on the linear map
+learns bone late, because it is rare and sharp, and lowers its mean until then. So above the window
+the scan keeps its own values. The opposite mistake is as bad: keeping every *voxel* above the window
+would leave the noise's own spikes in the tissue. So the neighbourhood decides. It has two witnesses:
+the mean of the noisy neighbours, which no badly trained network can mislead, and the network's
+estimate, which sees thin bone that the mean dilutes, but is heard only where the mean does not
+contradict it.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class Keep:
     """Decides how much of its own value each voxel of a scan keeps.
 
     Attributes:
-        window: where it was not clipped in training, networks work above it, too.
+        window: whose upper end decides.
         noisy: blocks of the scan in window units.
         spacing_mm: (Z, Y, X); neighbours count by their distance.
     """
@@ -51,8 +53,6 @@ class Keep:
             box: of the scan.
             estimate: of the network there, in window units.
         """
-        if not self.window.clip:
-            return np.zeros_like(estimate)
         mean = self._above_hu(self._mean(box))
         saturated = _rise(self._above_hu(estimate), *_SATURATED_HU)
         heard = saturated * _rise(mean, *_CONTRADICTED_HU)

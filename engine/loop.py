@@ -20,7 +20,7 @@ from engine.journal import Bar, Metrics, Terminal
 from engine.optimizer import Adam
 from engine.preview import panel
 from engine.recipe import Recipe
-from engine.refusals import Interrupted, NumericalFailure
+from engine.refusals import Interrupted, Mismatch, NumericalFailure
 from engine.run import Run
 from engine.runtime import Runtime
 from engine.step import Batch, TrainingStep
@@ -55,7 +55,7 @@ class Training:
         return {name: np.array(variable.numpy()) for name, variable in self.state.items()}
 
     def assign(self, arrays: checkpoint.Arrays) -> None:
-        """Sets every variable; `checkpoint.load` has compared the names."""
+        """Sets every variable; names and shapes have been compared."""
         for name, variable in self.state.items():
             variable.assign(arrays[name])
 
@@ -111,7 +111,12 @@ class Loop:
         if found is None:
             return
         path = self.run.checkpoints / f"step-{found.step:08d}"
-        self.training.assign(checkpoint.load(path, set(self.training.state)))
+        arrays = checkpoint.load(path, set(self.training.state))
+        for name, variable in self.training.state.items():
+            if arrays[name].shape != tuple(variable.shape):
+                remedy = "Use the recipe and the version that wrote it"
+                raise Mismatch(path, f"holds {name} of another shape", remedy)
+        self.training.assign(arrays)
         self.progress = found
         self.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
 

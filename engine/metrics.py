@@ -40,7 +40,8 @@ def scores(clean: Unit, estimate: Unit, window: Window) -> Scores:
     The structural similarity is that of Wang et al., IEEE Trans. Image Process. 13 (2004), as
     TensorFlow computes it: within slices, where the window fits.
     """
-    clean, estimate = np.clip(clean, 0, 1), np.clip(estimate, 0, 1)
+    finite = np.isfinite(estimate)  # clipping would turn an infinite estimate into a fair one
+    clean, estimate = np.clip(clean, 0, 1), np.where(finite, np.clip(estimate, 0, 1), np.nan)
     error = (estimate - clean).astype(np.float64)
     mse = float(np.mean(error**2))
     norm = float(np.sqrt(np.sum(clean.astype(np.float64) ** 2)))

@@ -51,5 +51,10 @@ def panel(
 
 
 def _middle(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    y, x = (slice(round(n * (1 - _ZOOM) / 2), round(n * (1 + _ZOOM) / 2) or 1) for n in image.shape)
+    y, x = (_about_middle(n) for n in image.shape)
     return image[y, x]
+
+
+def _about_middle(size: int) -> slice:
+    first = round(size * (1 - _ZOOM) / 2)
+    return slice(first, max(round(size * (1 + _ZOOM) / 2), first + 1))

@@ -61,7 +61,8 @@ class Store:
             if description is None:
                 description = self._convert(scan, folder, sha256)
         hu: HU = np.load(folder / f"{sha256}.npy", mmap_mode="r", allow_pickle=False)
-        return Volume(hu, scan.spacing_mm, case.name, sha256)
+        saturated = int(description["saturated_voxels"])
+        return Volume(hu, scan.spacing_mm, case.name, sha256, saturated)
 
     def _sha256(self, path: Path) -> str:
         """The sha256 of a file; files whose size and time stand as noted are not read again."""

@@ -25,9 +25,11 @@ class Volume:
         spacing_mm: distance of neighbouring voxels along (Z, Y, X).
         case: name of the case, which keys its noise and its place in a split.
         sha256: of the file that it was read from.
+        saturated: voxels whose value int16 could not hold.
     """
 
     hu: HU
     spacing_mm: SpacingMm
     case: str
     sha256: str
+    saturated: int = 0

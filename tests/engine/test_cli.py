@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import re
@@ -7,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
 
-from engine import checkpoint
+from engine import __version__, checkpoint
 from engine.run import Run
-from tests.engine.tiny import scan_file, shrinking, tiny, untrained, voxels
+from tests.engine.tiny import content, head, scan_file, shrinking, tiny, untrained, voxels
 
 REFUSAL = re.compile(r"engine: error: (?P<path>[^:]+): (?P<cause>.+)[.] (?P<remedy>.+)[.]\n")
 
@@ -72,13 +73,7 @@ def test_every_command_has_help(engine, command):
 
 
 def test_the_version_is_that_of_the_package(engine):
-    assert engine("--version") == (0, f"engine {version('respr-engine')}\n", "")
-
-
-def test_the_version_of_the_package_is_the_module_s():
-    from engine import __version__
-
-    assert version("respr-engine") == __version__
+    assert engine("--version") == (0, f"engine {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -360,6 +355,17 @@ def test_a_finished_run_learns_no_more(fit, trained, tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_run_resumed_on_another_machine_says_that_its_bits_may_differ(fit, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    note = tmp_path / "run" / "run.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"threads": 99}))
+    code, _, err = fit("-q")
+    assert code == 0
+    assert err == (
+        f"engine: warning: {tmp_path / 'run'}: threads changed: resumed, not to the bit\n"
+    )  # fmt: skip
+
+
 def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(fit, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.npz").write_bytes(b"")
@@ -398,9 +404,11 @@ def test_a_fresh_start_that_is_refused_moves_nothing(fit, trained, tmp_path, wro
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_the_seed_is_the_recipe_s(fit, tmp_path):
-    assert fit("--steps", "1", "--seed", "7")[0] == 0
-    assert Run(tmp_path / "run").recipe().seed == 7
+def test_steps_and_seed_are_fields_of_the_recipe(fit):
+    code, out, _ = fit("--steps", "9", "--seed", "7", "--dry-run")
+    assert code == 0
+    resolved = json.loads(out[out.index("{") :])
+    assert (resolved["steps"], resolved["seed"]) == (9, 7)
 
 
 def test_the_data_folder_may_stand_in_the_environment(engine, dataset, tmp_path, monkeypatch):
@@ -421,14 +429,25 @@ def test_a_recipe_from_elsewhere_is_said_to_be_run(fit, engine, dataset, tmp_pat
     assert "Running" not in fit("--dry-run")[2]
 
 
+DIVERGES = ("learning_rate=1e30", "steps=50", "validate_every=50")
+
+
 def test_a_training_that_leaves_the_finite_ends_with_6(fit, tmp_path):
-    code, _, err = fit("learning_rate=1e30", "steps=50", "checkpoint_every=1", "-q")
+    code, _, err = fit(*DIVERGES, "checkpoint_every=1", "-q")
     assert code == 6
     assert "3 steps in a row without finite gradients" in err
     assert "learning rate 1e+30" in err
     assert re.search(r"case_0000\d at \(", err)
     saved = checkpoint.load(Run(tmp_path / "run").checkpoint("last"))
     assert all(np.isfinite(array).all() for array in saved.values())
+
+
+def test_a_validation_that_is_not_finite_ends_with_6_and_is_no_best(fit, tmp_path):
+    code, _, err = fit(*DIVERGES, "validate_every=2", "checkpoint_every=1", "-q")
+    assert code == 6
+    assert "validation at step 2 is not finite" in err
+    run = Run(tmp_path / "run")
+    assert checkpoint.verified(run.checkpoint("last")).best_step is None
 
 
 def test_a_full_disk_ends_with_4_and_keeps_the_last_checkpoint(fit, tmp_path, monkeypatch):
@@ -464,39 +483,53 @@ def test_a_run_that_was_never_saved_starts_anew_without_rows_of_its_first_try(
 # -- The demo --------------------------------------------------------------------------------------
 
 
-def test_the_demo_ends_with_a_denoised_phantom_its_picture_and_a_table(
-    engine, cpu, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("engine.demo.CASES", 3)
-    monkeypatch.setattr("engine.demo.SHAPE", (8, 32, 32))
-    run = tmp_path / "demo"
-    code, out, _ = engine("fit", "respr_unet3d", "--demo", *shrinking(), "--run", run)
-    assert code == 0
-    assert len(list((tmp_path / "demo-phantoms").glob("case_*/imaging.nii.gz"))) == 3
-    (denoised,) = (run / "demo").glob("*_denoised.nii.gz")
-    noisy = denoised.with_name(denoised.name.replace("_denoised", ""))
-    assert voxels(denoised).shape == voxels(noisy).shape == (8, 32, 32)
-    assert (run / "demo" / "preview.png").read_bytes().startswith(b"\x89PNG")
-    for word in ("PSNR (dB)", "SSIM", "relative L2 (%)", "RMSE (HU)", "noisy", "denoised"):
-        assert word in out
+@pytest.fixture(scope="module")
+def demo(cpu, tmp_path_factory):
+    """The demo on three tiny phantoms: its run folder and what it printed."""
+    from engine.cli import run
+
+    folder = tmp_path_factory.mktemp("demo") / "mine"
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as out:
+        patch.setattr("engine.demo.CASES", 3)
+        patch.setattr("engine.demo.SHAPE", (8, 32, 32))
+        line = ["fit", "respr_unet3d", "--demo", *shrinking(), "-q", "--run", str(folder)]
+        assert run(line) == 0
+    return folder, out.getvalue()
 
 
-def test_the_scores_of_the_demo_are_those_of_its_files(engine, cpu, dataset, tmp_path):
-    run = tmp_path / "demo"
-    code, out, _ = engine("fit", "unet3d", "--demo", *shrinking(), "--data", dataset, "--run", run)
-    assert code == 0
+def files(run):
+    """The noisy, denoised and clean scan of a demo."""
     (denoised,) = (run / "demo").glob("*_denoised.nii.gz")
     case = denoised.name.removesuffix("_denoised.nii.gz")
-    files = {
-        "noisy": run / "demo" / f"{case}.nii.gz",
-        "denoised": denoised,
-        "clean": dataset / case / "imaging.nii.gz",
+    clean = run.with_name("mine-phantoms") / case / "imaging.nii.gz"
+    return {"noisy": run / "demo" / f"{case}.nii.gz", "denoised": denoised, "clean": clean}
+
+
+def test_the_demo_makes_its_own_phantoms(demo):
+    run, _ = demo
+    assert len(list(run.with_name("mine-phantoms").glob("case_*/imaging.nii.gz"))) == 3
+
+
+def test_the_demo_ends_with_a_denoised_phantom_and_its_picture(demo):
+    found = files(demo[0])
+    assert head(found["denoised"]) == head(found["noisy"])
+    assert content(found["denoised"]) != content(found["noisy"])
+    assert (demo[0] / "demo" / "preview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_ends_with_a_table_of_the_scores_of_its_files(demo):
+    run, out = demo
+    unit = {
+        name: np.clip((voxels(path).astype(float) + 1000) / 1400, 0, 1)
+        for name, path in files(run).items()
     }
-    unit = {n: np.clip((voxels(p).astype(float) + 1000) / 1400, 0, 1) for n, p in files.items()}
+    for title in ("PSNR (dB)", "SSIM", "relative L2 (%)", "RMSE (HU)"):
+        assert title in out
     for name in ("noisy", "denoised"):
-        rmse = 1400 * np.sqrt(np.mean((unit[name] - unit["clean"]) ** 2))
+        mse = np.mean((unit[name] - unit["clean"]) ** 2)
         line = next(line for line in out.splitlines() if re.search(rf"\W{name}\s", line))
-        assert f" {rmse:.1f} " in line
+        assert f" {-10 * np.log10(mse):.2f} " in line
+        assert f" {1400 * np.sqrt(mse):.1f} " in line
 
 
 # -- Phantoms --------------------------------------------------------------------------------------
@@ -533,10 +566,7 @@ def test_phantoms_replace_nothing(engine, tmp_path):
 # -- Signals ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_a_training_that_is_told_to_stop_ends_with_75_and_a_checkpoint(
-    fit, dataset, tmp_path, number
-):
+def test_a_training_that_is_told_to_stop_ends_with_75_and_a_checkpoint(fit, dataset, tmp_path):
     run = tmp_path / "run"
     line = [sys.executable, "-m", "engine", "fit", "unet3d", *shrinking(), "-q"]
     many = ["steps=1000000", "validate_every=1000000", "checkpoint_every=1000000"]
@@ -550,7 +580,7 @@ def test_a_training_that_is_told_to_stop_ends_with_75_and_a_checkpoint(
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=30)
     finally:
         process.kill()

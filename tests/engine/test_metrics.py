@@ -54,6 +54,14 @@ def test_both_images_are_clipped_to_the_window():
     assert beyond.mse == 1
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_estimate_that_is_not_finite_has_no_score(value):
+    estimate = constant(0.5)
+    estimate[1, 2, 3] = value
+    found = scores(constant(0.5), estimate, WINDOW)
+    assert all(math.isnan(score) for score in (found.mse, found.psnr_db, found.rmse_hu, found.ssim))
+
+
 def test_identical_volumes_are_perfect(pair):
     found = scores(pair[0], pair[0], WINDOW)
     assert (found.mse, found.rmse_hu, found.relative_l2_percent) == (0, 0, 0)

@@ -213,7 +213,13 @@ def test_a_lower_precision_computes_in_it_and_stores_in_float32(precision):
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
-    [(UNet3D, (0, 3)), (UNet3D, (32, 0)), (UNet2D, (-1, 3)), (ResPrUNet, (32, 0)), (DnCNN, (1, 64))],
+    [
+        (UNet3D, (0, 3)),
+        (UNet3D, (32, 0)),
+        (UNet2D, (-1, 3)),
+        (ResPrUNet, (32, 0)),
+        (DnCNN, (1, 64)),
+    ],
 )
 def test_a_network_without_layers_or_channels_is_refused(kind, fields):
     with pytest.raises(ValueError, match="network"):

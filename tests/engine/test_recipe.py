@@ -289,7 +289,8 @@ def test_a_loss_that_is_not_the_engine_s_cannot_be_saved():
     "text",
     [
         "", "{", "[]", "5", "null", '"recipe"', "{}", '{"kind": "Recipe"}', '{"kind": "os.system"}',
-        '{"kind": "UNet3D", "width": 2, "levels": 2}', '{"kind": ["Recipe"]}', "\x00", "[" * 100_000,
+        '{"kind": "UNet3D", "width": 2, "levels": 2}', '{"kind": ["Recipe"]}', "\x00",
+        "[" * 100_000,
     ],
     ids=lambda text: text[:12],
 )  # fmt: skip

@@ -27,7 +27,7 @@ def shrinking(name: str = "unet3d") -> list[str]:
     depth = "network.depth=3" if name == "dncnn" else "network.levels=2"
     shape = "crop.shape=1,16,16" if name in ("dncnn", "unet2d") else "crop.shape=8,16,16"
     return [
-        depth, shape, "network.width=2", "batch=2", "steps=4", "validate_every=2",
+        depth, shape, "network.width=2", "batch=2", "steps=4", "validate_every=4",
         "checkpoint_every=2", "validate_slices=4", "split.validation=1", "split.test=1",
         "learning_rate=1e-3",
     ]  # fmt: skip
