@@ -1,12 +1,12 @@
 """What denoising keeps of anatomy that lies above the window.
 
-A network trained on clipped images cannot tell bone from denser bone; one trained on the linear map
-learns bone late, because it is rare and sharp, and lowers its mean until then. So above the window
-the scan keeps its own values. The opposite mistake is as bad: keeping every *voxel* above the window
-would leave the noise's own spikes in the tissue. So the neighbourhood decides. It has two witnesses:
-the mean of the noisy neighbours, which no badly trained network can mislead, and the network's
-estimate, which sees thin bone that the mean dilutes, but is heard only where the mean does not
-contradict it.
+A network trained on clipped images cannot tell bone from denser bone; one trained on the linear
+map learns bone late, because it is rare and sharp, and lowers its mean until then. So above the
+window the scan keeps its own values. The opposite mistake is as bad: keeping every *voxel* above
+the window would leave the noise's own spikes in the tissue. So the neighbourhood decides. It has
+two witnesses: the mean of the noisy neighbours, which no badly trained network can mislead, and
+the network's estimate, which sees thin bone that the mean dilutes, but is heard only where the
+mean does not contradict it.
 """
 
 from __future__ import annotations
