@@ -25,7 +25,7 @@ from volumes.window import Window
 
 # Chosen on real CT at 10 % noise. A mean over more voxels loses thin bone, over fewer lets a spike
 # carry itself; lower levels keep the noise of vessels and kidneys filled with contrast.
-_ABOVE_HU = (-50.0, 50.0)  # mean of the neighbours, from the window's end
+_ABOVE_HU = (-75.0, 25.0)  # mean of the neighbours, from the window's end
 _CONTRADICTED_HU = (-200.0, -100.0)
 _SATURATED_HU = (-70.0, 0.0)  # estimate
 _SIGMA_VOXELS = 0.8
