@@ -208,7 +208,8 @@ _KINDS = {
     kind.__name__: kind
     for kind in (
         Recipe, Split, Window, Crop, Gaussian, NeighbourMean, schedules.Constant, schedules.Cosine,
-        networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.DnCNN,
+        networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.ResidualUNet2D,
+        networks.ConvNet3D, networks.ConvNet2D, networks.ResNet2D, networks.DnCNN,
     )
 }  # fmt: skip
 _LOSSES = {loss.__name__: loss for loss in (losses.mean_squared_error, losses.mean_absolute_error)}
