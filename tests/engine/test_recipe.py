@@ -61,6 +61,10 @@ def saved(tmp_path, recipe):
             "learning_rate=cosine:1e-3,1e-5",
             lambda r: (r.learning_rate, schedules.Cosine(1e-3, 1e-5)),
         ),
+        (
+            "learning_rate=piecewise:0=1e-3,9=1e-4",
+            lambda r: (r.learning_rate, schedules.Piecewise(((0, 1e-3), (9, 1e-4)))),
+        ),
         ("loss=mean_absolute_error", lambda r: (r.loss, losses.mean_absolute_error)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -248,7 +252,7 @@ def test_a_shipped_recipe_survives_json(tmp_path, name):
     "assignment",
     [
         "noise.sigma=0.02,0.1", "split.validation=a,b", "learning_rate=cosine:1e-3,1e-5",
-        "loss=mean_absolute_error", "window.clip=false",
+        "learning_rate=piecewise:0=1e-3,30=1e-4", "loss=mean_absolute_error", "window.clip=false",
     ],
 )  # fmt: skip
 def test_an_overridden_recipe_survives_json(tmp_path, recipe, assignment):
