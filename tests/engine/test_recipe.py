@@ -11,7 +11,10 @@ from engine.refusals import BadUsage, Mismatch
 from tests.engine.tiny import tiny
 from volumes import Crop, Gaussian, NeighbourMean, Split, Window
 
-SHIPPED = ["dncnn", "respr_unet3d", "unet2d", "unet3d"]
+SHIPPED = [
+    "cnn2", "cnn4", "cnn7", "convnet2d", "convnet3d", "dncnn", "dncnn_bsd", "dncnn_plain",
+    "resnet2d", "respr_unet3d", "unet2d", "unet2d_residual", "unet2d_residual_bn", "unet3d",
+]  # fmt: skip
 
 
 @pytest.fixture
