@@ -42,20 +42,21 @@ class Spade:
     """
 
     name: ClassVar[str] = "spade"
-    alpha: float = 0.4
-    beta: float = 0.2
+    alpha: float = 0.6
+    beta: float = 0.15
     weight_z: float = 1.0
     iterations: int = 100
 
     def candidates(self) -> list[Self]:
         """A grid around alpha + beta = 0.6, the best weight of 3D total variation.
 
-        Beta is never 0: that would be another method.
+        A noisy prior asks for more alpha, a denoised one for more beta. Beta is never 0: that would
+        be another method.
         """
         return [
             replace(self, alpha=alpha, beta=beta, weight_z=weight_z)
             for weight_z in (0.5, 1.0)
-            for alpha in (0.15, 0.3, 0.45, 0.6)
+            for alpha in (0.15, 0.3, 0.45, 0.6, 0.75)
             for beta in (0.05, 0.15, 0.3, 0.6)
         ]
 

@@ -91,7 +91,7 @@ def test_a_volumetric_method_sees_the_neighbours(noisy):
     method = TotalVariation(volumetric=True)
     assert np.abs(estimate(method, noisy)[1:2] - estimate(method, noisy[1:2])).max() > 0.01
     np.testing.assert_array_equal(
-        estimate(method, noisy), denoise_tv_chambolle(noisy, weight=0.8 * SIGMA)
+        estimate(method, noisy), denoise_tv_chambolle(noisy, weight=0.8 * SIGMA, eps=1e-5)
     )
 
 
@@ -122,7 +122,7 @@ def test_candidates_are_many_or_the_method_itself_and_all_differ(name):
     method = METHODS[name]()
     grid = method.candidates()
     assert len({repr(each) for each in grid}) == len(grid)
-    assert method in grid or name == "spade"
+    assert method in grid
     assert len(grid) > 1 or name in {"noisy", "prior"}
 
 
