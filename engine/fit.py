@@ -16,7 +16,6 @@ from engine.journal import Terminal
 from engine.recipe import Recipe
 from engine.refusals import BadInput, BadUsage
 from engine.run import Run
-from volumes import nifti
 from volumes.dataset import Case, find_cases
 from volumes.examples import Examples
 from volumes.refusals import Refusal
@@ -49,7 +48,7 @@ def survey(recipe: Recipe, data: Path) -> Sides:
     bad: list[Refusal] = []
     for case in cases:
         try:
-            nifti.open_scan(case.path)
+            case.open()
         except Refusal as refusal:
             bad.append(refusal)
     _refuse_all(data, bad)

@@ -207,8 +207,10 @@ def _parsed(text: str, kind: Any) -> Any:
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        Recipe, Split, Window, Crop, Gaussian, NeighbourMean, schedules.Constant, schedules.Cosine,
-        networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.DnCNN,
+        Recipe, Split, Window, Crop, Gaussian, NeighbourMean,
+        schedules.Constant, schedules.Cosine, schedules.Piecewise,
+        networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.ResidualUNet2D,
+        networks.ConvNet3D, networks.ConvNet2D, networks.ResNet2D, networks.DnCNN,
     )
 }  # fmt: skip
 _LOSSES = {loss.__name__: loss for loss in (losses.mean_squared_error, losses.mean_absolute_error)}
@@ -265,7 +267,7 @@ def _plain(value: Any) -> Any:
             remedy = f"Use one of {', '.join(_LOSSES)}"
             raise BadUsage("recipe", f"the loss {value} is unknown to the engine", remedy)
         return str(getattr(value, "__name__", value))
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
 
 
 def _rebuilt(value: Any) -> Any:
@@ -274,7 +276,7 @@ def _rebuilt(value: Any) -> Any:
         if "loss" in fields:
             fields["loss"] = _LOSSES[fields["loss"]]
         return _KINDS[value["kind"]](**fields)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(_rebuilt(part) for part in value) if isinstance(value, list) else value
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

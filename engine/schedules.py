@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,31 @@ class Cosine:
         return self.last + (self.rate - self.last) * (1 + math.cos(turn)) / 2
 
 
-Schedule = Constant | Cosine
+@dataclass(frozen=True)
+class Piecewise:
+    """Rates that each hold from a step on, until the next one.
+
+    Attributes:
+        pieces: (first step, rate), the first of them from step 0 on.
+    """
+
+    pieces: tuple[tuple[int, float], ...]
+
+    def __post_init__(self) -> None:
+        starts = [start for start, _ in self.pieces]
+        if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
+            raise ValueError(
+                f"pieces must start at step 0 and then at later steps, not at {starts}"
+            )
+        for _, rate in self.pieces:
+            _positive(rate)
+
+    def __call__(self, step: int, steps: int) -> float:
+        """The rate at a step (the first is 0) of so many."""
+        return [rate for start, rate in self.pieces if start <= step][-1]
+
+
+Schedule = Constant | Cosine | Piecewise
 
 
 def constant(rate: float) -> Constant:
@@ -53,19 +78,30 @@ def cosine(rate: float, last: float = 0.0) -> Cosine:
     return Cosine(rate, last)
 
 
+def piecewise(*pieces: tuple[int, float]) -> Piecewise:
+    """Rates that each hold from a step on, such as `piecewise((0, 1e-3), (30_000, 1e-4))`."""
+    return Piecewise(pieces)
+
+
 def parse(text: str) -> Schedule:
-    """A schedule from the command line: `1e-4`, `cosine:1e-3` or `cosine:1e-3,1e-5`.
+    """A schedule from the command line.
+
+    `1e-4`, `cosine:1e-3`, `cosine:1e-3,1e-5`, or `piecewise:0=1e-3,30000=1e-4` (step=rate).
 
     Raises:
         ValueError: where it is none of these.
     """
     kind, colon, numbers = text.rpartition(":")
+    if kind == "piecewise":
+        pieces = [piece.partition("=") for piece in numbers.split(",")]
+        return Piecewise(tuple((int(start), float(rate)) for start, _, rate in pieces))
     rates = [float(number) for number in numbers.split(",")]
     if not colon and len(rates) == 1:
         return Constant(rates[0])
     if kind == "cosine" and len(rates) <= 2:
         return Cosine(*rates)
-    raise ValueError(f"takes a rate, or cosine:RATE or cosine:RATE,LAST, not {text!r}")
+    kinds = "a rate, cosine:RATE, cosine:RATE,LAST or piecewise:0=RATE,STEP=RATE"
+    raise ValueError(f"takes {kinds}, not {text!r}")
 
 
 def _positive(rate: float) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from volumes import nifti
 from volumes.phantoms import abdomen
@@ -51,6 +52,17 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         case = folder / f"case_{i:05d}"
         case.mkdir()
         nifti.write_hu(case / "imaging.nii.gz", hu, spacing_mm)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A flat folder of four grey PNG files of differing shapes: smooth shades with edges."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for i in range(4):
+        y, x = np.mgrid[: 24 + i, :32]
+        grey = 4 * x + 60 * ((x - 16) ** 2 + (y - 12) ** 2 < 20 * (i + 1)) + 5 * i
+        Image.fromarray(grey.astype(np.uint8)).save(folder / f"test_{i:03d}.png")
     return folder
 
 

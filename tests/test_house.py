@@ -21,6 +21,7 @@ FINDS_RECIPES = {"engine/recipe.py"}
 
 DOORS = {
     "nibabel": {"volumes/nifti.py"},
+    "PIL": {"volumes/photographs.py"},
     "typer": {"engine/cli.py"},
     "rich": {"engine/journal.py"},
     "matplotlib": {"engine/preview.py"},

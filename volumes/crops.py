@@ -28,6 +28,24 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Pose:
+    """How an example lies in the array that a network sees.
+
+    Attributes:
+        mirror: axes (Z, Y, X) that are reversed.
+        quarters: quarter turns from Y towards X, after that.
+    """
+
+    mirror: tuple[bool, bool, bool] = (False, False, False)
+    quarters: int = 0
+
+    def of(self, block: npt.NDArray[Voxel]) -> npt.NDArray[Voxel]:
+        """A view of a (Z, Y, X) block in this pose."""
+        reversed_ = block[tuple(slice(None, None, -1 if m else 1) for m in self.mirror)]
+        return np.rot90(reversed_, self.quarters, axes=(1, 2))
+
+
+@dataclass(frozen=True)
 class Crop:
     """Random crops of a volume.
 
@@ -37,20 +55,25 @@ class Crop:
             reference crops there first (0.8 in 3D, 0.7 in 2D) and so sees less of the air
             around the patient. Never less than the crop itself.
         flips: whether each axis is mirrored with probability one half.
+        turns: whether slices are turned by 0, 1, 2 or 3 quarters, equally likely. With flips, all
+            eight poses of a square are. Not for patients, who lie on their backs.
     """
 
     shape: Shape = (32, 256, 256)
     central: float = 0.8
     flips: bool = True
+    turns: bool = False
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ValueError(f"crop.shape must be three positive numbers Z,Y,X, not {self.shape}")
         if not 0.0 < self.central <= 1.0:
             raise ValueError(f"crop.central must lie in (0, 1], not {self.central}")
+        if self.turns and self.shape[1] != self.shape[2]:
+            raise ValueError(f"crop.turns needs slices that are square, not {self.shape[1:]}")
 
-    def draw(self, volume: Shape, rng: np.random.Generator) -> tuple[Box, tuple[bool, bool, bool]]:
-        """The box of an example in a volume of a shape, and the axes to mirror.
+    def draw(self, volume: Shape, rng: np.random.Generator) -> tuple[Box, Pose]:
+        """The box of an example in a volume of a shape, and its pose.
 
         Along an axis where the volume is smaller than the crop, the box is centred on the volume
         and reaches beyond it on both sides.
@@ -62,8 +85,11 @@ class Crop:
             room = central - length
             start.append(first + int(rng.integers(room + 1)) if room >= 0 else (size - length) // 2)
         mirror = rng.random(3) < 0.5 if self.flips else np.zeros(3, bool)
+        # Drawn only where asked for: crops without turns are what they were before there were any.
+        quarters = int(rng.integers(4)) if self.turns else 0
         z, y, x = start
-        return Box((z, y, x), self.shape), (bool(mirror[0]), bool(mirror[1]), bool(mirror[2]))
+        pose = Pose((bool(mirror[0]), bool(mirror[1]), bool(mirror[2])), quarters)
+        return Box((z, y, x), self.shape), pose
 
 
 def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:

@@ -10,24 +10,35 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from volumes.nifti import Scan, open_scan
+from volumes.photographs import Photograph, open_photograph
 from volumes.refusals import BadInput
 
 _SCAN = re.compile(r"^(?P<name>.+)\.nii(\.gz)?$", re.IGNORECASE)
+_PHOTOGRAPH = re.compile(r"^(?P<name>.+)\.png$", re.IGNORECASE)
 # What the engine writes beside a scan, and the labels that data sets ship, are not scans.
 _NOT_A_SCAN = re.compile(r"(_denoised|_residual|_labels?|_seg|^segmentation|^prediction)$", re.I)
 
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """One scan of a dataset: a name that is unique within its folder, and its file."""
+    """One scan or photograph of a dataset: a name unique within its folder, and its file."""
 
     name: str
     path: Path
 
+    def open(self) -> Scan | Photograph:
+        """The file with its header judged; no voxel is read.
+
+        Raises:
+            BadInput: where it cannot be used.
+        """
+        return (open_photograph if _PHOTOGRAPH.match(self.path.name) else open_scan)(self.path)
+
 
 def case_name(path: Path) -> str:
     """The case a scan belongs to: its folder's name in KiTS19's layout, else its file's."""
-    match = _SCAN.match(path.name)
+    match = _SCAN.match(path.name) or _PHOTOGRAPH.match(path.name)
     stem = match["name"] if match else path.name
     # Links are not followed: stores of data link every scan into one folder of objects.
     return Path(os.path.abspath(path)).parent.name if stem.lower() == "imaging" else stem
@@ -37,7 +48,7 @@ def find_cases(folder: Path) -> list[Case]:
     """The cases of a folder in the order of their names.
 
     KiTS19's layout (`case_XXXXX/imaging.nii.gz`) is looked for first, then NIfTI files that lie
-    flat in the folder.
+    flat in the folder, then PNG photographs: beside scans, PNG files are previews.
 
     Raises:
         BadInput: where there is no folder, no scan in it, or one name twice.
@@ -49,9 +60,11 @@ def find_cases(folder: Path) -> list[Case]:
         path for pattern in ("*/imaging.nii.gz", "*/imaging.nii") for path in folder.glob(pattern)
     )
     if not files:
-        files = sorted(path for path in folder.iterdir() if _is_scan(path))
+        files = sorted(path for path in folder.iterdir() if _is_data(path, _SCAN))
     if not files:
-        cause = "holds neither case_*/imaging.nii.gz nor NIfTI files"
+        files = sorted(path for path in folder.iterdir() if _is_data(path, _PHOTOGRAPH))
+    if not files:
+        cause = "holds neither case_*/imaging.nii.gz nor NIfTI files nor PNG photographs"
         raise BadInput(folder, cause, "Name the folder that does by --data")
     cases = sorted(Case(case_name(path), path) for path in files)
     for one, other in pairwise(cases):
@@ -60,8 +73,8 @@ def find_cases(folder: Path) -> list[Case]:
     return cases
 
 
-def _is_scan(path: Path) -> bool:
-    match = _SCAN.match(path.name)
+def _is_data(path: Path, kind: re.Pattern[str]) -> bool:
+    match = kind.match(path.name)
     if not match or path.name.startswith("."):
         return False
     return not _NOT_A_SCAN.search(match["name"])

@@ -60,12 +60,12 @@ class Examples:
         order = draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
         volume = self.volumes[order[turn]]
         rng = draws.rng(self.seed, "crop", i)
-        box, mirror = self.crop.draw(_shape(volume.hu), rng)
+        box, pose = self.crop.draw(_shape(volume.hu), rng)
         first, length = box.start[0], box.shape[0]
         halo_box = Box(
             (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
         )
-        hu = read(volume.hu, halo_box)[tuple(slice(None, None, -1 if m else 1) for m in mirror)]
+        hu = pose.of(read(volume.hu, halo_box))
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # Where the crop is deeper than the volume, its reflection counts as volume.
@@ -73,7 +73,7 @@ class Examples:
             spacing_z_mm = volume.spacing_mm[0]
             weights = self.prior.weights(first - top, length, bottom - top, spacing_z_mm)
             # A mirrored crop has its missing slices on the other side.
-            weights = weights[::-1, ::-1] if mirror[0] else weights
+            weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         sigma = self.noise.example_sigma(rng)
         key = draws.device_key(self.seed, "noise", i)
         return Example(hu, weights, sigma, key, volume.case, box)

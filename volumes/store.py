@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from volumes import nifti
 from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.dataset import Case
+from volumes.nifti import Scan
 from volumes.padding import padding
+from volumes.photographs import Photograph
 from volumes.volume import AIR_HU, HU, Volume
 
 _LAYOUT = "v1"
@@ -53,7 +54,7 @@ class Store:
             BadInput: where the scan cannot be read.
             CannotWrite: where the store cannot be written.
         """
-        scan = nifti.open_scan(case.path)
+        scan = case.open()
         sha256 = self._sha256(case.path)
         folder = self.root / _LAYOUT
         with _lock(folder, sha256):
@@ -93,7 +94,7 @@ class Store:
         wanted = [np.dtype(np.int16).str, description.get("shape"), description.get("crc32")]
         return description if found == wanted else None
 
-    def _convert(self, scan: nifti.Scan, folder: Path, sha256: str) -> dict[str, Any]:
+    def _convert(self, scan: Scan | Photograph, folder: Path, sha256: str) -> dict[str, Any]:
         hu, saturated = scan.read_hu()
         mask = padding(hu)
         hu[mask] = AIR_HU

@@ -12,16 +12,21 @@ from engine.networks.layers import SLICE, Extent, Layers, image
 class DnCNN:
     """Learns the noise, slice by slice; 558,017 parameters with 17 layers of 64.
 
-    A convolution with ReLU; depth - 2 convolutions without bias, each with batch normalisation
-    and ReLU; a last convolution whose output is subtracted from the input.
+    A convolution with ReLU; depth - 2 convolutions, each with batch normalisation and ReLU; a last
+    convolution whose output is subtracted from the input.
 
     Attributes:
         depth: number of convolutions.
         width: channels between the first and the last.
+        normalised: whether the inner convolutions are followed by batch normalisation.
+        bias: whether they have one. The normalisation's own shift makes it a variable without an
+            effect, but published counts include it.
     """
 
     depth: int = 17
     width: int = 64
+    normalised: bool = True
+    bias: bool = False
 
     sees_prior: ClassVar[bool] = False
     stride: ClassVar[Extent] = (1, 1, 1)
@@ -32,6 +37,8 @@ class DnCNN:
                 f"network.depth must be at least 2 and network.width positive, not {self.depth} "
                 f"and {self.width}"
             )
+        if not (self.normalised or self.bias):
+            raise ValueError("network.bias must be true where network.normalised is false")
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
         """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
@@ -41,9 +48,10 @@ class DnCNN:
         layers = Layers(SLICE, precision, seed)
         x = layers.convolution(noisy, self.width, "convolution1")
         for layer in range(2, self.depth):
-            # The normalisation's own shift makes a bias here a variable without an effect.
-            x = layers.convolution(x, self.width, f"convolution{layer}", relu=False, bias=False)
-            x = layers.normalised(x, f"normalisation{layer}")
+            relu = not self.normalised
+            x = layers.convolution(x, self.width, f"convolution{layer}", relu=relu, bias=self.bias)
+            if self.normalised:
+                x = layers.normalised(x, f"normalisation{layer}")
         noise = layers.head(x, extent=SLICE)
         estimate = keras.layers.Subtract(dtype="float32", name="estimate")([noisy, noise])
         return keras.Model(noisy, estimate)

@@ -15,6 +15,7 @@ Extent = tuple[int, int, int]
 
 VOLUME: Extent = (3, 3, 3)
 SLICE: Extent = (1, 3, 3)
+POINT: Extent = (1, 1, 1)
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -41,12 +42,16 @@ class Layers:
         """A "same" convolution to `width` channels."""
         return self._convolution(x, width, self.kernel, name, self._policy, relu, bias)
 
-    def head(self, x: Any, name: str = "head", *, extent: Extent = (1, 1, 1)) -> Any:
-        """The last, linear convolution to one channel, in float32."""
-        return self._convolution(x, 1, extent, name, "float32", False, True)
+    def projection(self, x: Any, width: int, name: str) -> Any:
+        """A linear 1x1x1 convolution to `width` channels, without bias."""
+        return self._convolution(x, width, POINT, name, self._policy, False, False)
 
-    def normalised(self, x: Any, name: str) -> Any:
-        """Batch normalisation and ReLU (Ioffe and Szegedy, 2015).
+    def head(self, x: Any, name: str = "head", *, extent: Extent = POINT, bias: bool = True) -> Any:
+        """The last, linear convolution to one channel, in float32."""
+        return self._convolution(x, 1, extent, name, "float32", False, bias)
+
+    def normalised(self, x: Any, name: str, *, relu: bool = True) -> Any:
+        """Batch normalisation (Ioffe and Szegedy, 2015) and ReLU.
 
         Its statistics are those of the global batch: with statistics of their own, replicas drift
         apart.
@@ -54,6 +59,13 @@ class Layers:
         from keras import layers
 
         x = layers.BatchNormalization(synchronized=True, dtype=self._policy, name=name)(x)
+        return layers.ReLU(dtype=self._policy, name=f"{name}_relu")(x) if relu else x
+
+    def added(self, x: Any, shortcut: Any, name: str) -> Any:
+        """The sum of two tensors and ReLU: the end of a residual unit."""
+        from keras import layers
+
+        x = layers.Add(dtype=self._policy, name=name)([x, shortcut])
         return layers.ReLU(dtype=self._policy, name=f"{name}_relu")(x)
 
     def pooled(self, x: Any, name: str) -> Any:
@@ -69,6 +81,24 @@ class Layers:
         from keras import layers
 
         return layers.UpSampling3D(self.stride, dtype=self._policy, name=name)(x)
+
+    def transposed(self, x: Any, width: int, name: str) -> Any:
+        """Learned upsampling to `width` channels, which undoes `pooled` in shape.
+
+        The transposed convolution whose kernel is its stride: each voxel becomes a block of its
+        own, and blocks do not overlap.
+        """
+        from keras import layers
+
+        return layers.Conv3DTranspose(
+            width,
+            self.stride,
+            strides=self.stride,
+            padding="same",
+            kernel_initializer=self._first_weights(name),
+            dtype=self._policy,
+            name=name,
+        )(x)
 
     def joined(self, parts: list[Any], name: str) -> Any:
         """The channels of several tensors, one after the other."""
@@ -89,19 +119,24 @@ class Layers:
     def _convolution(
         self, x: Any, width: int, extent: Extent, name: str, policy: str, relu: bool, bias: bool
     ) -> Any:
-        from keras import initializers, layers
+        from keras import layers
 
-        seed = int(draws.device_key(self.seed, "weights", name)[0])
         return layers.Conv3D(
             width,
             extent,
             padding="same",
             activation="relu" if relu else None,
             use_bias=bias,
-            kernel_initializer=initializers.GlorotUniform(seed=seed),
+            kernel_initializer=self._first_weights(name),
             dtype=policy,
             name=name,
         )(x)
+
+    def _first_weights(self, name: str) -> Any:
+        from keras import initializers
+
+        seed = int(draws.device_key(self.seed, "weights", name)[0])
+        return initializers.GlorotUniform(seed=seed)
 
 
 def image(name: str) -> Any:

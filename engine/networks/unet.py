@@ -52,7 +52,7 @@ class UNet3D:
     @property
     def radius(self) -> Extent:
         """How far along each axis an estimate depends on its input."""
-        z, y, x = (_radius(self.levels) if extent > 1 else 0 for extent in self.kernel)
+        z, y, x = (receptive_radius(self.levels) if extent > 1 else 0 for extent in self.kernel)
         return z, y, x
 
     @property
@@ -108,7 +108,7 @@ def _body(layers: Layers, x: Any, width: int, levels: int) -> Any:
     return x
 
 
-def _radius(levels: int) -> int:
+def receptive_radius(levels: int) -> int:
     """The farthest input voxel on either side, by following intervals down and up the levels."""
     period = 2 ** (levels - 1)
     reach = 0

@@ -3,13 +3,27 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.networks import DnCNN, ResPrUNet, UNet2D, UNet3D
+from engine.networks import (
+    ConvNet2D,
+    ConvNet3D,
+    DnCNN,
+    ResidualUNet2D,
+    ResNet2D,
+    ResPrUNet,
+    UNet2D,
+    UNet3D,
+)
 
 # (in, out) of the eleven convolutions at width 32, from the reference's table.
 DOWN_AND_UP = [
     (32, 32), (32, 64), (64, 64), (64, 128), (128, 64), (128, 64), (64, 32), (64, 32), (32, 32),
 ]  # fmt: skip
-SMALL = [UNet3D(2, 2), UNet2D(2, 2), ResPrUNet(2, 2), DnCNN(3, 2)]
+CNN7 = (32, 32, 64, 64, 128, 64, 64, 64, 32)
+SMALL = [
+    UNet3D(2, 2), UNet2D(2, 2), ResPrUNet(2, 2), ResidualUNet2D(2, 2), ResidualUNet2D(2, 2, False),
+    ConvNet3D((2, 3)), ConvNet2D((2, 3)), ResNet2D((2, 3)), DnCNN(3, 2),
+    DnCNN(3, 2, normalised=False, bias=True),
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +33,17 @@ def _keras(cpu):
 
 def shapes(model):
     return [tuple(w.shape) for w in model.trainable_variables if w.path.endswith("kernel")]
+
+
+def biased(network):
+    return [v.path.split("/")[0] for v in network.build().variables if v.path.endswith("/bias")]
+
+
+def keras_part(model, *layers):
+    """The model of the same input whose outputs are those of some layers."""
+    import keras
+
+    return keras.Model(model.input, [model.get_layer(layer).output for layer in layers])
 
 
 def image(shape, seed=0):
@@ -33,16 +58,26 @@ def estimate(network, model, *images):
 @pytest.mark.parametrize(
     ("network", "parameters"),
     [
-        (UNet3D(32), 996_769), (ResPrUNet(32), 997_633), (UNet2D(32), 332_641), (DnCNN(), 558_017),
+        (UNet3D(32), 996_769), (ResPrUNet(32), 997_633), (UNet2D(32), 332_641),
+        (UNet2D(64), 1_328_833), (ResidualUNet2D(), 487_921),
+        (ResidualUNet2D(normalised=False), 485_673), (ConvNet3D(), 112_513),
+        (ConvNet2D(), 37_633), (ConvNet2D((32, 32)), 9_601), (ConvNet2D(CNN7), 304_993),
+        (ConvNet2D((8, 16, 8, 4), pointwise_head=False), 2_737), (ResNet2D(), 337_376),
+        (DnCNN(), 558_017), (DnCNN(bias=True), 558_977),
+        (DnCNN(normalised=False, bias=True), 555_137),
     ],
+    ids=str,
 )  # fmt: skip
 def test_parameters_are_counted_as_in_the_papers(network, parameters):
     assert network.build().count_params() == parameters
 
 
-def test_the_moving_statistics_of_dncnn_are_not_learned():
-    learned = DnCNN().build().trainable_variables
-    assert sum(int(np.prod(variable.shape)) for variable in learned) == 556_097
+@pytest.mark.parametrize(
+    ("network", "statistics"), [(DnCNN(), 1_920), (ResidualUNet2D(), 1_456)], ids=str
+)
+def test_the_moving_statistics_are_not_learned(network, statistics):
+    fixed = network.build().non_trainable_variables
+    assert sum(int(np.prod(variable.shape)) for variable in fixed) == statistics
 
 
 def test_the_3d_unet_has_the_layers_of_the_reference_in_their_order():
@@ -67,8 +102,64 @@ def test_dncnn_is_seventeen_convolutions_within_slices():
 
 
 def test_dncnn_has_biases_where_no_normalisation_follows():
-    biased = [v.path.split("/")[0] for v in DnCNN(5, 2).build().variables if "bias" in v.path]
-    assert biased == ["convolution1", "head"]
+    assert biased(DnCNN(5, 2)) == ["convolution1", "head"]
+    assert biased(DnCNN(4, 2, bias=True)) == [
+        "convolution1",
+        "convolution2",
+        "convolution3",
+        "head",
+    ]
+
+
+def test_a_dncnn_without_normalisation_needs_its_biases():
+    assert len(biased(DnCNN(5, 2, normalised=False, bias=True))) == 5
+    with pytest.raises(ValueError, match=r"network\.bias must be true"):
+        DnCNN(5, 2, normalised=False)
+
+
+def test_convolutions_of_a_plain_dncnn_are_rectified():
+    model = DnCNN(4, 2, normalised=False, bias=True).build()
+    inner = [model.get_layer(f"convolution{layer}").activation.__name__ for layer in (1, 2, 3)]
+    assert inner == ["relu"] * 3
+    assert model.get_layer("head").activation.__name__ == "linear"
+
+
+def test_the_residual_unet_has_the_layers_of_the_reference_in_their_order():
+    widths = [(1, 8), (8, 8), (8, 16), (16, 16), (16, 32), (32, 32), (32, 64), (64, 64), (64, 128),
+              (128, 128)]  # fmt: skip
+    expected = [(1, 3, 3, a, b) for a, b in widths]
+    for width in (64, 32, 16, 8):  # a transposed kernel is (extent, out, in)
+        expected.append((1, 2, 2, width, 2 * width))
+        expected += [(1, 3, 3, 2 * width, width), (1, 3, 3, width, width)]
+    assert shapes(ResidualUNet2D().build()) == [*expected, (1, 3, 3, 8, 1)]
+    assert shapes(ResidualUNet2D(normalised=False).build()) == [*expected, (1, 1, 1, 8, 1)]
+
+
+def test_a_normalised_residual_unet_has_biases_where_no_normalisation_follows():
+    assert biased(ResidualUNet2D(2, 3)) == ["down1_a", "raise2", "raise1", "head"]
+
+
+def test_a_residual_unet_joins_what_comes_from_below_before_the_skip():
+    model = ResidualUNet2D(2, 2, normalised=False).build()
+    joined, skip, below = (model.get_layer(name) for name in ("skip1", "down1_b", "raise1"))
+    assert [tensor.name for tensor in joined.input] == [below.output.name, skip.output.name]
+
+
+def test_the_resnet_projects_the_shortcut_only_where_the_width_changes():
+    model = ResNet2D((2, 2, 3, 3)).build()
+    shortcuts = [layer.name for layer in model.layers if layer.name.endswith("_shortcut")]
+    assert shortcuts == ["unit3_shortcut"]
+    assert biased(ResNet2D((2, 3))) == []
+
+
+def test_a_residual_unit_adds_its_input_before_the_last_relu():
+    model = ResNet2D((2, 2)).build()
+    for variable in model.get_layer("unit2_b").variables:
+        variable.assign(variable * 0)
+    between = keras_part(model, "unit1_sum_relu", "unit2_sum_relu")
+    before, after = between(image((2, 8, 8)))
+    assert before.numpy().max() > 0
+    np.testing.assert_array_equal(after.numpy(), before.numpy())
 
 
 def test_a_skip_is_joined_before_what_comes_from_below():
@@ -86,16 +177,18 @@ def test_a_prior_unet_with_a_silent_head_returns_the_prior():
     np.testing.assert_array_equal(model([noisy, prior]).numpy(), prior)
 
 
-def test_dncnn_with_a_silent_head_returns_the_noisy_image():
-    model = DnCNN(3, 2).build()
+@pytest.mark.parametrize("network", [DnCNN(3, 2), ResidualUNet2D(2, 2)], ids=str)
+def test_a_residual_network_with_a_silent_head_returns_the_noisy_image(network):
+    model = network.build()
     for variable in model.get_layer("head").variables:
         variable.assign(variable * 0)
     noisy = image((2, 8, 8))
     np.testing.assert_array_equal(model(noisy).numpy(), noisy)
 
 
-def test_dncnn_subtracts_what_its_head_says():
-    model = DnCNN(3, 2).build()
+@pytest.mark.parametrize("network", [DnCNN(3, 2), ResidualUNet2D(2, 2)], ids=str)
+def test_a_residual_network_subtracts_what_its_head_says(network):
+    model = network.build()
     kernel, bias = model.get_layer("head").variables
     kernel.assign(kernel * 0)
     bias.assign([0.25])
@@ -103,7 +196,11 @@ def test_dncnn_subtracts_what_its_head_says():
     np.testing.assert_allclose(model(noisy).numpy(), noisy - 0.25, atol=1e-6)
 
 
-@pytest.mark.parametrize("network", [UNet2D(2, 3), DnCNN(4, 2)], ids=str)
+@pytest.mark.parametrize(
+    "network",
+    [UNet2D(2, 3), ResidualUNet2D(2, 3), ConvNet2D((2, 2)), ResNet2D((2, 3)), DnCNN(4, 2)],
+    ids=str,
+)
 def test_a_2d_network_looks_at_one_slice_at_a_time(network):
     model, noisy = network.build(), image((5, 8, 8))
     changed = noisy.copy()
@@ -146,9 +243,14 @@ def reach(network, axis):
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize(
     "network",
-    [UNet3D(1, 1), UNet3D(1, 2), UNet3D(1, 3), UNet2D(1, 3), ResPrUNet(1, 2), DnCNN(4, 1)],
+    [
+        UNet3D(1, 1), UNet3D(1, 2), UNet3D(1, 3), UNet2D(1, 3), ResPrUNet(1, 2), DnCNN(4, 1),
+        DnCNN(4, 1, normalised=False, bias=True), ResidualUNet2D(1, 1), ResidualUNet2D(1, 3),
+        ResidualUNet2D(1, 3, normalised=False), ConvNet3D((1, 1)), ConvNet2D((1, 2, 1)),
+        ConvNet2D((1, 2), pointwise_head=False), ResNet2D((1, 1, 2)),
+    ],
     ids=str,
-)
+)  # fmt: skip
 def test_an_estimate_depends_on_nothing_beyond_the_radius_and_nearly_reaches_it(network, axis):
     reached = reach(network, axis)
     assert max(reached) <= network.radius[axis]
@@ -214,13 +316,11 @@ def test_a_lower_precision_computes_in_it_and_stores_in_float32(precision):
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (UNet3D, (0, 3)),
-        (UNet3D, (32, 0)),
-        (UNet2D, (-1, 3)),
-        (ResPrUNet, (32, 0)),
-        (DnCNN, (1, 64)),
+        (UNet3D, (0, 3)), (UNet3D, (32, 0)), (UNet2D, (-1, 3)), (ResPrUNet, (32, 0)),
+        (DnCNN, (1, 64)), (ResidualUNet2D, (0, 5)), (ResidualUNet2D, (8, 0)), (ConvNet3D, ((),)),
+        (ConvNet2D, ((32, 0),)), (ResNet2D, ((),)), (ResNet2D, ((-1,),)),
     ],
-)
+)  # fmt: skip
 def test_a_network_without_layers_or_channels_is_refused(kind, fields):
     with pytest.raises(ValueError, match="network"):
         kind(*fields)

@@ -11,7 +11,10 @@ from engine.refusals import BadUsage, Mismatch
 from tests.engine.tiny import tiny
 from volumes import Crop, Gaussian, NeighbourMean, Split, Window
 
-SHIPPED = ["dncnn", "respr_unet3d", "unet2d", "unet3d"]
+SHIPPED = [
+    "cnn2", "cnn4", "cnn7", "convnet2d", "convnet3d", "dncnn", "dncnn_bsd", "dncnn_plain",
+    "resnet2d", "respr_unet3d", "unet2d", "unet2d_residual", "unet2d_residual_bn", "unet3d",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -60,6 +63,10 @@ def saved(tmp_path, recipe):
         (
             "learning_rate=cosine:1e-3,1e-5",
             lambda r: (r.learning_rate, schedules.Cosine(1e-3, 1e-5)),
+        ),
+        (
+            "learning_rate=piecewise:0=1e-3,9=1e-4",
+            lambda r: (r.learning_rate, schedules.Piecewise(((0, 1e-3), (9, 1e-4)))),
         ),
         ("loss=mean_absolute_error", lambda r: (r.loss, losses.mean_absolute_error)),
     ],
@@ -248,7 +255,7 @@ def test_a_shipped_recipe_survives_json(tmp_path, name):
     "assignment",
     [
         "noise.sigma=0.02,0.1", "split.validation=a,b", "learning_rate=cosine:1e-3,1e-5",
-        "loss=mean_absolute_error", "window.clip=false",
+        "learning_rate=piecewise:0=1e-3,30=1e-4", "loss=mean_absolute_error", "window.clip=false",
     ],
 )  # fmt: skip
 def test_an_overridden_recipe_survives_json(tmp_path, recipe, assignment):

@@ -1,39 +1,74 @@
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from engine import checkpoint
+from engine.networks import UNet2D
 from engine.recipe import find, load
 from engine.run import Run
 from tests.engine.tiny import shrinking
 
-SHIPPED = ["dncnn", "respr_unet3d", "unet2d", "unet3d"]
+# Compared with each other: Gaussian noise of 10 % on KiTS19.
+VOLUMES = ["convnet3d", "respr_unet3d", "unet3d"]
+SLICES = [
+    "cnn2", "cnn7", "convnet2d", "dncnn", "dncnn_plain", "resnet2d", "unet2d", "unet2d_residual",
+    "unet2d_residual_bn",
+]  # fmt: skip
+# The exception: compared with each other on BSD400 and BSD68.
+PHOTOGRAPHS = ["cnn4", "dncnn_bsd"]
 
 
-@pytest.fixture(params=SHIPPED)
+@pytest.fixture(params=VOLUMES + SLICES + PHOTOGRAPHS)
 def name(request):
     return request.param
 
 
+def network_aside(recipe):
+    """What two recipes agree in that differ in the network alone."""
+    return replace(recipe, network=UNet2D())
+
+
 def test_every_file_in_recipes_is_known_here():
     files = {path.stem for path in find("unet3d").parent.glob("*.py")}
-    assert files - {"__init__"} == set(SHIPPED)
+    assert files - {"__init__"} == {*VOLUMES, *SLICES, *PHOTOGRAPHS}
 
 
-def test_recipes_are_compared_on_the_same_cases_window_and_noise(name):
-    recipe, reference = load(find(name)), load(find("respr_unet3d"))
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [(name, "respr_unet3d") for name in VOLUMES + SLICES]
+    + [(name, "dncnn_bsd") for name in PHOTOGRAPHS],
+)
+def test_recipes_are_compared_on_the_same_cases_window_and_noise(name, other):
+    recipe, reference = load(find(name)), load(find(other))
     assert recipe.split == reference.split
     assert recipe.window == reference.window
     assert recipe.noise == reference.noise
 
 
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_photographs_are_0_to_255_under_noise_of_25_grey_values_and_never_clipped(name):
+    recipe = load(find(name))
+    assert recipe.window.hu([0, 1]).tolist() == [0, 255]
+    assert not recipe.window.clip
+    assert recipe.noise.typical * recipe.window.width_hu == pytest.approx(25)
+
+
+@pytest.mark.parametrize("name", VOLUMES + SLICES)
 def test_every_step_shows_the_network_as_many_voxels(name):
     recipe, reference = load(find(name)), load(find("respr_unet3d"))
     z, y, x = recipe.crop.shape
     deep, high, wide = reference.crop.shape
     assert recipe.batch * z * y * x == reference.batch * deep * high * wide
     assert recipe.steps == reference.steps
+
+
+def test_the_rate_of_dncnn_on_photographs_falls_to_a_tenth_after_three_fifths():
+    recipe = load(find("dncnn_bsd"))
+    fall = recipe.steps * 3 // 5  # epoch 30 of 50
+    rates = [recipe.learning_rate(step, recipe.steps) for step in (0, fall - 1, fall)]
+    assert rates == [1e-3, 1e-3, 1e-4]
 
 
 def test_the_3d_networks_differ_in_the_prior_alone():
@@ -44,9 +79,12 @@ def test_the_3d_networks_differ_in_the_prior_alone():
     assert unet.prior is None
 
 
-def test_the_2d_networks_differ_in_the_network_alone():
-    unet, dncnn = load(find("unet2d")), load(find("dncnn"))
-    assert (unet.crop, unet.batch, unet.loss) == (dncnn.crop, dncnn.batch, dncnn.loss)
+@pytest.mark.parametrize(
+    ("name", "other"), [(name, "unet2d") for name in SLICES] + [("convnet3d", "unet3d")]
+)
+def test_networks_of_slices_and_those_without_a_prior_differ_in_the_network_alone(name, other):
+    one, reference = load(find(name)), load(find(other))
+    assert network_aside(one) == network_aside(reference)
 
 
 def test_the_docstring_counts_the_parameters(cpu, name):
@@ -59,9 +97,12 @@ def test_the_docstring_names_the_command(name):
     assert f"engine fit {name} " in find(name).read_text()
 
 
-def test_a_shipped_recipe_trains_when_it_is_shrunk(cpu, engine, dataset, tmp_path, name):
+def test_a_shipped_recipe_trains_when_it_is_shrunk(
+    cpu, engine, dataset, photographs, tmp_path, name
+):
+    data = photographs if name in PHOTOGRAPHS else dataset
     code, out, _ = engine(
-        "fit", name, *shrinking(name), "--steps", "2", "--data", dataset, "--run", tmp_path / name
+        "fit", name, *shrinking(name), "--steps", "2", "--data", data, "--run", tmp_path / name
     )  # fmt: skip
     assert code == 0
     assert out == f"{tmp_path / name}\n"

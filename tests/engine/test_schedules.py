@@ -35,12 +35,34 @@ def test_a_longer_training_is_slower_on_the_same_way():
     assert schedule(50, 201) == pytest.approx(schedule(25, 101))
 
 
+def test_a_piece_holds_from_its_step_until_the_next():
+    schedule = schedules.piecewise((0, 1e-3), (30, 1e-4), (50, 1e-5))
+    rates = [schedule(step, 100) for step in (0, 29, 30, 49, 50, 1000)]
+    assert rates == [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5]
+
+
+def test_pieces_do_not_move_when_a_training_is_made_longer():
+    schedule = schedules.piecewise((0, 1e-3), (30, 1e-4))
+    assert [schedule(29, steps) for steps in (31, 1000)] == [1e-3, 1e-3]
+    assert [schedule(30, steps) for steps in (31, 1000)] == [1e-4, 1e-4]
+
+
+@pytest.mark.parametrize(
+    "pieces", [(), ((1, 1e-3),), ((0, 1e-3), (0, 1e-4)), ((0, 1e-3), (9, 1e-4), (5, 1e-5))]
+)
+def test_pieces_start_at_step_0_and_in_order(pieces):
+    with pytest.raises(ValueError, match="pieces must start at step 0"):
+        schedules.piecewise(*pieces)
+
+
 @pytest.mark.parametrize(
     ("text", "schedule"),
     [
         ("1e-4", schedules.Constant(1e-4)),
         ("cosine:1e-3", schedules.Cosine(1e-3, 0.0)),
         ("cosine:1e-3,1e-5", schedules.Cosine(1e-3, 1e-5)),
+        ("piecewise:0=1e-3", schedules.Piecewise(((0, 1e-3),))),
+        ("piecewise:0=1e-3,30=1e-4", schedules.Piecewise(((0, 1e-3), (30, 1e-4)))),
     ],
 )
 def test_a_schedule_is_written_in_words(text, schedule):
@@ -48,8 +70,13 @@ def test_a_schedule_is_written_in_words(text, schedule):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "fast", "1e-3,1e-5", "cosine", "cosine:", "cosine:1,2,3", "linear:1e-3", "0", "-1"]
-)
+    "text",
+    [
+        "", "fast", "1e-3,1e-5", "cosine", "cosine:", "cosine:1,2,3", "linear:1e-3", "0", "-1",
+        "piecewise:", "piecewise:1e-3", "piecewise:5=1e-3", "piecewise:0=1e-3,0.5=1e-4",
+        "piecewise:0=", "piecewise:0=0",
+    ],
+)  # fmt: skip
 def test_other_words_are_refused(text):
     with pytest.raises(ValueError):  # noqa: PT011 (each has a message of its own)
         schedules.parse(text)
@@ -61,3 +88,5 @@ def test_a_rate_must_be_positive(rate):
         schedules.constant(rate)
     with pytest.raises(ValueError, match="must be positive"):
         schedules.cosine(rate)
+    with pytest.raises(ValueError, match="must be positive"):
+        schedules.piecewise((0, 1e-3), (5, rate))

@@ -196,7 +196,9 @@ def _mirrored_like(shown, original, other):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-@pytest.mark.parametrize("name", ["unet3d", "respr_unet3d", "dncnn"])
+@pytest.mark.parametrize(
+    "name", ["unet3d", "respr_unet3d", "dncnn", "resnet2d", "unet2d_residual_bn"]
+)
 def test_a_step_in_lower_precision_learns_finite_weights(tf, training, batch, precision, name):
     recipe = tiny(name)
     ours = training(recipe, precision=precision)

@@ -1,5 +1,6 @@
 """Recipes, runs and scans so small that a test takes a fraction of a second."""
 
+import dataclasses
 import gzip
 import struct
 from pathlib import Path
@@ -24,10 +25,13 @@ SPACING_MM = (3.0, 0.8, 0.7)
 
 def shrinking(name: str = "unet3d") -> list[str]:
     """The overrides that make a shipped recipe tiny."""
-    depth = "network.depth=3" if name == "dncnn" else "network.levels=2"
-    shape = "crop.shape=1,16,16" if name in ("dncnn", "unet2d") else "crop.shape=8,16,16"
+    recipe = load(find(name))
+    smaller = {"depth": "3", "levels": "2", "width": "2", "widths": "2,3"}
+    fields = [field.name for field in dataclasses.fields(recipe.network)]
+    network = [f"network.{field}={smaller[field]}" for field in fields if field in smaller]
+    depth = min(recipe.crop.shape[0], 8)
     return [
-        depth, shape, "network.width=2", "batch=2", "steps=4", "validate_every=4",
+        *network, f"crop.shape={depth},16,16", "batch=2", "steps=4", "validate_every=4",
         "checkpoint_every=2", "validate_slices=4", "split.validation=1", "split.test=1",
         "learning_rate=1e-3",
     ]  # fmt: skip

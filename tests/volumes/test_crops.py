@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volumes.crops import Box, Crop, read, reflected
+from volumes.crops import Box, Crop, Pose, read, reflected
 
 VOLUME = (24, 60, 50)
 
@@ -59,13 +59,60 @@ def test_a_box_larger_than_the_volume_is_centred_on_it(volume, central):
 
 
 def test_every_axis_is_mirrored_half_of_the_time_and_independently():
-    mirrors = np.array([mirror for _, mirror in boxes(Crop((8, 12, 10)), VOLUME, 1000)])
+    mirrors = np.array([pose.mirror for _, pose in boxes(Crop((8, 12, 10)), VOLUME, 1000)])
     assert np.abs(mirrors.mean(0) - 0.5).max() < 5 * 0.5 / np.sqrt(1000)
     assert len(np.unique(mirrors, axis=0)) == 8
 
 
 def test_nothing_is_mirrored_where_flips_are_off():
-    assert not any(any(m) for _, m in boxes(Crop((8, 12, 10), flips=False), VOLUME))
+    assert {pose for _, pose in boxes(Crop((8, 12, 10), flips=False), VOLUME)} == {Pose()}
+
+
+def test_nothing_is_turned_unless_asked_for():
+    assert {pose.quarters for _, pose in boxes(Crop((8, 12, 12)), VOLUME)} == {0}
+
+
+def test_each_quarter_turn_is_equally_likely():
+    crop = Crop((8, 12, 12), flips=False, turns=True)
+    turns = [pose for _, pose in boxes(crop, VOLUME, 1000)]
+    assert {pose.mirror for pose in turns} == {(False, False, False)}
+    counts = np.bincount([pose.quarters for pose in turns])
+    assert counts.size == 4
+    assert np.abs(counts - 250).max() < 5 * np.sqrt(250)
+
+
+def test_turns_do_not_move_the_first_crop():
+    (plain, pose), (turned, other) = (
+        boxes(Crop((8, 12, 12), turns=turns), VOLUME, 1)[0] for turns in (False, True)
+    )
+    assert (plain, pose.mirror) == (turned, other.mirror)
+
+
+def test_a_quarter_turn_takes_the_last_column_to_the_first_row():
+    block = np.arange(2 * 3 * 3).reshape(2, 3, 3)
+    np.testing.assert_array_equal(Pose(quarters=1).of(block)[:, 0], block[:, :, 2])
+
+
+def test_slices_keep_their_order_when_they_are_turned():
+    block = np.arange(2 * 3 * 3).reshape(2, 3, 3)
+    for quarters in range(4):
+        turned = Pose(quarters=quarters).of(block)
+        assert [set(a.ravel()) for a in turned] == [set(a.ravel()) for a in block]
+
+
+def test_flips_and_turns_make_the_eight_poses_of_a_square_equally_often():
+    square = np.arange(9).reshape(1, 3, 3)
+    crop = Crop((1, 12, 12), turns=True)
+    poses = [pose.of(square).tobytes() for _, pose in boxes(crop, VOLUME, 1600)]
+    _, counts = np.unique(np.array(poses, "V72"), return_counts=True)
+    assert counts.size == 8
+    assert np.abs(counts - 200).max() < 5 * np.sqrt(200)
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 10), (8, 10, 12)])
+def test_turns_of_a_crop_that_is_not_square_are_refused(shape):
+    with pytest.raises(ValueError, match=r"crop\.turns needs slices that are square"):
+        Crop(shape, turns=True)
 
 
 def test_the_same_generator_draws_the_same_crops():

@@ -96,7 +96,18 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
         find_cases(tmp_path / "scan.nii")
 
 
-@pytest.mark.parametrize("content", [(), ("notes.txt",), ("a_denoised.nii.gz",)])
+def test_photographs_bear_the_names_of_their_files(tmp_path):
+    touch(tmp_path, "test_002.png", "test_001.PNG", "test_003.jpg", ".hidden.png")
+    assert names_of(tmp_path) == ["test_001", "test_002"]
+
+
+@pytest.mark.parametrize("scan", ["scan.nii.gz", "scan/imaging.nii.gz"])
+def test_pictures_beside_scans_are_no_cases(tmp_path, scan):
+    touch(tmp_path, scan, "preview.png")
+    assert names_of(tmp_path) == ["scan"]
+
+
+@pytest.mark.parametrize("content", [(), ("notes.txt",), ("a_denoised.nii.gz",), ("a.jpg",)])
 def test_a_folder_without_scans_is_refused(tmp_path, content):
     touch(tmp_path, *content)
     with pytest.raises(BadInput, match="holds neither"):

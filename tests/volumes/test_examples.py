@@ -102,6 +102,26 @@ def test_without_flips_the_voxels_are_the_volume_s(examples):
         np.testing.assert_array_equal(plain[i].hu, expected)
 
 
+def test_a_turned_example_is_the_crop_with_its_slices_turned(examples):
+    crop = Crop((4, 6, 6), 0.8, flips=False, turns=True)
+    turned, plain = (replace(examples, crop=replace(crop, turns=t)) for t in (True, False))
+    found = set()
+    for i in range(40):
+        assert turned[i].box == plain[i].box
+        quarters = [k for k in range(4)
+                    if np.array_equal(np.rot90(plain[i].hu, k, (1, 2)), turned[i].hu)]  # fmt: skip
+        assert len(quarters) == 1, "the voxels are not those of the crop under one quarter turn"
+        found.update(quarters)
+    assert found == {0, 1, 2, 3}
+
+
+def test_the_prior_s_weights_do_not_change_with_turns(examples):
+    crop = Crop((4, 6, 6), 0.8, turns=True)
+    turned, plain = (replace(examples, crop=replace(crop, turns=t)) for t in (True, False))
+    for i in range(12):
+        np.testing.assert_array_equal(turned[i].weights, plain[i].weights)
+
+
 def test_an_example_holds_the_crop_and_the_slices_that_its_prior_needs(examples):
     for i in range(12):
         assert examples[i].hu.shape == (4 + 2 * 3, 8, 6)

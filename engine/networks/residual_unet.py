@@ -1,0 +1,95 @@
+"""Residual U-Net: a deep, narrow 2D U-Net that learns the noise or the artefact.
+
+As in a study of low-dose and sparse-view CT (QIN Lung CT, slices of 512 x 512): max pooling,
+transposed convolutions, the skip joined after the upsampled half, and the head's output
+subtracted from the input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.networks.layers import POINT, SLICE, Extent, Layers, image
+from engine.networks.unet import receptive_radius
+
+
+@dataclass(frozen=True)
+class ResidualUNet2D:
+    """Slice by slice; 487,921 parameters at width 8 with 5 levels, 485,673 without normalisation.
+
+    Normalised, the first convolution has a bias and no normalisation, all others have batch
+    normalisation and no bias, and the head is 3x3. Without normalisation all have a bias and the
+    head is 1x1.
+
+    Attributes:
+        width: channels of the first level, doubled at each further one.
+        levels: resolutions, the full one included.
+        normalised: whether convolutions are followed by batch normalisation.
+    """
+
+    width: int = 8
+    levels: int = 5
+    normalised: bool = True
+
+    sees_prior: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.levels < 1:
+            raise ValueError(
+                f"network.width and network.levels must be positive, not {self.width} and "
+                f"{self.levels}"
+            )
+
+    def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        import keras
+
+        noisy = image("noisy")
+        layers = Layers(SLICE, precision, seed)
+        x = layers.convolution(noisy, self.width, "down1_a")
+        x = self._convolution(layers, x, self.width, "down1_b")
+        skips = []
+        for level in range(2, self.levels + 1):
+            skips.append(x)
+            x = layers.pooled(x, f"pool{level - 1}")
+            x = self._pair(layers, x, level, "down")
+        for level in range(self.levels - 1, 0, -1):
+            x = layers.transposed(x, self.width * 2 ** (level - 1), f"raise{level}")
+            x = layers.joined([x, skips.pop()], f"skip{level}")
+            x = self._pair(layers, x, level, "up")
+        residual = layers.head(x, extent=self._head_extent)
+        estimate = keras.layers.Subtract(dtype="float32", name="estimate")([noisy, residual])
+        return keras.Model(noisy, estimate)
+
+    @property
+    def stride(self) -> Extent:
+        """A volume's shape must be a multiple of it."""
+        return (1, 2 ** (self.levels - 1), 2 ** (self.levels - 1))
+
+    @property
+    def radius(self) -> Extent:
+        """How far along each axis an estimate depends on its input."""
+        # A transposed convolution whose kernel is its stride reaches as far as nearest neighbours.
+        voxels = receptive_radius(self.levels) + self._head_extent[-1] // 2
+        return (0, voxels, voxels)
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Memory of an inference in float32: the widest moment holds skip, joined and output."""
+        return 4 * 5 * self.width
+
+    @property
+    def _head_extent(self) -> Extent:
+        return SLICE if self.normalised else POINT
+
+    def _pair(self, layers: Layers, x: Any, level: int, way: str) -> Any:
+        for half in "ab":
+            x = self._convolution(layers, x, self.width * 2 ** (level - 1), f"{way}{level}_{half}")
+        return x
+
+    def _convolution(self, layers: Layers, x: Any, width: int, name: str) -> Any:
+        if not self.normalised:
+            return layers.convolution(x, width, name)
+        x = layers.convolution(x, width, name, relu=False, bias=False)
+        return layers.normalised(x, f"{name}_normalisation")

@@ -1,0 +1,31 @@
+"""DnCNN on photographs: Gaussian noise of 25 grey values, trained on BSD400.
+
+Zhang et al., IEEE Trans. Image Process. 26 (2017), with the settings of its Keras port: 400 images
+of 180 x 180, patches of 40 x 40 in the eight poses of a square. The noisy image is not clipped;
+estimates are, before they are scored. Of the reference's scales 1, 0.9, 0.8 and 0.7 only the first
+is used: patches are drawn from the images as they are. Biases stand beside the normalisation as in
+the port.
+
+    engine fit dncnn_bsd --data bsd400/
+
+Cost: 558,977 parameters, 0.2 million voxels a step. Published on BSD68: PSNR 29.23 dB (29.21 the
+port).
+"""
+
+from engine import Recipe, losses, schedules
+from engine.networks import DnCNN
+from volumes import Crop, Gaussian, Split, Window
+
+recipe = Recipe(
+    split=Split(validation=12, test=0),  # images; BSD68, the test, is a folder of its own
+    window=Window(low_hu=0, high_hu=255, clip=False),  # grey values, mapped to [0, 1]
+    crop=Crop(shape=(1, 40, 40), central=1.0, turns=True),  # (Z, Y, X) pixels
+    noise=Gaussian(sigma=25 / 255),
+    network=DnCNN(depth=17, width=64, normalised=True, bias=True),
+    loss=losses.mean_squared_error,
+    # A tenth after 30 of 50 epochs. An epoch of the reference: 400 images with 225 + 169 + 121 + 81
+    # patches at its four scales, 1,862 full batches.
+    learning_rate=schedules.piecewise((0, 1e-3), (55_860, 1e-4)),
+    batch=128,
+    steps=93_100,
+)
