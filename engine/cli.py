@@ -179,6 +179,71 @@ def denoise(
 
 
 @app.command()
+def evaluate(
+    methods: Annotated[
+        list[str],
+        typer.Argument(metavar="METHOD...", help="Run folders, and noisy, prior, tv, nlm, bm3d, "
+                       "bm4d, spade."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Cases. Default: $ENGINE_DATA, else ./data.")
+    ] = None,
+    split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",
+    noise: Annotated[
+        str, typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1.")
+    ] = "gaussian:0.1",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Where the report goes.")
+    ] = Path("report"),
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="volumes, or reference: the first slice of a central "
+                          "crop, as Abascal et al. score.")
+    ] = "volumes",
+    slices: Annotated[
+        int | None, typer.Option("--slices", min=1, help="Score so many slices about the middle.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")] = "best",
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Score cases that a network was trained on, too.")
+    ] = False,
+    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
+    from engine.journal import Terminal
+    from engine.selection import Wanted, evaluate
+
+    wanted = Wanted(
+        methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
+        split=split, noise=noise, protocol=protocol, slices=slices, checkpoint=checkpoint,
+        allow_seen=allow_seen, devices=devices,
+    )  # fmt: skip
+    evaluate(wanted, output, Terminal(quiet=quiet))
+
+
+@app.command(name="import")
+def import_weights(
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS.h5", help="Keras weights.")],
+    network: Annotated[
+        str, typer.Option("--network", help="The recipe whose network they fit, such as unet2d.")
+    ],
+    run: Annotated[Path, typer.Option("--run", help="The run folder to make.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    debug: Debug = False,
+) -> None:
+    """Make released Keras weights a run folder; nothing in the file is executed."""
+    from engine import recipe as recipes
+    from engine.journal import Terminal
+    from engine.keras_weights import import_run
+    from engine.run import Run
+
+    source = recipes.find(network)
+    resolved = recipes.override(recipes.load(source), overrides or ())
+    import_run(weights, resolved, source, Run(run))
+    Terminal().result(str(run))
+
+
+@app.command()
 def degrade(
     volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.")],
     kind: Annotated[

@@ -63,3 +63,24 @@ def _ssim(clean: Unit, estimate: Unit) -> float:
         for one, other in zip(clean, estimate, strict=True)
     ]
     return float(np.mean(np.asarray(slices, np.float64)))
+
+
+# Display windows (level, width in HU) as radiologists name them.
+DISPLAY_WINDOWS = {"lung": (-600, 1500), "soft_tissue": (40, 400), "bone": (300, 1500)}
+
+
+def window_psnr(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]:
+    """PSNR of what each display window shows; the range is that window's width.
+
+    Args:
+        clean: (Z, Y, X) in the units of `window`.
+        estimate: likewise.
+        window: of the images; what it clipped away no display window shows.
+    """
+    found = {}
+    for name, (level, width) in DISPLAY_WINDOWS.items():
+        low = level - width / 2
+        one, other = (np.clip((window.hu(x) - low) / width, 0, 1) for x in (clean, estimate))
+        mse = float(np.mean((one - other).astype(np.float64) ** 2))
+        found[f"psnr_{name}_db"] = -10 * float(np.log10(mse)) if mse else float("inf")
+    return found

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from volumes.atomic import whole_file
 
 # Soft tissue, where radiologists look for what noise hides (level 40 HU, width 400 HU).
-_LOW_HU, _HIGH_HU = -160, 240
+LOW_HU, HIGH_HU = -160, 240
 _ZOOM = 0.35
 
 
@@ -40,17 +40,18 @@ def panel(
         zip(names, [*images_hu.values(), residual_hu], strict=True)
     ):
         last = column == len(names) - 1
-        low, high = (-spread, spread) if last else (_LOW_HU, _HIGH_HU)
-        for row, shown in enumerate((image, _middle(image))):
+        low, high = (-spread, spread) if last else (LOW_HU, HIGH_HU)
+        for row, shown in enumerate((image, middle(image))):
             axes[row, column].imshow(shown, cmap="gray", vmin=low, vmax=high, interpolation="none")
             axes[row, column].set_axis_off()
         axes[0, column].set_title(name)
-    figure.suptitle(f"{title}   window [{_LOW_HU}, {_HIGH_HU}] HU", fontsize=10)
+    figure.suptitle(f"{title}   window [{LOW_HU}, {HIGH_HU}] HU", fontsize=10)
     with whole_file(path, overwrite=True) as file:
         figure.savefig(file, format="png", dpi=110)
 
 
-def _middle(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def middle(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The part of a slice (Y, X) about its middle that is shown enlarged."""
     y, x = (_about_middle(n) for n in image.shape)
     return image[y, x]
 

@@ -23,8 +23,9 @@ DOORS = {
     "nibabel": {"volumes/nifti.py"},
     "PIL": {"volumes/photographs.py"},
     "typer": {"engine/cli.py"},
+    "h5py": {"engine/keras_weights.py"},
     "rich": {"engine/journal.py"},
-    "matplotlib": {"engine/preview.py"},
+    "matplotlib": {"engine/preview.py", "engine/figures.py"},
 }
 
 

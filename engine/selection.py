@@ -1,0 +1,164 @@
+"""Selection: which cases a comparison may use, and the command that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import runtime
+from engine.classical import METHODS
+from engine.journal import Terminal
+from engine.model import Model
+from engine.refusals import BadUsage, Mismatch
+from volumes import NeighbourMean, Split, Window
+from volumes.dataset import Case, find_cases
+from volumes.store import Store, default_root
+from volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks for."""
+
+    methods: tuple[str, ...]
+    data: Path
+    split: str
+    noise: str
+    protocol: str
+    slices: int | None
+    checkpoint: str
+    allow_seen: bool
+    devices: str
+
+
+def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
+    """Compares methods and writes the report.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    sigmas = _sigmas(wanted.noise)
+    for option, value, known in (
+        ("--split", wanted.split, ("test", "validation", "all")),
+        ("--protocol", wanted.protocol, ("volumes", "reference")),
+    ):
+        if value not in known:
+            raise BadUsage(option, f"takes no {value!r}", f"Use one of {', '.join(known)}")
+    runtime.check(wanted.devices, "auto", "auto")
+    # What follows imports TensorFlow where it must, not before the words were understood.
+    from engine.comparison import Contest, compare, open_models
+    from engine.report import summary, table, write
+
+    models = open_models(wanted.methods, wanted.checkpoint)
+    cases = find_cases(wanted.data)
+    scored = _cases(wanted, models, cases, wanted.split)
+    tuning: Sequence[Case] = ()
+    if any(METHODS[m]().candidates()[1:] for m in wanted.methods if m in METHODS):
+        tuning = _cases(wanted, models, cases, "validation")
+    volumes = _volumes([*scored, *tuning])
+    _refuse_seen(wanted, models, [volumes[case.name] for case in scored])
+    runtime.start(wanted.devices)
+    recipes = [model.recipe for model in models.values()]
+    contest = Contest(
+        methods=wanted.methods,
+        cases=[volumes[case.name] for case in scored],
+        tuning=[volumes[case.name] for case in tuning],
+        sigmas=sigmas,
+        window=recipes[0].window if recipes else Window(),
+        prior=next((r.prior for r in recipes if r.prior is not None), NeighbourMean()),
+        protocol=wanted.protocol,
+        slices=wanted.slices,
+    )
+    rows, settings, pictures = compare(contest, models, terminal.say)
+    columns, cells = table(summary(rows))
+    terminal.table(_title(wanted, contest.window), columns, cells)
+    for sigma, chosen in settings.items():
+        for name, setting in chosen.items():
+            terminal.result(f"noise {sigma}: {name}: {setting}")
+    for path in write(output, _about(wanted, contest, settings), rows, pictures):
+        terminal.result(str(path))
+
+
+def _sigmas(text: str) -> tuple[float, ...]:
+    kind, _, values = text.partition(":")
+    try:
+        sigmas = tuple(float(value) for value in values.split(","))
+    except ValueError:
+        sigmas = ()
+    if kind != "gaussian" or not sigmas or min(sigmas) <= 0:
+        remedy = "Write gaussian:0.1, or gaussian:0.02,0.05,0.1"
+        raise BadUsage("--noise", f"takes no {text!r}", remedy)
+    return sigmas
+
+
+def _cases(
+    wanted: Wanted, models: dict[str, Model], cases: list[Case], side: str
+) -> Sequence[Case]:
+    """The cases of a side, as the runs declare it; without a run that does, by the default split.
+
+    Raises:
+        Mismatch: where runs declare different cases, or none.
+    """
+    if side == "all":
+        return cases
+    declared = {
+        name: sorted(model.run.about()["cases"].get(side, {}))
+        for name, model in models.items()
+        if model.run.about().get("cases")
+    }
+    if not declared:
+        return Split().assign(wanted.data, cases)[side]
+    first, names = next(iter(declared.items()))
+    for other, others in declared.items():
+        if others != names:
+            cause = f"{first} and {other} were split differently: {side} differs"
+            raise Mismatch(wanted.data, cause, "Compare runs of one split, or use --split all")
+    found = [case for case in cases if case.name in names]
+    if not names or len(found) < len(names):
+        missing = sorted(set(names) - {case.name for case in cases}) or ["any"]
+        raise Mismatch(
+            wanted.data, f"does not hold {missing[0]} of {side}", "Name the data of the runs"
+        )
+    return found
+
+
+def _volumes(cases: Sequence[Case]) -> dict[str, Volume]:
+    store = Store(default_root())
+    return {case.name: store.volume(case) for case in cases}
+
+
+def _refuse_seen(wanted: Wanted, models: dict[str, Model], volumes: Sequence[Volume]) -> None:
+    for name, model in models.items():
+        seen = model.run.about().get("cases", {}).get("training", {})
+        known = [v.case for v in volumes if v.case in seen or v.sha256 in seen.values()]
+        if known and not wanted.allow_seen:
+            cause = f"{name} was trained on {known[0]}"
+            raise Mismatch(wanted.data, cause, "Use --split test, or ask for it by --allow-seen")
+
+
+def _title(wanted: Wanted, window: Window) -> str:
+    what = "whole volumes"
+    if wanted.protocol == "reference":
+        what = "slice 0 of a central crop of 32 x 256 x 256"
+    elif wanted.slices:
+        what = f"{wanted.slices} slices about the middle"
+    return (
+        f"{wanted.split}, {what}; window [{window.low_hu:g}, {window.high_hu:g}] HU is the data "
+        "range; mean ± standard deviation over cases"
+    )
+
+
+def _about(wanted: Wanted, contest: Any, settings: dict[str, dict[str, str]]) -> dict[str, Any]:
+    return {
+        "protocol": wanted.protocol,
+        "split": wanted.split,
+        "cases": {volume.case: volume.sha256 for volume in contest.cases},
+        "tuned_on": [volume.case for volume in contest.tuning],
+        "slices": wanted.slices or "all",
+        "data_range": asdict(contest.window),
+        "ssim": "Gaussian 11 x 11, sigma 1.5, within slices, valid region",
+        "prior": asdict(contest.prior),
+        "settings": settings,
+    }
