@@ -66,7 +66,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         cases=[volumes[case.name] for case in scored],
         tuning=[volumes[case.name] for case in tuning],
         sigmas=sigmas,
-        window=recipes[0].window if recipes else Window(),
+        window=recipes[0].window if recipes else _window(scored),
         prior=next((r.prior for r in recipes if r.prior is not None), NeighbourMean()),
         protocol=wanted.protocol,
         slices=wanted.slices,
@@ -122,6 +122,13 @@ def _cases(
             wanted.data, f"does not hold {missing[0]} of {side}", "Name the data of the runs"
         )
     return found
+
+
+def _window(cases: Sequence[Case]) -> Window:
+    """Where no run gives one: that of the recipes, for scans or for photographs."""
+    if all(case.path.suffix.lower() == ".png" for case in cases):
+        return Window(low_hu=0, high_hu=255, clip=False)
+    return Window()
 
 
 def _volumes(cases: Sequence[Case]) -> dict[str, Volume]:
