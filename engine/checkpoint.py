@@ -77,6 +77,12 @@ def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
     return final
 
 
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left half-written; call it while holding the run's lock."""
+    for aside in folder.glob(".step-*.tmp"):
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in a folder, in order; whether they verify is not looked at."""
     if not folder.is_dir():

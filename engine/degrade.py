@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.outputs import sidecar
-from engine.refusals import BadUsage
+from engine.refusals import BadUsage, CannotWrite
 from volumes import nifti
 from volumes.atomic import whole_file
 from volumes.dataset import case_name
@@ -49,6 +49,9 @@ def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: 
     """
     window = Window()
     scan = nifti.open_scan(path)
+    for place in (output, sidecar(output)):
+        if place.exists() and not overwrite:
+            raise CannotWrite(place, "exists already", "Remove it, or ask for --overwrite")
     stored = scan.read()
     view = scan.canonical(stored)
     case = case_name(path)
@@ -69,6 +72,6 @@ def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: 
         "case": case,
         "saturated_voxels": saturated,
     }
-    with whole_file(sidecar(output), overwrite=True) as file:
+    with whole_file(sidecar(output), overwrite=overwrite) as file:
         file.write((json.dumps(about, indent=2) + "\n").encode())
     return saturated

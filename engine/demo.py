@@ -58,7 +58,8 @@ def phantoms(folder: Path) -> Path:
 def show(run: Run, data: Path, devices: str, terminal: Terminal) -> None:
     """Denoises the test phantom as a user would, and scores it against the truth."""
     recipe = run.recipe()
-    test = recipe.split.assign(data, find_cases(data))["test"][0]
+    sides = recipe.split.assign(data, find_cases(data))
+    test = (sides["test"] or sides["validation"])[0]
     folder = run.folder / "demo"
     make_folder(folder)
     noisy, denoised = folder / f"{test.name}.nii.gz", folder / f"{test.name}_denoised.nii.gz"

@@ -17,7 +17,7 @@ from engine.keep import Keep
 from engine.model import Model
 from engine.outputs import beside, sidecar
 from engine.recipe import Recipe, to_json
-from engine.refusals import BadInput, BadUsage
+from engine.refusals import BadInput, BadUsage, NumericalFailure
 from volumes import nifti
 from volumes.atomic import whole_file
 from volumes.crops import Box, read
@@ -86,6 +86,7 @@ def denoise(
     Raises:
         BadInput: where the scan or the second scan cannot be used.
         BadUsage: where a second scan is given to a network that sees no prior.
+        NumericalFailure: where the network's estimate is not finite.
     """
     window = model.recipe.window
     before = scan.read()
@@ -99,6 +100,8 @@ def denoise(
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
     for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
+        if not np.isfinite(estimate).all():
+            raise NumericalFailure(model.path, "gives numbers that are not finite", "Use another")
         hu = scan.hu(source[box.slices])
         weight = keep.weight(box, estimate)
         with np.errstate(invalid="ignore"):  # infinite voxels are padding, and stay
@@ -140,7 +143,7 @@ def write(denoised: Denoised, path: Path, *, residual: bool, overwrite: bool) ->
         written.append(beside(path, "_residual"))
         nifti.write_derived(denoised.scan, denoised.residual(), written[-1], overwrite=overwrite)
     written.append(sidecar(path))
-    with whole_file(written[-1], overwrite=True) as file:
+    with whole_file(written[-1], overwrite=overwrite) as file:
         file.write((json.dumps(denoised.about, indent=2) + "\n").encode())
     return written
 
@@ -167,13 +170,27 @@ def _noisy_blocks(
 
 
 def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None) -> Blocks | None:
-    if second is not None and not recipe.network.sees_prior:
-        kind = type(recipe.network).__name__
-        raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
+    other = second_scan(scan, recipe, second)
+    if other is not None:
+        source = other.canonical(other.read())
+        return _noisy_blocks(other, source, _padding(other, source), recipe)
     if recipe.prior is None:
         return None
+    return prior_blocks(recipe.prior, noisy, scan.shape[0], scan.spacing_mm[0])
+
+
+def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
+    """The scan that is asked for as the prior, judged by its header; None where none is.
+
+    Raises:
+        BadInput: where it does not lie on the grid of the first.
+        BadUsage: where the network sees no prior.
+    """
     if second is None:
-        return prior_blocks(recipe.prior, noisy, scan.shape[0], scan.spacing_mm[0])
+        return None
+    if not recipe.network.sees_prior:
+        kind = type(recipe.network).__name__
+        raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
     other = nifti.open_scan(second)
     same = other.shape == scan.shape and np.allclose(
         _corners(other), _corners(scan), atol=_SAME_PLACE_MM
@@ -181,8 +198,7 @@ def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None
     if not same:
         cause = f"does not lie on the grid of {scan.path}"
         raise BadInput(second, cause, "Register and resample it to that scan first")
-    source = other.canonical(other.read())
-    return _noisy_blocks(other, source, _padding(other, source), recipe)
+    return other
 
 
 def _corners(scan: Scan) -> npt.NDArray[np.float64]:

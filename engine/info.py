@@ -103,9 +103,17 @@ def _scores(run: Run) -> Rows:
             except ValueError:
                 continue  # the end of a line that is being written
             if "method" in row:
-                mean = row["mean"]
-                latest[row["method"]] = (
-                    f"PSNR {mean['psnr_db']:.2f} dB, SSIM {mean['ssim']:.4f}, relative L2 "
-                    f"{mean['relative_l2_percent']:.2f} %, RMSE {mean['rmse_hu']:.1f} HU"
-                )
+                latest[row["method"]] = _means(row["mean"])
     return [(f"validation, {method}", scores) for method, scores in latest.items()]
+
+
+def _means(mean: dict[str, float | None]) -> str:
+    shown = (
+        ("PSNR", "psnr_db", 2, "dB"), ("SSIM", "ssim", 4, ""),
+        ("relative L2", "relative_l2_percent", 2, "%"), ("RMSE", "rmse_hu", 1, "HU"),
+    )  # fmt: skip
+    parts = []
+    for title, name, digits, unit in shown:
+        value = mean[name]
+        parts.append(f"{title} {'none' if value is None else f'{value:.{digits}f} {unit}'.strip()}")
+    return ", ".join(parts)

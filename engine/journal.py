@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -89,7 +90,7 @@ class Metrics:
 
     def row(self, **values: Any) -> None:
         """Adds a row."""
-        self._file.write(json.dumps(values) + "\n")
+        self._file.write(json.dumps(_strict(values), allow_nan=False) + "\n")
 
     def sync(self) -> None:
         """Makes all rows so far survive whatever comes."""
@@ -114,3 +115,10 @@ class Metrics:
                     break  # the end of a line that was being written
                 kept += len(line)
             file.truncate(kept)
+
+
+def _strict(value: Any) -> Any:
+    """Plain data with null for numbers that JSON has no word for, such as a score of no slice."""
+    if isinstance(value, dict):
+        return {name: _strict(part) for name, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -107,6 +107,7 @@ class Loop:
         Raises:
             Mismatch: where the run's checkpoints are all damaged, or of another network.
         """
+        checkpoint.sweep(self.run.checkpoints)
         found = checkpoint.newest(self.run.checkpoints, self.terminal.warn)
         if found is None:
             return

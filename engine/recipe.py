@@ -69,6 +69,8 @@ class Recipe:
         for field in ("batch", "steps", "validate_every", "validate_slices", "checkpoint_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if self.clip_norm < 0:
+            raise ValueError(f"clip_norm must not be negative, not {self.clip_norm}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, not {self.seed}")
         if self.network.sees_prior and self.prior is None:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from engine import runtime
-from engine.denoise import Denoised, Request, denoise, plan_for, write
+from engine.denoise import Denoised, Request, denoise, plan_for, second_scan, write
 from engine.journal import Terminal
 from engine.model import Model, open_model
-from engine.outputs import beside, output_paths, refuse_inputs
+from engine.outputs import beside, output_paths, refuse_inputs, sidecar
 from engine.preview import panel
-from engine.refusals import CannotWrite
+from engine.refusals import BadUsage, CannotWrite
 from engine.run import Run
 from volumes import nifti
 from volumes.nifti import Scan
@@ -49,11 +49,18 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
         for scan in scans:
             terminal.result(_plan(scan, model, job.request))
         return
-    outputs = [*paths, *(beside(path, "_residual") for path in paths if job.residual)]
-    refuse_inputs([*outputs, *([job.preview] if job.preview else [])], volumes)
+    if job.preview and len(scans) > 1:
+        cause = f"is one picture for {len(scans)} scans"
+        raise BadUsage(job.preview, cause, "Ask for --preview with one scan")
+    outputs = [*paths, *(sidecar(path) for path in paths)]
+    outputs += [beside(path, "_residual") for path in paths if job.residual]
+    outputs += [job.preview] if job.preview else []
+    refuse_inputs(outputs, volumes)
     for path in outputs:
         if path.exists() and not job.overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
+    for scan in scans:
+        second_scan(scan, model.recipe, job.request.prior)
     runtime.start(job.devices)
     estimator = model.estimator()
     for scan, path in zip(scans, paths, strict=True):

@@ -34,6 +34,8 @@ class Cosine:
 
     def __post_init__(self) -> None:
         _positive(self.rate)
+        if self.last < 0:
+            raise ValueError(f"a last learning rate must not be negative, not {self.last}")
 
     def __call__(self, step: int, steps: int) -> float:
         """The rate at a step (the first is 0) of so many."""

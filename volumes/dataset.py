@@ -96,7 +96,11 @@ class Split:
     patient: str = r"(.+)"
 
     def __post_init__(self) -> None:
-        if re.compile(self.patient).groups < 1:
+        try:
+            groups = re.compile(self.patient).groups
+        except re.error as error:
+            raise ValueError(f"split.patient is no regular expression: {error}") from error
+        if groups < 1:
             raise ValueError(f"split.patient must have a group, not {self.patient!r}")
         for side, wanted in (("validation", self.validation), ("test", self.test)):
             if isinstance(wanted, int) and wanted < 0:

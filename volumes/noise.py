@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         low, high = self.range
-        if not 0 <= low <= high:
+        if not 0 <= low <= high < math.inf:
             raise ValueError(f"noise.sigma must be positive, or a range low,high, not {self.sigma}")
 
     @property

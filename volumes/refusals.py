@@ -16,7 +16,8 @@ class Refusal(Exception):
     def __init__(self, path: str | Path, cause: str, remedy: str) -> None:
         self.path, self.cause, self.remedy = str(path), cause.rstrip("."), remedy.rstrip(".")
         # A file name may hold a newline: the message stays one line whatever it is given.
-        super().__init__(" ".join(f"{self.path}: {self.cause}. {self.remedy}.".split("\n")))
+        end = "" if self.remedy.endswith("?") else "."
+        super().__init__(" ".join(f"{self.path}: {self.cause}. {self.remedy}{end}".split("\n")))
 
 
 class BadInput(Refusal):
