@@ -117,6 +117,9 @@ def open_models(methods: Sequence[str], which: str) -> dict[str, Model]:
             remedy = f"Name a run folder, or one of {', '.join(METHODS)}"
             raise BadUsage(method, "is no method", remedy)
         name = Path(method).resolve().name
+        if name in METHODS or name == "clean":
+            cause = f"is a run named {name}, which means something else in the tables"
+            raise Mismatch(Path(method), cause, "Rename it")
         if name in models:
             raise Mismatch(Path(method), f"is a second run named {name}", "Rename one of them")
         models[name] = open_model(Run(Path(method)), which)
@@ -149,7 +152,7 @@ def compare(
             middle = clean.shape[0] // 2
             shown = {"clean": clean[middle], "noisy": noisy[middle]}
             for name, method in chosen.items():
-                tick(f"{name}, {volume.case}, {sigma:.0%}")
+                tick(f"{name}, {volume.case}, {100 * sigma:g}%")
                 estimate = method.estimate(noisy, sigma, spacing_mm, prior)
                 shown[name] = estimate[middle]
                 scored = _scored(contest, clean, noisy, estimate)
@@ -165,7 +168,7 @@ def _methods(
 ) -> Iterator[tuple[str, Any]]:
     for method in contest.methods:
         if method in METHODS:
-            tick(f"tuning {method}, {sigma:.0%}")
+            tick(f"tuning {method}, {100 * sigma:g}%")
             known = [_block(_known(contest, volume, sigma, None)) for volume in contest.tuning]
             yield method, tuned(METHODS[method](), known, sigma)
         else:

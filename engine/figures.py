@@ -34,7 +34,8 @@ def slices(path: Path, case: str, sigma: float, images_hu: dict[str, Unit]) -> N
     for axis in axes.flat:
         axis.set_axis_off()
     title = (
-        f"{case}, noise {sigma:.0%}   window [{LOW_HU}, {HIGH_HU}] HU, residuals ±{spread:.0f} HU"
+        f"{case}, noise {100 * sigma:g}%   window [{LOW_HU}, {HIGH_HU}] HU, "
+        f"residuals ±{spread:.0f} HU"
     )
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
@@ -49,7 +50,7 @@ def boxes(path: Path, series: Series) -> None:
         axis.boxplot(values, tick_labels=list(series))
         for i, points in enumerate(values, 1):
             axis.plot([i] * len(points), points, "k.", alpha=0.6)
-        axis.set(title=f"noise {sigma:.0%}", ylabel="PSNR (dB), window units")
+        axis.set(title=f"noise {100 * sigma:g}%", ylabel="PSNR (dB), window units")
         axis.tick_params(axis="x", rotation=60)
     _save(figure, path)
 

@@ -47,8 +47,12 @@ def import_run(weights: Path, recipe: Recipe, source: Path, run: Run) -> None:
             cause = f"has {label} of shape {array.shape} where the network has {name} of {shape}"
             raise Mismatch(weights, cause, "Choose the --network that it was saved from")
         arrays[f"model/{name}"] = fitted
+    about = _about(weights)
     with run.locked():
-        run.begin(recipe, source, _about(weights))
+        before = run.about().get("imported_sha256")
+        if checkpoint.steps(run.checkpoints) and before != about["imported_sha256"]:
+            raise Mismatch(run.folder, "holds other weights already", "Choose another --run")
+        run.begin(recipe, source, about)
         checkpoint.save(run.checkpoints, arrays, Progress())
 
 
@@ -62,7 +66,7 @@ def _layers(weights: Path) -> list[tuple[str, np.ndarray]]:
                 for layer in group.attrs["layer_names"]
                 for name in group[_text(layer)].attrs["weight_names"]
             ]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         cause = f"is no file of Keras weights ({type(error).__name__})"
         raise BadInput(weights, cause, "Name an .h5 file that Keras 2 saved") from error
 

@@ -237,7 +237,8 @@ class Loop:
         events.picture(step, "validation", self.run.preview.read_bytes())
         self.terminal.say(
             f"step {step:,}: validation PSNR {means['psnr_db']:.2f} dB, SSIM {means['ssim']:.4f}, "
-            f"relative L2 {means['relative_l2_percent']:.2f} %"
+            f"relative L2 {means['relative_l2_percent']:.2f} %, RMSE {means['rmse_hu']:.1f} HU "
+            f"(data range [{self.recipe.window.low_hu:g}, {self.recipe.window.high_hu:g}] HU)"
         )
 
     def _draw(self, estimate: Any, step: int) -> None:

@@ -78,6 +78,8 @@ def window_psnr(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]
         window: of the images; what it clipped away no display window shows.
     """
     found = {}
+    # As in `scores`: clipping would turn an infinite estimate into a fair one.
+    estimate = np.where(np.isfinite(estimate), estimate, np.float32(np.nan))
     for name, (level, width) in DISPLAY_WINDOWS.items():
         low = level - width / 2
         one, other = (np.clip((window.hu(x) - low) / width, 0, 1) for x in (clean, estimate))

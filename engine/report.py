@@ -60,7 +60,7 @@ def table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]
     columns = ["method", "noise", *(title for title, _ in _SHOWN.values()), "p to best"]
     rows = []
     for entry in entries:
-        cells = [entry["method"], f"{entry['sigma']:.0%}"]
+        cells = [entry["method"], f"{100 * entry['sigma']:g}%"]
         for name, (_, digits) in _SHOWN.items():
             cells.append(f"{entry[name]['mean']:.{digits}f} ± {entry[name]['std']:.{digits}f}")
         p = entry["p_to_best"]

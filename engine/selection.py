@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine import runtime
 from engine.classical import METHODS
 from engine.journal import Terminal
@@ -84,10 +86,11 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
 def _sigmas(text: str) -> tuple[float, ...]:
     kind, _, values = text.partition(":")
     try:
-        sigmas = tuple(float(value) for value in values.split(","))
+        # A level named twice is one level: its cases must not count twice.
+        sigmas = tuple(dict.fromkeys(float(value) for value in values.split(",")))
     except ValueError:
         sigmas = ()
-    if kind != "gaussian" or not sigmas or min(sigmas) <= 0:
+    if kind != "gaussian" or not sigmas or not all(0 < sigma < np.inf for sigma in sigmas):
         remedy = "Write gaussian:0.1, or gaussian:0.02,0.05,0.1"
         raise BadUsage("--noise", f"takes no {text!r}", remedy)
     return sigmas

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from engine.metrics import scores
+from engine.metrics import scores, window_psnr
 from volumes import Window
 
 WINDOW = Window()
@@ -108,3 +108,55 @@ def test_the_images_are_left_as_they_are(pair):
     scores(*pair, WINDOW)
     for image, copy in zip(pair, before, strict=True):
         np.testing.assert_array_equal(image, copy)
+
+
+# -- Display windows -------------------------------------------------------------------------------
+
+
+def in_hu(value, shape=(2, 16, 16)):
+    return constant((value + 1000) / 1400, shape)
+
+
+def test_psnr_of_a_display_window_is_that_of_a_pencil():
+    found = window_psnr(in_hu(0), in_hu(40), WINDOW)
+    assert found["psnr_soft_tissue_db"] == pytest.approx(20, abs=1e-3)  # 40 of 400 HU
+    # 40 of 1500 HU; both values lie within the two wide windows.
+    assert found["psnr_lung_db"] == pytest.approx(20 * np.log10(37.5), abs=1e-3)
+    assert found["psnr_bone_db"] == pytest.approx(20 * np.log10(37.5), abs=1e-3)
+
+
+def test_every_display_window_has_a_psnr():
+    names = {"psnr_lung_db", "psnr_soft_tissue_db", "psnr_bone_db"}
+    assert set(window_psnr(in_hu(0), in_hu(1), WINDOW)) == names
+
+
+def test_what_a_display_window_does_not_show_is_no_error_there():
+    found = window_psnr(in_hu(-900), in_hu(-500), WINDOW)  # black in both other windows
+    assert found["psnr_soft_tissue_db"] == found["psnr_bone_db"] == math.inf
+    assert found["psnr_lung_db"] == pytest.approx(-20 * np.log10(400 / 1500), abs=1e-3)
+
+
+def test_an_error_across_the_end_of_a_display_window_counts_up_to_it():
+    found = window_psnr(in_hu(-200), in_hu(-120), WINDOW)  # soft tissue begins at -160 HU
+    assert found["psnr_soft_tissue_db"] == pytest.approx(20, abs=1e-3)
+
+
+def test_an_error_in_few_voxels_of_a_display_window_counts_by_their_share():
+    estimate = in_hu(0)
+    estimate[0, 0, :8] = in_hu(200)[0, 0, :8]  # half the window, 8 of 512 voxels
+    found = window_psnr(in_hu(0), estimate, WINDOW)["psnr_soft_tissue_db"]
+    assert found == pytest.approx(-10 * np.log10(0.25 / 64), abs=1e-3)
+
+
+def test_a_display_window_is_in_hu_of_the_window_it_is_given():
+    narrow = Window(low_hu=-160, high_hu=240)
+    found = window_psnr(constant(0.5), constant(0.6), narrow)  # 40 HU
+    assert found["psnr_soft_tissue_db"] == pytest.approx(20, abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_estimate_that_is_not_finite_has_no_score_in_a_display_window(value):
+    estimate = constant(0.5)
+    estimate[1, 2, 3] = value
+    found = window_psnr(constant(0.5), estimate, WINDOW)
+    assert all(math.isnan(score) for score in found.values())

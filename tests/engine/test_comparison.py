@@ -1,0 +1,412 @@
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from engine import comparison
+from engine.classical import METHODS, Noisy, TotalVariation, tuned
+from engine.comparison import Contest, compare, open_models
+from engine.evaluate import pair
+from engine.metrics import scores, window_psnr
+from engine.refusals import BadUsage, Mismatch
+from tests.engine.tiny import tiny
+from volumes import Gaussian, NeighbourMean, Window
+from volumes.volume import Volume
+
+SIGMA = 0.1
+WINDOW = Window()
+
+
+@pytest.fixture(autouse=True)
+def _tensorflow(cpu):
+    """SSIM and the networks are TensorFlow's."""
+
+
+@pytest.fixture(scope="module")
+def cases(phantom_hu):
+    """Two small scans of differing shapes."""
+    parts = {"one": phantom_hu[:3, 12:36, 16:40], "two": phantom_hu[2:8, 24:52, 20:44]}
+    return [Volume(hu, (3.0, 0.8, 0.7), name, name) for name, hu in parts.items()]
+
+
+@pytest.fixture(scope="module")
+def tuning(phantom_hu):
+    """A scan to tune by."""
+    return [Volume(phantom_hu[:, 20:36, 20:36], (3.0, 0.8, 0.7), "three", "three")]
+
+
+@pytest.fixture
+def contest(cases, tuning):
+    """Makes a contest of methods on the two scans."""
+
+    def make(*methods, **fields):
+        plain = Contest(
+            [str(method) for method in methods], cases, tuning, (SIGMA,), WINDOW, NeighbourMean()
+        )
+        return dataclasses.replace(plain, **fields)
+
+    return make
+
+
+@pytest.fixture
+def spies(monkeypatch):
+    """Two methods that note what they are given and return it changed."""
+    seen = {"spy": [], "mole": []}
+
+    def install(name):
+        @dataclass(frozen=True)
+        class Spy:
+            def candidates(self):
+                return [self]
+
+            def estimate(self, noisy, sigma, spacing_mm, prior):
+                seen[name].append((noisy.copy(), sigma, spacing_mm, prior.copy()))
+                return noisy - np.float32(0.01)
+
+        monkeypatch.setitem(METHODS, name, Spy)
+
+    for name in seen:
+        install(name)
+    return seen
+
+
+def run(contest):
+    return compare(contest, open_models(contest.methods, "best"), lambda text: None)
+
+
+def clean_and_noisy(volume, sigma=SIGMA):
+    """The images of a case, by the noise of the library and a pencil."""
+    clean = np.clip((volume.hu.astype(np.float32) + 1000) / np.float32(1400), 0, 1)
+    return clean, Gaussian(sigma).degrade(clean, sigma, 0, volume.case)
+
+
+def prior_of(noisy, radius=4, decay=0.04):
+    """The weighted mean of the slices near by."""
+    found = np.empty_like(noisy)
+    for z in range(len(noisy)):
+        near = range(max(z - radius, 0), min(z + radius + 1, len(noisy)))
+        weights = np.exp([-decay * abs(n - z) for n in near])
+        found[z] = np.tensordot(weights / weights.sum(), noisy[list(near)], 1)
+    return found
+
+
+def by_name(rows, method):
+    return {row.case: row.scores for row in rows if row.method == method}
+
+
+# -- The same for all ------------------------------------------------------------------------------
+
+
+def test_every_method_is_given_the_same_noisy_image_and_prior(contest, spies):
+    run(contest("spy", "noisy", "mole"))
+    assert len(spies["spy"]) == len(spies["mole"]) == 2
+    for one, other in zip(spies["spy"], spies["mole"], strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[3], other[3])
+        assert one[1:3] == other[1:3] == (SIGMA, (3.0, 0.8, 0.7))
+
+
+def test_a_method_that_changes_its_input_would_be_seen_by_no_other(contest, spies, cases):
+    run(contest("spy", "tv", "mole"))
+    for case, (noisy, *_) in zip(cases, spies["mole"], strict=True):
+        np.testing.assert_allclose(noisy, clean_and_noisy(case)[1], atol=1e-6)
+
+
+def test_methods_of_equal_estimates_have_equal_scores(contest, spies):
+    rows, _, _ = run(contest("spy", "mole"))
+    assert by_name(rows, "spy") == by_name(rows, "mole")
+
+
+def test_the_order_of_the_methods_changes_no_score(contest):
+    one, other = run(contest("noisy", "prior"))[0], run(contest("prior", "noisy"))[0]
+    for method in ("noisy", "prior"):
+        assert by_name(one, method) == by_name(other, method)
+
+
+def test_a_network_is_given_what_the_others_are(contest, identity_run):
+    rows, _, _ = run(contest(identity_run, "noisy"))
+    # It returns its input where that is not negative: the same, once clipped to the window.
+    for name in ("mse", "ssim", "psnr_soft_tissue_db"):
+        found = [by_name(rows, method)["one"][name] for method in ("identity", "noisy")]
+        assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
+def test_the_noise_is_that_of_validation_during_training(contest, spies, cases):
+    run(contest("spy"))
+    for case, (noisy, *_) in zip(cases, spies["spy"], strict=True):
+        np.testing.assert_array_equal(noisy, pair(tiny(), case).noisy)
+
+
+def test_the_same_comparison_gives_the_same_scores(contest, unet_run):
+    one, other = (run(contest(unet_run, "noisy", "prior"))[0] for _ in range(2))
+    assert one == other
+
+
+# -- Scores ----------------------------------------------------------------------------------------
+
+
+def test_the_noisy_row_is_that_of_a_pencil(contest, cases):
+    rows = by_name(run(contest("noisy"))[0], "noisy")
+    for case in cases:
+        clean, noisy = clean_and_noisy(case)
+        found = rows[case.case]
+        mse = np.mean((np.clip(noisy, 0, 1) - clean).astype(np.float64) ** 2)
+        assert found["mse"] == pytest.approx(mse, rel=1e-5)
+        assert found["psnr_db"] == pytest.approx(-10 * np.log10(mse), abs=1e-4)
+        assert found["rmse_hu"] == pytest.approx(1400 * np.sqrt(mse), rel=1e-5)
+        assert found["bias_hu"] == pytest.approx(1400 * np.mean(noisy - clean), abs=1e-2)
+        assert found["ssim"] == pytest.approx(scores(clean, noisy, WINDOW).ssim, abs=1e-5)
+        for name, psnr_db in window_psnr(clean, noisy, WINDOW).items():
+            assert found[name] == pytest.approx(psnr_db, abs=1e-4)
+        # Nothing was removed.
+        assert found["residual_autocorrelation"] == found["residual_at_edges"] == 0
+
+
+def test_the_prior_row_is_the_mean_of_the_noisy_slices_near_by(contest, cases):
+    rows = by_name(run(contest("prior"))[0], "prior")
+    clean, noisy = clean_and_noisy(cases[1])
+    mse = np.mean((np.clip(prior_of(noisy), 0, 1) - clean) ** 2)
+    assert rows["two"]["mse"] == pytest.approx(mse, rel=1e-4)
+    other = contest("prior", prior=NeighbourMean(radius=1, decay=1.0))
+    mse = np.mean((np.clip(prior_of(noisy, 1, 1.0), 0, 1) - clean) ** 2)
+    assert by_name(run(other)[0], "prior")["two"]["mse"] == pytest.approx(mse, rel=1e-4)
+
+
+def test_a_constant_error_is_a_bias_in_hu(contest, spies, cases):
+    rows, _, _ = run(contest("spy", "noisy"))
+    for case in ("one", "two"):
+        shifted = by_name(rows, "spy")[case]["bias_hu"] - by_name(rows, "noisy")[case]["bias_hu"]
+        assert shifted == pytest.approx(-14, abs=0.01)
+
+
+def test_the_residual_is_what_was_removed(contest, monkeypatch, cases):
+    class Blur(Noisy):
+        def candidates(self):
+            return [self]
+
+        def estimate(self, noisy, sigma, spacing_mm, prior):
+            return ndimage.gaussian_filter(noisy, (0, 2, 2))
+
+    monkeypatch.setitem(METHODS, "blur", Blur)
+    found = by_name(run(contest("blur"))[0], "blur")["two"]
+    clean, noisy = clean_and_noisy(cases[1])
+    removed = noisy - ndimage.gaussian_filter(noisy, (0, 2, 2))
+    expected = [
+        np.corrcoef(removed[:, 1:].ravel(), removed[:, :-1].ravel())[0, 1],
+        np.corrcoef(removed[..., 1:].ravel(), removed[..., :-1].ravel())[0, 1],
+    ]
+    assert found["residual_autocorrelation"] == pytest.approx(np.mean(expected), abs=1e-4)
+    slope = np.hypot(ndimage.sobel(clean, axis=1), ndimage.sobel(clean, axis=2))
+    at_edges = np.corrcoef(np.abs(removed).ravel(), slope.ravel())[0, 1]
+    assert found["residual_at_edges"] == pytest.approx(at_edges, abs=1e-4)
+    assert at_edges > 0.1
+
+
+def test_a_network_makes_the_prior_that_it_was_trained_with(contest, respr_run):
+    # It returns its prior, whatever prior the classical methods are given.
+    rows, _, _ = run(contest(respr_run, "prior"))
+    wrong, _, _ = run(contest(respr_run, "prior", prior=NeighbourMean(radius=1)))
+    found = {case: of["mse"] for case, of in by_name(rows, "prior").items()}
+    for result in (rows, wrong):
+        own = {case: of["mse"] for case, of in by_name(result, "respr").items()}
+        assert own == pytest.approx(found, rel=1e-4)
+    assert by_name(wrong, "prior")["one"]["mse"] != pytest.approx(found["one"], rel=1e-2)
+
+
+def test_every_method_case_and_level_has_one_row(contest):
+    rows, settings, pictures = run(contest("noisy", "prior", sigmas=(0.02, 0.05)))
+    found = [(row.sigma, row.case, row.method) for row in rows]
+    assert sorted(found) == sorted(
+        (sigma, case, method)
+        for sigma in (0.02, 0.05) for case in ("one", "two") for method in ("noisy", "prior")
+    )  # fmt: skip
+    assert list(settings) == ["0.02", "0.05"]
+    assert [picture.sigma for picture in pictures] == [0.02, 0.05]
+
+
+def test_each_level_is_the_same_noise_of_another_strength(contest, spies, cases):
+    run(contest("spy", sigmas=(0.02, 0.05), cases=cases[:1]))
+    clean, _ = clean_and_noisy(cases[0])
+    low, high = ((noisy - clean) / np.float32(sigma) for noisy, sigma, *_ in spies["spy"])
+    np.testing.assert_allclose(low, high, atol=1e-4)
+
+
+def test_slices_about_the_middle_keep_the_noise_of_the_whole(contest, spies, cases):
+    run(contest("spy", slices=4, cases=cases[1:]))
+    (noisy, *_) = spies["spy"][0]
+    np.testing.assert_allclose(noisy, clean_and_noisy(cases[1])[1][1:5], atol=1e-6)
+
+
+def test_more_slices_than_a_case_has_are_all_of_them(contest):
+    assert run(contest("noisy", slices=99))[0] == run(contest("noisy"))[0]
+
+
+def test_the_picture_is_the_middle_slice_of_the_first_case_in_hu(contest, cases):
+    _, _, (picture,) = run(contest("prior", "noisy"))
+    clean, noisy = clean_and_noisy(cases[0])
+    assert picture.case == "one"
+    assert list(picture.slices) == ["clean", "noisy", "prior"]
+    np.testing.assert_allclose(picture.slices["clean"], 1400 * clean[1] - 1000, atol=1e-2)
+    np.testing.assert_allclose(picture.slices["noisy"], 1400 * noisy[1] - 1000, atol=1e-2)
+
+
+# -- The protocol of the reference -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def large():
+    """A scan that is larger than the reference's crop along every axis."""
+    hu = np.random.default_rng(0).integers(-900, 300, (35, 260, 266), np.int16)
+    return Volume(ndimage.uniform_filter(hu, 3), (3.0, 0.8, 0.7), "large", "large")
+
+
+def test_the_reference_scores_the_first_slice_of_the_central_crop(contest, large):
+    rows, _, _ = run(contest("noisy", cases=[large], protocol="reference"))
+    clean, noisy = (image[1:2, 2:258, 5:261] for image in clean_and_noisy(large))
+    mse = np.mean((np.clip(noisy, 0, 1) - clean).astype(np.float64) ** 2)
+    assert rows[0].scores["psnr_db"] == pytest.approx(-10 * np.log10(mse), abs=1e-4)
+    expected = window_psnr(clean, noisy, WINDOW)["psnr_lung_db"]
+    assert rows[0].scores["psnr_lung_db"] == pytest.approx(expected, abs=1e-4)
+    assert rows[0].scores["bias_hu"] == pytest.approx(1400 * np.mean(noisy - clean), abs=1e-2)
+
+
+def test_the_reference_knows_no_slice_above_its_crop(contest, large, spies):
+    rows, _, _ = run(contest("prior", "spy", cases=[large], protocol="reference"))
+    (noisy, *_) = spies["spy"][0]
+    assert noisy.shape == (32, 256, 256)
+    clean = clean_and_noisy(large)[0][1:2, 2:258, 5:261]
+    mse = np.mean((np.clip(prior_of(noisy[:5])[:1], 0, 1) - clean) ** 2)
+    assert rows[0].scores["mse"] == pytest.approx(mse, rel=1e-4)
+
+
+def test_a_scan_smaller_than_the_crop_is_its_own_crop(contest, cases):
+    rows, _, _ = run(contest("noisy", protocol="reference"))
+    clean, noisy = clean_and_noisy(cases[0])
+    mse = np.mean((np.clip(noisy[0], 0, 1) - clean[0]) ** 2)
+    assert by_name(rows, "noisy")["one"]["mse"] == pytest.approx(mse, rel=1e-5)
+
+
+# -- Tuning ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tunings(monkeypatch):
+    """What every call of `tuned` was given."""
+    calls = []
+
+    def watched(method, pairs, sigma):
+        calls.append((method.name, list(pairs), sigma))
+        return tuned(method, pairs, sigma)
+
+    monkeypatch.setattr(comparison, "tuned", watched)
+    return calls
+
+
+def test_methods_are_tuned_on_the_tuning_cases_alone(contest, tunings, tuning):
+    run(contest("tv", "noisy"))
+    clean, noisy = clean_and_noisy(tuning[0])
+    assert [name for name, *_ in tunings] == ["tv", "noisy"]
+    for _, pairs, sigma in tunings:
+        ((known_clean, known_noisy, spacing_mm, prior),) = pairs
+        assert (sigma, spacing_mm) == (SIGMA, (3.0, 0.8, 0.7))
+        # A block of 8 of the 12 slices, about the middle.
+        np.testing.assert_allclose(known_clean, clean[2:10], atol=1e-6)
+        np.testing.assert_allclose(known_noisy, noisy[2:10], atol=1e-6)
+        np.testing.assert_allclose(prior, prior_of(noisy)[2:10], atol=1e-5)
+
+
+def test_methods_are_tuned_for_every_level(contest, tunings):
+    run(contest("tv", sigmas=(0.02, 0.05)))
+    assert [sigma for _, _, sigma in tunings] == [0.02, 0.05]
+    noise = [np.std(pairs[0][1] - pairs[0][0]) for _, pairs, _ in tunings]
+    assert noise == pytest.approx([0.02, 0.05], rel=0.1)
+
+
+def test_the_slices_that_are_scored_do_not_limit_those_that_tune(contest, tunings):
+    run(contest("tv", slices=1))
+    assert tunings[0][1][0][0].shape == (8, 16, 16)
+
+
+def test_networks_are_not_tuned(contest, tunings, unet_run):
+    run(contest(unet_run))
+    assert tunings == []
+
+
+def test_the_chosen_setting_is_told_and_used(contest, monkeypatch, cases):
+    chosen = TotalVariation(weight=0.123)
+    monkeypatch.setattr(comparison, "tuned", lambda method, pairs, sigma: chosen)
+    rows, settings, _ = run(contest("tv"))
+    assert settings == {"0.1": {"tv": "TotalVariation(weight=0.123, volumetric=False)"}}
+    clean, noisy = clean_and_noisy(cases[0])
+    expected = scores(clean, chosen.estimate(noisy, SIGMA, (3.0, 0.8, 0.7), None), WINDOW).mse
+    assert by_name(rows, "tv")["one"]["mse"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_being_done_is_told(contest, unet_run):
+    told = []
+    arranged = contest(unet_run, "tv", sigmas=(0.025,))
+    compare(arranged, open_models(arranged.methods, "best"), told.append)
+    assert told[0] == "tuning tv, 2.5%"
+    assert "unet, one, 2.5%" in told
+    assert "tv, two, 2.5%" in told
+
+
+# -- Models ----------------------------------------------------------------------------------------
+
+
+def test_models_are_named_by_their_folders(unet_run, identity_run):
+    assert list(open_models([str(unet_run), "tv", f"{identity_run}/"], "best")) == [
+        "unet", "identity",
+    ]  # fmt: skip
+
+
+def test_what_is_neither_a_run_nor_a_method_is_refused(tmp_path):
+    with pytest.raises(BadUsage, match="is no method") as refusal:
+        open_models(["tv", str(tmp_path / "none")], "best")
+    assert all(name in refusal.value.remedy for name in METHODS)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(Mismatch):
+        open_models([str(tmp_path)], "best")
+
+
+def test_two_runs_of_one_name_are_refused(unet_run, tmp_path):
+    shutil.copytree(unet_run, tmp_path / "unet")
+    with pytest.raises(Mismatch, match="is a second run named unet"):
+        open_models([str(unet_run), str(tmp_path / "unet")], "best")
+
+
+@pytest.mark.parametrize("name", ["tv", "noisy", "clean"])
+def test_a_run_whose_name_means_something_else_in_the_tables_is_refused(unet_run, tmp_path, name):
+    shutil.copytree(unet_run, tmp_path / name)
+    with pytest.raises(Mismatch, match=f"is a run named {name}"):
+        open_models([str(tmp_path / name), "tv"], "best")
+
+
+def test_networks_of_different_windows_are_refused(unet_run, tmp_path):
+    shutil.copytree(unet_run, tmp_path / "bone")
+    recipe = json.loads((tmp_path / "bone" / "recipe.json").read_text())
+    recipe["window"]["high_hu"] = 1000.0
+    (tmp_path / "bone" / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(Mismatch, match="different windows"):
+        open_models([str(unet_run), str(tmp_path / "bone")], "best")
+
+
+def test_networks_of_another_window_alone_may_be_compared(unet_run, tmp_path):
+    shutil.copytree(unet_run, tmp_path / "bone")
+    recipe = json.loads((tmp_path / "bone" / "recipe.json").read_text())
+    recipe["window"]["high_hu"] = 1000.0
+    (tmp_path / "bone" / "recipe.json").write_text(json.dumps(recipe))
+    (model,) = open_models([str(tmp_path / "bone"), "tv"], "best").values()
+    assert model.recipe.window.high_hu == 1000
+
+
+def test_the_checkpoint_that_is_asked_for_is_opened(trained):
+    assert [open_models([str(trained)], which)["trained"].step for which in ("2", "last")] == [2, 4]
+    with pytest.raises(Mismatch, match="has no checkpoint 3"):
+        open_models([str(trained)], "3")
