@@ -71,10 +71,21 @@ def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
         raise cannot_write(final, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for step in steps(folder)[:-_KEEP]:
-        if step != progress.best_step:
-            shutil.rmtree(folder / f"step-{step:08d}", ignore_errors=True)
+    for step in set(steps(folder)) - _kept(folder):
+        shutil.rmtree(folder / f"step-{step:08d}", ignore_errors=True)
     return final
+
+
+def _kept(folder: Path) -> set[int]:
+    """The newest steps and the best that each of them knows of: one of them may get damaged."""
+    kept = set(steps(folder)[-_KEEP:])
+    for step in sorted(kept):
+        try:
+            best = json.loads((folder / f"step-{step:08d}" / "state.json").read_bytes())
+            kept.add(best["best_step"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return kept
 
 
 def sweep(folder: Path) -> None:

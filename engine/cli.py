@@ -207,6 +207,7 @@ def evaluate(
         bool, typer.Option("--allow-seen", help="Score cases that a network was trained on, too.")
     ] = False,
     devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    overwrite: Overwrite = False,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
@@ -216,7 +217,7 @@ def evaluate(
     wanted = Wanted(
         methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
         split=split, noise=noise, protocol=protocol, slices=slices, checkpoint=checkpoint,
-        allow_seen=allow_seen, devices=devices,
+        allow_seen=allow_seen, devices=devices, overwrite=overwrite,
     )  # fmt: skip
     evaluate(wanted, output, Terminal(quiet=quiet))
 
@@ -257,11 +258,12 @@ def degrade(
     """Write a copy of each VOLUME with simulated noise; header and padding are kept."""
     from engine import degrade as degrading
     from engine.journal import Terminal
-    from engine.outputs import output_paths
+    from engine.outputs import make_place, output_paths
 
     terminal = Terminal(quiet=quiet)
     noise = degrading.parse(kind)
     paths = output_paths(volumes, output, "_" + kind.replace(":", "-"))
+    make_place(output, paths)
     for volume, path in zip(volumes, paths, strict=True):
         saturated = degrading.degrade(volume, path, noise, seed, overwrite=overwrite)
         if saturated:
@@ -272,7 +274,7 @@ def degrade(
 @app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where case_00000/... will lie.")],
-    cases: Annotated[int, typer.Option("--cases", min=1, help="How many.")] = 6,
+    cases: Annotated[int, typer.Option("--cases", min=1, help="How many.")] = 8,
     shape: Annotated[str, typer.Option("--shape", metavar="Z,Y,X")] = "48,256,256",
     seed: Seed = 0,
     debug: Debug = False,

@@ -148,7 +148,7 @@ def compare(
         chosen = dict(_methods(contest, networks, sigma, tick))
         settings[f"{sigma:g}"] = {name: repr(method) for name, method in chosen.items()}
         for volume in contest.cases:
-            clean, noisy, spacing_mm, prior = _known(contest, volume, sigma, contest.slices)
+            clean, noisy, spacing_mm, prior = _known(contest, volume, sigma)
             middle = clean.shape[0] // 2
             shown = {"clean": clean[middle], "noisy": noisy[middle]}
             for name, method in chosen.items():
@@ -166,24 +166,23 @@ def compare(
 def _methods(
     contest: Contest, networks: dict[str, Network], sigma: float, tick: Tick
 ) -> Iterator[tuple[str, Any]]:
+    known: list[Known] = []
     for method in contest.methods:
         if method in METHODS:
             tick(f"tuning {method}, {100 * sigma:g}%")
-            known = [_block(_known(contest, volume, sigma, None)) for volume in contest.tuning]
-            yield method, tuned(METHODS[method](), known, sigma)
+            choice = METHODS[method]()
+            if len(choice.candidates()) > 1 and not known:
+                known = [_block(_known(contest, volume, sigma)) for volume in contest.tuning]
+            yield method, tuned(choice, known, sigma)
         else:
             name = Path(method).resolve().name
             yield name, networks[name]
 
 
-def _known(contest: Contest, volume: Volume, sigma: float, slices: int | None) -> Known:
+def _known(contest: Contest, volume: Volume, sigma: float) -> Known:
     """The clean and the noisy image of a case, its spacing and its prior."""
-    depth = volume.hu.shape[0]
-    length = min(depth, slices or depth)
-    first = (depth - length) // 2
-    clean = np.clip(contest.window.unit(volume.hu[first : first + length]), 0, 1)
-    noise = Gaussian(sigma)
-    noisy = noise.degrade(clean, sigma, _SEED, volume.case, first)
+    clean = np.clip(contest.window.unit(volume.hu), 0, 1)
+    noisy = Gaussian(sigma).degrade(clean, sigma, _SEED, volume.case)
     if contest.protocol == "reference":
         box = _central(clean.shape, _REFERENCE)
         clean, noisy = read(clean, box), read(noisy, box)
@@ -195,12 +194,9 @@ def _known(contest: Contest, volume: Volume, sigma: float, slices: int | None) -
 def _block(known: Known) -> Known:
     clean, noisy, spacing_mm, prior = known
     box = _central(clean.shape, _TUNING)
-    return (
-        read(clean, box),
-        read(noisy, box),
-        spacing_mm,
-        None if prior is None else read(prior, box),
-    )
+    # Copies: a view would keep the whole volume.
+    one, other = read(clean, box).copy(), read(noisy, box).copy()
+    return one, other, spacing_mm, None if prior is None else read(prior, box).copy()
 
 
 def _central(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> Box:
@@ -212,6 +208,11 @@ def _central(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> Box:
 def _scored(contest: Contest, clean: Unit, noisy: Unit, estimate: Unit) -> dict[str, float]:
     if contest.protocol == "reference":
         clean, noisy, estimate = clean[:1], noisy[:1], estimate[:1]
+    elif contest.slices:
+        # Estimated in the whole volume: a method must not lack the neighbours of what is scored.
+        first = max((clean.shape[0] - contest.slices) // 2, 0)
+        part = slice(first, first + contest.slices)
+        clean, noisy, estimate = clean[part], noisy[part], estimate[part]
     residual = noisy - estimate
     return {
         **asdict(scores(clean, estimate, contest.window)),

@@ -26,6 +26,8 @@ from volumes.padding import padding
 from volumes.volume import AIR_HU, Shape, Unit
 
 _CEILING_SIGMAS = 3.0
+_FLOOR_SIGMAS = 6.0  # air under noise lies between: nearly none of it is touched
+_LINEAR_CEILING = 10.0
 _SAME_PLACE_MM = 0.01
 
 
@@ -158,13 +160,16 @@ def _padding(scan: Scan, source: Stored) -> npt.NDArray[np.bool_]:
 def _noisy_blocks(
     scan: Scan, source: Stored, mask: npt.NDArray[np.bool_], recipe: Recipe
 ) -> Blocks:
-    # Clipped training never shows a network more than the window's end and its noise.
-    ceiling = 1 + _CEILING_SIGMAS * recipe.noise.range[1] if recipe.window.clip else np.inf
+    # Clipped training never shows a network more than the window's end and its noise. Of a voxel
+    # that no scanner measured, even a linear network must not see enough to spoil its neighbours.
+    sigma = recipe.noise.range[1]
+    ceiling = 1 + _CEILING_SIGMAS * sigma if recipe.window.clip else _LINEAR_CEILING
+    floor = -max(_FLOOR_SIGMAS * sigma, 0.1)
 
     def block(box: Box) -> Unit:
         hu = scan.hu(read(source, box))
         hu[read(mask, box)] = AIR_HU
-        return np.minimum(recipe.window.unit(hu), np.float32(ceiling))
+        return np.clip(recipe.window.unit(hu), np.float32(floor), np.float32(ceiling))
 
     return block
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import runtime
-from engine.interrupt import interruptible
+from engine import checkpoint, runtime
+from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
 from engine.recipe import Recipe
-from engine.refusals import BadInput, BadUsage
+from engine.refusals import BadInput, BadUsage, Interrupted, Mismatch
 from engine.run import Run
 from volumes.dataset import Case, find_cases
 from volumes.examples import Examples
@@ -73,7 +73,11 @@ def fit(
     sides = survey(recipe, data)
     runtime.check(machine.devices, machine.precision, machine.xla)
     with run.locked(), interruptible() as stop:
-        volumes = _volumes(sides, terminal)
+        done = checkpoint.steps(run.checkpoints)
+        if done and done[-1] > recipe.steps:
+            cause = f"has {done[-1]:,} steps already, {recipe.steps:,} are asked for"
+            raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
+        volumes = _volumes(sides, terminal, lambda: _heed(stop, run))
         # TensorFlow takes seconds to import: all that may be refused without it has been.
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:
@@ -85,6 +89,7 @@ def fit(
             name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
         ]
         run.begin(recipe, source, about)
+        _heed(stop, run)
         if changed:
             terminal.warn(f"{run.folder}: {', '.join(changed)} changed: resumed, not to the bit")
         from engine.evaluate import Validation
@@ -99,7 +104,13 @@ def fit(
         loop.go(stop)
 
 
-def _volumes(sides: Sides, terminal: Terminal) -> dict[str, list[Volume]]:
+def _heed(stop: Stop, run: Run) -> None:
+    if stop.asked:
+        cause = f"stopped before its first step by {stop.asked}"
+        raise Interrupted(run.folder, cause, "The same command goes on from there")
+
+
+def _volumes(sides: Sides, terminal: Terminal, heed: Callable[[], None]) -> dict[str, list[Volume]]:
     store = Store(default_root())
     cases = [(side, case) for side, cases in sides.items() for case in cases]
     volumes: dict[str, list[Volume]] = {side: [] for side in sides}
@@ -111,6 +122,7 @@ def _volumes(sides: Sides, terminal: Terminal) -> dict[str, list[Volume]]:
             except BadInput as refusal:
                 bad.append(refusal)
             bar.at(done, case.name)
+            heed()
     _refuse_all(cases[0][1].path.parent, bad)
     for volume in (volume for members in volumes.values() for volume in members):
         if volume.saturated:

@@ -23,7 +23,7 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
 
     Args:
         inputs: scans.
-        output: a file for one input (it ends in .nii or .nii.gz), else a folder, which is made.
+        output: a file for one input (it ends in .nii or .nii.gz), else a folder.
         suffix: put behind the input's name; in a folder, scans called imaging.nii.gz as in KiTS19
             are named by their case.
 
@@ -31,13 +31,12 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
         BadUsage: where one file is asked for several inputs, or two outputs would be one.
         CannotWrite: where an output would be an input.
     """
-    if output is not None and output.name.lower().endswith((".nii", ".nii.gz")):
+    if output is not None and _is_scan_name(output):
         if len(inputs) > 1:
             cause = f"is one file for {len(inputs)} inputs"
             raise BadUsage(output, cause, "Name a folder by -o")
         paths = [output]
     elif output is not None:
-        make_folder(output)
         paths = [output / f"{case_name(p)}{suffix}{split_name(p)[1]}" for p in inputs]
     else:
         paths = [p.with_name(split_name(p)[0] + suffix + split_name(p)[1]) for p in inputs]
@@ -57,6 +56,23 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     for path in outputs:
         if any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
             raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
+
+
+def make_place(output: Path | None, outputs: Sequence[Path]) -> None:
+    """Makes the folder that `-o` names; the folders of all other outputs must be there.
+
+    Raises:
+        CannotWrite: where it cannot be made, or another folder is missing.
+    """
+    if output is not None and not _is_scan_name(output):
+        make_folder(output)
+    for path in outputs:
+        if not path.parent.is_dir():
+            raise CannotWrite(path, "lies in a folder that is not there", "Make the folder first")
+
+
+def _is_scan_name(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def beside(path: Path, suffix: str) -> Path:

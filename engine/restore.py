@@ -13,7 +13,7 @@ from engine import runtime
 from engine.denoise import Denoised, Request, denoise, plan_for, second_scan, write
 from engine.journal import Terminal
 from engine.model import Model, open_model
-from engine.outputs import beside, output_paths, refuse_inputs, sidecar
+from engine.outputs import beside, make_place, output_paths, refuse_inputs, sidecar
 from engine.preview import panel
 from engine.refusals import BadUsage, CannotWrite
 from engine.run import Run
@@ -56,11 +56,18 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     outputs += [beside(path, "_residual") for path in paths if job.residual]
     outputs += [job.preview] if job.preview else []
     refuse_inputs(outputs, volumes)
-    for path in outputs:
+    for place, path in enumerate(outputs):
+        if path in outputs[:place]:
+            raise BadUsage(path, "would be written twice", "Choose another name")
         if path.exists() and not job.overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
     for scan in scans:
-        second_scan(scan, model.recipe, job.request.prior)
+        second = second_scan(scan, model.recipe, job.request.prior)
+        for read in (scan, second):
+            if read is not None:
+                read.verify()
+    make_place(job.output, outputs)
+    terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
     runtime.start(job.devices)
     estimator = model.estimator()
     for scan, path in zip(scans, paths, strict=True):

@@ -15,7 +15,7 @@ from typing import Any
 from engine import checkpoint, recipe
 from engine.recipe import Recipe
 from engine.refusals import Locked, Mismatch
-from volumes.atomic import make_folder, whole_file
+from volumes.atomic import cannot_write, make_folder, whole_file
 
 # A run may be made longer, or saved and validated at other steps, without becoming another run.
 MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
@@ -92,6 +92,7 @@ class Run:
         Raises:
             Mismatch: where the folder holds a run of another recipe, or of other cases.
         """
+        self._refuse_foreign()
         remedy = "Choose another --run, or start anew with --fresh"
         if (self.folder / "recipe.json").exists():
             differing = recipe.differences(self.recipe(), wanted, but=MAY_CHANGE)
@@ -101,11 +102,16 @@ class Run:
             before = self.about()
             if before.get("cases", about["cases"]) != about["cases"]:
                 raise Mismatch(self.folder, "holds a run on other cases", remedy)
-        elif any(path.name != ".lock" for path in self.folder.iterdir()):
-            raise Mismatch(self.folder, "is not empty and no run", remedy)
         self._write("recipe.py", source.read_text())
         self._write("recipe.json", recipe.to_json(wanted))
         self._write("run.json", json.dumps(about, indent=2) + "\n")
+
+    def _refuse_foreign(self) -> None:
+        """A folder of something else is neither written into nor moved."""
+        if not self.folder.exists() or (self.folder / "recipe.json").exists():
+            return
+        if not self.folder.is_dir() or any(p.name != ".lock" for p in self.folder.iterdir()):
+            raise Mismatch(self.folder, "is not empty and no run", "Choose another --run")
 
     def _write(self, name: str, text: str) -> None:
         with whole_file(self.folder / name, overwrite=True) as file:
@@ -128,8 +134,13 @@ class Run:
         Raises:
             Locked: where another process holds it.
         """
+        self._refuse_foreign()
         make_folder(self.folder)
-        with open(self.folder / ".lock", "a+") as file:
+        try:
+            file = open(self.folder / ".lock", "a+")  # noqa: SIM115
+        except OSError as error:
+            raise cannot_write(self.folder / ".lock", error) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

@@ -107,5 +107,5 @@ def parse(text: str) -> Schedule:
 
 
 def _positive(rate: float) -> None:
-    if not rate > 0:
+    if not 0 < rate < math.inf:
         raise ValueError(f"a learning rate must be positive, not {rate}")

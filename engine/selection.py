@@ -13,7 +13,7 @@ from engine import runtime
 from engine.classical import METHODS
 from engine.journal import Terminal
 from engine.model import Model
-from engine.refusals import BadUsage, Mismatch
+from engine.refusals import BadUsage, CannotWrite, Mismatch
 from volumes import NeighbourMean, Split, Window
 from volumes.dataset import Case, find_cases
 from volumes.store import Store, default_root
@@ -33,6 +33,7 @@ class Wanted:
     checkpoint: str
     allow_seen: bool
     devices: str
+    overwrite: bool
 
 
 def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
@@ -49,6 +50,9 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         if value not in known:
             raise BadUsage(option, f"takes no {value!r}", f"Use one of {', '.join(known)}")
     runtime.check(wanted.devices, "auto", "auto")
+    report = output / "report.json"
+    if report.exists() and not wanted.overwrite:
+        raise CannotWrite(report, "exists already", "Choose another -o, or ask for --overwrite")
     # What follows imports TensorFlow where it must, not before the words were understood.
     from engine.comparison import Contest, compare, open_models
     from engine.report import summary, table, write
@@ -60,7 +64,14 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     if any(METHODS[m]().candidates()[1:] for m in wanted.methods if m in METHODS):
         tuning = _cases(wanted, models, cases, "validation")
     volumes = _volumes([*scored, *tuning])
+    _refuse_others(wanted, models, [volumes[case.name] for case in scored])
     _refuse_seen(wanted, models, [volumes[case.name] for case in scored])
+    both = [case.name for case in tuning if case in scored]
+    if both:
+        terminal.warn(
+            f"{wanted.data}: {', '.join(both)} choose the parameters of classical methods and are "
+            "scored, too: these methods are favoured"
+        )
     runtime.start(wanted.devices)
     recipes = [model.recipe for model in models.values()]
     contest = Contest(
@@ -137,6 +148,18 @@ def _window(cases: Sequence[Case]) -> Window:
 def _volumes(cases: Sequence[Case]) -> dict[str, Volume]:
     store = Store(default_root())
     return {case.name: store.volume(case) for case in cases}
+
+
+def _refuse_others(wanted: Wanted, models: dict[str, Model], volumes: Sequence[Volume]) -> None:
+    """Scans that only share their name with those of a run are not that run's split."""
+    if wanted.split == "all":
+        return
+    for name, model in models.items():
+        declared = model.run.about().get("cases", {}).get(wanted.split, {})
+        other = [v.case for v in volumes if declared.get(v.case, v.sha256) != v.sha256]
+        if other:
+            cause = f"holds another {other[0]} than {name} was split with"
+            raise Mismatch(wanted.data, cause, "Name the data of the runs, or use --split all")
 
 
 def _refuse_seen(wanted: Wanted, models: dict[str, Model], volumes: Sequence[Volume]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -73,11 +74,22 @@ def find_cases(folder: Path) -> list[Case]:
     return cases
 
 
+def _is_made_by_the_engine(path: Path, name: str) -> bool:
+    """Whether a sidecar says so: neither noisy copies nor estimates are scans to learn from."""
+    try:
+        content = json.loads(path.with_name(f"{name}.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and ("degradation" in content or "change_hu" in content)
+
+
 def _is_data(path: Path, kind: re.Pattern[str]) -> bool:
     match = kind.match(path.name)
     if not match or path.name.startswith("."):
         return False
-    return not _NOT_A_SCAN.search(match["name"])
+    if _NOT_A_SCAN.search(match["name"]):
+        return False
+    return not _is_made_by_the_engine(path, match["name"])
 
 
 @dataclass(frozen=True)

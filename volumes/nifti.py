@@ -138,6 +138,25 @@ class Scan:
             raise BadInput(self.path, cause, _DOWNLOAD)
         return stored
 
+    def verify(self) -> None:
+        """Reads the file through, keeping nothing, so that damage is known before work begins.
+
+        Raises:
+            BadInput: where the file ends early or its checksum does not match.
+        """
+        wanted, found = len(self.head) + self.nbytes, 0
+        with _opened(self.path) as file:
+            try:
+                while piece := file.read(2**20):
+                    found += len(piece)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise _broken_gzip(self.path, error) from error
+            except OSError as error:
+                raise _unreadable(self.path, error) from error
+        if found < wanted:
+            cause = f"ends after {found:,} of {wanted:,} bytes"
+            raise BadInput(self.path, cause, _DOWNLOAD)
+
     def read_hu(self) -> tuple[HU, int]:
         """(Z, Y, X) int16 HU, and how many voxels int16 had to saturate.
 

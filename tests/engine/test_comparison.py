@@ -235,10 +235,13 @@ def test_each_level_is_the_same_noise_of_another_strength(contest, spies, cases)
     np.testing.assert_allclose(low, high, atol=1e-4)
 
 
-def test_slices_about_the_middle_keep_the_noise_of_the_whole(contest, spies, cases):
-    run(contest("spy", slices=4, cases=cases[1:]))
+def test_slices_about_the_middle_are_estimated_in_the_whole_volume(contest, spies, cases):
+    (_, row), _, _ = run(contest("spy", "noisy", slices=4, cases=cases[1:]))
     (noisy, *_) = spies["spy"][0]
-    np.testing.assert_allclose(noisy, clean_and_noisy(cases[1])[1][1:5], atol=1e-6)
+    clean, whole = clean_and_noisy(cases[1])
+    np.testing.assert_allclose(noisy, whole, atol=1e-6)
+    error = np.clip(whole[1:5], 0, 1) - clean[1:5]
+    assert row.scores["mse"] == pytest.approx(np.mean(error.astype(float) ** 2), rel=1e-4)
 
 
 def test_more_slices_than_a_case_has_are_all_of_them(contest):

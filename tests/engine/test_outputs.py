@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.outputs import beside, output_paths, refuse_inputs, sidecar, split_name
+from engine.outputs import beside, make_place, output_paths, refuse_inputs, sidecar, split_name
 from engine.refusals import BadUsage, CannotWrite
 
 HERE = Path("a")
@@ -34,9 +34,11 @@ def test_one_input_may_have_a_file_as_its_output(tmp_path):
     assert output_paths([HERE / "one.nii.gz"], out, "_denoised") == [out]
 
 
-def test_a_folder_is_made_for_the_outputs(tmp_path):
+def test_the_folder_asked_for_is_made_when_it_is_written_into(tmp_path):
     folder = tmp_path / "new" / "folder"
     found = output_paths([HERE / "one.nii.gz", HERE / "two.nii"], folder, "_denoised")
+    assert not folder.exists()
+    make_place(folder, found)
     assert folder.is_dir()
     assert found == [folder / "one_denoised.nii.gz", folder / "two_denoised.nii"]
 
@@ -77,7 +79,12 @@ def test_an_input_is_known_by_any_link(tmp_path):
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(CannotWrite):
-        output_paths([HERE / "one.nii"], tmp_path / "taken", "")
+        make_place(tmp_path / "taken", [])
+
+
+def test_an_output_in_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(CannotWrite, match="not there"):
+        make_place(None, [tmp_path / "none" / "out.nii.gz"])
 
 
 def test_what_belongs_to_an_output_is_named_after_it():

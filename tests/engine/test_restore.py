@@ -99,3 +99,78 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
     checkpoint.sweep(tmp_path)
     assert not left.exists()
     assert whole.exists()
+
+
+def test_a_damaged_scan_among_good_ones_is_refused_before_any_is_written(
+    engine, unet_run, scans, tmp_path
+):
+    block = scans[1].read_bytes()
+    scans[1].write_bytes(block[: len(block) // 2])
+    code, _, err = engine("denoise", *scans, "-m", unet_run)
+    assert code == 3
+    assert str(scans[1]) in err
+    assert not list(tmp_path.glob("*_denoised*"))
+
+
+def test_a_plan_makes_no_folder(engine, unet_run, scans, tmp_path):
+    assert engine("denoise", scans[0], "-m", unet_run, "--plan", "-o", tmp_path / "new")[0] == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_one_absurd_voxel_spoils_no_other(cpu, tmp_path, phantom_hu):
+    from engine.denoise import Request, denoise
+    from engine.model import open_model
+    from tests.engine.tiny import scan_file
+    from volumes import nifti
+
+    run = untrained(tmp_path / "run", tiny("unet3d", "network.levels=1"), cpu)
+    model = open_model(run)
+    found = []
+    for value in (-1500.0, -3.4e38):
+        stored = phantom_hu.astype("<f4")
+        stored[5, 20, 20] = value
+        scan = nifti.open_scan(scan_file(tmp_path / "scan.nii", stored))
+        done = denoise(scan, model, model.estimator(), Request(), lambda _: None)
+        found.append(np.delete(scan.canonical(done.after).ravel(), (5 * 64 + 20) * 64 + 20))
+    floor_hu = 1400 * (6 * 0.1 - 500 / 1400)  # how much lower the network sees the second one
+    assert np.abs(found[1] - found[0]).max() < floor_hu
+
+
+def test_fewer_steps_than_are_done_are_refused(engine, trained, dataset):
+    from tests.engine.tiny import shrinking
+
+    words = [word for word in shrinking() if not word.startswith("steps")]
+    code, _, err = engine(
+        "fit", "unet3d", *words, "--steps", "2", "--data", dataset, "--run", trained, "-q"
+    )
+    assert code == 5
+    assert "4 steps already" in err
+
+
+def test_a_request_to_stop_is_heeded_before_the_first_step(dataset, tmp_path, monkeypatch):
+    from engine import fit as fitting
+    from engine.interrupt import Stop
+    from engine.journal import Terminal
+    from engine.recipe import find
+    from engine.refusals import Interrupted
+    from engine.run import Run
+
+    monkeypatch.setattr(Stop, "asked", "SIGTERM", raising=False)
+    monkeypatch.setattr(Stop, "__init__", lambda self: None)
+    run = Run(tmp_path / "run")
+    with pytest.raises(Interrupted, match="before its first step"):
+        fitting.fit(
+            tiny(), find("unet3d"), dataset, run, fitting.Machine("cpu"), Terminal(quiet=True)
+        )
+    assert not (run.folder / "recipe.json").exists()
+
+
+def test_the_best_of_a_checkpoint_that_remains_remains_too(tmp_path):
+    from engine import checkpoint
+    from engine.checkpoint import Progress
+
+    arrays = {"a": np.zeros(2)}
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, arrays, Progress(step, 1, 0.5))
+    checkpoint.save(tmp_path, arrays, Progress(4, 4, 0.1))
+    assert checkpoint.steps(tmp_path) == [1, 3, 4]

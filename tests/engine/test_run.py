@@ -221,12 +221,20 @@ def test_two_runs_moved_aside_in_one_second_are_both_kept(run):
     (run.folder / "first").write_text("")
     first = run.set_aside()
     run.folder.mkdir()
+    (run.folder / "recipe.json").write_text("{}")
     (run.folder / "second").write_text("")
     second = run.set_aside()
     assert (first / "first").is_file()
     assert (second / "second").is_file()
     assert not (second / "first").exists()
     assert not (first / "second").exists()
+
+
+def test_a_folder_that_is_no_run_is_not_moved_aside(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(Mismatch, match="no run"):
+        Run(tmp_path).set_aside()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_run_that_is_being_trained_is_not_moved_aside(run):

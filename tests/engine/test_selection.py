@@ -189,7 +189,7 @@ def test_a_level_named_twice_is_one_level(evaluate, trained, tmp_path):
 @pytest.mark.usefixtures("undrawn")
 def test_slices_and_protocol_are_told_above_the_table(evaluate, trained):
     assert "test, 4 slices about the middle; " in evaluate(trained, "--slices", "4")[1]
-    told = evaluate(trained, "--protocol", "reference")[1]
+    told = evaluate(trained, "--protocol", "reference", "--overwrite")[1]
     assert "test, slice 0 of a central crop of 32 x 256 x 256; " in told
 
 
@@ -407,3 +407,28 @@ def test_what_is_refused_is_refused_without_tensorflow(trained, dataset, tmp_pat
         capture_output=True, text=True, check=True, cwd=tmp_path,
     )  # fmt: skip
     assert done.stdout.splitlines()[-2:] == ["[0, 0, 2, 2, 3, 5, 3]", "[]"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_existing_report_is_not_replaced(evaluate, trained, tmp_path):
+    assert evaluate(trained)[0] == 0
+    before = (tmp_path / "report" / "report.json").read_bytes()
+    code, _, err = evaluate(trained, "--noise", "gaussian:0.05")
+    assert code == 4
+    assert "report.json" in err
+    assert (tmp_path / "report" / "report.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_other_scans_of_the_same_names_are_not_a_run_s_split(evaluate, trained, dataset, tmp_path):
+    from volumes import nifti
+    from volumes.phantoms import abdomen
+
+    for case in dataset.iterdir():
+        hu, spacing_mm = abdomen((4, 32, 32), rng=np.random.default_rng(99))
+        folder = tmp_path / "other" / case.name
+        folder.mkdir(parents=True)
+        nifti.write_hu(folder / "imaging.nii.gz", hu, spacing_mm)
+    code, _, err = evaluate(trained, data=tmp_path / "other")
+    assert code == 5
+    assert "holds another case_" in err

@@ -242,3 +242,17 @@ def test_a_negative_count_is_refused(field):
 @pytest.mark.real_ct
 def test_every_real_case_is_found_once(real_ct):
     assert names_of(real_ct) == sorted(p.parent.name for p in real_ct.glob("*/imaging.nii.gz"))
+
+
+@pytest.mark.parametrize("content", ['{"degradation": {}}', '{"change_hu": {}, "model": {}}'])
+def test_what_the_engine_made_is_no_scan_whatever_it_is_called(tmp_path, content):
+    for name in ("one.nii.gz", "two.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "two.json").write_text(content)
+    assert [case.name for case in find_cases(tmp_path)] == ["one"]
+
+
+def test_another_program_s_sidecar_does_not_hide_a_scan(tmp_path):
+    (tmp_path / "one.nii.gz").write_bytes(b"")
+    (tmp_path / "one.json").write_text('{"Modality": "CT"}')
+    assert [case.name for case in find_cases(tmp_path)] == ["one"]
