@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from engine.estimate import Blocks
 from volumes.crops import Box
@@ -62,6 +61,8 @@ class Keep:
         return self.window.hu(unit) - np.float32(self.window.high_hu)
 
     def _mean(self, box: Box) -> Unit:
+        from scipy import ndimage  # not at the top: it imports for longer than a refusal may take
+
         _, y_mm, x_mm = self.spacing_mm
         sigma = [_SIGMA_VOXELS * min(1.0, math.sqrt(y_mm * x_mm) / mm) for mm in self.spacing_mm]
         z, y, x = (math.ceil(_TRUNCATE * s) for s in sigma)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 NEVER_MEASURED_HU = -1500
 _AIR_LIKE_HU = -900
@@ -35,6 +34,8 @@ def padding(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _never_measured(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    from scipy import ndimage  # not at the top: it imports for longer than a refusal may take
+
     low = slice_ <= NEVER_MEASURED_HU
     if not low.any():
         return low
@@ -43,6 +44,8 @@ def _never_measured(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _outside_field(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    from scipy import ndimage
+
     corners = [0, 0, -1, -1], [0, -1, 0, -1]
     constant = slice_[0, 0]
     if not (slice_[corners] == constant).all() or constant > _AIR_LIKE_HU:

@@ -174,3 +174,17 @@ def test_the_best_of_a_checkpoint_that_remains_remains_too(tmp_path):
         checkpoint.save(tmp_path, arrays, Progress(step, 1, 0.5))
     checkpoint.save(tmp_path, arrays, Progress(4, 4, 0.1))
     assert checkpoint.steps(tmp_path) == [1, 3, 4]
+
+
+def test_a_refusal_waits_for_no_library_that_is_slow_to_import(unet_run, tmp_path):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_text("no scan")
+    program = (
+        "import sys; from engine.cli import run; code = run(sys.argv[1:]); "
+        "print(code, {'tensorflow', 'scipy.ndimage', 'matplotlib'} & set(sys.modules))"
+    )
+    words = ["denoise", str(bad), "-m", str(unet_run)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split(maxsplit=1) == ["3", "set()\n"]
