@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from engine.refusals import Mismatch
 from volumes.atomic import cannot_write, make_folder, sync_folder, whole_file
+from volumes.digest import sha256
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -60,7 +61,7 @@ def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
             np.savez(file, allow_pickle=False, **arrays)
         with whole_file(aside / "state.json") as file:
             file.write(_bytes(asdict(progress)))
-        manifest = {name: _sha256(aside / name) for name in ("state.npz", "state.json")}
+        manifest = {name: sha256(aside / name) for name in ("state.npz", "state.json")}
         with whole_file(aside / "MANIFEST.json") as file:
             file.write(_bytes(manifest))
         if final.exists():  # a run resumed from before it does this step again
@@ -110,7 +111,7 @@ def verified(path: Path) -> Progress:
     try:
         manifest = json.loads((path / "MANIFEST.json").read_bytes())
         for name in ("state.npz", "state.json"):
-            if _sha256(path / name) != manifest[name]:
+            if sha256(path / name) != manifest[name]:
                 raise ValueError(f"{name} is not what the manifest says")
         return Progress(**json.loads((path / "state.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -168,11 +169,6 @@ def fingerprint(path: Path) -> str:
     for _, array in sorted(load(path).items()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bytes(content: dict[str, Any]) -> bytes:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.outputs import sidecar
-from engine.refusals import BadUsage, CannotWrite
+from engine.outputs import refuse_existing, sidecar
+from engine.refusals import BadUsage
 from volumes import nifti
 from volumes.atomic import whole_file
 from volumes.dataset import case_name
@@ -49,9 +49,7 @@ def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: 
     """
     window = Window()
     scan = nifti.open_scan(path)
-    for place in (output, sidecar(output)):
-        if place.exists() and not overwrite:
-            raise CannotWrite(place, "exists already", "Remove it, or ask for --overwrite")
+    refuse_existing((output, sidecar(output)), overwrite=overwrite)
     stored = scan.read()
     view = scan.canonical(stored)
     case = case_name(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from engine.refusals import BadInput, BadUsage, NumericalFailure
 from volumes import nifti
 from volumes.atomic import whole_file
 from volumes.crops import Box, read
+from volumes.digest import sha256
 from volumes.nifti import Scan, Stored
 from volumes.padding import padding
 from volumes.volume import AIR_HU, Shape, Unit
@@ -122,8 +122,8 @@ def denoise(
         "notice": "research use, not a medical device",
         "model": {"sha256": model.sha256, "step": model.step},
         "recipe": json.loads(to_json(model.recipe)),
-        "input_sha256": _sha256(scan.path),
-        "second_scan_sha256": _sha256(request.prior) if request.prior else None,
+        "input_sha256": sha256(scan.path),
+        "second_scan_sha256": sha256(request.prior) if request.prior else None,
         "window_hu": [window.low_hu, window.high_hu],
         "strength": request.strength,
         "tiles": {"count": tiles.count, "shape": tiles.tile},
@@ -242,8 +242,3 @@ class _Change:
 
 
 _PERCENT = (0.1, 1, 50, 99, 99.9)
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

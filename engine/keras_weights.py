@@ -6,7 +6,6 @@ matched with the network's variables by order and shape.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import h5py
@@ -17,6 +16,7 @@ from engine.checkpoint import Arrays, Progress
 from engine.recipe import Recipe
 from engine.refusals import BadInput, Mismatch
 from engine.run import Run
+from volumes.digest import sha256
 
 
 def import_run(weights: Path, recipe: Recipe, source: Path, run: Run) -> None:
@@ -76,6 +76,4 @@ def _text(name: str | bytes) -> str:
 
 
 def _about(weights: Path) -> dict[str, object]:
-    with open(weights, "rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"imported_sha256": sha256, "cases": {}}
+    return {"imported_sha256": sha256(weights), "cases": {}}

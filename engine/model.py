@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,12 @@ class Model:
     path: Path
     recipe: Recipe
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of every variable of the checkpoint."""
         return checkpoint.fingerprint(self.path)
 
-    @property
+    @cached_property
     def step(self) -> int:
         """Steps that it was trained for."""
         return checkpoint.verified(self.path).step

@@ -40,11 +40,20 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
         paths = [output / f"{case_name(p)}{suffix}{split_name(p)[1]}" for p in inputs]
     else:
         paths = [p.with_name(split_name(p)[0] + suffix + split_name(p)[1]) for p in inputs]
-    for i, path in enumerate(paths):
-        if path in paths[:i]:
-            raise BadUsage(path, "would be written twice", "Rename the inputs, or drop -o")
+    refuse_twice(paths)
     refuse_inputs(paths, inputs)
     return paths
+
+
+def refuse_twice(outputs: Sequence[Path]) -> None:
+    """Refuses outputs of which one would replace another.
+
+    Raises:
+        BadUsage: naming it.
+    """
+    for place, path in enumerate(outputs):
+        if path in outputs[:place]:
+            raise BadUsage(path, "would be written twice", "Rename the inputs, or change -o")
 
 
 def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
@@ -56,6 +65,17 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     for path in outputs:
         if any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
             raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
+
+
+def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
+    """Refuses to write where something lies already, before any work is done.
+
+    Raises:
+        CannotWrite: naming the first that exists.
+    """
+    for path in outputs:
+        if path.exists() and not overwrite:
+            raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
 
 
 def make_place(output: Path | None, outputs: Sequence[Path]) -> None:

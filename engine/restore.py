@@ -13,9 +13,17 @@ from engine import runtime
 from engine.denoise import Denoised, Request, denoise, plan_for, second_scan, write
 from engine.journal import Terminal
 from engine.model import Model, open_model
-from engine.outputs import beside, make_place, output_paths, refuse_inputs, sidecar
+from engine.outputs import (
+    beside,
+    make_place,
+    output_paths,
+    refuse_existing,
+    refuse_inputs,
+    refuse_twice,
+    sidecar,
+)
 from engine.preview import panel
-from engine.refusals import BadUsage, CannotWrite
+from engine.refusals import BadUsage
 from engine.run import Run
 from volumes import nifti
 from volumes.nifti import Scan
@@ -56,16 +64,12 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     outputs += [beside(path, "_residual") for path in paths if job.residual]
     outputs += [job.preview] if job.preview else []
     refuse_inputs(outputs, volumes)
-    for place, path in enumerate(outputs):
-        if path in outputs[:place]:
-            raise BadUsage(path, "would be written twice", "Choose another name")
-        if path.exists() and not job.overwrite:
-            raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
-    for scan in scans:
-        second = second_scan(scan, model.recipe, job.request.prior)
-        for read in (scan, second):
-            if read is not None:
-                read.verify()
+    refuse_twice(outputs)
+    refuse_existing(outputs, overwrite=job.overwrite)
+    seconds = [second_scan(scan, model.recipe, job.request.prior) for scan in scans]
+    for read in (*scans, *seconds[:1]):  # the second scan is the same one for all
+        if read is not None:
+            read.verify()
     make_place(job.output, outputs)
     terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
     runtime.start(job.devices)

@@ -13,7 +13,8 @@ from engine import runtime
 from engine.classical import METHODS
 from engine.journal import Terminal
 from engine.model import Model
-from engine.refusals import BadUsage, CannotWrite, Mismatch
+from engine.outputs import refuse_existing
+from engine.refusals import BadUsage, Mismatch
 from volumes import NeighbourMean, Split, Window
 from volumes.dataset import Case, find_cases
 from volumes.store import Store, default_root
@@ -50,9 +51,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         if value not in known:
             raise BadUsage(option, f"takes no {value!r}", f"Use one of {', '.join(known)}")
     runtime.check(wanted.devices, "auto", "auto")
-    report = output / "report.json"
-    if report.exists() and not wanted.overwrite:
-        raise CannotWrite(report, "exists already", "Choose another -o, or ask for --overwrite")
+    refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
     from engine.comparison import Contest, compare, open_models
     from engine.report import summary, table, write

@@ -16,6 +16,8 @@ import stat
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -121,18 +123,13 @@ class Scan:
         stored = np.empty(self.stored_shape, self.dtype, order="F")
         flat: Any = stored.reshape(-1, order="F").view(np.uint8)
         buffer = memoryview(flat)
-        with _opened(self.path) as file:
-            try:
-                file.read(len(self.head))
-                filled = 0
-                while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
-                    filled += count
-                while file.read(2**20):  # only at its end does gzip verify its checksum
-                    pass
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise _broken_gzip(self.path, error) from error
-            except OSError as error:
-                raise _unreadable(self.path, error) from error
+        with _reading(self.path) as file:
+            file.read(len(self.head))
+            filled = 0
+            while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
+                filled += count
+            while file.read(2**20):  # only at its end does gzip verify its checksum
+                pass
         if filled < len(buffer):
             cause = f"ends after {filled:,} of {len(buffer):,} bytes of voxels"
             raise BadInput(self.path, cause, _DOWNLOAD)
@@ -145,14 +142,9 @@ class Scan:
             BadInput: where the file ends early or its checksum does not match.
         """
         wanted, found = len(self.head) + self.nbytes, 0
-        with _opened(self.path) as file:
-            try:
-                while piece := file.read(2**20):
-                    found += len(piece)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise _broken_gzip(self.path, error) from error
-            except OSError as error:
-                raise _unreadable(self.path, error) from error
+        with _reading(self.path) as file:
+            while piece := file.read(2**20):
+                found += len(piece)
         if found < wanted:
             cause = f"ends after {found:,} of {wanted:,} bytes"
             raise BadInput(self.path, cause, _DOWNLOAD)
@@ -187,17 +179,12 @@ def open_scan(path: str | Path) -> Scan:
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise BadInput(path, f"is {kind}", "Name a .nii or .nii.gz file")
-    with _opened(path) as file:
-        try:
-            first = file.read(544)
-            order, size = _order_and_size(path, first)
-            header = _header(first[:size], order)
-            head_size = _head_size(path, header, size)
-            head = first[:head_size] + file.read(max(head_size - len(first), 0))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise _broken_gzip(path, error) from error
-        except OSError as error:
-            raise _unreadable(path, error) from error
+    with _reading(path) as file:
+        first = file.read(544)
+        order, size = _order_and_size(path, first)
+        header = _header(first[:size], order)
+        head_size = _head_size(path, header, size)
+        head = first[:head_size] + file.read(max(head_size - len(first), 0))
     shape = _shape(path, header)
     dtype = _dtype(path, header, order)
     slope, inter = _scaling(path, header)
@@ -298,10 +285,15 @@ def _write_voxels(file: gzip.GzipFile | BinaryIO, head: bytes, stored: Stored) -
         file.write(np.ascontiguousarray(piece).tobytes())
 
 
-def _opened(path: Path) -> gzip.GzipFile | io.BufferedReader:
+@contextmanager
+def _reading(path: Path) -> Iterator[gzip.GzipFile | io.BufferedReader]:
+    """A scan's bytes, decompressed; what goes wrong while they are read becomes a refusal."""
     try:
         # The name does not decide: plain files are called .nii.gz and the other way round.
-        return gzip.open(path, "rb") if _is_gzip(path) else open(path, "rb")
+        with gzip.open(path, "rb") if _is_gzip(path) else open(path, "rb") as file:
+            yield file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _broken_gzip(path, error) from error
     except OSError as error:
         raise _unreadable(path, error) from error
 

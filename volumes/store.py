@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from volumes import digest
 from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.dataset import Case
 from volumes.nifti import Scan
@@ -74,8 +75,7 @@ class Store:
         known = _json(note)
         if known and known.get("stamp") == stamp:
             return str(known["sha256"])
-        with open(path, "rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = digest.sha256(path)
         make_folder(note.parent)
         with whole_file(note, overwrite=True) as out:
             out.write(json.dumps({"stamp": stamp, "sha256": sha256}).encode())
