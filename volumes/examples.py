@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes import draws
-from volumes.crops import Box, Crop, read
+from volumes.crops import Box, Crop, read, resampled
 from volumes.noise import Gaussian
 from volumes.priors import NeighbourMean
 from volumes.volume import HU, Volume
@@ -65,7 +65,7 @@ class Examples:
         halo_box = Box(
             (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
         )
-        hu = pose.of(read(volume.hu, halo_box))
+        hu = pose.of(resampled(read(volume.hu, halo_box), self.crop.shape[1:]))
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # Where the crop is deeper than the volume, its reflection counts as volume.

@@ -187,3 +187,14 @@ def test_volumes_that_are_mapped_into_memory_give_the_same_examples(examples, tm
         mapped.append(replace(one, hu=np.load(tmp_path / f"{number}.npy", mmap_mode="r")))
     for i in range(8):
         same(replace(examples, volumes=mapped)[i], examples[i])
+
+
+def test_examples_at_every_scale_have_the_shape_of_the_crop_and_their_halo():
+    crop = Crop((2, 12, 12), 1.0, scales=(1.0, 0.6))
+    examples = Examples([volume(0, (9, 40, 33))], crop, Gaussian(), PRIOR, seed=0)
+    sides = set()
+    for i in range(12):
+        example = examples[i]
+        assert example.hu.shape == (2 + 2 * PRIOR.halo, 12, 12)
+        sides.add(example.box.shape)
+    assert sides == {(2, 12, 12), (2, 20, 20)}
