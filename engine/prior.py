@@ -93,7 +93,7 @@ def parse(text: str) -> NeighbourMean:
         "clean": (Clean(), 4),
         "turned": (Turned(), 4),
     }
-    if name not in known and not Path(name).is_dir():
+    if name not in known and not (name and Path(name).is_dir()):
         raise BadUsage(text, "is no prior", f"Use {_KINDS}")
     source, usual = known.get(name, (Estimated(name), 0))
     return NeighbourMean(radius=int(radius) if radius else usual, of=source)
