@@ -6,13 +6,14 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, prior, runtime
+from engine import checkpoint, runtime
 from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
+from engine.prior import adopt, settled, vet
 from engine.recipe import Recipe
 from engine.refusals import BadInput, BadUsage, Interrupted, Mismatch
 from engine.run import Run
@@ -78,6 +79,7 @@ def fit(
             cause = f"has {done[-1]:,} steps already, {recipe.steps:,} are asked for"
             raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
         volumes = _volumes(sides, terminal, lambda: _heed(stop, run))
+        vet(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
         # TensorFlow takes seconds to import: all that may be refused without it has been.
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:
@@ -89,7 +91,8 @@ def fit(
             name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
         ]
         run.begin(recipe, file, about)
-        prior.adopt(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
+        adopt(recipe.prior, run)
+        recipe = replace(recipe, prior=settled(recipe.prior, run))
         _heed(stop, run)
         if changed:
             terminal.warn(f"{run.folder}: {', '.join(changed)} changed: resumed, not to the bit")
@@ -99,10 +102,8 @@ def fit(
         examples = Examples(
             volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed
         )
-        with started.strategy.scope():
-            source = prior.opened(recipe.prior, run)
-        validation = Validation(recipe, volumes["validation"], source)
-        loop = Loop(run, recipe, started, examples, validation, terminal, source)
+        validation = Validation(recipe, volumes["validation"])
+        loop = Loop(run, recipe, started, examples, validation, terminal)
         loop.restore()
         loop.go(stop)
 
