@@ -63,7 +63,8 @@ class Pairs:
         """Blocks of (n, Y, X) int16 clean images and their noisy recordings, in order.
 
         HDF5 files are read a block at a time, each chunk once; the arrays of an .npz file are held
-        in memory as they are.
+        in memory as they are. Flipped bits are noticed where the file has checksums: always in
+        .npz, in HDF5 only where it was written with them (fletcher32).
 
         Raises:
             BadInput: where the file is damaged, or holds a value that int16 cannot.
@@ -219,7 +220,8 @@ def _judged(path: Path, size: int, *stamp: int) -> Pairs:
 
 
 def _shape(path: Path, key: str, declared: tuple[int, ...]) -> Shape:
-    if len(declared) not in (3, 4) or declared[3:] not in ((), (1,)) or 0 in declared[1:3]:
+    row = len(declared) == 3 or (len(declared) == 4 and declared[3] == 1)
+    if not row or declared[0] < 0 or min(declared[1:3]) < 1:
         cause = f"has {key} of shape {declared}, not (N, Y, X) or (N, Y, X, 1)"
         raise BadInput(path, cause, "Save grey images, one after the other")
     count, y, x = declared[:3]

@@ -229,6 +229,14 @@ def test_floats_that_cannot_be_kept_are_refused_with_their_place(path, tmp_path,
     assert not list((tmp_path / "store" / "v1").glob("*.npy"))
 
 
+def test_the_place_of_a_value_is_counted_from_the_first_block(tmp_path, monkeypatch):
+    monkeypatch.setattr("volumes.pairs._BLOCK_BYTES", 1)
+    arrays = floats((9, 7, 13))
+    arrays["train_gt"][7, 0, 3] = np.nan
+    with pytest.raises(BadInput, match="train_gt holds nan in pair 7,"):
+        list(open_pairs(save(tmp_path / "set.h5", arrays)).read("train"))
+
+
 @pytest.mark.parametrize("value", [3.2767, -3.2768])
 def test_the_largest_floats_that_fit_are_kept(path, value):
     arrays = floats(dtype=np.float64)
@@ -339,6 +347,17 @@ def test_an_archive_s_header_that_promises_another_length_is_refused(tmp_path):
         for name, content in members.items():
             archive.writestr(name, content.replace(b"(3, 7, 13)", b"(2, 7, 13)"))
     with pytest.raises(BadInput, match="train_ns of another length than its header says"):
+        find_cases(tmp_path / "set.npz")
+
+
+def test_negative_sizes_whose_product_is_right_are_refused(tmp_path):
+    save(tmp_path / "set.npz", floats())
+    with zipfile.ZipFile(tmp_path / "set.npz") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "set.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content.replace(b"(3, 7, 13), }  ", b"(-3, -7, 13), }"))
+    with pytest.raises(BadInput, match=r"has train_ns of shape \(-3, -7, 13\), not"):
         find_cases(tmp_path / "set.npz")
 
 
@@ -496,7 +515,7 @@ def rounded(voxels, affine):
 
 
 @pytest.mark.parametrize(
-    "change", [shifted(0.4), shifted(-30), flipped_without_its_affine, coarser]
+    "change", [shifted(0.1), shifted(0.4), shifted(-30), flipped_without_its_affine, coarser]
 )
 def test_a_noisy_scan_that_lies_elsewhere_is_refused(both, change):
     folder, _, _ = both
