@@ -20,7 +20,8 @@ from volumes.volume import SpacingMm, Unit
 _TV_PRECISION = 1e-5  # scikit-image's own stops early, up to 1 dB of PSNR short
 _BM4D_BLOCK = 5  # side of the blocks that its second stage matches
 
-Known = tuple[Unit, Unit, SpacingMm, Unit | None]
+# What `estimate` takes: noisy, sigma, spacing_mm, prior.
+Given = tuple[Unit, float, SpacingMm, Unit | None]
 
 
 class Method(Protocol):
@@ -63,14 +64,13 @@ class Method(Protocol):
 M = TypeVar("M", bound=Method)
 
 
-def tuned(method: M, pairs: Sequence[Known], sigma: float) -> M:
+def tuned(method: M, pairs: Sequence[tuple[Unit, Given]]) -> M:
     """The candidate of least mean squared error, images clipped to the window as in the scores.
 
     Args:
         method: whose candidates stand for choice; of equals the first wins.
-        pairs: (clean, noisy, spacing_mm, prior) of the validation cases, images (Z, Y, X) in
-            window units; every case counts the same.
-        sigma: standard deviation of their noise, in window units.
+        pairs: of the validation cases, the clean image, (Z, Y, X) in window units, and what
+            `estimate` is given; every case counts the same.
 
     Raises:
         ValueError: where there is something to choose and no case to choose by.
@@ -82,14 +82,7 @@ def tuned(method: M, pairs: Sequence[Known], sigma: float) -> M:
         raise ValueError(f"{method.name} cannot be tuned without a validation case")
 
     def error(candidate: M) -> float:
-        return float(
-            np.mean(
-                [
-                    _error(clean, candidate.estimate(noisy, sigma, spacing_mm, prior))
-                    for clean, noisy, spacing_mm, prior in pairs
-                ]
-            )
-        )
+        return float(np.mean([_error(clean, candidate.estimate(*given)) for clean, given in pairs]))
 
     return min(candidates, key=error)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from engine.classical import METHODS, tuned
+from engine.classical import METHODS, Given, tuned
 from engine.entrants import Entrant, networks
 from engine.estimate import blocks_of, prior_blocks, source_blocks
+from engine.levels import Level
 from engine.metrics import scores, window_psnr
 from engine.residual import autocorrelation, edge_correlation
-from volumes import Gaussian, NeighbourMean, Window
+from volumes import NeighbourMean, Recorded, Window
 from volumes.crops import Box, read
 from volumes.volume import Unit, Volume
 
@@ -31,13 +32,13 @@ class Row:
     Attributes:
         method: its name.
         case: name of the case.
-        sigma: of the noise, as a fraction of the window.
+        level: of degradation, such as "10%".
         scores: by name.
     """
 
     method: str
     case: str
-    sigma: float
+    level: str
     scores: dict[str, float]
 
 
@@ -46,7 +47,7 @@ class Picture:
     """The middle slice of the first case in HU, by method, for the figure."""
 
     case: str
-    sigma: float
+    level: str
     slices: dict[str, Unit]
 
 
@@ -59,21 +60,23 @@ class Contest:
         cases: volumes that are scored.
         tuning: volumes by which classical methods choose their parameters; without any they keep
             their usual ones.
-        sigmas: levels of Gaussian noise, fractions of the window.
+        levels: of degradation.
         window: of every score.
         prior: that classical methods are given for which no other was named.
         protocol: "volumes", or "reference": the first slice of a central crop.
         slices: scored slices of each case, about its middle; None takes all.
+        recorded: the volumes with their recordings, by the label of a recorded level and case.
     """
 
     entrants: Sequence[Entrant]
     cases: Sequence[Volume]
     tuning: Sequence[Volume]
-    sigmas: Sequence[float]
+    levels: Sequence[Level]
     window: Window
     prior: NeighbourMean
     protocol: str = "volumes"
     slices: int | None = None
+    recorded: Mapping[str, Mapping[str, Volume]] = field(default_factory=dict)
 
     def scored(self, depth: int) -> slice:
         """Which slices of a known image of that depth are scored."""
@@ -85,15 +88,27 @@ class Contest:
 
 
 class Known:
-    """One case at one level: its clean and its noisy image, and every prior that is asked for."""
+    """One case at one level: its clean and its noisy image, and every prior that is asked for.
 
-    def __init__(self, contest: Contest, volume: Volume, sigma: float) -> None:
+    Attributes:
+        clean, noisy: (Z, Y, X) in window units, clean clipped to the window.
+        sigma: standard deviation of the noise in window units, which methods are told: that of the
+            level, or of recorded noise what noisy - clean has within the window.
+        spacing_mm: of the volume.
+    """
+
+    def __init__(self, contest: Contest, volume: Volume, level: Level) -> None:
+        volume = contest.recorded.get(level.label, {}).get(volume.case, volume)
         clean = np.clip(contest.window.unit(volume.hu), 0, 1)
-        noisy = Gaussian(sigma).degrade(clean, sigma, _SEED, volume.case)
+        noisy = level.noise.noisy(volume, clean, contest.window, _SEED)
         if contest.protocol == "reference":
             box = _central(clean.shape, _REFERENCE)
             clean, noisy = read(clean, box), read(noisy, box)
-        self.clean, self.noisy, self.sigma, self.volume = clean, noisy, sigma, volume
+        self.clean, self.noisy, self.spacing_mm = clean, noisy, volume.spacing_mm
+        self.sigma = level.noise.typical
+        if isinstance(level.noise, Recorded):
+            within = (clean > 0) & (clean < 1)
+            self.sigma = float(np.std((noisy - clean)[within])) if within.any() else 0.0
         self._priors: dict[NeighbourMean, Unit] = {}
 
     def prior(self, prior: NeighbourMean) -> Unit:
@@ -102,7 +117,7 @@ class Known:
             z, y, x = self.clean.shape
             noisy, clean = blocks_of(self.noisy), blocks_of(self.clean)
             slices = source_blocks(prior.of, noisy, (z, y, x), self.sigma, clean)
-            blocks = prior_blocks(prior, slices, z, self.volume.spacing_mm[0])
+            blocks = prior_blocks(prior, slices, z, self.spacing_mm[0])
             self._priors[prior] = blocks(Box((0, 0, 0), (z, y, x)))
         return self._priors[prior]
 
@@ -120,30 +135,30 @@ def compare(
     rows: list[Row] = []
     settings: dict[str, dict[str, str]] = {}
     pictures: list[Picture] = []
-    for sigma in contest.sigmas:
-        chosen = opened | _tuned(contest, priors, sigma, tick)
-        settings[f"{sigma:g}"] = {e.label: repr(chosen[e.label]) for e in contest.entrants}
+    for level in contest.levels:
+        chosen = opened | _tuned(contest, priors, level, tick)
+        settings[level.label] = {e.label: repr(chosen[e.label]) for e in contest.entrants}
         for volume in contest.cases:
-            known = Known(contest, volume, sigma)
+            known = Known(contest, volume, level)
             part = contest.scored(known.clean.shape[0])
             clean, noisy = known.clean[part], known.noisy[part]
             middle = clean.shape[0] // 2
             shown = {"clean": clean[middle], "noisy": noisy[middle]}
-            for label in settings[f"{sigma:g}"]:
-                tick(f"{label}, {volume.case}, {100 * sigma:g}%")
+            for label in settings[level.label]:
+                tick(f"{label}, {volume.case}, {level.label}")
                 estimate = _estimate(chosen[label], known, priors[label], part)
                 shown[label] = estimate[middle]
                 rows.append(
-                    Row(label, volume.case, sigma, _scores(contest, clean, noisy, estimate))
+                    Row(label, volume.case, level.label, _scores(contest, clean, noisy, estimate))
                 )
             if volume is contest.cases[0]:
                 in_hu = {name: contest.window.hu(slice_) for name, slice_ in shown.items()}
-                pictures.append(Picture(volume.case, sigma, in_hu))
+                pictures.append(Picture(volume.case, level.label, in_hu))
     return rows, settings, pictures
 
 
 def _tuned(
-    contest: Contest, priors: dict[str, NeighbourMean], sigma: float, tick: Tick
+    contest: Contest, priors: dict[str, NeighbourMean], level: Level, tick: Tick
 ) -> dict[str, Any]:
     """The classical methods with the parameters that the tuning cases choose."""
     known: list[Known] = []
@@ -153,20 +168,19 @@ def _tuned(
             continue
         method = METHODS[entrant.method]()
         if contest.tuning and len(method.candidates()) > 1:
-            tick(f"tuning {entrant.label}, {100 * sigma:g}%")
-            known = known or [Known(contest, volume, sigma) for volume in contest.tuning]
-            blocks = [_block(each, priors[entrant.label]) for each in known]
-            method = tuned(method, blocks, sigma)
+            tick(f"tuning {entrant.label}, {level.label}")
+            known = known or [Known(contest, volume, level) for volume in contest.tuning]
+            method = tuned(method, [_block(each, priors[entrant.label]) for each in known])
         chosen[entrant.label] = method
     return chosen
 
 
-def _block(known: Known, prior: NeighbourMean) -> Any:
+def _block(known: Known, prior: NeighbourMean) -> tuple[Unit, Given]:
     """The middle of a tuning case, as `tuned` takes it."""
     box = _central(known.clean.shape, _TUNING)
     images = (known.clean, known.noisy, known.prior(prior))
     clean, noisy, second = (read(image, box) for image in images)
-    return clean, noisy, known.volume.spacing_mm, second
+    return clean, (noisy, known.sigma, known.spacing_mm, second)
 
 
 def _estimate(method: Any, known: Known, prior: NeighbourMean, part: slice) -> Unit:
@@ -174,7 +188,7 @@ def _estimate(method: Any, known: Known, prior: NeighbourMean, part: slice) -> U
     seen = part if getattr(method, "slicewise", False) else slice(None)
     # Copies: a method must not change what the next one is given.
     noisy, second = known.noisy[seen].copy(), known.prior(prior)[seen].copy()
-    estimate: Unit = method.estimate(noisy, known.sigma, known.volume.spacing_mm, second)
+    estimate: Unit = method.estimate(noisy, known.sigma, known.spacing_mm, second)
     return estimate if seen == part else estimate[part]
 
 

@@ -45,7 +45,7 @@ def survey(recipe: Recipe, data: Path) -> Sides:
     Raises:
         BadInput: where scans cannot be used, or the split is impossible.
     """
-    cases = find_cases(data)
+    cases = find_cases(data, recipe.noise.file)
     bad: list[Refusal] = []
     for case in cases:
         try:

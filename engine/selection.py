@@ -7,17 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from engine import runtime
 from engine.classical import METHODS
 from engine.entrants import Entrant, entrants
 from engine.journal import Terminal
+from engine.levels import Level, levels
 from engine.model import Model
 from engine.outputs import refuse_existing
 from engine.refusals import BadUsage, Mismatch
-from volumes import NeighbourMean, Split, Window
+from volumes import NeighbourMean, Recorded, Split, Window
 from volumes.dataset import Case, find_cases
+from volumes.pairs import FLOAT_SCALE, open_pairs
 from volumes.store import Store, default_root
 from volumes.volume import Volume
 
@@ -45,7 +45,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    sigmas = _sigmas(wanted.noise)
+    asked = levels(wanted.noise)
     for option, value, known in (
         ("--split", wanted.split, ("test", "validation", "all")),
         ("--protocol", wanted.protocol, ("volumes", "reference")),
@@ -81,33 +81,21 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         entrants=entering,
         cases=held,
         tuning=[volumes[case.name] for case in tuning],
-        sigmas=sigmas,
+        levels=asked,
         window=next((m.recipe.window for m in models.values()), None) or _window(scored),
         prior=next((m.recipe.prior for m in models.values() if m.recipe.prior), NeighbourMean()),
         protocol=wanted.protocol,
         slices=wanted.slices,
+        recorded=_recorded(wanted, asked, [case.name for case in {*scored, *tuning}]),
     )
     rows, settings, pictures = compare(contest, terminal.say)
     columns, cells = table(summary(rows))
     terminal.table(_title(wanted, contest.window), columns, cells)
-    for sigma, chosen in settings.items():
+    for level, chosen in settings.items():
         for name, setting in chosen.items():
-            terminal.result(f"noise {sigma}: {name}: {setting}")
+            terminal.result(f"{level}: {name}: {setting}")
     for path in write(output, _about(wanted, contest, settings), rows, pictures):
         terminal.result(str(path))
-
-
-def _sigmas(text: str) -> tuple[float, ...]:
-    kind, _, values = text.partition(":")
-    try:
-        # A level named twice is one level: its cases must not count twice.
-        sigmas = tuple(dict.fromkeys(float(value) for value in values.split(",")))
-    except ValueError:
-        sigmas = ()
-    if kind != "gaussian" or not sigmas or not all(0 < sigma < np.inf for sigma in sigmas):
-        remedy = "Write gaussian:0.1, or gaussian:0.02,0.05,0.1"
-        raise BadUsage("--noise", f"takes no {text!r}", remedy)
-    return sigmas
 
 
 def _cases(
@@ -142,10 +130,29 @@ def _cases(
 
 
 def _window(cases: Sequence[Case]) -> Window:
-    """Where no run gives one: that of the recipes, for scans or for photographs."""
+    """Where no run gives one: that of the recipes, for scans, photographs or pairs of floats."""
     if all(case.path.suffix.lower() == ".png" for case in cases):
         return Window(low_hu=0, high_hu=255, clip=False)
+    if all(case.of_a_set and not open_pairs(case.path).whole for case in cases):
+        return Window(low_hu=0, high_hu=FLOAT_SCALE, clip=False)
     return Window()
+
+
+def _recorded(
+    wanted: Wanted, asked: Sequence[Level], names: Sequence[str]
+) -> dict[str, dict[str, Volume]]:
+    """The volumes of each recorded level, with their recordings.
+
+    Raises:
+        BadInput: where a case lacks one.
+    """
+    return {
+        level.label: _volumes(
+            [case for case in find_cases(wanted.data, level.noise.file) if case.name in names]
+        )
+        for level in asked
+        if isinstance(level.noise, Recorded)
+    }
 
 
 def _volumes(cases: Sequence[Case]) -> dict[str, Volume]:

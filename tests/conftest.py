@@ -66,6 +66,21 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A set of 5 + 2 pairs of 24 x 32 in a file: a shade with an edge, and the same under noise."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("pairs") / "pairs.npz"
+    arrays = {}
+    for side, count in (("train", 5), ("test", 2)):
+        clean = np.broadcast_to(np.linspace(0.1, 0.8, 32), (count, 24, 32)).copy()
+        clean[:, 8:16, 4:20] += 0.1
+        arrays[f"{side}_gt"] = clean
+        arrays[f"{side}_ns"] = clean + 0.1 * rng.standard_normal(clean.shape)
+    np.savez(path, **{name: array.astype(np.float32) for name, array in arrays.items()})
+    return path
+
+
 @pytest.fixture
 def engine(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process: (exit code, stdout, stderr)."""

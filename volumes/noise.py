@@ -24,6 +24,8 @@ class Gaussian:
 
     sigma: float | tuple[float, float] = 0.10
 
+    file: ClassVar[None] = None  # nothing is recorded
+
     def __post_init__(self) -> None:
         low, high = self.range
         if not 0 <= low <= high < math.inf:

@@ -130,12 +130,17 @@ def test_candidates_keep_what_is_not_tuned():
     assert all(each.volumetric for each in TotalVariation(volumetric=True).candidates())
 
 
+def given(noisy):
+    """What a method is given of a case without a prior."""
+    return noisy, SIGMA, SPACING_MM, None
+
+
 def test_tuning_takes_the_candidate_that_scores_best(clean, noisy):
-    pairs = [(clean, noisy, SPACING_MM, None), (clean[:2], noisy[:2], SPACING_MM, None)]
+    pairs = [(clean, given(noisy)), (clean[:2], given(noisy[:2]))]
     method = TotalVariation()
-    best = tuned(method, pairs, SIGMA)
+    best = tuned(method, pairs)
     errors = {
-        each: sum(scores(c, estimate(each, n), WINDOW).mse for c, n, *_ in pairs)
+        each: sum(scores(c, estimate(each, n), WINDOW).mse for c, (n, *_) in pairs)
         for each in method.candidates()
     }
     assert errors[best] == min(errors.values())
@@ -158,7 +163,7 @@ def test_tuning_does_not_count_what_lies_beyond_the_window():
             return noisy + np.float32(self.by)
 
     # 0.9 is nearer to 1 than 3 is; clipped to the window, 3 is 1.
-    assert tuned(Shift(), [(clean, noisy, SPACING_MM, None)], SIGMA) == Shift(0.0)
+    assert tuned(Shift(), [(clean, given(noisy))]) == Shift(0.0)
 
 
 def test_tuning_shows_every_case_its_own_prior(clean, noisy):
@@ -175,17 +180,17 @@ def test_tuning_shows_every_case_its_own_prior(clean, noisy):
             seen.append((sigma, spacing_mm, prior is clean))
             return prior
 
-    assert tuned(Watcher(), [(clean, noisy, SPACING_MM, clean)], 0.05) == Watcher()
+    assert tuned(Watcher(), [(clean, (noisy, 0.05, SPACING_MM, clean))]) == Watcher()
     assert seen == [(0.05, SPACING_MM, True)] * 2
 
 
 def test_what_has_no_choice_needs_no_case():
-    assert tuned(Noisy(), [], SIGMA) == Noisy()
+    assert tuned(Noisy(), []) == Noisy()
 
 
 def test_a_choice_without_a_case_is_an_error():
     with pytest.raises(ValueError, match="tv cannot be tuned without a validation case"):
-        tuned(TotalVariation(), [], SIGMA)
+        tuned(TotalVariation(), [])
 
 
 @pytest.mark.parametrize("name", OPTIONAL)

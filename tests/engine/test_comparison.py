@@ -13,6 +13,7 @@ from engine.classical import METHODS, Noisy, TotalVariation, tuned
 from engine.comparison import Contest, compare
 from engine.entrants import entrants
 from engine.evaluate import pair
+from engine.levels import levels
 from engine.metrics import scores, window_psnr
 from engine.refusals import BadUsage, Mismatch
 from tests.engine.tiny import tiny, untrained
@@ -47,7 +48,9 @@ def contest(cases, tuning):
 
     def make(*methods, **fields):
         entering = entrants([str(method) for method in methods], "best")
-        plain = Contest(entering, cases, tuning, (SIGMA,), WINDOW, NeighbourMean())
+        plain = Contest(
+            entering, cases, tuning, levels(f"gaussian:{SIGMA}"), WINDOW, NeighbourMean()
+        )
         return dataclasses.replace(plain, **fields)
 
     return make
@@ -222,18 +225,18 @@ def test_a_network_makes_the_prior_that_it_was_trained_with(contest, respr_run):
 
 
 def test_every_method_case_and_level_has_one_row(contest):
-    rows, settings, pictures = run(contest("noisy", "prior", sigmas=(0.02, 0.05)))
-    found = [(row.sigma, row.case, row.method) for row in rows]
+    rows, settings, pictures = run(contest("noisy", "prior", levels=levels("gaussian:0.02,0.05")))
+    found = [(row.level, row.case, row.method) for row in rows]
     assert sorted(found) == sorted(
-        (sigma, case, method)
-        for sigma in (0.02, 0.05) for case in ("one", "two") for method in ("noisy", "prior")
+        (level, case, method)
+        for level in ("2%", "5%") for case in ("one", "two") for method in ("noisy", "prior")
     )  # fmt: skip
-    assert list(settings) == ["0.02", "0.05"]
-    assert [picture.sigma for picture in pictures] == [0.02, 0.05]
+    assert list(settings) == ["2%", "5%"]
+    assert [picture.level for picture in pictures] == ["2%", "5%"]
 
 
 def test_each_level_is_the_same_noise_of_another_strength(contest, spies, cases):
-    run(contest("spy", sigmas=(0.02, 0.05), cases=cases[:1]))
+    run(contest("spy", levels=levels("gaussian:0.02,0.05"), cases=cases[:1]))
     clean, _ = clean_and_noisy(cases[0])
     low, high = ((noisy - clean) / np.float32(sigma) for noisy, sigma, *_ in spies["spy"])
     np.testing.assert_allclose(low, high, atol=1e-4)
@@ -305,9 +308,9 @@ def tunings(monkeypatch):
     """What every call of `tuned` was given."""
     calls = []
 
-    def watched(method, pairs, sigma):
-        calls.append((method.name, list(pairs), sigma))
-        return tuned(method, pairs, sigma)
+    def watched(method, pairs):
+        calls.append((method.name, list(pairs)))
+        return tuned(method, pairs)
 
     monkeypatch.setattr(comparison, "tuned", watched)
     return calls
@@ -317,8 +320,8 @@ def test_methods_are_tuned_on_the_tuning_cases_alone(contest, tunings, tuning):
     run(contest("tv", "noisy"))
     clean, noisy = clean_and_noisy(tuning[0])
     assert [name for name, *_ in tunings] == ["tv"]  # the noisy image has nothing to choose
-    for _, pairs, sigma in tunings:
-        ((known_clean, known_noisy, spacing_mm, prior),) = pairs
+    for _, pairs in tunings:
+        ((known_clean, (known_noisy, sigma, spacing_mm, prior)),) = pairs
         assert (sigma, spacing_mm) == (SIGMA, (3.0, 0.8, 0.7))
         # A block of 8 of the 12 slices, about the middle.
         np.testing.assert_allclose(known_clean, clean[2:10], atol=1e-6)
@@ -327,9 +330,9 @@ def test_methods_are_tuned_on_the_tuning_cases_alone(contest, tunings, tuning):
 
 
 def test_methods_are_tuned_for_every_level(contest, tunings):
-    run(contest("tv", sigmas=(0.02, 0.05)))
-    assert [sigma for _, _, sigma in tunings] == [0.02, 0.05]
-    noise = [np.std(pairs[0][1] - pairs[0][0]) for _, pairs, _ in tunings]
+    run(contest("tv", levels=levels("gaussian:0.02,0.05")))
+    assert [pairs[0][1][1] for _, pairs in tunings] == [0.02, 0.05]
+    noise = [np.std(pairs[0][1][0] - pairs[0][0]) for _, pairs in tunings]
     assert noise == pytest.approx([0.02, 0.05], rel=0.1)
 
 
@@ -345,9 +348,9 @@ def test_networks_are_not_tuned(contest, tunings, unet_run):
 
 def test_the_chosen_setting_is_told_and_used(contest, monkeypatch, cases):
     chosen = TotalVariation(weight=0.123)
-    monkeypatch.setattr(comparison, "tuned", lambda method, pairs, sigma: chosen)
+    monkeypatch.setattr(comparison, "tuned", lambda method, pairs: chosen)
     rows, settings, _ = run(contest("tv"))
-    assert settings == {"0.1": {"tv": "TotalVariation(weight=0.123, volumetric=False)"}}
+    assert settings == {"10%": {"tv": "TotalVariation(weight=0.123, volumetric=False)"}}
     clean, noisy = clean_and_noisy(cases[0])
     expected = scores(clean, chosen.estimate(noisy, SIGMA, (3.0, 0.8, 0.7), None), WINDOW).mse
     assert by_name(rows, "tv")["one"]["mse"] == pytest.approx(expected, rel=1e-4)
@@ -355,7 +358,7 @@ def test_the_chosen_setting_is_told_and_used(contest, monkeypatch, cases):
 
 def test_what_is_being_done_is_told(contest, unet_run):
     told = []
-    arranged = contest(unet_run, "tv", sigmas=(0.025,))
+    arranged = contest(unet_run, "tv", levels=levels("gaussian:0.025"))
     compare(arranged, told.append)
     assert told[0] == "tuning tv, 2.5%"
     assert "unet, one, 2.5%" in told
@@ -372,7 +375,7 @@ def test_a_slice_wise_method_sees_the_scored_slices_alone_and_scores_the_same(co
 def test_without_tuning_cases_methods_keep_their_usual_parameters(contest, tunings):
     _, settings, _ = run(contest("tv", "nlm", tuning=()))
     assert tunings == []
-    assert settings["0.1"]["tv"] == repr(TotalVariation())
+    assert settings["10%"]["tv"] == repr(TotalVariation())
 
 
 # -- Priors by name --------------------------------------------------------------------------------
@@ -406,9 +409,9 @@ def test_a_network_may_be_given_another_prior_beside_its_own(contest, respr_run)
 
 def test_the_prior_of_a_method_is_the_one_that_it_is_tuned_by(contest, tunings):
     run(contest("spade", "spade@clean:0"))
-    (_, one, _), (_, other, _) = tunings
-    assert np.abs(one[0][3] - one[0][0]).max() > 0.1
-    np.testing.assert_array_equal(other[0][3], other[0][0])
+    ((clean, (*_, one)),), ((_, (*_, other)),) = (pairs for _, pairs in tunings)
+    assert np.abs(one - clean).max() > 0.1
+    np.testing.assert_array_equal(other, clean)
 
 
 def test_a_run_s_estimate_is_a_prior(contest, cases, cpu, tmp_path):

@@ -15,6 +15,7 @@ from engine import checkpoint
 from engine.comparison import Contest, compare
 from engine.entrants import entrants
 from engine.estimate import blocks_of, plan
+from engine.levels import levels
 from engine.model import open_model
 from engine.run import Run
 from tests.engine.tiny import scan_file, voxels
@@ -359,7 +360,7 @@ def test_a_released_2d_u_net_takes_noise_from_a_real_scan(imported, real_ct, tmp
     hu, _ = nifti.open_scan(scan).read_hu()
     volume = Volume(hu[len(hu) // 2 :][:3], (3.0, 0.8, 0.8), scan.parent.name, "")
     methods = entrants([str(tmp_path / "run"), "noisy"], "best")
-    contest = Contest(methods, [volume], [], (0.05,), Window(), NeighbourMean())
+    contest = Contest(methods, [volume], [], levels("gaussian:0.05"), Window(), NeighbourMean())
     rows, _, _ = compare(contest, lambda text: None)
     psnr = {row.method: row.scores["psnr_db"] for row in rows}
     assert psnr["run"] > psnr["noisy"] + 5

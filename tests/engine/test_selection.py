@@ -226,9 +226,9 @@ def test_classical_methods_are_tuned_on_validation_and_never_on_what_is_scored(
 ):
     known = []
 
-    def watched(method, pairs, sigma):
+    def watched(method, pairs):
         known.extend(pairs)
-        return tuned(method, pairs, sigma)
+        return tuned(method, pairs)
 
     monkeypatch.setattr(comparison, "tuned", watched)
     assert evaluate(trained, "tv")[0] == 0

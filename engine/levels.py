@@ -1,0 +1,51 @@
+"""Levels: the degradations at which methods are compared, from the words that name them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from engine.refusals import BadUsage
+from volumes.noise import Gaussian, Noise, Recorded
+
+_REMEDY = "Write gaussian:0.1, gaussian:0.02,0.05 or recorded:NAME"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One degradation.
+
+    Attributes:
+        label: what tables call it, such as "10%".
+        noise: that is simulated, or recorded beside the clean scans.
+    """
+
+    label: str
+    noise: Noise
+
+
+def levels(text: str) -> tuple[Level, ...]:
+    """The levels that `--noise` names: `gaussian:0.02,0.1`, `recorded:quarter`.
+
+    A level that is named twice is one level: its cases must not count twice.
+
+    Raises:
+        BadUsage: where it names none.
+    """
+    kind, _, values = text.partition(":")
+    try:
+        makes = {"gaussian": _gaussian, "recorded": _recorded}
+        return tuple(dict.fromkeys(makes[kind](value) for value in values.split(",")))
+    except (KeyError, ValueError) as error:
+        raise BadUsage("--noise", f"takes no {text!r}", _REMEDY) from error
+
+
+def _gaussian(value: str) -> Level:
+    sigma = float(value)
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"a level of noise must be positive, not {sigma}")
+    return Level(f"{100 * sigma:g}%", Gaussian(sigma))
+
+
+def _recorded(value: str) -> Level:
+    return Level(value, Recorded(value))
