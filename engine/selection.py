@@ -164,7 +164,8 @@ def _refuse_others(wanted: Wanted, models: dict[str, Model], volumes: Sequence[V
 def _refuse_seen(wanted: Wanted, models: dict[str, Model], volumes: Sequence[Volume]) -> None:
     for name, model in models.items():
         seen = model.run.about().get("cases", {}).get("training", {})
-        known = [v.case for v in volumes if v.case in seen or v.sha256 in seen.values()]
+        learned = model.run.learned_from()  # by the runs that it was started from, too
+        known = [v.case for v in volumes if v.case in seen or v.sha256 in learned]
         if known and not wanted.allow_seen:
             cause = f"{name} was trained on {known[0]}"
             raise Mismatch(wanted.data, cause, "Use --split test, or ask for it by --allow-seen")
