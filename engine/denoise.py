@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.estimate import Blocks, Plan, plan, prior_blocks
+from engine import prior
+from engine.estimate import Blocks, Plan, plan, prior_blocks, source_blocks
 from engine.keep import Keep
 from engine.model import Model
 from engine.outputs import beside, sidecar
@@ -23,10 +24,9 @@ from volumes.crops import Box, read
 from volumes.digest import sha256
 from volumes.nifti import Scan, Stored
 from volumes.padding import padding
+from volumes.sources import Clean
 from volumes.volume import AIR_HU, Shape, Unit
 
-_CEILING_SIGMAS = 3.0
-_FLOOR_SIGMAS = 6.0  # air under noise lies between: nearly none of it is touched
 _LINEAR_CEILING = 10.0
 _SAME_PLACE_MM = 0.01
 
@@ -96,12 +96,12 @@ def denoise(
     source, target = scan.canonical(before), scan.canonical(after)
     mask = _padding(scan, source)
     noisy = _noisy_blocks(scan, source, mask, model.recipe)
-    prior = _prior_blocks(scan, noisy, model.recipe, request.prior)
+    second = _prior_blocks(scan, noisy, model, request.prior)
     tiles = plan_for(scan, model.recipe, request.tile)
     keep = Keep(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
-    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
+    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, second), 1):
         if not np.isfinite(estimate).all():
             raise NumericalFailure(model.path, "gives numbers that are not finite", "Use another")
         hu = scan.hu(source[box.slices])
@@ -162,9 +162,8 @@ def _noisy_blocks(
 ) -> Blocks:
     # Clipped training never shows a network more than the window's end and its noise. Of a voxel
     # that no scanner measured, even a linear network must not see enough to spoil its neighbours.
-    sigma = recipe.noise.range[1]
-    ceiling = 1 + _CEILING_SIGMAS * sigma if recipe.window.clip else _LINEAR_CEILING
-    floor = -max(_FLOOR_SIGMAS * sigma, 0.1)
+    floor, ceiling = recipe.noise.bounds
+    ceiling = ceiling if recipe.window.clip else _LINEAR_CEILING
 
     def block(box: Box) -> Unit:
         hu = scan.hu(read(source, box))
@@ -174,14 +173,17 @@ def _noisy_blocks(
     return block
 
 
-def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None) -> Blocks | None:
+def _prior_blocks(scan: Scan, noisy: Blocks, model: Model, second: Path | None) -> Blocks | None:
+    recipe = model.recipe
     other = second_scan(scan, recipe, second)
     if other is not None:
-        source = other.canonical(other.read())
-        return _noisy_blocks(other, source, _padding(other, source), recipe)
-    if recipe.prior is None:
+        voxels = other.canonical(other.read())
+        return _noisy_blocks(other, voxels, _padding(other, voxels), recipe)
+    source = prior.opened(recipe.prior, model.run)
+    if recipe.prior is None or source is None:
         return None
-    return prior_blocks(recipe.prior, noisy, scan.shape[0], scan.spacing_mm[0])
+    blocks = source_blocks(source, noisy, scan.shape, recipe.noise.typical)
+    return prior_blocks(recipe.prior, blocks, scan.shape[0], scan.spacing_mm[0])
 
 
 def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
@@ -192,6 +194,9 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
         BadUsage: where the network sees no prior.
     """
     if second is None:
+        if recipe.prior is not None and isinstance(recipe.prior.of, Clean):
+            cause = "was trained with clean slices as its prior, which no noisy scan gives"
+            raise BadUsage("--model", cause, "Give a second scan by --prior, or use another model")
         return None
     if not recipe.network.sees_prior:
         kind = type(recipe.network).__name__

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from engine.networks import Network
 from volumes.crops import Box, read, reflected
 from volumes.priors import NeighbourMean
+from volumes.sources import Noisy, Source
 from volumes.tiles import Tile, padded, tiles
 from volumes.volume import Shape, Unit
 
@@ -20,6 +22,7 @@ Blocks = Callable[[Box], Unit]
 
 _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
+_SLICES = 256  # of a source that are kept: neighbouring tiles ask for the same ones
 
 
 def blocks_of(volume: Unit) -> Blocks:
@@ -27,8 +30,42 @@ def blocks_of(volume: Unit) -> Blocks:
     return lambda box: read(volume, box)
 
 
-def prior_blocks(prior: NeighbourMean, noisy: Blocks, depth: int, spacing_z_mm: float) -> Blocks:
-    """Blocks of the prior of a noisy volume.
+def source_blocks(
+    source: Source, noisy: Blocks, shape: Shape, sigma: float, clean: Blocks | None = None
+) -> Blocks:
+    """Blocks of a prior's source, made from whole slices: the same in every tile.
+
+    Args:
+        source: what is made.
+        noisy: blocks of the noisy volume.
+        shape: (Z, Y, X) of the volume.
+        sigma: standard deviation of its noise in window units.
+        clean: blocks of the clean volume, where it is known.
+    """
+    if isinstance(source, Noisy):
+        return noisy
+    import tensorflow as tf
+
+    from engine.feed import tensor
+
+    graph = tf.function(source.image, reduce_retracing=True)
+
+    @lru_cache(maxsize=_SLICES)
+    def slice_(z: int) -> Unit:
+        whole = Box((z, 0, 0), (1, *shape[1:]))
+        known = None if clean is None else tensor(clean(whole))
+        image = graph(known, tensor(noisy(whole)), tf.constant([sigma], tf.float32))
+        return np.asarray(image.numpy()[0, 0, ..., 0], np.float32)
+
+    def block(box: Box) -> Unit:
+        z, y, x = (reflected(*axis) for axis in zip(box.start, box.shape, shape, strict=True))
+        return np.stack([slice_(int(index))[np.ix_(y, x)] for index in z])
+
+    return block
+
+
+def prior_blocks(prior: NeighbourMean, source: Blocks, depth: int, spacing_z_mm: float) -> Blocks:
+    """Blocks of the prior of a noisy volume, from those of its source.
 
     Beyond the last slice the prior is reflected as the noisy volume is: padding is never counted
     as a neighbour.
@@ -37,7 +74,7 @@ def prior_blocks(prior: NeighbourMean, noisy: Blocks, depth: int, spacing_z_mm: 
     def block(box: Box) -> Unit:
         rows = reflected(box.start[0], box.shape[0], depth)
         first, length = int(rows.min()), int(np.ptp(rows)) + 1
-        slab = noisy(
+        slab = source(
             Box(
                 (first - prior.halo, *box.start[1:]),
                 (length + 2 * prior.halo, *box.shape[1:]),

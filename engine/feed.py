@@ -53,6 +53,7 @@ class Feed:
         examples = [self._examples[i] for i in range(first, first + self._batch)]
         arrays = Batch(
             np.stack([example.hu for example in examples]),
+            np.stack([example.noisy_hu for example in examples]),
             np.stack([example.weights for example in examples]),
             np.array([example.sigma for example in examples], np.float32),
             np.stack([example.key for example in examples]),

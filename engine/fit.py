@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, origin, runtime
+from engine import checkpoint, origin, prior, runtime
 from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
 from engine.origin import Origin
@@ -66,14 +66,14 @@ def describe(recipe: Recipe, sides: Sides, start: Origin | None = None) -> list[
 
 
 def fit(
-    recipe: Recipe, source: Path, data: Path, run: Run, machine: Machine, terminal: Terminal,
+    recipe: Recipe, file: Path, data: Path, run: Run, machine: Machine, terminal: Terminal,
     start: Origin | None = None,
 ) -> None:  # fmt: skip
     """Trains a recipe in a run folder, or goes on with what is there.
 
     Args:
         recipe: what is trained.
-        source: file of the recipe.
+        file: of the recipe.
         data: folder of the cases.
         run: where.
         machine: on what.
@@ -109,7 +109,8 @@ def fit(
         changed = [
             name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
         ]
-        run.begin(recipe, source, about)
+        run.begin(recipe, file, about)
+        prior.adopt(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
         _heed(stop, run)
         if changed:
             terminal.warn(f"{run.folder}: {', '.join(changed)} changed: resumed, not to the bit")
@@ -119,8 +120,10 @@ def fit(
         examples = Examples(
             volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed
         )
-        validation = Validation(recipe, volumes["validation"])
-        loop = Loop(run, recipe, started, examples, validation, terminal)
+        with started.strategy.scope():
+            source = prior.opened(recipe.prior, run)
+        validation = Validation(recipe, volumes["validation"], source)
+        loop = Loop(run, recipe, started, examples, validation, terminal, source)
         loop.restore(start)
         loop.go(stop)
 

@@ -27,6 +27,7 @@ from engine.runtime import Runtime
 from engine.step import Batch, TrainingStep
 from engine.tensorboard import Events
 from volumes.examples import Examples
+from volumes.sources import Source
 
 _BAD_STEPS = 3
 _BAD_SCALED_STEPS = 50  # halving the loss scale takes a few steps to find one that fits
@@ -36,7 +37,9 @@ _SCALARS_EVERY = 10
 class Training:
     """A network, its optimizer, and every variable of both by name."""
 
-    def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
+    def __init__(self, recipe: Recipe, runtime: Runtime, source: Source | None = None) -> None:
+        if source is None and recipe.prior is not None:
+            source = recipe.prior.of
         with runtime.strategy.scope():
             self.model = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
             learned = {v.path: v.value for v in self.model.trainable_variables}
@@ -47,8 +50,8 @@ class Training:
         # Shared batch statistics are summed over replicas, which the compiled part cannot do.
         shared = runtime.replicas > 1 and bool(self.model.non_trainable_variables)
         self.step = TrainingStep(
-            recipe.network, self.model, recipe.window, recipe.noise, recipe.loss, recipe.batch,
-            self.adam, runtime.strategy, xla=runtime.xla and not shared,
+            self.model, recipe.window, recipe.noise, source, recipe.loss, recipe.batch, self.adam,
+            runtime.strategy, xla=runtime.xla and not shared,
         )  # fmt: skip
 
     def arrays(self) -> checkpoint.Arrays:
@@ -93,11 +96,11 @@ class Loop:
 
     def __init__(
         self, run: Run, recipe: Recipe, runtime: Runtime, examples: Examples,
-        validation: Validation, terminal: Terminal,
+        validation: Validation, terminal: Terminal, source: Source | None = None,
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.runtime, self.examples = run, recipe, runtime, examples
         self.validation, self.terminal = validation, terminal
-        self.training = Training(recipe, runtime)
+        self.training = Training(recipe, runtime, source)
         self.estimator = Estimator(self.training.model)
         self.progress = Progress()
         self._bad = 0

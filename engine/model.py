@@ -45,6 +45,14 @@ class Model:
         """
         from engine.estimate import Estimator
 
+        return Estimator(self.network(precision))
+
+    def network(self, precision: str = "float32") -> Any:
+        """The Keras model with its weights.
+
+        Raises:
+            Mismatch: where the checkpoint holds other variables than the network.
+        """
         model = self.recipe.network.build(precision=precision)
         arrays = checkpoint.load(self.path)
         for variable in model.variables:
@@ -54,7 +62,7 @@ class Model:
                 remedy = "Use the version of the engine that wrote it"
                 raise Mismatch(self.path, cause, remedy)
             variable.assign(arrays[name])
-        return Estimator(model)
+        return model
 
 
 def open_model(run: Run, which: str = "best") -> Model:

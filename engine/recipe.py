@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import recipes as shipped
-from engine import losses, networks, schedules
+from engine import losses, networks, prior, schedules
 from engine.networks import Network
 from engine.refusals import BadUsage, Mismatch
 from engine.schedules import Schedule
-from volumes import Crop, Gaussian, NeighbourMean, Split, Window
+from volumes import Crop, Gaussian, NeighbourMean, Recorded, Split, Window
+from volumes.noise import Noise
+from volumes.sources import Clean, Noisy, SliceTV, Turned
 
 Loss = Callable[[Any, Any], Any]
 
@@ -35,7 +37,7 @@ class Recipe:
         split: which cases train, validate and test.
         window: HU <-> the network's units.
         crop: of the training examples.
-        noise: added to the clean crops.
+        noise: added to the clean crops, or recorded beside them.
         prior: second image of networks that see one, else None.
         network: what is trained.
         loss: (clean, estimate) -> one number an example.
@@ -52,7 +54,7 @@ class Recipe:
     split: Split
     window: Window
     crop: Crop
-    noise: Gaussian
+    noise: Noise
     prior: NeighbourMean | None = None
     network: Network
     loss: Loss
@@ -77,6 +79,8 @@ class Recipe:
             raise ValueError(f"{type(self.network).__name__} sees a prior: give the recipe one")
         if self.prior is not None and not self.network.sees_prior:
             raise ValueError(f"{type(self.network).__name__} sees no prior: set prior=None")
+        if isinstance(self.noise, Recorded) and self.prior and isinstance(self.prior.of, SliceTV):
+            raise ValueError("SliceTV needs to know the noise, which is not known where recorded")
         for length, stride in zip(self.crop.shape, self.network.stride, strict=True):
             if length % stride:
                 raise ValueError(
@@ -164,6 +168,8 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
         value = _replaced(current, names[1:], text, whole)
     elif isinstance(current, Schedule):
         value = schedules.parse(text)
+    elif isinstance(current, NeighbourMean):
+        value = prior.parse(text)
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")
@@ -209,7 +215,8 @@ def _parsed(text: str, kind: Any) -> Any:
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        Recipe, Split, Window, Crop, Gaussian, NeighbourMean,
+        Recipe, Split, Window, Crop, Gaussian, Recorded, NeighbourMean,
+        Noisy, SliceTV, Clean, Turned, prior.Estimated,
         schedules.Constant, schedules.Cosine, schedules.Piecewise,
         networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.ResidualUNet2D,
         networks.ConvNet3D, networks.ConvNet2D, networks.ResNet2D, networks.DnCNN,

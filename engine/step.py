@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from engine.networks import Network
 from engine.optimizer import Adam
-from volumes.noise import Gaussian
+from volumes.noise import Gaussian, Noise
 from volumes.priors import weighted_slices
+from volumes.sources import Source
 from volumes.window import Window
 
 
@@ -18,6 +18,7 @@ class Batch(NamedTuple):
     """The tensors of B examples; see `volumes.examples.Example`."""
 
     hu: Any  # (B, Z + 2 halo, Y, X) int16
+    noisy_hu: Any  # the same; (B, 0, Y, X) where noise is simulated
     weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
     sigma: Any  # (B,) float32
     keys: Any  # (B, 2) int32
@@ -31,11 +32,12 @@ class TrainingStep:
     """
 
     def __init__(
-        self, network: Network, model: Any, window: Window, noise: Gaussian,
+        self, model: Any, window: Window, noise: Noise, source: Source | None,
         loss: Callable[[Any, Any], Any], batch: int, adam: Adam, strategy: Any, *, xla: bool,
     ) -> None:  # fmt: skip
-        self.network, self.model, self.adam, self.strategy = network, model, adam, strategy
-        self.window, self.noise, self.loss, self.batch = window, noise, loss, batch
+        self.model, self.adam, self.strategy = model, adam, strategy
+        self.window, self.noise, self.source = window, noise, source
+        self.loss, self.batch = loss, batch
         self.moving = [variable.value for variable in model.non_trainable_variables]
         self.local = tf.function(self._local, jit_compile=True) if xla else self._local
         self.run = tf.function(self._run)
@@ -72,10 +74,13 @@ class TrainingStep:
     def images(self, batch: Batch) -> tuple[Any, Any]:
         """The clean image and what the network is given: noisy, or [noisy, prior]."""
         clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
-        noisy = self.noise.add(clean, batch.sigma, batch.keys)
-        if not self.network.sees_prior:
+        if isinstance(self.noise, Gaussian):
+            noisy = self.noise.add(clean, batch.sigma, batch.keys)
+        else:
+            noisy = self.window.noisy(batch.noisy_hu[..., None], self.noise.bounds)
+        if self.source is None:
             return clean, noisy
-        prior = weighted_slices(batch.weights, noisy)
+        prior = weighted_slices(batch.weights, self.source.image(clean, noisy, batch.sigma))
         halo = (batch.hu.shape[1] - batch.weights.shape[1]) // 2
         inner = slice(halo, halo + batch.weights.shape[1])
         return clean[:, inner], [noisy[:, inner], prior]

@@ -1,10 +1,9 @@
 """DnCNN on photographs: Gaussian noise of 25 grey values, trained on BSD400.
 
 Zhang et al., IEEE Trans. Image Process. 26 (2017), with the settings of its Keras port: 400 images
-of 180 x 180, patches of 40 x 40 in the eight poses of a square. The noisy image is not clipped;
-estimates are, before they are scored. Of the reference's scales 1, 0.9, 0.8 and 0.7 only the first
-is used: patches are drawn from the images as they are. Biases stand beside the normalisation as in
-the port.
+of 180 x 180 at four scales, patches of 40 x 40 in the eight poses of a square. The noisy image is
+not clipped; estimates are, before they are scored. Biases stand beside the normalisation as in the
+port, which cuts its patches on a grid of 10 pixels; here they lie anywhere.
 
     engine fit dncnn_bsd --data bsd400/
 
@@ -19,7 +18,9 @@ from volumes import Crop, Gaussian, Split, Window
 recipe = Recipe(
     split=Split(validation=12, test=0),  # images; BSD68, the test, is a folder of its own
     window=Window(low_hu=0, high_hu=255, clip=False),  # grey values, mapped to [0, 1]
-    crop=Crop(shape=(1, 40, 40), central=1.0, turns=True),  # (Z, Y, X) pixels
+    crop=Crop(  # (Z, Y, X) pixels
+        shape=(1, 40, 40), central=1.0, turns=True, scales=(1.0, 0.9, 0.8, 0.7)
+    ),
     noise=Gaussian(sigma=25 / 255),
     network=DnCNN(depth=17, width=64, normalised=True, bias=True),
     loss=losses.mean_squared_error,

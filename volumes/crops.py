@@ -57,12 +57,17 @@ class Crop:
         flips: whether each axis is mirrored with probability one half.
         turns: whether slices are turned by 0, 1, 2 or 3 quarters, equally likely. With flips, all
             eight poses of a square are. Not for patients, who lie on their backs.
+        scales: sizes of slices, as fractions of their own, at which crops are seen: a crop at 0.7
+            shows 1 / 0.7 as many pixels along Y and X, resampled to `shape`. Drawn in proportion
+            to the area, as though patches were cut from all sizes on one grid. Not for scans,
+            whose spacing means something.
     """
 
     shape: Shape = (32, 256, 256)
     central: float = 0.8
     flips: bool = True
     turns: bool = False
+    scales: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -71,15 +76,18 @@ class Crop:
             raise ValueError(f"crop.central must lie in (0, 1], not {self.central}")
         if self.turns and self.shape[1] != self.shape[2]:
             raise ValueError(f"crop.turns needs slices that are square, not {self.shape[1:]}")
+        if not self.scales or not all(0.0 < scale <= 1.0 for scale in self.scales):
+            raise ValueError(f"crop.scales must lie in (0, 1], not {self.scales}")
 
     def draw(self, volume: Shape, rng: np.random.Generator) -> tuple[Box, Pose]:
         """The box of an example in a volume of a shape, and its pose.
 
-        Along an axis where the volume is smaller than the crop, the box is centred on the volume
-        and reaches beyond it on both sides.
+        Along an axis where the volume is smaller than the box, the box is centred on the volume
+        and reaches beyond it on both sides. Its shape is the crop's at scale 1, else larger.
         """
+        shape = self._seen(rng)
         start = []
-        for axis, (size, length) in enumerate(zip(volume, self.shape, strict=True)):
+        for axis, (size, length) in enumerate(zip(volume, shape, strict=True)):
             central = size if axis == 0 else max(round(size * self.central), min(length, size))
             first = (size - central) // 2
             room = central - length
@@ -89,7 +97,18 @@ class Crop:
         quarters = int(rng.integers(4)) if self.turns else 0
         z, y, x = start
         pose = Pose((bool(mirror[0]), bool(mirror[1]), bool(mirror[2])), quarters)
-        return Box((z, y, x), self.shape), pose
+        return Box((z, y, x), shape), pose
+
+    def _seen(self, rng: np.random.Generator) -> Shape:
+        """The shape of a box, before it is resampled to that of the crop."""
+        # As for turns: nothing is drawn where there is nothing to choose.
+        if self.scales == (1.0,):
+            return self.shape
+        area = np.square(self.scales)
+        scale = float(rng.choice(self.scales, p=area / area.sum()))
+        depth, *plane = self.shape
+        y, x = (round(length / scale) for length in plane)
+        return depth, y, x
 
 
 def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
@@ -116,3 +135,23 @@ def read(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
         return volume[box.slices]
     index = (reflected(*axis) for axis in zip(box.start, box.shape, volume.shape, strict=True))
     return volume[np.ix_(*index)]
+
+
+def resampled(block: npt.NDArray[np.int16], plane: tuple[int, int]) -> npt.NDArray[np.int16]:
+    """Slices at another size, by cubic splines.
+
+    Splines overshoot at edges; no value leaves the range of its block.
+
+    Args:
+        block: (Z, Y, X).
+        plane: (Y, X) of the result.
+    """
+    if block.shape[1:] == plane:
+        return block
+    from scipy import ndimage
+
+    zoom = (1, *(new / old for new, old in zip(plane, block.shape[1:], strict=True)))
+    smooth = ndimage.zoom(
+        block, zoom, output=np.float32, order=3, mode="reflect", grid_mode=True
+    )  # edges of pixels, not their centres, are what the two grids share
+    return np.asarray(np.clip(np.rint(smooth), block.min(), block.max()), np.int16)

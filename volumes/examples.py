@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes import draws
-from volumes.crops import Box, Crop, read
-from volumes.noise import Gaussian
+from volumes.crops import Box, Crop, Pose, read, resampled
+from volumes.noise import Noise, Recorded
 from volumes.priors import NeighbourMean
 from volumes.volume import HU, Volume
 
@@ -21,6 +21,8 @@ class Example:
 
     Attributes:
         hu: (Z + 2 halo, Y, X) int16 clean HU, with the slices that the prior needs.
+        noisy_hu: the same block of the recorded noisy copy; empty (0, Y, X) where noise is
+            simulated.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) where there is none.
         sigma: of the noise, as a fraction of the window.
         key: (2,) int32 of the noise.
@@ -29,6 +31,7 @@ class Example:
     """
 
     hu: HU
+    noisy_hu: HU
     weights: npt.NDArray[np.float32]
     sigma: float
     key: npt.NDArray[np.int32]
@@ -45,7 +48,7 @@ class Examples:
 
     volumes: Sequence[Volume]
     crop: Crop
-    noise: Gaussian
+    noise: Noise
     prior: NeighbourMean | None
     seed: int
 
@@ -65,7 +68,9 @@ class Examples:
         halo_box = Box(
             (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
         )
-        hu = pose.of(read(volume.hu, halo_box))
+        hu = self._block(volume.hu, halo_box, pose)
+        recorded = isinstance(self.noise, Recorded)
+        noisy_hu = self._block(volume.recorded(), halo_box, pose) if recorded else hu[:0]
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # Where the crop is deeper than the volume, its reflection counts as volume.
@@ -76,7 +81,10 @@ class Examples:
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         sigma = self.noise.example_sigma(rng)
         key = draws.device_key(self.seed, "noise", i)
-        return Example(hu, weights, sigma, key, volume.case, box)
+        return Example(hu, noisy_hu, weights, sigma, key, volume.case, box)
+
+    def _block(self, hu: HU, box: Box, pose: Pose) -> HU:
+        return pose.of(resampled(read(hu, box), self.crop.shape[1:]))
 
 
 def _shape(hu: HU) -> tuple[int, int, int]:

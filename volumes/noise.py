@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from volumes import draws
-from volumes.volume import Unit
+from volumes.volume import Unit, Volume
+from volumes.window import Window
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,53 @@ class Gaussian:
             rng = draws.rng(seed, "noise", case, first + z)
             noisy[z] = slice_ + np.float32(sigma) * rng.standard_normal(slice_.shape, np.float32)
         return noisy
+
+    def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
+        """The noisy image of a case's slices at the typical sigma, as `degrade` makes it."""
+        return self.degrade(clean, self.typical, seed, volume.case, first)
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Window units between which nearly all noisy values of a clipped clean image lie."""
+        sigma = self.range[1]
+        # Air under noise lies above the floor; bone must not lie far above what was trained on.
+        return -max(6 * sigma, 0.1), 1 + 3 * sigma
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Noise that was recorded: a noisy scan lies beside each clean one.
+
+    Attributes:
+        file: name of the noisy scans, without their ending: `case_00000/NAME.nii.gz` beside
+            `case_00000/imaging.nii.gz`. Sets of pairs (`volumes.pairs`) hold their own.
+    """
+
+    file: str = "noisy"
+
+    # Streaks reach far below air and above the window; what lies beyond is not of this window.
+    bounds: ClassVar[tuple[float, float]] = (-0.5, 1.5)
+    # Nothing tells the standard deviation of recorded noise.
+    range: ClassVar[tuple[float, float]] = (math.nan, math.nan)
+    typical: ClassVar[float] = math.nan
+
+    def __post_init__(self) -> None:
+        if not self.file or "/" in self.file or self.file == "imaging":
+            raise ValueError(f"noise.file must name the noisy scans, not {self.file!r}")
+
+    def example_sigma(self, rng: np.random.Generator) -> float:
+        """Not known."""
+        return math.nan
+
+    def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
+        """The recorded slices first ... first + len(clean) - 1, (Z, Y, X) in window units.
+
+        Raises:
+            BadInput: where the volume has no recorded noisy copy.
+        """
+        unit = window.unit(volume.recorded()[first : first + len(clean)])
+        low, high = self.bounds
+        return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
+
+
+Noise = Gaussian | Recorded

@@ -1,15 +1,18 @@
 """Priors: the second image that a network sees beside the noisy one.
 
-A prior is computed from the noisy volume alone, never from the clean one.
+A prior is computed from the noisy volume alone, never from the clean one; the one exception says
+so in its name (`volumes.sources.Clean`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from volumes.sources import Noisy, Source
 
 
 @dataclass(frozen=True)
@@ -20,18 +23,20 @@ class NeighbourMean:
     code centres it one slice too early) and renormalised where the volume ends.
 
     Attributes:
-        radius: slices on each side.
+        radius: slices on each side; 0 takes each slice of the source as it is.
         decay: of the weight per slice.
         decay_per_mm: of the weight per millimetre, for sets of mixed slice spacing.
+        of: the image whose slices are averaged.
     """
 
     radius: int = 4
     decay: float = 0.04
     decay_per_mm: float = 0.0
+    of: Source = field(default_factory=Noisy)
 
     def __post_init__(self) -> None:
-        if self.radius < 1:
-            raise ValueError(f"prior.radius must be at least 1 slice, not {self.radius}")
+        if self.radius < 0:
+            raise ValueError(f"prior.radius must not be negative, not {self.radius}")
         if self.decay < 0 or self.decay_per_mm < 0:
             raise ValueError("prior.decay and prior.decay_per_mm must not be negative")
 
@@ -68,7 +73,7 @@ def weighted_slices(weights: Any, slices: Any) -> Any:
 
     Args:
         weights: (B, Z, Z + 2 halo) tensor.
-        slices: (B, Z + 2 halo, Y, X, C) tensor, the noisy image with its halo.
+        slices: (B, Z + 2 halo, Y, X, C) tensor, the source with its halo.
 
     Returns:
         (B, Z, Y, X, C): the prior.

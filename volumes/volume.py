@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from volumes.refusals import BadInput
+
 AIR_HU = -1000
 
 Shape = tuple[int, int, int]
@@ -26,6 +28,7 @@ class Volume:
         case: name of the case, which keys its noise and its place in a split.
         sha256: of the file that it was read from.
         saturated: voxels whose value int16 could not hold.
+        noisy_hu: (Z, Y, X), a noisy recording on the same grid; None where there is none.
     """
 
     hu: HU
@@ -33,3 +36,15 @@ class Volume:
     case: str
     sha256: str
     saturated: int = 0
+    noisy_hu: HU | None = None
+
+    def recorded(self) -> HU:
+        """The noisy recording.
+
+        Raises:
+            BadInput: where there is none.
+        """
+        if self.noisy_hu is None:
+            cause = "has no noisy scan beside it"
+            raise BadInput(self.case, cause, "Name one by noise.file, or simulate noise")
+        return self.noisy_hu

@@ -52,3 +52,15 @@ class Window:
 
         unit = (tf.cast(hu, tf.float32) - self.low_hu) * (1.0 / self.width_hu)
         return tf.clip_by_value(unit, 0.0, 1.0) if self.clip else unit
+
+    def noisy(self, hu: Any, bounds: tuple[float, float]) -> Any:
+        """An int16 HU tensor of recorded noise -> the float32 tensor that a network is given.
+
+        Args:
+            hu: of any shape.
+            bounds: window units beyond which values are set to these where the window clips.
+        """
+        import tensorflow as tf
+
+        unit = (tf.cast(hu, tf.float32) - self.low_hu) * (1.0 / self.width_hu)
+        return tf.clip_by_value(unit, *bounds) if self.clip else unit

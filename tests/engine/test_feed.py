@@ -53,7 +53,8 @@ def gathered(feed, examples, strategy, start, stop, batch=2):
 def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
     found = gathered(feed, examples, cpu.strategy, 0, 3)
     assert len(found) == 3
-    for step, (hu, weights, sigma, keys) in enumerate(found):
+    for step, (hu, noisy_hu, weights, sigma, keys) in enumerate(found):
+        assert noisy_hu.shape == (2, 0, *hu.shape[2:])  # it is simulated where the step runs
         for place in range(2):
             example = examples[2 * step + place]
             np.testing.assert_array_equal(hu[place], example.hu)
@@ -63,9 +64,9 @@ def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
 
 
 def test_a_batch_has_the_types_that_the_step_is_traced_for(cpu, feed, examples):
-    hu, weights, sigma, keys = gathered(feed, examples, cpu.strategy, 0, 1)[0]
-    assert [a.dtype for a in (hu, weights, sigma, keys)] == [
-        np.int16, np.float32, np.float32, np.int32,
+    given = gathered(feed, examples, cpu.strategy, 0, 1)[0]
+    assert [array.dtype for array in given] == [
+        np.int16, np.int16, np.float32, np.float32, np.int32,
     ]  # fmt: skip
 
 

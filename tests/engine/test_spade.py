@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from skimage.restoration import denoise_tv_chambolle
 
-from engine import spade
-from engine.feed import tensor
 from engine.metrics import scores
 from engine.refusals import BadUsage
 from engine.spade import Spade
 from volumes import Window
+from volumes.variation import minimiser
 
 SIGMA = 0.1
 SPACING_MM = (3.0, 0.8, 0.7)
@@ -84,23 +83,6 @@ def split_bregman(noisy, prior, alpha, beta, weight_z, iterations=1500):
     return u.reshape(noisy.shape)
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 4, 2)])
-def test_the_divergence_is_the_negative_adjoint_of_the_gradient(shape):
-    rng = np.random.default_rng(0)
-    u, *dual = (rng.standard_normal(shape, np.float32) for _ in range(4))
-    slope = spade.gradient(tensor(u), 0.7)
-    inner = sum(np.vdot(d, p) for d, p in zip(slope, dual, strict=True))
-    outer = np.vdot(u, spade.divergence(tuple(map(tensor, dual)), 0.7))
-    assert inner == pytest.approx(-outer, rel=1e-5)
-    assert abs(inner) > 0.1  # it is no comparison of nothing with nothing
-
-
-def test_the_gradient_is_that_of_a_dense_matrix():
-    u = np.random.default_rng(0).standard_normal((3, 4, 5), np.float32)
-    found = np.concatenate([np.ravel(part) for part in spade.gradient(tensor(u), 0.5)])
-    np.testing.assert_allclose(found, differences(u.shape, 0.5) @ u.ravel(), atol=1e-6)
-
-
 @pytest.mark.parametrize("depth", [1, 6])
 def test_without_a_say_for_the_prior_it_is_total_variation(clean, noisy, depth):
     expected = denoise_tv_chambolle(
@@ -167,9 +149,8 @@ def test_nothing_is_smoothed_over_slices_that_weigh_nothing(clean, noisy):
 
 
 def test_volumes_of_a_batch_do_not_see_each_other(tf, clean, noisy):
-    weights = np.array([0.04, 0.02, 1.0], np.float32)
     images, priors = (tf.stack([a, a[::-1]])[..., None] for a in (noisy, clean))
-    found = spade.minimiser(images, priors, weights, 20)[..., 0].numpy()
+    found = minimiser(images, ((0.04, None), (0.02, priors)), 1.0, 20)[..., 0].numpy()
     method = Spade(alpha=0.4, beta=0.2, iterations=20)
     np.testing.assert_allclose(found[0], estimate(method, noisy, clean), atol=1e-5)
     turned = estimate(method, noisy[::-1], clean[::-1])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volumes.crops import Box, Crop, Pose, read, reflected
+from volumes.crops import Box, Crop, Pose, read, reflected, resampled
 
 VOLUME = (24, 60, 50)
 
@@ -179,3 +179,45 @@ def test_a_volume_that_is_mapped_into_memory_reads_the_same(volume, tmp_path, st
 def test_the_slices_of_a_box_have_its_shape(volume):
     box = Box((1, 2, 3), (4, 5, 6))
     assert volume[box.slices].shape == box.shape
+
+
+def test_scaled_crops_see_more_pixels_in_proportion_to_the_area_of_each_scale():
+    crop = Crop((1, 40, 40), 1.0, scales=(1.0, 0.8, 0.5))
+    sides = np.array([box.shape[1] for box, _ in boxes(crop, (1, 180, 180), 3000)])
+    assert set(sides) == {40, 50, 80}
+    share = np.array([np.mean(sides == side) for side in (40, 50, 80)])
+    area = np.array([1.0, 0.64, 0.25])
+    np.testing.assert_allclose(share, area / area.sum(), atol=0.03)
+
+
+def test_a_crop_at_its_own_size_draws_what_it_drew_before_there_were_scales():
+    one, other = Crop((2, 9, 9)), Crop((2, 9, 9), scales=(1.0,))
+    assert boxes(one, VOLUME, 20) == boxes(other, VOLUME, 20)
+
+
+@pytest.mark.parametrize("scales", [(), (0.0,), (1.2,), (1.0, -0.5)])
+def test_scales_lie_between_nothing_and_one(scales):
+    with pytest.raises(ValueError, match=r"crop\.scales"):
+        Crop(scales=scales)
+
+
+def test_resampling_keeps_a_ramp_a_ramp_on_the_coarser_grid():
+    ramp = np.broadcast_to(np.arange(80, dtype=np.int16) * 10, (3, 60, 80))
+    small = resampled(ramp, (30, 40))
+    assert small.shape == (3, 30, 40)
+    assert small.dtype == np.int16
+    # A pixel of the coarse grid covers two of the fine one: its value is their mean.
+    np.testing.assert_allclose(small[:, 4:-4, 4:-4], ramp[:, ::2, ::2][:, 4:-4, 4:-4] + 5, atol=1)
+
+
+def test_resampling_invents_no_value_beyond_those_of_the_block():
+    rng = np.random.default_rng(0)
+    block = rng.choice(np.array([0, 255], np.int16), (1, 57, 57))
+    small = resampled(block, (40, 40))
+    assert small.min() >= 0
+    assert small.max() <= 255
+
+
+def test_a_block_of_the_wanted_size_is_left_alone():
+    block = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    assert resampled(block, (3, 4)) is block

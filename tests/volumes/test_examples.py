@@ -8,8 +8,9 @@ import pytest
 
 from volumes.crops import Box, Crop, read
 from volumes.examples import Examples
-from volumes.noise import Gaussian
+from volumes.noise import Gaussian, Recorded
 from volumes.priors import NeighbourMean
+from volumes.refusals import BadInput
 from volumes.volume import Volume
 
 DEPTHS = (11, 5, 1, 17)
@@ -187,3 +188,37 @@ def test_volumes_that_are_mapped_into_memory_give_the_same_examples(examples, tm
         mapped.append(replace(one, hu=np.load(tmp_path / f"{number}.npy", mmap_mode="r")))
     for i in range(8):
         same(replace(examples, volumes=mapped)[i], examples[i])
+
+
+def test_examples_at_every_scale_have_the_shape_of_the_crop_and_their_halo():
+    crop = Crop((2, 12, 12), 1.0, scales=(1.0, 0.6))
+    examples = Examples([volume(0, (9, 40, 33))], crop, Gaussian(), PRIOR, seed=0)
+    sides = set()
+    for i in range(12):
+        example = examples[i]
+        assert example.hu.shape == (2 + 2 * PRIOR.halo, 12, 12)
+        sides.add(example.box.shape)
+    assert sides == {(2, 12, 12), (2, 20, 20)}
+
+
+def test_recorded_noise_is_the_same_block_in_the_same_pose_as_the_clean_one():
+    clean = volume(0, (9, 19, 13))
+    recorded = replace(clean, noisy_hu=(clean.hu + 7).astype(np.int16))
+    crop = Crop((4, 8, 8), 0.8, turns=True, scales=(1.0, 0.8))
+    examples = Examples([recorded], crop, Recorded(), PRIOR, seed=1)
+    for i in range(8):
+        example = examples[i]
+        assert example.noisy_hu.shape == example.hu.shape
+        # Resampling rounds, and keeps to the range of a block: the shift survives to within 1.
+        np.testing.assert_allclose(example.noisy_hu - example.hu, 7, atol=1)
+
+
+def test_simulated_noise_carries_no_recording():
+    examples = Examples([volume(0, (9, 19, 13))], Crop((4, 8, 6)), Gaussian(), None, seed=1)
+    assert examples[0].noisy_hu.shape == (0, 8, 6)
+
+
+def test_a_volume_without_a_recording_is_refused():
+    examples = Examples([volume(0, (9, 19, 13))], Crop((4, 8, 6)), Recorded(), None, seed=1)
+    with pytest.raises(BadInput, match="case_00000: has no noisy scan beside it"):
+        examples[0]

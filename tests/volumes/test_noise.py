@@ -5,7 +5,10 @@ import pytest
 from scipy import stats
 
 from volumes import draws
-from volumes.noise import Gaussian
+from volumes.noise import Gaussian, Recorded
+from volumes.refusals import BadInput
+from volumes.volume import Volume
+from volumes.window import Window
 
 
 def keys(*examples):
@@ -150,3 +153,37 @@ def test_another_key_gives_other_noise(compiled, batch):
     clean, sigma, _ = batch
     one, other = (compiled["graph"](clean, sigma, k).numpy() for k in (keys(3, 4), keys(5, 6)))
     assert (one != other).mean() > 0.99
+
+
+def test_recorded_slices_are_those_asked_for_within_their_bounds():
+    hu = np.stack([np.full((3, 4), value, np.int16) for value in (-3000, 40, 3000)])
+    volume = Volume(np.zeros_like(hu), (1.0, 1.0, 1.0), "case", "", noisy_hu=hu)
+    clean = np.zeros((2, 3, 4), np.float32)
+    low, high = Recorded.bounds
+    found = Recorded().noisy(volume, clean, Window(), seed=0, first=1)
+    np.testing.assert_allclose(found[:, 0, 0], [1040 / 1400, high], rtol=1e-6)
+    found = Recorded().noisy(volume, clean, Window(), seed=0)
+    np.testing.assert_allclose(found[:, 0, 0], [low, 1040 / 1400], rtol=1e-6)
+    linear = Recorded().noisy(volume, clean, Window(clip=False), seed=0, first=1)
+    np.testing.assert_allclose(linear[:, 0, 0], [1040 / 1400, 4000 / 1400], rtol=1e-6)
+
+
+def test_a_volume_without_a_recording_has_no_recorded_noise():
+    volume = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), "case_7", "")
+    with pytest.raises(BadInput, match="case_7: has no noisy scan beside it"):
+        Recorded().noisy(volume, np.zeros((1, 2, 2), np.float32), Window(), seed=0)
+
+
+@pytest.mark.parametrize("file", ["", "imaging", "../noisy"])
+def test_a_recording_needs_a_name_of_its_own(file):
+    with pytest.raises(ValueError, match=r"noise\.file"):
+        Recorded(file)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1, (0.01, 0.2)])
+def test_nearly_all_noisy_values_of_a_clipped_image_lie_within_the_bounds(sigma):
+    noise = Gaussian(sigma)
+    low, high = noise.bounds
+    draws_ = np.random.default_rng(0).standard_normal(100_000) * noise.range[1]
+    assert np.mean(draws_ < low) < 1e-5
+    assert np.mean(1 + draws_ > high) < 2e-3
