@@ -66,6 +66,7 @@ class Contest:
         prior: that SPADE and the row "prior" use.
         protocol: "volumes", or "reference": the first slice of a central crop.
         slices: scored slices of each case, about its middle; None takes all.
+        noise_seed: of the noise, with the case and the slice.
     """
 
     methods: Sequence[str]
@@ -76,6 +77,7 @@ class Contest:
     prior: NeighbourMean
     protocol: str = "volumes"
     slices: int | None = None
+    noise_seed: int = _SEED
 
 
 class Network:
@@ -182,7 +184,7 @@ def _methods(
 def _known(contest: Contest, volume: Volume, sigma: float) -> Known:
     """The clean and the noisy image of a case, its spacing and its prior."""
     clean = np.clip(contest.window.unit(volume.hu), 0, 1)
-    noisy = Gaussian(sigma).degrade(clean, sigma, _SEED, volume.case)
+    noisy = Gaussian(sigma).degrade(clean, sigma, contest.noise_seed, volume.case)
     if contest.protocol == "reference":
         box = _central(clean.shape, _REFERENCE)
         clean, noisy = read(clean, box), read(noisy, box)

@@ -54,7 +54,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
     from engine.comparison import Contest, compare, open_models
-    from engine.report import summary, table, write
+    from engine.report import remarks, summary, table, write
 
     models = open_models(wanted.methods, wanted.checkpoint)
     cases = find_cases(wanted.data)
@@ -84,8 +84,10 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         slices=wanted.slices,
     )
     rows, settings, pictures = compare(contest, models, terminal.say)
-    columns, cells = table(summary(rows))
-    terminal.table(_title(wanted, contest.window), columns, cells)
+    entries = summary(rows)
+    terminal.table(_title(wanted, contest.window), *table(entries))
+    for remark in remarks(entries):
+        terminal.result(remark)
     for sigma, chosen in settings.items():
         for name, setting in chosen.items():
             terminal.result(f"noise {sigma}: {name}: {setting}")
@@ -179,7 +181,7 @@ def _title(wanted: Wanted, window: Window) -> str:
         what = f"{wanted.slices} slices about the middle"
     return (
         f"{wanted.split}, {what}; window [{window.low_hu:g}, {window.high_hu:g}] HU is the data "
-        "range; mean ± standard deviation over cases"
+        "range; means over cases, ± their standard deviation"
     )
 
 
@@ -192,6 +194,7 @@ def _about(wanted: Wanted, contest: Any, settings: dict[str, dict[str, str]]) ->
         "slices": wanted.slices or "all",
         "data_range": asdict(contest.window),
         "ssim": "Gaussian 11 x 11, sigma 1.5, within slices, valid region",
-        "prior": asdict(contest.prior),
+        "noise_seed": contest.noise_seed,
+        "prior": repr(contest.prior),
         "settings": settings,
     }
