@@ -268,7 +268,8 @@ def _markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture
         f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit.",
         "- Autocorrelation: correlation of neighbouring voxels within slices. 0 where white noise "
         "and nothing else was removed.\n- At edges: correlation of the residual's size with the "
-        "gradient of the clean image. 0 where no anatomy was removed.",
+        "gradient of the clean image. 0 where it follows no anatomy; above, anatomy was "
+        "removed; below, noise was left at edges.",
         _grid(_residuals(entries)),
         "**Table 4.** Settings of each method.",
         _grid(_settings(about)),
