@@ -28,9 +28,16 @@ class Method(Protocol):
 
     Attributes:
         name: what it is called in tables and on the command line.
+        sees_prior: whether it uses one.
     """
 
     name: ClassVar[str]
+    sees_prior: ClassVar[bool]
+
+    @property
+    def slicewise(self) -> bool:
+        """Whether the estimate of a slice depends on that slice alone."""
+        ...
 
     def candidates(self) -> list[Self]:
         """The settings that validation cases choose from."""
@@ -97,6 +104,8 @@ class Noisy:
     """The noisy volume itself: what doing nothing scores."""
 
     name: ClassVar[str] = "noisy"
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = True
 
     def candidates(self) -> list[Self]:
         """Itself."""
@@ -114,6 +123,8 @@ class Prior:
     """The prior itself: what the second image of a network scores alone."""
 
     name: ClassVar[str] = "prior"
+    sees_prior: ClassVar[bool] = True
+    slicewise: ClassVar[bool] = True
 
     def candidates(self) -> list[Self]:
         """Itself."""
@@ -145,8 +156,14 @@ class TotalVariation:
     """
 
     name: ClassVar[str] = "tv"
+    sees_prior: ClassVar[bool] = False
     weight: float = 0.8
     volumetric: bool = False
+
+    @property
+    def slicewise(self) -> bool:
+        """Whether the estimate of a slice depends on that slice alone."""
+        return not self.volumetric
 
     def candidates(self) -> list[Self]:
         """Weights; slices like about 0.8 to 1 best, volumes 0.5 to 0.65."""
@@ -180,6 +197,8 @@ class NonLocalMeans:
     """
 
     name: ClassVar[str] = "nlm"
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = True
     h: float = 0.6
     patch: int = 7
     distance: int = 11
@@ -219,7 +238,9 @@ class BM3D:
     """
 
     name: ClassVar[str] = "bm3d"
-    strength: float = 1.1
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = True
+    strength: float = 1.0
 
     def candidates(self) -> list[Self]:
         """Strengths from the noise's own; CT likes a little more."""
@@ -250,7 +271,9 @@ class BM4D:
     """
 
     name: ClassVar[str] = "bm4d"
-    strength: float = 1.1
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = False
+    strength: float = 1.0
 
     def candidates(self) -> list[Self]:
         """Strengths from the noise's own; two, because each takes minutes a volume."""

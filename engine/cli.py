@@ -197,7 +197,8 @@ def evaluate(
     methods: Annotated[
         list[str],
         typer.Argument(metavar="METHOD...", help="Run folders, and noisy, prior, tv, nlm, bm3d, "
-                       "bm4d, spade."),
+                       "bm4d, spade. METHOD@PRIOR gives it another prior: mean, noisy, tv, clean, "
+                       "turned or a run folder; :RADIUS averages neighbours."),
     ],
     data: Annotated[
         Path | None, typer.Option("--data", help="Cases. Default: $ENGINE_DATA, else ./data.")
@@ -217,6 +218,10 @@ def evaluate(
         int | None, typer.Option("--slices", min=1, help="Score so many slices about the middle.")
     ] = None,
     checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")] = "best",
+    tuning: Annotated[
+        bool, typer.Option("--tuning/--no-tuning", help="Let validation cases choose the "
+                           "parameters of classical methods, or keep their usual ones.")
+    ] = True,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Score cases that a network was trained on, too.")
     ] = False,
@@ -231,7 +236,7 @@ def evaluate(
     wanted = Wanted(
         methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
         split=split, noise=noise, protocol=protocol, slices=slices, checkpoint=checkpoint,
-        allow_seen=allow_seen, devices=devices, overwrite=overwrite,
+        tuning=tuning, allow_seen=allow_seen, devices=devices, overwrite=overwrite,
     )  # fmt: skip
     evaluate(wanted, output, Terminal(quiet=quiet))
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine import prior
 from engine.estimate import Blocks, Plan, plan, prior_blocks, source_blocks
 from engine.keep import Keep
 from engine.model import Model
@@ -96,12 +95,12 @@ def denoise(
     source, target = scan.canonical(before), scan.canonical(after)
     mask = _padding(scan, source)
     noisy = _noisy_blocks(scan, source, mask, model.recipe)
-    second = _prior_blocks(scan, noisy, model, request.prior)
+    prior = _prior_blocks(scan, noisy, model.recipe, request.prior)
     tiles = plan_for(scan, model.recipe, request.tile)
     keep = Keep(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
-    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, second), 1):
+    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
         if not np.isfinite(estimate).all():
             raise NumericalFailure(model.path, "gives numbers that are not finite", "Use another")
         hu = scan.hu(source[box.slices])
@@ -173,16 +172,14 @@ def _noisy_blocks(
     return block
 
 
-def _prior_blocks(scan: Scan, noisy: Blocks, model: Model, second: Path | None) -> Blocks | None:
-    recipe = model.recipe
+def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None) -> Blocks | None:
     other = second_scan(scan, recipe, second)
     if other is not None:
         voxels = other.canonical(other.read())
         return _noisy_blocks(other, voxels, _padding(other, voxels), recipe)
-    source = prior.opened(recipe.prior, model.run)
-    if recipe.prior is None or source is None:
+    if recipe.prior is None:
         return None
-    blocks = source_blocks(source, noisy, scan.shape, recipe.noise.typical)
+    blocks = source_blocks(recipe.prior.of, noisy, scan.shape, recipe.noise.typical)
     return prior_blocks(recipe.prior, blocks, scan.shape[0], scan.spacing_mm[0])
 
 

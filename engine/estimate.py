@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.networks import Network
+from engine.prior import load
 from volumes.crops import Box, read, reflected
 from volumes.priors import NeighbourMean
 from volumes.sources import Noisy, Source
@@ -48,13 +49,14 @@ def source_blocks(
 
     from engine.feed import tensor
 
+    load(source)
     graph = tf.function(source.image, reduce_retracing=True)
 
     @lru_cache(maxsize=_SLICES)
     def slice_(z: int) -> Unit:
         whole = Box((z, 0, 0), (1, *shape[1:]))
         known = None if clean is None else tensor(clean(whole))
-        image = graph(known, tensor(noisy(whole)), tf.constant([sigma], tf.float32))
+        image = graph(known, tensor(noisy(whole)), np.array([sigma], np.float32))
         return np.asarray(image.numpy()[0, 0, ..., 0], np.float32)
 
     def block(box: Box) -> Unit:

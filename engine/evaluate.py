@@ -12,7 +12,6 @@ from engine.estimate import Estimator, blocks_of, plan, prior_blocks, source_blo
 from engine.metrics import Scores, scores
 from engine.recipe import Recipe
 from volumes.crops import Box
-from volumes.sources import Source
 from volumes.volume import Unit, Volume
 
 _SEED = 0  # of validation's noise: the same for every run, so that runs can be compared
@@ -33,9 +32,7 @@ class Pair:
     prior: Unit | None
 
 
-def pair(
-    recipe: Recipe, volume: Volume, slices: int | None = None, source: Source | None = None
-) -> Pair:
+def pair(recipe: Recipe, volume: Volume, slices: int | None = None) -> Pair:
     """The clean and the noisy image of a case, and its prior.
 
     The noise is keyed by the case and the slice alone: it is the same in every run and for every
@@ -45,7 +42,6 @@ def pair(
         recipe: gives window, noise and prior.
         volume: the clean scan.
         slices: how many, about the middle; None takes all.
-        source: of the prior, opened; None takes the recipe's as it stands.
     """
     depth = volume.hu.shape[0]
     length = min(depth, slices or depth)
@@ -59,7 +55,7 @@ def pair(
         return Pair(volume.case, clean, noisy, None)
     shape = (length, clean.shape[1], clean.shape[2])
     blocks = source_blocks(
-        source or recipe.prior.of, blocks_of(noisy), shape, recipe.noise.typical, blocks_of(clean)
+        recipe.prior.of, blocks_of(noisy), shape, recipe.noise.typical, blocks_of(clean)
     )
     prior = prior_blocks(recipe.prior, blocks, length, volume.spacing_mm[0])
     return Pair(volume.case, clean, noisy, prior(Box((0, 0, 0), shape)))
@@ -68,11 +64,9 @@ def pair(
 class Validation:
     """Scores a network on the validation cases."""
 
-    def __init__(
-        self, recipe: Recipe, volumes: Sequence[Volume], source: Source | None = None
-    ) -> None:
+    def __init__(self, recipe: Recipe, volumes: Sequence[Volume]) -> None:
         self._recipe = recipe
-        self.pairs = [pair(recipe, volume, recipe.validate_slices, source) for volume in volumes]
+        self.pairs = [pair(recipe, volume, recipe.validate_slices) for volume in volumes]
 
     def baselines(self) -> dict[str, dict[str, Scores]]:
         """Scores by method and case of what costs no network: the noisy image and the prior."""

@@ -55,7 +55,8 @@ def slices(path: Path, case: str, sigma: float, images_hu: dict[str, Unit]) -> N
             removed.imshow(noisy - image, cmap="gray", vmin=-spread, vmax=spread)
             whole.set_title(_name(name), fontsize=10)
     title = (
-        f"{case}, middle slice; noise {100 * sigma:g} % of the window ({noise_hu:.0f} HU)\n"
+        f"{case}, middle of its scored slices; noise {100 * sigma:g} % of the window "
+        f"({noise_hu:.0f} HU)\n"
         f"window [{LOW_HU}, {HIGH_HU}] HU; residual = noisy - image, within ±{spread:.0f} HU"
     )
     figure.suptitle(title, fontsize=11)

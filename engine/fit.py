@@ -6,14 +6,15 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, origin, prior, runtime
+from engine import checkpoint, origin, runtime
 from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
 from engine.origin import Origin
+from engine.prior import adopt, settled, vet
 from engine.recipe import Recipe
 from engine.refusals import BadInput, BadUsage, Interrupted, Mismatch
 from engine.run import Run
@@ -97,6 +98,7 @@ def fit(
         volumes = _volumes(sides, terminal, lambda: _heed(stop, run))
         if start is not None:
             _refuse_seen(start, volumes, terminal)
+        vet(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
         # TensorFlow takes seconds to import: all that may be refused without it has been.
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:
@@ -110,7 +112,8 @@ def fit(
             name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
         ]
         run.begin(recipe, file, about)
-        prior.adopt(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
+        adopt(recipe.prior, run)
+        recipe = replace(recipe, prior=settled(recipe.prior, run))
         _heed(stop, run)
         if changed:
             terminal.warn(f"{run.folder}: {', '.join(changed)} changed: resumed, not to the bit")
@@ -120,10 +123,8 @@ def fit(
         examples = Examples(
             volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed
         )
-        with started.strategy.scope():
-            source = prior.opened(recipe.prior, run)
-        validation = Validation(recipe, volumes["validation"], source)
-        loop = Loop(run, recipe, started, examples, validation, terminal, source)
+        validation = Validation(recipe, volumes["validation"])
+        loop = Loop(run, recipe, started, examples, validation, terminal)
         loop.restore(start)
         loop.go(stop)
 

@@ -20,6 +20,7 @@ from engine.journal import Bar, Metrics, Terminal
 from engine.optimizer import Adam
 from engine.origin import Origin
 from engine.preview import panel
+from engine.prior import load
 from engine.recipe import Recipe
 from engine.refusals import Interrupted, Mismatch, NumericalFailure
 from engine.run import Run
@@ -27,7 +28,6 @@ from engine.runtime import Runtime
 from engine.step import Batch, TrainingStep
 from engine.tensorboard import Events
 from volumes.examples import Examples
-from volumes.sources import Source
 
 _BAD_STEPS = 3
 _BAD_SCALED_STEPS = 50  # halving the loss scale takes a few steps to find one that fits
@@ -37,10 +37,11 @@ _SCALARS_EVERY = 10
 class Training:
     """A network, its optimizer, and every variable of both by name."""
 
-    def __init__(self, recipe: Recipe, runtime: Runtime, source: Source | None = None) -> None:
-        if source is None and recipe.prior is not None:
-            source = recipe.prior.of
+    def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
+        source = recipe.prior.of if recipe.prior else None
         with runtime.strategy.scope():
+            if source:
+                load(source)
             self.model = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
             learned = {v.path: v.value for v in self.model.trainable_variables}
             scaled = runtime.precision == "float16"
@@ -96,11 +97,11 @@ class Loop:
 
     def __init__(
         self, run: Run, recipe: Recipe, runtime: Runtime, examples: Examples,
-        validation: Validation, terminal: Terminal, source: Source | None = None,
+        validation: Validation, terminal: Terminal,
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.runtime, self.examples = run, recipe, runtime, examples
         self.validation, self.terminal = validation, terminal
-        self.training = Training(recipe, runtime, source)
+        self.training = Training(recipe, runtime)
         self.estimator = Estimator(self.training.model)
         self.progress = Progress()
         self._bad = 0

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine import checkpoint
+from engine.prior import settled
 from engine.recipe import Recipe
 from engine.refusals import Mismatch
 from engine.run import Run
+from volumes.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,15 @@ class Model:
     def step(self) -> int:
         """Steps that it was trained for."""
         return checkpoint.verified(self.path).step
+
+    def seen(self, volumes: Sequence[Volume]) -> list[str]:
+        """Which of some volumes it was trained on: by their name, or by their content.
+
+        What it was started from counts by content alone: other data name their cases alike.
+        """
+        training = self.run.about().get("cases", {}).get("training", {})
+        learned = self.run.learned_from()
+        return [v.case for v in volumes if v.case in training or v.sha256 in learned]
 
     def estimator(self, precision: str = "float32") -> Any:
         """The network with its weights, ready for `engine.estimate`.
@@ -71,4 +83,5 @@ def open_model(run: Run, which: str = "best") -> Model:
     Raises:
         Mismatch: where there is none, or it is damaged.
     """
-    return Model(run, run.checkpoint(which), run.recipe())
+    path, recipe = run.checkpoint(which), run.recipe()
+    return Model(run, path, replace(recipe, prior=settled(recipe.prior, run)))

@@ -102,27 +102,36 @@ def parse(text: str) -> NeighbourMean:
 # -- In a run folder -------------------------------------------------------------------------------
 
 
-def adopt(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
-    """Copies the network of an estimated prior into a run's folder, once.
-
-    A run is then whole: it trains, resumes and denoises without the other one.
+def vet(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
+    """Refuses a prior whose network cannot be used, or has seen what it will help to score.
 
     Args:
         prior: of the run's recipe.
-        run: that is trained.
+        run: that is trained; with a copy of the network in its folder, the question is settled.
         scored: its volumes of validation and test.
 
     Raises:
         Mismatch: where that network cannot be used, or has seen a scored volume.
+    """
+    if prior is None or not isinstance(prior.of, Estimated) or _copy(run).exists():
+        return
+    if seen := model_of(prior.of).seen(scored):
+        cause = f"was trained on {seen[0]}, which is to be scored"
+        raise Mismatch(Path(prior.of.run), cause, "Use a network of the same split")
+
+
+def adopt(prior: NeighbourMean | None, run: Run) -> None:
+    """Copies the network of an estimated prior into a run's folder, once.
+
+    A run is then whole: it trains, resumes and denoises without the other one.
+
+    Raises:
+        Mismatch: where that network cannot be used.
         CannotWrite: where the system refuses.
     """
-    if prior is None or not isinstance(prior.of, Estimated):
+    if prior is None or not isinstance(prior.of, Estimated) or _copy(run).exists():
         return
-    target = run.folder / "prior"
-    if target.exists():
-        return
-    model = model_of(prior.of)
-    refuse_seen(model, prior.of.run, scored)
+    model, target = model_of(prior.of), _copy(run)
     aside = target.with_name(".prior.tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -134,30 +143,19 @@ def adopt(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> No
         raise cannot_write(target, error) from error
 
 
-def refuse_seen(model: Model, name: str, scored: Sequence[Volume]) -> None:
-    """No network may help to score a volume that it was trained on.
-
-    Raises:
-        Mismatch: where it would.
-    """
-    seen = model.run.about().get("cases", {}).get("training", {})
-    learned = model.run.learned_from()
-    known = [v.case for v in scored if v.case in seen or v.sha256 in learned]
-    if known:
-        cause = f"was trained on {known[0]}, which is to be scored"
-        raise Mismatch(Path(name), cause, "Use a network of the same split")
+def _copy(run: Run) -> Path:
+    return run.folder / "prior"
 
 
-def opened(prior: NeighbourMean | None, run: Run | None = None) -> Source | None:
-    """The source of a prior, ready for use; call it where variables may be made.
-
-    Args:
-        prior: of a recipe.
-        run: whose copy of the prior's network is used, where it has one.
-    """
+def settled(prior: NeighbourMean | None, run: Run) -> NeighbourMean | None:
+    """The prior of a run's recipe, where an estimate is that of the copy in the run's folder."""
     if prior is None or not isinstance(prior.of, Estimated):
-        return prior.of if prior else None
-    copy = run.folder / "prior" if run else None
-    source = replace(prior.of, run=str(copy), checkpoint="last") if copy else prior.of
-    _network(source)
-    return source
+        return prior
+    own = Estimated(str(_copy(run)), checkpoint="last")
+    return replace(prior, of=own)
+
+
+def load(source: Source) -> None:
+    """Makes the network of an estimate; call it where variables may be made, before a graph is."""
+    if isinstance(source, Estimated):
+        _network(source)

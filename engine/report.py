@@ -286,8 +286,9 @@ def _methods(about: dict[str, Any], entries: Entries) -> list[str]:
     tuned = (
         f"Those of classical methods were chosen, for least mean squared error, on {tuned}."
         if tuned
-        else "No method had parameters to choose."
+        else "None were chosen on data: classical methods have their usual ones."
     )
+    prior = ", ".join(f"{name} {value}" for name, value in about["prior"].items())
     return [
         f"**Cases.** {len(cases)} ({about['split']}): {', '.join(cases)}. The sha256 of their "
         f"files stands in report.json. Scored: {_scored(about)}.",
@@ -298,8 +299,8 @@ def _methods(about: dict[str, Any], entries: Entries) -> list[str]:
         "which clean image and estimate are clipped (not for the bias). PSNR and RMSE are those of "
         "all scored voxels of a case; relative L2 is 100 ||estimate - clean|| / ||clean||. SSIM: "
         f"{about['ssim']}, mean over slices.",
-        f"**Parameters.** {tuned} Prior, for methods that use one and bring none: "
-        f"`{about['prior']}`.",
+        f"**Parameters.** {tuned} Prior of classical methods for which no other was named: mean of "
+        f"neighbouring slices, {prior}.",
     ]
 
 
@@ -322,8 +323,8 @@ def _settings(about: dict[str, Any]) -> Table:
 
 def _figures(drawn: dict[Path, Picture]) -> list[str]:
     captions = {
-        path.name: f"Middle slice of {picture.case} at {_percent(picture.sigma)} noise: each image "
-        "whole, enlarged about its middle, and the residual."
+        path.name: f"Middle of the scored slices of {picture.case} at {_percent(picture.sigma)} "
+        "noise: each image whole, enlarged about its middle, and the residual."
         for path, picture in drawn.items()
     }
     captions["cases.png"] = (

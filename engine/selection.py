@@ -11,6 +11,7 @@ import numpy as np
 
 from engine import runtime
 from engine.classical import METHODS
+from engine.entrants import Entrant, entrants
 from engine.journal import Terminal
 from engine.model import Model
 from engine.outputs import refuse_existing
@@ -32,6 +33,7 @@ class Wanted:
     protocol: str
     slices: int | None
     checkpoint: str
+    tuning: bool
     allow_seen: bool
     devices: str
     overwrite: bool
@@ -53,18 +55,21 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     runtime.check(wanted.devices, "auto", "auto")
     refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
-    from engine.comparison import Contest, compare, open_models
+    from engine.comparison import Contest, compare
     from engine.report import remarks, summary, table, write
 
-    models = open_models(wanted.methods, wanted.checkpoint)
+    entering = entrants(wanted.methods, wanted.checkpoint)
+    models = {e.label: e.model for e in entering if e.model}
     cases = find_cases(wanted.data)
     scored = _cases(wanted, models, cases, wanted.split)
     tuning: Sequence[Case] = ()
-    if any(METHODS[m]().candidates()[1:] for m in wanted.methods if m in METHODS):
+    if wanted.tuning and any(METHODS[e.method]().candidates()[1:] for e in entering if e.method):
         tuning = _cases(wanted, models, cases, "validation")
     volumes = _volumes([*scored, *tuning])
-    _refuse_others(wanted, models, [volumes[case.name] for case in scored])
-    _refuse_seen(wanted, models, [volumes[case.name] for case in scored])
+    held = [volumes[case.name] for case in scored]
+    _refuse_others(wanted, models, held)
+    if not wanted.allow_seen:
+        _refuse_seen(wanted, entering, held)
     both = [case.name for case in tuning if case in scored]
     if both:
         terminal.warn(
@@ -72,18 +77,17 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
             "scored, too: these methods are favoured"
         )
     runtime.start(wanted.devices)
-    recipes = [model.recipe for model in models.values()]
     contest = Contest(
-        methods=wanted.methods,
-        cases=[volumes[case.name] for case in scored],
+        entrants=entering,
+        cases=held,
         tuning=[volumes[case.name] for case in tuning],
         sigmas=sigmas,
-        window=recipes[0].window if recipes else _window(scored),
-        prior=next((r.prior for r in recipes if r.prior is not None), NeighbourMean()),
+        window=next((m.recipe.window for m in models.values()), None) or _window(scored),
+        prior=next((m.recipe.prior for m in models.values() if m.recipe.prior), NeighbourMean()),
         protocol=wanted.protocol,
         slices=wanted.slices,
     )
-    rows, settings, pictures = compare(contest, models, terminal.say)
+    rows, settings, pictures = compare(contest, terminal.say)
     entries = summary(rows)
     terminal.table(_title(wanted, contest.window), *table(entries))
     for remark in remarks(entries):
@@ -163,14 +167,14 @@ def _refuse_others(wanted: Wanted, models: dict[str, Model], volumes: Sequence[V
             raise Mismatch(wanted.data, cause, "Name the data of the runs, or use --split all")
 
 
-def _refuse_seen(wanted: Wanted, models: dict[str, Model], volumes: Sequence[Volume]) -> None:
-    for name, model in models.items():
-        seen = model.run.about().get("cases", {}).get("training", {})
-        learned = model.run.learned_from()  # by the runs that it was started from, too
-        known = [v.case for v in volumes if v.case in seen or v.sha256 in learned]
-        if known and not wanted.allow_seen:
-            cause = f"{name} was trained on {known[0]}"
-            raise Mismatch(wanted.data, cause, "Use --split test, or ask for it by --allow-seen")
+def _refuse_seen(wanted: Wanted, entering: Sequence[Entrant], volumes: Sequence[Volume]) -> None:
+    """Neither a network nor the one behind its prior may have learned from what is scored."""
+    for entrant in entering:
+        for model in entrant.behind():
+            if seen := model.seen(volumes):
+                cause = f"{entrant.label} was trained on {seen[0]}"
+                remedy = "Use --split test, or ask for it by --allow-seen"
+                raise Mismatch(wanted.data, cause, remedy)
 
 
 def _title(wanted: Wanted, window: Window) -> str:
@@ -195,6 +199,6 @@ def _about(wanted: Wanted, contest: Any, settings: dict[str, dict[str, str]]) ->
         "data_range": asdict(contest.window),
         "ssim": "Gaussian 11 x 11, sigma 1.5, within slices, valid region",
         "noise_seed": contest.noise_seed,
-        "prior": repr(contest.prior),
+        "prior": asdict(contest.prior) | {"of": repr(contest.prior.of)},
         "settings": settings,
     }

@@ -37,6 +37,8 @@ class Spade:
     """
 
     name: ClassVar[str] = "spade"
+    sees_prior: ClassVar[bool] = True
+    slicewise: ClassVar[bool] = False
     alpha: float = 0.6
     beta: float = 0.15
     weight_z: float = 1.0

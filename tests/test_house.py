@@ -23,7 +23,7 @@ DOORS = {
     "nibabel": {"volumes/nifti.py"},
     "PIL": {"volumes/photographs.py"},
     "typer": {"engine/cli.py"},
-    "h5py": {"engine/keras_weights.py"},
+    "h5py": {"engine/keras_weights.py", "volumes/pairs.py"},
     "rich": {"engine/journal.py"},
     "matplotlib": {"engine/preview.py", "engine/figures.py"},
 }

@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from volumes.nifti import Scan, open_scan
+from volumes.pairs import Pair, open_pair, open_pairs, refuse_other_grid
 from volumes.photographs import Photograph, open_photograph
 from volumes.refusals import BadInput
 
 _SCAN = re.compile(r"^(?P<name>.+)\.nii(\.gz)?$", re.IGNORECASE)
 _PHOTOGRAPH = re.compile(r"^(?P<name>.+)\.png$", re.IGNORECASE)
+_PAIRS = re.compile(r"\.(h5|hdf5|npz)$", re.IGNORECASE)
 # What the engine writes beside a scan, and the labels that data sets ship, are not scans.
 _NOT_A_SCAN = re.compile(r"(_denoised|_residual|_labels?|_seg|^segmentation|^prediction)$", re.I)
 
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """One scan or photograph of a dataset: a name unique within its folder, and its file."""
+    """One scan, photograph or pair of a dataset.
+
+    Attributes:
+        name: unique within the dataset.
+        path: of its file, which for a pair is that of the whole set.
+        noisy: the file of its noisy recording, where that is a scan of its own.
+    """
 
     name: str
     path: Path
+    noisy: Path | None = None
 
-    def open(self) -> Scan | Photograph:
-        """The file with its header judged; no voxel is read.
+    @property
+    def of_a_set(self) -> bool:
+        """Whether it is a pair of a set, which holds its noisy image, too."""
+        return bool(_PAIRS.search(self.path.name))
+
+    def open(self) -> Scan | Photograph | Pair:
+        """The file with its header judged, and that of its noisy recording; no voxel is read.
 
         Raises:
-            BadInput: where it cannot be used.
+            BadInput: where it cannot be used, or its noisy recording does not fit.
         """
-        return (open_photograph if _PHOTOGRAPH.match(self.path.name) else open_scan)(self.path)
+        if self.of_a_set:
+            return open_pair(self.path, self.name)
+        if _PHOTOGRAPH.match(self.path.name):
+            return open_photograph(self.path)
+        scan = open_scan(self.path)
+        if self.noisy is not None:
+            refuse_other_grid(scan, open_scan(self.noisy))
+        return scan
 
 
 def case_name(path: Path) -> str:
@@ -45,21 +67,33 @@ def case_name(path: Path) -> str:
     return Path(os.path.abspath(path)).parent.name if stem.lower() == "imaging" else stem
 
 
-def find_cases(folder: Path) -> list[Case]:
-    """The cases of a folder in the order of their names.
+def find_cases(folder: Path, noisy: str | None = None) -> list[Case]:
+    """The cases of a folder, or of a file of pairs, in the order of their names.
 
     KiTS19's layout (`case_XXXXX/imaging.nii.gz`) is looked for first, then NIfTI files that lie
     flat in the folder, then PNG photographs: beside scans, PNG files are previews.
 
+    Args:
+        folder: of scans, or an .h5, .hdf5 or .npz file that holds a set of pairs.
+        noisy: name of the noisy recordings: "quarter" where `case_XXXXX/quarter.nii.gz` lies beside
+            the clean `imaging.nii.gz`, in KiTS19's layout. The pairs of a set have their noisy
+            images with or without it.
+
     Raises:
-        BadInput: where there is no folder, no scan in it, or one name twice.
+        BadInput: where there is no folder, no scan in it, one name twice, or a case without its
+            noisy recording.
     """
+    if _PAIRS.search(folder.name) and not folder.is_dir():
+        return sorted(Case(name, folder) for name in open_pairs(folder).names)
     if not folder.is_dir():
         remedy = "Name a folder of scans by --data, or make one with `engine phantom`"
         raise BadInput(folder, "is not a folder", remedy)
     files = sorted(
         path for pattern in ("*/imaging.nii.gz", "*/imaging.nii") for path in folder.glob(pattern)
     )
+    if noisy is not None and not files:
+        cause = f"holds no case_*/imaging.nii.gz, beside which {noisy}.nii.gz could lie"
+        raise BadInput(folder, cause, "Lay the scans out in one folder a case")
     if not files:
         files = sorted(path for path in folder.iterdir() if _is_data(path, _SCAN))
     if not files:
@@ -71,7 +105,29 @@ def find_cases(folder: Path) -> list[Case]:
     for one, other in pairwise(cases):
         if one.name == other.name:
             raise BadInput(other.path, f"is a second scan named {one.name}", "Rename one of them")
-    return cases
+    return cases if noisy is None else _paired(folder, cases, noisy)
+
+
+def _paired(folder: Path, cases: list[Case], noisy: str) -> list[Case]:
+    if Path(noisy).name != noisy or noisy.lower() in ("", "imaging"):
+        cause = f"cannot have its noisy scans under the name {noisy!r}"
+        raise BadInput(folder, cause, "Name a file beside imaging.nii.gz, without its .nii.gz")
+    paired, missing = [], []
+    for case in cases:
+        paths = [case.path.with_name(noisy + ending) for ending in (".nii.gz", ".nii")]
+        there = [path for path in paths if path.exists()]
+        if len(there) > 1:
+            cause = f"is a second noisy scan of {case.name}"
+            raise BadInput(there[1], cause, "Remove one of them")
+        if there:
+            paired.append(replace(case, noisy=there[0]))
+        else:
+            missing.append(case.name)
+    if missing:
+        which = ", ".join(missing) if paired else "any case"
+        cause = f"has no {noisy}.nii.gz beside imaging.nii.gz in {which}"
+        raise BadInput(folder, cause, "Add what is missing, or name what is there")
+    return paired
 
 
 def _is_made_by_the_engine(path: Path, name: str) -> bool:
@@ -99,8 +155,10 @@ class Split:
     Attributes:
         validation, test: how many patients, or the names of their cases. Counted patients are
             taken in the order of the hash of their name: the choice depends on the names alone,
-            and follows no order in which scans were collected.
-        patient: regular expression whose first group, found in a case's name, is its patient.
+            and follows no order in which scans were collected. A name that no case bears is a
+            shell pattern: ("test_*",) are the test pairs that a set declares.
+        patient: regular expression whose first group, found in a case's name, is its patient. The
+            pairs of a set have no patients: each stands for itself.
     """
 
     validation: int | tuple[str, ...] = 4
@@ -136,11 +194,12 @@ class Split:
             chosen = (
                 free[:wanted] if isinstance(wanted, int) else self._named(folder, patients, wanted)
             )
-            taken = [name for name in chosen if name not in free]
+            left, held = set(free), set(chosen)  # a set of pairs has thousands
+            taken = [name for name in chosen if name not in left]
             if taken:
                 cause = f"has patient {taken[0]} both in test and in validation"
                 raise BadInput(folder, cause, "Name each patient's cases on one side only")
-            free = [name for name in free if name not in chosen]
+            free = [name for name in free if name not in held]
             sides[side] = sorted(case for name in chosen for case in patients[name])
         sides["training"] = sorted(case for name in free for case in patients[name])
         for side in ("training", "validation"):
@@ -151,6 +210,8 @@ class Split:
         return {side: sides[side] for side in ("training", "validation", "test")}
 
     def _patient(self, folder: Path, case: Case) -> str:
+        if case.of_a_set:
+            return case.name
         match = re.search(self.patient, case.name)
         if not match or match[1] is None:
             cause = f"has the case {case.name}, in which split.patient finds no patient"
@@ -161,7 +222,11 @@ class Split:
         self, folder: Path, patients: dict[str, list[Case]], names: tuple[str, ...]
     ) -> list[str]:
         patient_of = {case.name: patient for patient, cases in patients.items() for case in cases}
-        missing = [name for name in names if name not in patient_of]
-        if missing:
-            raise BadInput(folder, f"has no case {missing[0]}", "Name cases that it holds")
-        return sorted({patient_of[name] for name in names})
+        chosen: set[str] = set()
+        for name in names:
+            # A name may hold brackets: what is there under it is no pattern.
+            found = [name] if name in patient_of else fnmatch.filter(patient_of, name)
+            if not found:
+                raise BadInput(folder, f"has no case {name}", "Name cases that it holds")
+            chosen.update(patient_of[case] for case in found)
+        return sorted(chosen)

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from volumes.atomic import whole_file
 from volumes.refusals import BadInput, CannotWrite
@@ -44,7 +44,7 @@ _OTHER_DTYPES = {
     0: "unknown", 1: "one bit a voxel", 32: "complex", 128: "colour (RGB)", 1536: "128-bit float",
     1792: "complex", 2048: "complex", 2304: "colour (RGBA)",
 }  # fmt: skip
-_DEFLATE_CEILING = 1032  # no deflate stream expands its bytes further
+DEFLATE_CEILING = 1032  # no deflate stream expands its bytes further
 _MAX_HEAD = 64 * 2**20
 _DOWNLOAD = "Download or export it again"
 
@@ -83,6 +83,11 @@ class Scan:
     def axes(self) -> str:
         """Where the positive stored axes point, such as "IPL"."""
         return "".join(nib.aff2axcodes(self.affine))
+
+    @property
+    def canonical_affine(self) -> npt.NDArray[np.float64]:
+        """(4, 4), (Z, Y, X) index in canonical order -> RAS millimetres."""
+        return np.asarray(self.affine @ inv_ornt_aff(self.orientation, self.stored_shape[:3]))
 
     @property
     def nbytes(self) -> int:
@@ -154,15 +159,21 @@ class Scan:
 
         Values between integers are rounded; non-finite ones become air.
         """
+        hu, _, saturated = self.read_hu_and_gaps()
+        return hu, saturated
+
+    def read_hu_and_gaps(self) -> tuple[HU, npt.NDArray[np.bool_], int]:
+        """As `read_hu`, and between them the (Z, Y, X) mask of non-finite voxels."""
         view = self.canonical(self.read())
-        hu = np.empty(self.shape, np.int16)
+        hu, gaps = np.empty(self.shape, np.int16), np.empty(self.shape, bool)
         saturated = 0
         for z, slice_ in enumerate(view):  # a slice at a time: no float copy of the volume
             value = self.hu(slice_)
-            value = np.rint(np.where(np.isfinite(value), value, AIR_HU))
+            gaps[z] = ~np.isfinite(value)
+            value = np.rint(np.where(gaps[z], AIR_HU, value))
             saturated += int(np.count_nonzero((value < -32768) | (value > 32767)))
             hu[z] = np.clip(value, -32768, 32767)
-        return hu, saturated
+        return hu, gaps, saturated
 
 
 def open_scan(path: str | Path) -> Scan:
@@ -194,7 +205,7 @@ def open_scan(path: str | Path) -> Scan:
     if len(head) < head_size or (not compressed and status.st_size < needed):
         cause = f"ends after {status.st_size:,} bytes, its header promises {needed:,}"
         raise BadInput(path, cause, _DOWNLOAD)
-    if compressed and needed > _DEFLATE_CEILING * status.st_size:
+    if compressed and needed > DEFLATE_CEILING * status.st_size:
         cause = f"promises {needed:,} bytes, more than its {status.st_size:,} bytes can hold"
         raise BadInput(path, cause, _DOWNLOAD)
     orientation = _orientation(affine)

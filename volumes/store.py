@@ -10,20 +10,23 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from volumes import digest
 from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.dataset import Case
-from volumes.nifti import Scan
+from volumes.nifti import Scan, open_scan
 from volumes.padding import padding
+from volumes.pairs import Pair, Pairs
 from volumes.photographs import Photograph
+from volumes.refusals import BadInput
 from volumes.volume import AIR_HU, HU, Volume
 
 _LAYOUT = "v1"
@@ -42,29 +45,48 @@ class Store:
 
     An array is complete once its description lies beside it; whatever is found incomplete or
     damaged is made anew from the scan.
+
+    A noisy scan has its own array, named by the clean scan's sha256 and its own: its padding is the
+    clean one's. Each side of a set of pairs is one array (N, 2, Y, X), clean before noisy, which a
+    store verifies and maps once for all its cases.
     """
 
     root: Path
+    _sets: dict[str, HU] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def volume(self, case: Case) -> Volume:
         """The volume of a case, its voxels mapped read-only; converted first where need be.
 
-        Padding and non-finite voxels become air: no network learns from them.
+        Padding and non-finite voxels become air, in the noisy recording, too: no network learns
+        from them.
 
         Raises:
-            BadInput: where the scan cannot be read.
+            BadInput: where the scan cannot be read, or its noisy recording is the scan itself.
             CannotWrite: where the store cannot be written.
         """
         scan = case.open()
         sha256 = self._sha256(case.path)
-        folder = self.root / _LAYOUT
-        with _lock(folder, sha256):
-            description = self._description(folder, sha256)
-            if description is None:
-                description = self._convert(scan, folder, sha256)
-        hu: HU = np.load(folder / f"{sha256}.npy", mmap_mode="r", allow_pickle=False)
-        saturated = int(description["saturated_voxels"])
-        return Volume(hu, scan.spacing_mm, case.name, sha256, saturated)
+        if isinstance(scan, Pair):
+            return self._pair(case, scan, sha256)
+        hu, saturated = self._array(sha256, lambda: _without_padding(scan))
+        if case.noisy is None or isinstance(scan, Photograph):
+            return Volume(hu, scan.spacing_mm, case.name, sha256, saturated)
+        noisy_sha256 = self._sha256(case.noisy)
+        if noisy_sha256 == sha256:
+            cause = f"is the same file as its clean scan {case.path}"
+            raise BadInput(case.noisy, cause, "Put the noisy recording in its place")
+        noisy = open_scan(case.noisy)
+        noisy_hu, more = self._array(f"{sha256}-{noisy_sha256}", lambda: _recorded(noisy, scan))
+        return Volume(hu, scan.spacing_mm, case.name, sha256, saturated + more, noisy_hu)
+
+    def _pair(self, case: Case, pair: Pair, sha256: str) -> Volume:
+        name = f"{sha256}-{pair.side}"
+        both = self._sets.get(name)
+        if both is None:
+            both, _ = self._array(name, lambda: _side(pair.pairs, pair.side))
+            self._sets[name] = both
+        hu, noisy_hu = both[pair.index, :1], both[pair.index, 1:]
+        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), 0, noisy_hu)
 
     def _sha256(self, path: Path) -> str:
         """The sha256 of a file; files whose size and time stand as noted are not read again."""
@@ -81,12 +103,22 @@ class Store:
             out.write(json.dumps({"stamp": stamp, "sha256": sha256}).encode())
         return sha256
 
-    def _description(self, folder: Path, sha256: str) -> dict[str, Any] | None:
-        description = _json(folder / f"{sha256}.json")
+    def _array(self, name: str, make: Callable[[], _Content]) -> tuple[HU, int]:
+        """The array of a name, mapped read-only, made first where need be; its saturated voxels."""
+        folder = self.root / _LAYOUT
+        with _lock(folder, name):
+            description = self._description(folder, name)
+            if description is None:
+                description = self._write(folder, name, make())
+        hu: HU = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return hu, int(description["saturated_voxels"])
+
+    def _description(self, folder: Path, name: str) -> dict[str, Any] | None:
+        description = _json(folder / f"{name}.json")
         if description is None:
             return None
         try:
-            hu = np.load(folder / f"{sha256}.npy", mmap_mode="r", allow_pickle=False)
+            hu = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             # A flipped bit in the array's own header changes the datatype, not the bytes.
             found = [hu.dtype.str, list(hu.shape), _crc32(hu)]
         except Exception:  # numpy raises many kinds here; each means that the array is damaged
@@ -94,22 +126,72 @@ class Store:
         wanted = [np.dtype(np.int16).str, description.get("shape"), description.get("crc32")]
         return description if found == wanted else None
 
-    def _convert(self, scan: Scan | Photograph, folder: Path, sha256: str) -> dict[str, Any]:
-        hu, saturated = scan.read_hu()
-        mask = padding(hu)
-        hu[mask] = AIR_HU
-        description = {
-            "shape": hu.shape,
-            "padding_voxels": int(np.count_nonzero(mask)),
-            "saturated_voxels": saturated,
-            "crc32": _crc32(hu),
-        }
-        with whole_file(folder / f"{sha256}.npy", overwrite=True) as file:
-            np.lib.format.write_array(file, hu, allow_pickle=False)
+    def _write(self, folder: Path, name: str, content: _Content) -> dict[str, Any]:
+        dtype, crc = np.dtype(np.int16).str, 0
+        with whole_file(folder / f"{name}.npy", overwrite=True) as file:
+            header = {"descr": dtype, "fortran_order": False, "shape": content.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for piece in content.pieces:
+                values = np.ascontiguousarray(piece).data
+                crc = zlib.crc32(values, crc)
+                file.write(values)
+        description = {"shape": content.shape, "crc32": crc, **content.counts}
         # The description comes last: its presence is what makes the array valid.
-        with whole_file(folder / f"{sha256}.json", overwrite=True) as file:
+        with whole_file(folder / f"{name}.json", overwrite=True) as file:
             file.write(json.dumps(description).encode())
         return description
+
+
+@dataclass(frozen=True)
+class _Content:
+    """An array to write, in pieces along its first axis, so that it need not fit into memory."""
+
+    shape: tuple[int, ...]
+    pieces: Iterable[HU]
+    counts: dict[str, int]
+
+
+def _without_padding(scan: Scan | Photograph) -> _Content:
+    hu, saturated = scan.read_hu()
+    return _aired(hu, padding(hu), saturated)
+
+
+def _recorded(noisy: Scan, clean: Scan) -> _Content:
+    clean_hu, gaps, _ = clean.read_hu_and_gaps()
+    # Noise may look like padding: only the clean scan can tell.
+    gaps |= padding(clean_hu)
+    del clean_hu
+    hu, saturated = noisy.read_hu()
+    return _aired(hu, gaps, saturated)
+
+
+def _aired(hu: HU, air: npt.NDArray[np.bool_], saturated: int) -> _Content:
+    hu[air] = AIR_HU
+    counts = {"padding_voxels": int(np.count_nonzero(air)), "saturated_voxels": saturated}
+    return _Content(hu.shape, hu, counts)
+
+
+def _side(pairs: Pairs, side: str) -> _Content:
+    count, y, x = pairs.shape(side)
+    return _Content((count, 2, y, x), _both(pairs, side), {"saturated_voxels": 0})
+
+
+def _both(pairs: Pairs, side: str) -> Iterator[HU]:
+    """(n, 2, Y, X) of a side of a set."""
+    for clean, noisy in pairs.read(side):
+        if pairs.whole:  # floats are no HU: nothing tells their padding from their values
+            air = padding(clean)
+            clean[air] = noisy[air] = AIR_HU
+        yield np.stack([clean, noisy], axis=1)
+
+
+def _identity(case: Case, hu: HU) -> str:
+    """What tells the pairs of one file apart, and finds an image that stands in two of them."""
+    content = hashlib.sha256(f"{hu.shape}".encode())
+    content.update(np.ascontiguousarray(hu).data)
+    if hu.min() == hu.max():
+        content.update(case.name.encode())  # empty images are alike, and no leak
+    return content.hexdigest()
 
 
 def _crc32(hu: HU) -> int:

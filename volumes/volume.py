@@ -26,9 +26,10 @@ class Volume:
             patient's right to left: the order in which KiTS19 stores its scans.
         spacing_mm: distance of neighbouring voxels along (Z, Y, X).
         case: name of the case, which keys its noise and its place in a split.
-        sha256: of the file that it was read from.
-        saturated: voxels whose value int16 could not hold.
-        noisy_hu: (Z, Y, X), a noisy recording on the same grid; None where there is none.
+        sha256: of the file that it was read from; of its clean image where a set of pairs holds it.
+        saturated: voxels whose value int16 could not hold, here or in the noisy recording.
+        noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
+            where the case has none.
     """
 
     hu: HU

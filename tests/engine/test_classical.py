@@ -207,8 +207,8 @@ def test_bm3d_is_given_slices_and_bm4d_the_volume(package, noisy):
         found = estimate(method, noisy)
         np.testing.assert_allclose(found, noisy / 2, rtol=1e-6)
         assert found.dtype == np.float32
-    assert slices == [(noisy.shape[1:], pytest.approx(1.1 * SIGMA))] * len(noisy)
-    assert volumes == [(noisy.shape, pytest.approx(1.1 * SIGMA))]
+    assert slices == [(noisy.shape[1:], pytest.approx(SIGMA))] * len(noisy)
+    assert volumes == [(noisy.shape, pytest.approx(SIGMA))]
 
 
 def test_a_volume_smaller_than_a_block_is_refused(package, noisy):

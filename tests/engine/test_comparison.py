@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from scipy import ndimage
 
 from engine import comparison
 from engine.classical import METHODS, Noisy, TotalVariation, tuned
-from engine.comparison import Contest, compare, open_models
+from engine.comparison import Contest, compare
+from engine.entrants import entrants
 from engine.evaluate import pair
 from engine.metrics import scores, window_psnr
 from engine.refusals import BadUsage, Mismatch
-from tests.engine.tiny import tiny
+from tests.engine.tiny import tiny, untrained
 from volumes import Gaussian, NeighbourMean, Window
 from volumes.volume import Volume
 
@@ -44,9 +46,8 @@ def contest(cases, tuning):
     """Makes a contest of methods on the two scans."""
 
     def make(*methods, **fields):
-        plain = Contest(
-            [str(method) for method in methods], cases, tuning, (SIGMA,), WINDOW, NeighbourMean()
-        )
+        entering = entrants([str(method) for method in methods], "best")
+        plain = Contest(entering, cases, tuning, (SIGMA,), WINDOW, NeighbourMean())
         return dataclasses.replace(plain, **fields)
 
     return make
@@ -60,6 +61,9 @@ def spies(monkeypatch):
     def install(name):
         @dataclass(frozen=True)
         class Spy:
+            sees_prior: ClassVar[bool] = True
+            slicewise: ClassVar[bool] = False
+
             def candidates(self):
                 return [self]
 
@@ -75,7 +79,7 @@ def spies(monkeypatch):
 
 
 def run(contest):
-    return compare(contest, open_models(contest.methods, "best"), lambda text: None)
+    return compare(contest, lambda text: None)
 
 
 def clean_and_noisy(volume, sigma=SIGMA):
@@ -312,7 +316,7 @@ def tunings(monkeypatch):
 def test_methods_are_tuned_on_the_tuning_cases_alone(contest, tunings, tuning):
     run(contest("tv", "noisy"))
     clean, noisy = clean_and_noisy(tuning[0])
-    assert [name for name, *_ in tunings] == ["tv", "noisy"]
+    assert [name for name, *_ in tunings] == ["tv"]  # the noisy image has nothing to choose
     for _, pairs, sigma in tunings:
         ((known_clean, known_noisy, spacing_mm, prior),) = pairs
         assert (sigma, spacing_mm) == (SIGMA, (3.0, 0.8, 0.7))
@@ -352,43 +356,119 @@ def test_the_chosen_setting_is_told_and_used(contest, monkeypatch, cases):
 def test_what_is_being_done_is_told(contest, unet_run):
     told = []
     arranged = contest(unet_run, "tv", sigmas=(0.025,))
-    compare(arranged, open_models(arranged.methods, "best"), told.append)
+    compare(arranged, told.append)
     assert told[0] == "tuning tv, 2.5%"
     assert "unet, one, 2.5%" in told
     assert "tv, two, 2.5%" in told
+
+
+def test_a_slice_wise_method_sees_the_scored_slices_alone_and_scores_the_same(contest, cases):
+    (row,), _, _ = run(contest("tv", slices=2, cases=cases[1:], tuning=()))
+    clean, noisy = clean_and_noisy(cases[1])
+    whole = TotalVariation().estimate(noisy, SIGMA, (3.0, 0.8, 0.7), None)
+    assert row.scores["mse"] == scores(clean[2:4], whole[2:4], WINDOW).mse
+
+
+def test_without_tuning_cases_methods_keep_their_usual_parameters(contest, tunings):
+    _, settings, _ = run(contest("tv", "nlm", tuning=()))
+    assert tunings == []
+    assert settings["0.1"]["tv"] == repr(TotalVariation())
+
+
+# -- Priors by name --------------------------------------------------------------------------------
+
+
+def test_a_method_may_be_given_another_prior(contest, cases):
+    rows, _, _ = run(contest("prior", "prior@noisy", "prior@mean:1", "prior@turned"))
+    clean, noisy = clean_and_noisy(cases[1])
+    for label, image in (
+        ("prior", prior_of(noisy)),
+        ("prior@noisy", noisy),
+        ("prior@mean:1", prior_of(noisy, 1)),
+        ("prior@turned", prior_of(noisy[:, ::-1, ::-1])),
+    ):
+        mse = np.mean((np.clip(image, 0, 1) - clean) ** 2)
+        assert by_name(rows, label)["two"]["mse"] == pytest.approx(mse, rel=1e-4), label
+
+
+def test_the_oracle_knows_the_clean_image(contest):
+    rows, _, _ = run(contest("prior@clean:0"))
+    assert by_name(rows, "prior@clean:0")["one"]["mse"] == 0
+
+
+def test_a_network_may_be_given_another_prior_beside_its_own(contest, respr_run):
+    # It returns its prior.
+    rows, _, _ = run(contest(respr_run, f"{respr_run}@tv", "prior", "prior@tv"))
+    for one, other in (("respr", "prior"), ("respr@tv", "prior@tv")):
+        found, expected = by_name(rows, one)["two"]["mse"], by_name(rows, other)["two"]["mse"]
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_prior_of_a_method_is_the_one_that_it_is_tuned_by(contest, tunings):
+    run(contest("spade", "spade@clean:0"))
+    (_, one, _), (_, other, _) = tunings
+    assert np.abs(one[0][3] - one[0][0]).max() > 0.1
+    np.testing.assert_array_equal(other[0][3], other[0][0])
+
+
+def test_a_run_s_estimate_is_a_prior(contest, cases, cpu, tmp_path):
+    flat = untrained(tmp_path / "flat", tiny("unet2d"), cpu).folder
+    rows, _, _ = run(contest(flat, f"prior@{flat}", cases=cases[:1]))
+    own, prior = (by_name(rows, label)["one"]["mse"] for label in ("flat", "prior@flat"))
+    assert prior == pytest.approx(own, rel=1e-4)
+
+
+@pytest.mark.parametrize("word", ["tv@mean", "noisy@tv", "bm3d@clean"])
+def test_a_prior_for_a_method_that_sees_none_is_refused(word):
+    with pytest.raises(BadUsage, match="sees no prior"):
+        entrants([word], "best")
+
+
+def test_a_prior_for_a_network_that_sees_none_is_refused(unet_run):
+    with pytest.raises(BadUsage, match="UNet3D sees no prior"):
+        entrants([f"{unet_run}@tv"], "best")
+
+
+def test_a_prior_that_is_unknown_is_refused():
+    with pytest.raises(BadUsage, match="median: is no prior"):
+        entrants(["spade@median"], "best")
 
 
 # -- Models ----------------------------------------------------------------------------------------
 
 
 def test_models_are_named_by_their_folders(unet_run, identity_run):
-    assert list(open_models([str(unet_run), "tv", f"{identity_run}/"], "best")) == [
-        "unet", "identity",
-    ]  # fmt: skip
+    found = entrants([str(unet_run), "tv", f"{identity_run}/"], "best")
+    assert [entrant.label for entrant in found] == ["unet", "tv", "identity"]
+
+
+def test_a_method_that_is_named_twice_is_refused():
+    with pytest.raises(BadUsage, match="tv: is named twice"):
+        entrants(["tv", "noisy", "tv"], "best")
 
 
 def test_what_is_neither_a_run_nor_a_method_is_refused(tmp_path):
     with pytest.raises(BadUsage, match="is no method") as refusal:
-        open_models(["tv", str(tmp_path / "none")], "best")
+        entrants(["tv", str(tmp_path / "none")], "best")
     assert all(name in refusal.value.remedy for name in METHODS)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(Mismatch):
-        open_models([str(tmp_path)], "best")
+        entrants([str(tmp_path)], "best")
 
 
 def test_two_runs_of_one_name_are_refused(unet_run, tmp_path):
     shutil.copytree(unet_run, tmp_path / "unet")
     with pytest.raises(Mismatch, match="is a second run named unet"):
-        open_models([str(unet_run), str(tmp_path / "unet")], "best")
+        entrants([str(unet_run), str(tmp_path / "unet")], "best")
 
 
 @pytest.mark.parametrize("name", ["tv", "noisy", "clean"])
 def test_a_run_whose_name_means_something_else_in_the_tables_is_refused(unet_run, tmp_path, name):
     shutil.copytree(unet_run, tmp_path / name)
     with pytest.raises(Mismatch, match=f"is a run named {name}"):
-        open_models([str(tmp_path / name), "tv"], "best")
+        entrants([str(tmp_path / name), "tv"], "best")
 
 
 def test_networks_of_different_windows_are_refused(unet_run, tmp_path):
@@ -397,7 +477,7 @@ def test_networks_of_different_windows_are_refused(unet_run, tmp_path):
     recipe["window"]["high_hu"] = 1000.0
     (tmp_path / "bone" / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(Mismatch, match="different windows"):
-        open_models([str(unet_run), str(tmp_path / "bone")], "best")
+        entrants([str(unet_run), str(tmp_path / "bone")], "best")
 
 
 def test_networks_of_another_window_alone_may_be_compared(unet_run, tmp_path):
@@ -405,11 +485,12 @@ def test_networks_of_another_window_alone_may_be_compared(unet_run, tmp_path):
     recipe = json.loads((tmp_path / "bone" / "recipe.json").read_text())
     recipe["window"]["high_hu"] = 1000.0
     (tmp_path / "bone" / "recipe.json").write_text(json.dumps(recipe))
-    (model,) = open_models([str(tmp_path / "bone"), "tv"], "best").values()
-    assert model.recipe.window.high_hu == 1000
+    bone, _ = entrants([str(tmp_path / "bone"), "tv"], "best")
+    assert bone.model.recipe.window.high_hu == 1000
 
 
 def test_the_checkpoint_that_is_asked_for_is_opened(trained):
-    assert [open_models([str(trained)], which)["trained"].step for which in ("2", "last")] == [2, 4]
+    found = [entrants([str(trained)], which)[0].model.step for which in ("2", "last")]
+    assert found == [2, 4]
     with pytest.raises(Mismatch, match="has no checkpoint 3"):
-        open_models([str(trained)], "3")
+        entrants([str(trained)], "3")

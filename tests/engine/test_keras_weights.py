@@ -12,7 +12,8 @@ import pytest
 from scipy.signal import correlate2d
 
 from engine import checkpoint
-from engine.comparison import Contest, compare, open_models
+from engine.comparison import Contest, compare
+from engine.entrants import entrants
 from engine.estimate import blocks_of, plan
 from engine.model import open_model
 from engine.run import Run
@@ -357,8 +358,8 @@ def test_a_released_2d_u_net_takes_noise_from_a_real_scan(imported, real_ct, tmp
     scan = min(real_ct.glob("*/imaging.nii.gz"), key=lambda path: path.stat().st_size)
     hu, _ = nifti.open_scan(scan).read_hu()
     volume = Volume(hu[len(hu) // 2 :][:3], (3.0, 0.8, 0.8), scan.parent.name, "")
-    methods = (str(tmp_path / "run"), "noisy")
+    methods = entrants([str(tmp_path / "run"), "noisy"], "best")
     contest = Contest(methods, [volume], [], (0.05,), Window(), NeighbourMean())
-    rows, _, _ = compare(contest, open_models(methods, "best"), lambda text: None)
+    rows, _, _ = compare(contest, lambda text: None)
     psnr = {row.method: row.scores["psnr_db"] for row in rows}
     assert psnr["run"] > psnr["noisy"] + 5

@@ -8,7 +8,7 @@ import pytest
 
 from engine.estimate import blocks_of, prior_blocks, source_blocks
 from engine.evaluate import pair
-from engine.prior import Estimated, adopt, model_of, opened, parse
+from engine.prior import Estimated, model_of, parse, vet
 from engine.recipe import from_json, override
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
@@ -89,10 +89,9 @@ def images(cpu, volume):
     def make(*overrides):
         recipe = tiny("respr_unet3d", "network.levels=1", *overrides)
         examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
-        source = opened(recipe.prior)
         with feed(examples, recipe.batch, cpu.strategy) as fed:
             batch = next(fed.batches(0, 1))
-        clean, (noisy, prior) = Training(recipe, cpu, source).step.images(batch)
+        clean, (noisy, prior) = Training(recipe, cpu).step.images(batch)
         return clean.numpy(), noisy.numpy(), prior.numpy()
 
     return make
@@ -141,7 +140,7 @@ def test_a_step_learns_with_every_prior_compiled_or_not(cpu, tf, volume, flat_ru
         batch = next(fed.batches(0, 1))
     losses = []
     for xla in (False, True):
-        training = Training(recipe, replace(cpu, xla=xla), opened(recipe.prior))
+        training = Training(recipe, replace(cpu, xla=xla))
         losses.append([float(training.step(batch, tf.constant(1e-3))[0]) for _ in range(6)])
         assert losses[-1][-1] < losses[-1][0]
     np.testing.assert_allclose(*losses, rtol=1e-3)
@@ -157,7 +156,7 @@ def test_blocks_of_every_prior_are_those_of_the_whole_prior(cpu, flat_run, name)
     clean = np.broadcast_to(np.linspace(0, 1, 23), (5, 18, 23)).astype(np.float32)
     noisy = clean + np.float32(SIGMA) * rng.standard_normal(clean.shape, np.float32)
     source = source_blocks(
-        opened(prior), blocks_of(noisy), noisy.shape, SIGMA, blocks_of(clean)
+        prior.of, blocks_of(noisy), noisy.shape, SIGMA, blocks_of(clean)
     )  # fmt: skip
     blocks = prior_blocks(prior, source, 5, 3.0)
     whole = blocks(Box((0, 0, 0), noisy.shape))
@@ -227,8 +226,9 @@ def test_a_network_that_was_trained_on_a_scored_case_makes_no_prior(grown, tmp_p
     for case, content in ((name, "new"), ("renamed", sha256)):
         scored = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), case, content)
         with pytest.raises(Mismatch, match=f"was trained on {case}"):
-            adopt(prior, Run(tmp_path), [scored])
-    assert not list(tmp_path.iterdir())
+            vet(prior, Run(tmp_path), [scored])
+    other = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), "other", "new")
+    vet(prior, Run(tmp_path), [other])
 
 
 def test_a_network_of_volumes_or_with_a_prior_makes_no_prior(unet_run, respr_run):

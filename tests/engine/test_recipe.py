@@ -137,7 +137,7 @@ def test_a_value_of_the_wrong_type_is_refused(recipe, assignment):
         ("noise.sigma=-0.1", "noise.sigma must be positive"),
         ("noise.sigma=0.2,0.1", "noise.sigma must be positive"),
         ("window.low_hu=400", "must lie below"),
-        ("prior.radius=0", "at least 1 slice"),
+        ("prior.radius=-1", "must not be negative"),
         ("network.width=0", "must be positive"),
         ("learning_rate=0", "must be positive"),
     ],

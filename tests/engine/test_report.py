@@ -24,7 +24,7 @@ ABOUT = {
     "data_range": {"low_hu": -1000, "high_hu": 400, "clip": True},
     "ssim": "Gaussian 11 x 11",
     "noise_seed": 77,
-    "prior": "NeighbourMean(radius=3)",
+    "prior": {"radius": 3, "of": "SliceTV()"},
     "settings": {
         sigma: {"noisy": "Noisy()", "tv": "TotalVariation(weight=0.25)"}
         for sigma in ("0.02", "0.1")
@@ -298,7 +298,7 @@ def test_a_reader_of_the_markdown_needs_no_other_file(written):
     for told in (
         "3 (test): case_0, case_1, case_2", "all slices of the whole volumes", "seed 77",
         "2 % (28 HU), 10 % (140 HU)", "[-1000, 400] HU, 1400 HU wide", "Gaussian 11 x 11",
-        "case_8, case_9", "`NeighbourMean(radius=3)`", "sign-flip permutation",
+        "case_8, case_9", "radius 3, of SliceTV()", "sign-flip permutation",
         "3 cases allow no p below 0.25", "No method is worse than the untouched scan.",
     ):  # fmt: skip
         assert told in text
@@ -311,7 +311,7 @@ def test_a_reader_of_the_markdown_needs_no_other_file(written):
     [
         ({"slices": 5}, "Scored: 5 slices about the middle of each volume"),
         ({"protocol": "reference"}, "the first slice of a central crop of 32 x 256 x 256"),
-        ({"tuned_on": []}, "No method had parameters to choose"),
+        ({"tuned_on": []}, "None were chosen on data"),
     ],
     ids=["slices", "reference", "nothing to tune"],
 )

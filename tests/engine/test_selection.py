@@ -154,7 +154,7 @@ def test_the_report_tells_on_what_was_scored_and_tuned(compared, trained):
 def test_the_report_tells_the_seed_of_the_noise_and_the_prior(compared):
     content = json.loads((compared[0][0] / "report.json").read_text())
     assert content["noise_seed"] == 0
-    assert content["prior"].startswith("NeighbourMean(radius=4, decay=0.04")
+    assert (content["prior"]["radius"], content["prior"]["of"]) == (4, "Noisy()")
 
 
 def test_it_is_printed_which_method_is_worse_than_its_input(compared):

@@ -84,6 +84,55 @@ def test_two_scans_in_one_case_are_refused(tmp_path):
         find_cases(tmp_path)
 
 
+def test_scans_beside_the_clean_one_are_no_cases_of_their_own(tmp_path):
+    touch(tmp_path, "case_00000/imaging.nii.gz", "case_00000/quarter.nii.gz", "case_00000/a.h5")
+    (case,) = find_cases(tmp_path)
+    assert case == Case("case_00000", tmp_path / "case_00000" / "imaging.nii.gz", noisy=None)
+
+
+@pytest.mark.parametrize("name", ["quarter", "low_dose-1e5", "v1.2", "[0-9] 患者"])
+def test_noisy_recordings_are_found_beside_their_scans(tmp_path, name):
+    touch(tmp_path, f"b/{name}.nii", "b/imaging.nii.gz", f"a/{name}.nii.gz", "a/imaging.nii")
+    assert find_cases(tmp_path, name) == [
+        Case("a", tmp_path / "a/imaging.nii", tmp_path / f"a/{name}.nii.gz"),
+        Case("b", tmp_path / "b/imaging.nii.gz", tmp_path / f"b/{name}.nii"),
+    ]
+
+
+def test_all_cases_without_a_noisy_recording_are_named_at_once(tmp_path):
+    touch(tmp_path, *(f"case_{i}/imaging.nii.gz" for i in range(4)), "case_2/quarter.nii.gz")
+    with pytest.raises(BadInput, match=r"quarter\.nii\.gz .* in case_0, case_1, case_3\."):
+        find_cases(tmp_path, "quarter")
+
+
+def test_a_name_that_no_noisy_recording_bears_is_refused(tmp_path):
+    touch(tmp_path, "case_0/imaging.nii.gz", "case_1/imaging.nii.gz", "case_0/quarter.nii.gz")
+    with pytest.raises(BadInput, match=r"has no half\.nii\.gz beside imaging\.nii\.gz in any case"):
+        find_cases(tmp_path, "half")
+
+
+def test_two_noisy_recordings_of_one_name_are_refused(tmp_path):
+    touch(tmp_path, "a/imaging.nii", "a/quarter.nii", "a/quarter.nii.gz")
+    with pytest.raises(BadInput, match="second noisy scan of a"):
+        find_cases(tmp_path, "quarter")
+
+
+@pytest.mark.parametrize(
+    "name", ["", "imaging", "Imaging", "../b/quarter", "a/quarter", "/quarter"]
+)
+def test_names_that_lead_elsewhere_or_to_the_clean_scan_are_refused(tmp_path, name):
+    touch(tmp_path, "a/imaging.nii.gz", "b/imaging.nii.gz", "b/quarter.nii.gz", "a/a/quarter.nii")
+    with pytest.raises(BadInput, match="cannot have its noisy scans under the name"):
+        find_cases(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.png"])
+def test_noisy_recordings_need_a_folder_a_case(tmp_path, name):
+    touch(tmp_path, name, f"quarter{Path(name).suffix}")
+    with pytest.raises(BadInput, match=r"holds no case_\*/imaging\.nii\.gz, beside which quarter"):
+        find_cases(tmp_path, "quarter")
+
+
 def test_a_folder_that_is_not_there_is_refused_with_a_way_out(tmp_path):
     with pytest.raises(BadInput, match=r"is not a folder.*engine phantom") as caught:
         find_cases(tmp_path / "none")
@@ -207,6 +256,38 @@ def test_a_patient_named_on_two_sides_is_refused():
 def test_a_named_case_that_is_not_there_is_refused():
     with pytest.raises(BadInput, match="has no case case_99999"):
         split(TWENTY, validation=("case_99999",))
+
+
+def test_patterns_stand_for_all_cases_that_match_them():
+    sides = split(TWENTY, validation=("case_0000[3-5]", "case_00007"), test=("*1?",))
+    assert sides["validation"] == ["case_00003", "case_00004", "case_00005", "case_00007"]
+    assert sides["test"] == [f"case_000{i}" for i in range(10, 20)]
+
+
+def test_a_pattern_that_no_case_matches_is_refused():
+    with pytest.raises(BadInput, match=r"has no case test_\*"):
+        split(TWENTY, validation=("test_*",))
+
+
+def test_a_pattern_tells_capitals_apart():
+    with pytest.raises(BadInput, match=r"has no case CASE_\*"):
+        split(TWENTY, validation=("CASE_*",))
+
+
+def test_a_name_that_is_there_is_no_pattern():
+    sides = split(cases("scan[1]", "scan1", "scan2"), validation=("scan[1]",), test=0)
+    assert sides["validation"] == ["scan[1]"]
+
+
+def test_a_pattern_takes_all_scans_of_the_patients_that_it_finds():
+    sides = split(PAIRS, validation=("first_*0[12]",), test=0, patient=r"_(.+)")
+    expected = [f"{visit}_patient0{i}" for visit in ("first", "second") for i in (1, 2)]
+    assert sides["validation"] == expected
+
+
+def test_patterns_that_claim_a_case_for_two_sides_are_refused():
+    with pytest.raises(BadInput, match="case_00010 both in test and in validation"):
+        split(TWENTY, validation=("case_0001?",), test=("*0",))
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from volumes import nifti
-from volumes.dataset import Case
+from volumes import digest, nifti
+from volumes.dataset import Case, find_cases
+from volumes.pairs import Pairs
 from volumes.refusals import BadInput, CannotWrite
 from volumes.store import Store, default_root
 
@@ -194,7 +196,7 @@ def test_a_damaged_note_is_made_anew(store, case, hu, content):
 
 def test_an_interrupted_conversion_leaves_nothing_that_counts(store, case, hu, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(np.lib.format, "write_array", interrupt)
+        patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(case)
     assert [p.suffix for p in (store.root / "v1").iterdir() if p.is_file()] == [".lock"]
@@ -298,6 +300,280 @@ def test_a_store_that_cannot_be_locked_is_refused(store, case):
     with pytest.raises(CannotWrite) as caught:
         store.volume(case)
     assert str(caught.value).startswith(str(lock))
+
+
+@pytest.fixture
+def noisy_hu(hu):
+    """(17, 19, 13): a noisy copy with values that alone would pass for padding."""
+    noise = np.random.default_rng(1).normal(0, 90, hu.shape).astype(np.int16)
+    noisy = hu + noise
+    noisy[4, 5:9, 5:9] = -2000
+    return noisy
+
+
+@pytest.fixture
+def paired(case, noisy_hu):
+    noisy = case.path.with_name("quarter.nii.gz")
+    nifti.write_hu(noisy, noisy_hu, (3.0, 0.8, 0.7))
+    return replace(case, noisy=noisy)
+
+
+def of_the_recording(store, pattern="*.npy"):
+    """The file of the second array of a pair of scans."""
+    return next(p for p in (store.root / "v1").glob(pattern) if "-" in p.stem)
+
+
+def test_a_case_without_a_noisy_recording_has_none(store, case):
+    assert store.volume(case).noisy_hu is None
+
+
+def test_a_noisy_recording_lies_beside_its_scan(store, paired, hu, noisy_hu):
+    volume = store.volume(paired)
+    np.testing.assert_array_equal(volume.hu, hu)
+    np.testing.assert_array_equal(volume.noisy_hu, noisy_hu)
+    assert isinstance(volume.noisy_hu, np.memmap)
+    assert volume.noisy_hu.dtype == np.int16
+    with pytest.raises(ValueError, match="read-only"):
+        volume.noisy_hu[0, 0, 0] = 5
+
+
+def test_a_recording_changes_neither_the_identity_nor_the_array_of_its_scan(store, case, paired):
+    alone = store.volume(case)
+    beside = store.volume(paired)
+    assert beside.sha256 == alone.sha256
+    np.testing.assert_array_equal(beside.hu, alone.hu)
+
+
+def test_padding_of_the_clean_scan_is_air_in_both(store, paired, hu, noisy_hu):
+    hu[:, :6] = -2000
+    nifti.write_hu(paired.path, hu, (3.0, 0.8, 0.7), overwrite=True)
+    volume = store.volume(paired)
+    assert (volume.hu[:, :6] == -1000).all()
+    assert (volume.noisy_hu[:, :6] == -1000).all()
+    np.testing.assert_array_equal(volume.noisy_hu[:, 6:], noisy_hu[:, 6:])
+
+
+def test_what_is_no_number_in_either_scan_is_air_in_the_recording(store, paired, hu, noisy_hu):
+    for path, values, place in (
+        (paired.path, hu, (1, 2, 3)),
+        (paired.noisy, noisy_hu, (5, 6, 7)),
+    ):
+        scan = nifti.open_scan(path)
+        floats = scan.hu(scan.read())
+        scan.canonical(floats)[place] = np.nan
+        nifti.write_derived(scan, floats, path.with_name("new.nii.gz"))
+        path.with_name("new.nii.gz").replace(path)
+        values[place] = -1000
+    noisy_hu[1, 2, 3] = -1000
+    volume = store.volume(paired)
+    np.testing.assert_array_equal(volume.hu, hu)
+    np.testing.assert_array_equal(volume.noisy_hu, noisy_hu)
+
+
+def test_a_recording_s_saturated_voxels_are_counted(store, paired):
+    scan = nifti.open_scan(paired.noisy)
+    floats = scan.hu(scan.read())
+    floats[3, 3, 3] = 1e6
+    nifti.write_derived(scan, floats, paired.noisy.with_name("new.nii.gz"))
+    paired.noisy.with_name("new.nii.gz").replace(paired.noisy)
+    assert store.volume(paired).saturated == 1
+    assert Store(store.root).volume(paired).saturated == 1
+
+
+def test_a_second_call_converts_no_recording(store, paired, noisy_hu, monkeypatch):
+    store.volume(paired)
+    counted = conversions(monkeypatch)
+    np.testing.assert_array_equal(Store(store.root).volume(paired).noisy_hu, noisy_hu)
+    assert counted == []
+
+
+def test_the_scan_of_one_pair_may_be_the_recording_of_another(store, paired, hu, noisy_hu):
+    swapped = Case("swapped", paired.noisy, paired.path)
+    store.volume(paired)
+    np.testing.assert_array_equal(store.volume(swapped).noisy_hu[:3], hu[:3])
+    np.testing.assert_array_equal(store.volume(paired).noisy_hu, noisy_hu)
+
+
+def test_one_recording_beside_two_scans_has_the_padding_of_each(store, tmp_path, paired, hu):
+    other = tmp_path / "other" / "imaging.nii.gz"
+    other.parent.mkdir()
+    hu[:, 10:] = -2000
+    nifti.write_hu(other, hu, (3.0, 0.8, 0.7))
+    before = np.array(store.volume(paired).noisy_hu)
+    assert (store.volume(Case("other", other, paired.noisy)).noisy_hu[:, 10:] == -1000).all()
+    np.testing.assert_array_equal(store.volume(paired).noisy_hu, before)
+
+
+@pytest.mark.parametrize("place", [0, 40, 130, -1, -900])
+def test_a_flipped_bit_in_a_recording_s_array_is_mended(store, paired, hu, noisy_hu, place):
+    store.volume(paired)
+    path = of_the_recording(store)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    volume = store.volume(paired)
+    np.testing.assert_array_equal(volume.hu, hu)
+    np.testing.assert_array_equal(volume.noisy_hu, noisy_hu)
+
+
+@pytest.mark.parametrize("pattern", ["*.npy", "*.json"])
+def test_a_half_written_recording_is_completed(store, paired, noisy_hu, pattern):
+    store.volume(paired)
+    of_the_recording(store, pattern).unlink()
+    np.testing.assert_array_equal(store.volume(paired).noisy_hu, noisy_hu)
+
+
+def test_a_changed_recording_is_read_anew(store, paired, noisy_hu):
+    store.volume(paired)
+    noisy_hu[0, 0, 0] += 1
+    nifti.write_hu(paired.noisy, noisy_hu, (3.0, 0.8, 0.7), overwrite=True)
+    np.testing.assert_array_equal(store.volume(paired).noisy_hu, noisy_hu)
+
+
+def test_a_damaged_recording_is_refused_and_never_stored(store, paired):
+    content = bytearray(paired.noisy.read_bytes())
+    content[len(content) // 2] ^= 16
+    paired.noisy.write_bytes(content)
+    with pytest.raises(BadInput, match=r"quarter\.nii\.gz"):
+        store.volume(paired)
+    assert not [p for p in (store.root / "v1").glob("*.npy") if "-" in p.stem]
+
+
+def test_a_scan_is_not_its_own_recording(store, paired):
+    paired.noisy.write_bytes(paired.path.read_bytes())
+    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: is the same file as its clean scan"):
+        store.volume(paired)
+
+
+def a_set(path, clean, noisy):
+    """Pairs, all for training but the last."""
+    both = {"gt": np.asarray(clean), "ns": np.asarray(noisy)}
+    sides = {"train": slice(None, -1), "test": slice(-1, None)}
+    with open(path, "wb") as file:
+        np.savez(
+            file, **{f"{s}_{k}": v[part] for s, part in sides.items() for k, v in both.items()}
+        )
+    return find_cases(path)
+
+
+@pytest.fixture
+def pairs(tmp_path, hu, noisy_hu):
+    """17 pairs of (19, 13) whole numbers: 16 train, the last tests."""
+    return a_set(tmp_path / "set.npz", hu, noisy_hu)
+
+
+def test_the_pairs_of_a_set_are_stored_as_they_are_read(store, pairs, hu, noisy_hu):
+    order = [16, *range(16)]  # by name: test before train
+    for case, i in zip(pairs, order, strict=True):
+        volume = store.volume(case)
+        np.testing.assert_array_equal(volume.hu, hu[i : i + 1])
+        np.testing.assert_array_equal(volume.noisy_hu, noisy_hu[i : i + 1])
+        np.testing.assert_array_equal(volume.hu, case.open().read_hu()[0])
+        np.testing.assert_array_equal(volume.noisy_hu, case.open().read_noisy_hu()[0])
+        assert volume.case == case.name
+        assert volume.spacing_mm == (1.0, 1.0, 1.0)
+        assert volume.saturated == 0
+
+
+def test_pairs_are_mapped_into_memory_and_cannot_be_written(store, pairs):
+    volume = store.volume(pairs[0])
+    for array in (volume.hu, volume.noisy_hu):
+        assert isinstance(array, np.memmap)
+        assert array.dtype == np.int16
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0, 0] = 5
+
+
+def calls(monkeypatch, owner, name):
+    """Counts the calls of a function from now on."""
+    function, counted = getattr(owner, name), []
+
+    def counting(*arguments, **named):
+        counted.append(arguments)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, counting)
+    return counted
+
+
+def test_a_set_is_hashed_and_read_once_and_mapped_once_a_side(store, pairs, monkeypatch):
+    hashed = calls(monkeypatch, digest, "sha256")
+    read = calls(monkeypatch, Pairs, "read")
+    mapped = calls(monkeypatch, np, "load")
+    volumes = [store.volume(case) for case in pairs]
+    assert [len(hashed), len(read)] == [1, 2]
+    # Two archives are opened to be read, two arrays are mapped.
+    assert len(mapped) == 4
+    assert np.shares_memory(volumes[1].hu.base, volumes[2].hu.base)
+
+
+def test_a_second_store_reads_no_image_of_a_set(store, pairs, hu, noisy_hu, monkeypatch):
+    store.volume(pairs[0])
+    store.volume(pairs[1])
+    hashed, read = calls(monkeypatch, digest, "sha256"), calls(monkeypatch, Pairs, "read")
+    for case, i in zip(pairs, [16, *range(16)], strict=True):
+        volume = Store(store.root).volume(case)
+        np.testing.assert_array_equal(volume.hu, hu[i : i + 1])
+        np.testing.assert_array_equal(volume.noisy_hu, noisy_hu[i : i + 1])
+    assert hashed == read == []
+
+
+@pytest.mark.parametrize("place", [1, 60, 128, 500, -1, -250])
+def test_a_flipped_bit_in_a_set_s_array_is_mended(store, pairs, hu, noisy_hu, place):
+    store.volume(pairs[1])
+    path = only(store, "*-train.npy")
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    fresh = Store(store.root)
+    for case, i in zip(pairs[1:], range(16), strict=True):
+        np.testing.assert_array_equal(fresh.volume(case).hu, hu[i : i + 1])
+        np.testing.assert_array_equal(fresh.volume(case).noisy_hu, noisy_hu[i : i + 1])
+
+
+def test_a_changed_set_is_read_anew_by_the_same_store(store, tmp_path, pairs, hu, noisy_hu):
+    store.volume(pairs[0])
+    (tmp_path / "set.npz").unlink()
+    changed = a_set(tmp_path / "set.npz", hu + 1, noisy_hu)
+    np.testing.assert_array_equal(store.volume(changed[0]).hu, hu[16:] + 1)
+
+
+def test_an_interrupted_conversion_of_a_set_leaves_nothing_that_counts(
+    store, pairs, hu, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.volume(pairs[0])
+    assert not [p for p in (store.root / "v1").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
+    np.testing.assert_array_equal(store.volume(pairs[0]).hu, hu[16:])
+
+
+def test_padding_of_whole_numbers_is_air_in_both_images_of_a_pair(store, tmp_path, hu, noisy_hu):
+    hu[:, :6] = -2000
+    for case in a_set(tmp_path / "ct.npz", hu, noisy_hu)[1:]:
+        volume = store.volume(case)
+        i = int(case.name[-5:])
+        assert (volume.hu[0, :6] == -1000).all()
+        assert (volume.noisy_hu[0, :6] == -1000).all()
+        np.testing.assert_array_equal(volume.noisy_hu[0, 6:], noisy_hu[i, 6:])
+
+
+def test_floats_have_no_padding(store, tmp_path):
+    clean = np.full((2, 9, 9), -1.0)
+    for case in a_set(tmp_path / "floats.npz", clean, clean - 0.5):
+        volume = store.volume(case)
+        assert (volume.hu == -10_000).all()
+        assert (volume.noisy_hu == -15_000).all()
+
+
+def test_pairs_are_told_apart_and_known_again_by_their_clean_images(store, tmp_path, hu, noisy_hu):
+    hu[3], hu[5], hu[6] = hu[16], 0, 0
+    one = {c.name: store.volume(c).sha256 for c in a_set(tmp_path / "a.npz", hu, noisy_hu)}
+    assert one["train_00003"] == one["test_00000"]
+    assert len(set(one.values())) == 16  # empty images are alike, and no leak
+    other = {c.name: store.volume(c).sha256 for c in a_set(tmp_path / "b.npz", hu, noisy_hu + 1)}
+    assert other == one
 
 
 @pytest.mark.parametrize(

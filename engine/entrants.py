@@ -1,0 +1,117 @@
+"""Entrants: the methods of a comparison, from the words that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import prior
+from engine.classical import METHODS
+from engine.estimate import blocks_of, plan
+from engine.model import Model, open_model
+from engine.refusals import BadUsage, Mismatch
+from engine.run import Run
+from volumes.priors import NeighbourMean
+from volumes.volume import SpacingMm, Unit
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One method as it was named.
+
+    Attributes:
+        label: what tables call it.
+        method: a name of `METHODS`; empty for a network.
+        model: of a network, else None.
+        prior: that was named for it, else that a network was trained with; None where neither is.
+    """
+
+    label: str
+    method: str
+    model: Model | None
+    prior: NeighbourMean | None
+
+    def behind(self) -> list[Model]:
+        """The networks that have a say in its estimate: its own, and that of its prior."""
+        source = self.prior.of if self.prior else None
+        second = [prior.model_of(source)] if isinstance(source, prior.Estimated) else []
+        return ([self.model] if self.model else []) + second
+
+
+def entrants(words: Sequence[str], checkpoint: str) -> list[Entrant]:
+    """The methods that words name, in their order.
+
+    A word is a run folder or a name of `METHODS`; `@` and a prior after it give that prior in
+    place of its own: `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`.
+
+    Raises:
+        BadUsage: where a word names neither, or a prior is given to what sees none.
+        Mismatch: where two have one label, or a run cannot be used.
+    """
+    found = [_entrant(word, checkpoint) for word in words]
+    for i, entrant in enumerate(found):
+        if entrant.label in [other.label for other in found[:i]]:
+            if not entrant.model:
+                cause = "is named twice"
+                raise BadUsage(words[i], cause, "Name each method once")
+            cause = f"is a second run named {entrant.label}"
+            raise Mismatch(Path(words[i]), cause, "Rename one of them")
+    windows = {(e.model.recipe.window.low_hu, e.model.recipe.window.high_hu)
+               for e in found if e.model}  # fmt: skip
+    if len(windows) > 1:
+        cause = "networks of different windows have no common score"
+        raise Mismatch(Path(words[0]), cause, "Compare runs of one window")
+    return found
+
+
+def _entrant(word: str, checkpoint: str) -> Entrant:
+    base, at, named = (word, "", "") if Path(word).is_dir() else word.partition("@")
+    given = prior.parse(named) if at else None
+    suffix = f"@{Path(named).name}" if at else ""
+    if base in METHODS:
+        if given and not METHODS[base].sees_prior:
+            raise BadUsage(word, f"{base} sees no prior", f"Name {base} alone")
+        return Entrant(base + suffix, base, None, given)
+    if not Path(base).is_dir():
+        raise BadUsage(word, "is no method", f"Name a run folder, or one of {', '.join(METHODS)}")
+    name = Path(base).resolve().name
+    if name in METHODS or name == "clean":
+        cause = f"is a run named {name}, which means something else in the tables"
+        raise Mismatch(Path(base), cause, "Rename it")
+    model = open_model(Run(Path(base)), checkpoint)
+    if given and not model.recipe.network.sees_prior:
+        kind = type(model.recipe.network).__name__
+        raise BadUsage(word, f"{kind} sees no prior", "Name the run alone")
+    return Entrant(name + suffix, "", model, given or model.recipe.prior)
+
+
+class Network:
+    """A trained model as a method."""
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._estimator = model, model.estimator()
+
+    def __repr__(self) -> str:
+        """What the table prints as the method's setting."""
+        return f"{self._model.recipe.network} at step {self._model.step}"
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """The network's estimate, (Z, Y, X) in window units."""
+        network = self._model.recipe.network
+        second = blocks_of(prior) if network.sees_prior and prior is not None else None
+        z, y, x = noisy.shape
+        whole: Unit = self._estimator.volume(plan((z, y, x), network), blocks_of(noisy), second)
+        return whole
+
+
+def networks(entrants: Sequence[Entrant]) -> dict[str, Any]:
+    """The networks among entrants by label; a model that enters twice is opened once."""
+    opened: dict[Path, Network] = {}
+    for entrant in entrants:
+        if entrant.model and entrant.model.path not in opened:
+            opened[entrant.model.path] = Network(entrant.model)
+    return {e.label: opened[e.model.path] for e in entrants if e.model}
