@@ -116,7 +116,7 @@ def verified(path: Path) -> Progress:
         return Progress(**json.loads((path / "state.json").read_bytes()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         cause = f"is damaged: {error}"
-        raise Mismatch(path, cause, "Choose another step by --checkpoint") from error
+        raise Mismatch(path, cause, "Choose another checkpoint") from error
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Progress | None:

@@ -64,6 +64,14 @@ def fit(
         typer.Option("--run", help="Run folder, resumed where it holds a run of this recipe. "
                      "Default: runs/<recipe's name>."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Start from the weights of another run.")
+    ] = None,
+    start_checkpoint: Annotated[
+        str | None,
+        typer.Option("--from-checkpoint", help="Of RUN: best, last or a step. Default: best.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=1, help="Total steps, those done included.")
     ] = None,
@@ -92,14 +100,17 @@ def fit(
 ) -> None:  # fmt: skip
     """Train RECIPE, or go on with the training that its run folder holds."""
     from engine import demo as demo_data
+    from engine import origin, runtime
     from engine import recipe as recipes
-    from engine import runtime
     from engine.fit import Machine, describe, survey
     from engine.fit import fit as train
     from engine.journal import Terminal
+    from engine.refusals import BadUsage
     from engine.run import Run
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
+    if start_checkpoint is not None and start is None:
+        raise BadUsage("--from-checkpoint", "chooses from no run", "Name the run by --from")
     source = recipes.find(recipe)
     if not quiet and recipes.foreign(source):
         terminal.say(f"Running the Python code of {source}")
@@ -108,6 +119,9 @@ def fit(
     changes += [f"seed={seed}"] if seed is not None else []
     resolved = recipes.override(recipes.load(source), changes)
     folder = Run(run or Path("runs") / (source.stem + ("-demo" if demo else "")))
+    begin = None
+    if start is not None:
+        begin = origin.find(Run(start), start_checkpoint or "best", resolved, folder)
     if data is None:
         data = Path(os.environ.get("ENGINE_DATA", "data"))
         if demo:
@@ -116,14 +130,14 @@ def fit(
     runtime.check(devices, precision, xla)
     sides = survey(resolved, data)
     if dry_run:
-        for line in describe(resolved, sides):
+        for line in describe(resolved, sides, begin):
             terminal.result(line)
         terminal.result(recipes.to_json(resolved).rstrip())
         return
     if fresh and (aside := folder.set_aside()):
         terminal.say(f"The existing run is now {aside}")
     terminal.say(recipes.to_json(resolved).rstrip())
-    train(resolved, source, data, folder, Machine(devices, precision, xla), terminal)
+    train(resolved, source, data, folder, Machine(devices, precision, xla), terminal, begin)
     if demo:
         demo_data.show(folder, data, devices, terminal)
     else:

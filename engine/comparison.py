@@ -66,6 +66,7 @@ class Contest:
         protocol: "volumes", or "reference": the first slice of a central crop.
         slices: scored slices of each case, about its middle; None takes all.
         recorded: the volumes with their recordings, by the label of a recorded level and case.
+        noise_seed: of simulated noise, with the case and the slice.
     """
 
     entrants: Sequence[Entrant]
@@ -77,6 +78,7 @@ class Contest:
     protocol: str = "volumes"
     slices: int | None = None
     recorded: Mapping[str, Mapping[str, Volume]] = field(default_factory=dict)
+    noise_seed: int = _SEED
 
     def scored(self, depth: int) -> slice:
         """Which slices of a known image of that depth are scored."""
@@ -100,7 +102,7 @@ class Known:
     def __init__(self, contest: Contest, volume: Volume, level: Level) -> None:
         volume = contest.recorded.get(level.label, {}).get(volume.case, volume)
         clean = np.clip(contest.window.unit(volume.hu), 0, 1)
-        noisy = level.noise.noisy(volume, clean, contest.window, _SEED)
+        noisy = level.noise.noisy(volume, clean, contest.window, contest.noise_seed)
         if contest.protocol == "reference":
             box = _central(clean.shape, _REFERENCE)
             clean, noisy = read(clean, box), read(noisy, box)

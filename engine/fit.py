@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, runtime
+from engine import checkpoint, origin, runtime
 from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
+from engine.origin import Origin
 from engine.prior import adopt, settled, vet
 from engine.recipe import Recipe
 from engine.refusals import BadInput, BadUsage, Interrupted, Mismatch
@@ -56,17 +57,30 @@ def survey(recipe: Recipe, data: Path) -> Sides:
     return recipe.split.assign(data, cases)
 
 
-def describe(recipe: Recipe, sides: Sides) -> list[str]:
+def describe(recipe: Recipe, sides: Sides, start: Origin | None = None) -> list[str]:
     """What a run would do, for `--dry-run`."""
     voxels = recipe.batch * math.prod(recipe.crop.shape)
     lines = [f"{side}: {', '.join(case.name for case in cases)}" for side, cases in sides.items()]
+    if start is not None:
+        lines.append(f"from: {start.run} at step {start.step:,}, sha256 {start.sha256}")
     return [*lines, f"{recipe.steps:,} steps of {recipe.batch} crops, {voxels:,} voxels a step"]
 
 
 def fit(
-    recipe: Recipe, file: Path, data: Path, run: Run, machine: Machine, terminal: Terminal
-) -> None:
+    recipe: Recipe, file: Path, data: Path, run: Run, machine: Machine, terminal: Terminal,
+    start: Origin | None = None,
+) -> None:  # fmt: skip
     """Trains a recipe in a run folder, or goes on with what is there.
+
+    Args:
+        recipe: what is trained.
+        file: of the recipe.
+        data: folder of the cases.
+        run: where.
+        machine: on what.
+        terminal: told what happens.
+        start: checkpoint whose weights a new run starts from; a run that was started from one
+            remembers it.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
@@ -78,7 +92,12 @@ def fit(
         if done and done[-1] > recipe.steps:
             cause = f"has {done[-1]:,} steps already, {recipe.steps:,} are asked for"
             raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
+        start = origin.agreed(run, start)
+        if start is not None and not done:
+            start.weights()  # refused here, if at all
         volumes = _volumes(sides, terminal, lambda: _heed(stop, run))
+        if start is not None:
+            _refuse_seen(start, volumes, terminal)
         vet(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
         # TensorFlow takes seconds to import: all that may be refused without it has been.
         started = runtime.start(machine.devices, machine.precision, machine.xla)
@@ -86,6 +105,8 @@ def fit(
             cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
             raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
         about = _about(recipe, started, volumes)
+        if start is not None:
+            about["started_from"] = start.about()
         terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
         changed = [
             name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
@@ -104,7 +125,7 @@ def fit(
         )
         validation = Validation(recipe, volumes["validation"])
         loop = Loop(run, recipe, started, examples, validation, terminal)
-        loop.restore()
+        loop.restore(start)
         loop.go(stop)
 
 
@@ -144,6 +165,13 @@ def _refuse_leaks(volumes: dict[str, list[Volume]]) -> None:
             if other_side != side:
                 cause = f"is the same file as {other}, and one is for {side}, one for {other_side}"
                 raise BadInput(volume.case, cause, "Remove one of them")
+
+
+def _refuse_seen(start: Origin, volumes: dict[str, list[Volume]], terminal: Terminal) -> None:
+    if not start.trained_on:
+        terminal.warn(f"{start.folder}: does not tell on which cases its weights were trained")
+    for case in origin.refuse_seen(start, volumes):
+        terminal.warn(f"{case}: {start.run} has learned from another file of that name")
 
 
 def _refuse_all(folder: Path, bad: Sequence[Refusal]) -> None:

@@ -78,6 +78,9 @@ def _run(run: Run) -> Rows:
     ]
     about = run.about()
     rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]
+    if "started_from" in about:
+        before = about["started_from"]
+        rows.append(("started from", f"{before['run']} at step {before['step']:,}"))
     found = checkpoint.steps(run.checkpoints)
     if not found:
         return [*rows, ("step", "no checkpoint yet")]

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 _SHOW_EVERY_S = 0.2
+_TABLE_COLUMNS = 100
 
 
 class Terminal:
@@ -46,13 +48,20 @@ class Terminal:
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """A table of results, on stdout."""
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=SIMPLE)
         for i, column in enumerate(columns):
-            table.add_column(column, justify="right" if i else "left", no_wrap=True)
+            # Numbers stay whole; a name that is too long for the terminal is folded, not cut.
+            if i:
+                table.add_column(column, justify="right", no_wrap=True)
+            else:
+                table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*row)
-        # A pipe gets the whole table, whatever width a terminal would have.
-        Console(highlight=False, width=None if sys.stdout.isatty() else 1000).print(table)
+        # A pipe gets the whole table, whatever width a terminal would have; a terminal that is too
+        # narrow wraps lines, which loses nothing, where rich would cut numbers.
+        width = max(Console().width, _TABLE_COLUMNS) if sys.stdout.isatty() else 1000
+        # Without a height rich would take 80 columns where TERM=dumb.
+        Console(highlight=False, width=width, height=25).print(table)
 
     @contextmanager
     def progress(self, what: str, total: int, done: int = 0) -> Iterator[Bar]:
@@ -90,7 +99,7 @@ class Metrics:
 
     def row(self, **values: Any) -> None:
         """Adds a row."""
-        self._file.write(json.dumps(_strict(values), allow_nan=False) + "\n")
+        self._file.write(json.dumps(strict(values), allow_nan=False) + "\n")
 
     def sync(self) -> None:
         """Makes all rows so far survive whatever comes."""
@@ -117,8 +126,10 @@ class Metrics:
             file.truncate(kept)
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """Plain data with null for numbers that JSON has no word for, such as a score of no slice."""
     if isinstance(value, dict):
-        return {name: _strict(part) for name, part in value.items()}
+        return {name: strict(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

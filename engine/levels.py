@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from engine.refusals import BadUsage
 from volumes.noise import Gaussian, Noise, Recorded
+from volumes.window import Window
 
 _REMEDY = "Write gaussian:0.1, gaussian:0.02,0.05 or recorded:NAME"
 
@@ -22,6 +23,12 @@ class Level:
 
     label: str
     noise: Noise
+
+    def told(self, window: Window) -> str:
+        """What it is, for the report."""
+        if isinstance(self.noise, Recorded):
+            return f"recorded in {self.noise.file}.nii.gz beside each clean scan, or in its set"
+        return f"white and Gaussian, standard deviation {self.noise.typical * window.width_hu:g} HU"
 
 
 def levels(text: str) -> tuple[Level, ...]:

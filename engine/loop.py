@@ -18,6 +18,7 @@ from engine.feed import Feed, feed
 from engine.interrupt import Stop
 from engine.journal import Bar, Metrics, Terminal
 from engine.optimizer import Adam
+from engine.origin import Origin
 from engine.preview import panel
 from engine.prior import load
 from engine.recipe import Recipe
@@ -104,16 +105,20 @@ class Loop:
         self.estimator = Estimator(self.training.model)
         self.progress = Progress()
         self._bad = 0
+        self._origin: Origin | None = None
 
-    def restore(self) -> None:
-        """Takes up the newest checkpoint that verifies.
+    def restore(self, origin: Origin | None = None) -> None:
+        """Takes up the newest checkpoint that verifies, or else the weights of the origin.
 
         Raises:
-            Mismatch: where the run's checkpoints are all damaged, or of another network.
+            Mismatch: where the run's checkpoints are all damaged, or one is of another network.
         """
+        self._origin = origin
         checkpoint.sweep(self.run.checkpoints)
         found = checkpoint.newest(self.run.checkpoints, self.terminal.warn)
         if found is None:
+            if origin is not None:
+                self._start_from(origin)
             return
         path = self.run.checkpoints / f"step-{found.step:08d}"
         arrays = checkpoint.load(path, set(self.training.state))
@@ -124,6 +129,21 @@ class Loop:
         self.training.assign(arrays)
         self.progress = found
         self.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
+
+    def _start_from(self, origin: Origin) -> None:
+        """Takes up the weights of another run; the optimizer stays as it was made."""
+        arrays, remedy = origin.weights(), "Give the recipe the same network fields"
+        own = self.training.arrays()
+        names = [name for name in own if name.startswith("model/")]
+        for name in names:
+            if name not in arrays or arrays[name].shape != own[name].shape:
+                cause = f"holds no variable {name} of shape {own[name].shape}"
+                raise Mismatch(origin.path, cause, remedy)
+        foreign = sorted(set(arrays) - set(names))
+        if foreign:
+            raise Mismatch(origin.path, f"holds {foreign[0]}, which the network lacks", remedy)
+        self.training.assign(own | arrays)
+        self.terminal.say(f"Starting from the weights of {origin.folder}, step {origin.step:,}")
 
     def go(self, stop: Stop) -> Progress:
         """Trains to the recipe's last step.
@@ -140,9 +160,14 @@ class Loop:
         metrics = Metrics(self.run.metrics, first or -1)
         events = Events(self.run.tensorboard, first)
         what = f"{self.run.folder.name} [{self.runtime.precision}]"
-        if first == 0:
-            self._note_baselines(metrics)
         try:
+            if first == 0:
+                self._note_baselines(metrics)
+            if first == 0 and self._origin is not None:
+                # Saved before it learns: from here on the run needs its origin no more, and the
+                # best of it is never worse than what it was given.
+                self._validate(metrics, events)
+                self._save(metrics)
             with (
                 feed(self.examples, recipe.batch, self.runtime.strategy) as fed,
                 self.terminal.progress(what, recipe.steps, first) as bar,

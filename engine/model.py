@@ -41,9 +41,13 @@ class Model:
         return checkpoint.verified(self.path).step
 
     def seen(self, volumes: Sequence[Volume]) -> list[str]:
-        """Which of some volumes it was trained on: by their name, or by their content."""
+        """Which of some volumes it was trained on: by their name, or by their content.
+
+        What it was started from counts by content alone: other data name their cases alike.
+        """
         training = self.run.about().get("cases", {}).get("training", {})
-        return [v.case for v in volumes if v.case in training or v.sha256 in training.values()]
+        learned = self.run.learned_from()
+        return [v.case for v in volumes if v.case in training or v.sha256 in learned]
 
     def estimator(self, precision: str = "float32") -> Any:
         """The network with its weights, ready for `engine.estimate`.

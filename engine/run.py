@@ -6,6 +6,7 @@ import datetime
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from volumes.atomic import cannot_write, make_folder, whole_file
 
 # A run may be made longer, or saved and validated at other steps, without becoming another run.
 MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
+
+# What `begin` leaves where it is killed, its last file not yet written.
+_BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,21 @@ class Run:
             return {}
         return content if isinstance(content, dict) else {}
 
+    @property
+    def begun(self) -> bool:
+        """Whether `begin` has written anything here."""
+        return bool(self.about()) or (self.folder / "recipe.json").exists()
+
+    def learned_from(self) -> dict[str, str]:
+        """The names of the cases that its weights have learned from, by the sha256 of their files.
+
+        Those of the runs that it was started from are among them.
+        """
+        about = self.about()
+        before: dict[str, str] = (about.get("started_from") or {}).get("trained_on", {})
+        training = about.get("cases", {}).get("training", {})
+        return {**before, **{sha256: name for name, sha256 in training.items()}}
+
     def checkpoint(self, which: str) -> Path:
         """The folder of a checkpoint: "best", "last", or a step.
 
@@ -76,7 +95,8 @@ class Run:
         if which == "last":
             step = found[-1]
         elif which == "best":
-            step = checkpoint.verified(last).best_step or found[-1]
+            best = checkpoint.verified(last).best_step
+            step = found[-1] if best is None else best
         else:
             step = int(which) if which.isdecimal() else -1
         if step not in found:
@@ -102,15 +122,19 @@ class Run:
             before = self.about()
             if before.get("cases", about["cases"]) != about["cases"]:
                 raise Mismatch(self.folder, "holds a run on other cases", remedy)
+        # In this order: a process killed between them must not lose from what the run was started.
+        self._write("run.json", json.dumps(about, indent=2) + "\n")
         self._write("recipe.py", source.read_text())
         self._write("recipe.json", recipe.to_json(wanted))
-        self._write("run.json", json.dumps(about, indent=2) + "\n")
 
     def _refuse_foreign(self) -> None:
         """A folder of something else is neither written into nor moved."""
         if not self.folder.exists() or (self.folder / "recipe.json").exists():
             return
-        if not self.folder.is_dir() or any(p.name != ".lock" for p in self.folder.iterdir()):
+        kept = _BEGINNING if "cases" in self.about() else re.compile(r"\.lock")
+        if not self.folder.is_dir() or not all(
+            kept.fullmatch(path.name) for path in self.folder.iterdir()
+        ):
             raise Mismatch(self.folder, "is not empty and no run", "Choose another --run")
 
     def _write(self, name: str, text: str) -> None:

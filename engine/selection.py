@@ -56,7 +56,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
     from engine.comparison import Contest, compare
-    from engine.report import summary, table, write
+    from engine.report import remarks, summary, table, write
 
     entering = entrants(wanted.methods, wanted.checkpoint)
     models = {e.label: e.model for e in entering if e.model}
@@ -89,8 +89,10 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         recorded=_recorded(wanted, asked, [case.name for case in {*scored, *tuning}]),
     )
     rows, settings, pictures = compare(contest, terminal.say)
-    columns, cells = table(summary(rows))
-    terminal.table(_title(wanted, contest.window), columns, cells)
+    entries = summary(rows)
+    terminal.table(_title(wanted, contest.window), *table(entries))
+    for remark in remarks(entries):
+        terminal.result(remark)
     for level, chosen in settings.items():
         for name, setting in chosen.items():
             terminal.result(f"{level}: {name}: {setting}")
@@ -190,7 +192,7 @@ def _title(wanted: Wanted, window: Window) -> str:
         what = f"{wanted.slices} slices about the middle"
     return (
         f"{wanted.split}, {what}; window [{window.low_hu:g}, {window.high_hu:g}] HU is the data "
-        "range; mean ± standard deviation over cases"
+        "range; means over cases, ± their standard deviation"
     )
 
 
@@ -203,6 +205,8 @@ def _about(wanted: Wanted, contest: Any, settings: dict[str, dict[str, str]]) ->
         "slices": wanted.slices or "all",
         "data_range": asdict(contest.window),
         "ssim": "Gaussian 11 x 11, sigma 1.5, within slices, valid region",
+        "levels": {level.label: level.told(contest.window) for level in contest.levels},
+        "noise_seed": contest.noise_seed,
         "prior": asdict(contest.prior) | {"of": repr(contest.prior.of)},
         "settings": settings,
     }

@@ -262,7 +262,8 @@ print(json.dumps(found))
 LIGHT = {
     "import engine": 0, "import engine.cli": 0, "--help": 0, "fit --help": 0, "info of a scan": 0,
     "info of a run": 0, "dry run": 0, "plan": 0, "phantom": 0, "degrade": 0, "fit of bad data": 3,
-    "fit of damaged data": 3, "fit of no recipe": 2, "denoise of a bad scan": 3,
+    "fit of damaged data": 3, "fit of no recipe": 2, "fit from no run": 5,
+    "fit from another network": 5, "fit from no step": 5, "denoise of a bad scan": 3,
     "denoise into existing output": 4, "denoise without a run": 5,
 }  # fmt: skip
 
@@ -293,6 +294,9 @@ def light(unet_run, dataset, tmp_path_factory):
         "fit of bad data": [*fit, folder / "bad"],
         "fit of damaged data": [*fit, folder / "damaged"],
         "fit of no recipe": ["fit", "unet3e"],
+        "fit from no run": [*fit, dataset, "--from", folder / "none"],
+        "fit from another network": [*fit, dataset, "network.width=3", "--from", unet_run],
+        "fit from no step": [*fit, dataset, "--from", unet_run, "--from-checkpoint", "7"],
         "denoise of a bad scan": [*denoise, folder / "bad.nii"],
         "denoise into existing output": [*denoise, scan, "-o", folder / "taken.nii"],
         "denoise without a run": ["denoise", scan],

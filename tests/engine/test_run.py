@@ -89,6 +89,32 @@ def test_a_folder_of_something_else_is_not_taken_for_a_new_run(tmp_path):
     assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
+@pytest.mark.parametrize("missing", [("recipe.json",), ("recipe.json", "recipe.py")])
+def test_a_run_that_was_killed_while_it_began_can_begin_again(run, missing):
+    for name in missing:
+        (run.folder / name).unlink()
+    (run.folder / f".{missing[-1]}.1-2.tmp").write_text("{")
+    with run.locked():
+        run.begin(tiny(), find("unet3d"), ABOUT)
+    assert run.recipe() == tiny()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"scripts": {}}'])
+def test_a_folder_with_somebody_s_own_recipe_is_not_taken_for_a_run(tmp_path, text):
+    (tmp_path / "recipe.py").write_text("mine")
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(Mismatch, match="no run"):
+        Run(tmp_path).begin(tiny(), find("unet3d"), ABOUT)
+    assert (tmp_path / "recipe.py").read_text() == "mine"
+
+
+def test_a_run_has_learned_from_its_training_cases_and_those_of_its_origins(run):
+    assert run.learned_from() == {"aa": "case_00000"}
+    before = {"trained_on": {"ee": "case_00000", "ff": "case_00009"}}
+    (run.folder / "run.json").write_text(json.dumps(ABOUT | {"started_from": before}))
+    assert run.learned_from() == {"aa": "case_00000", "ee": "case_00000", "ff": "case_00009"}
+
+
 def test_a_damaged_recipe_stops_a_run_from_going_on(run):
     (run.folder / "recipe.json").write_text("{")
     with pytest.raises(Mismatch):
@@ -113,6 +139,11 @@ def test_checkpoints_are_chosen_by_best_last_or_step(run):
     save(run, 2, 4, 6, best=2)
     chosen = {which: run.checkpoint(which).name[-1] for which in ("best", "last", "4")}
     assert chosen == {"best": "2", "last": "6", "4": "4"}
+
+
+def test_the_best_may_be_what_a_run_was_started_with(run):
+    save(run, 0, 2, 4, 6, best=0)
+    assert run.checkpoint("best").name == "step-00000000"
 
 
 def test_without_validation_the_last_is_the_best(run):

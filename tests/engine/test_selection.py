@@ -138,7 +138,9 @@ def test_the_noisy_row_is_that_of_a_pencil(compared, dataset):
 def test_the_report_holds_every_method(compared):
     text = (compared[0][0] / "report.md").read_text()
     for method in ("trained", "noisy", "tv"):
-        assert len(re.findall(rf"^\| {method} \|", text, re.MULTILINE)) == 2
+        # Scores, display windows and settings; the untouched scan has no residual.
+        tables = 3 if method == "noisy" else 4
+        assert len(re.findall(rf"^\| {method} \|", text, re.MULTILINE)) == 2 * tables
 
 
 def test_the_report_tells_on_what_was_scored_and_tuned(compared, trained):
@@ -147,6 +149,19 @@ def test_the_report_tells_on_what_was_scored_and_tuned(compared, trained):
     assert content["tuned_on"] == side(trained, "validation")
     assert (content["split"], content["protocol"], content["slices"]) == ("test", "volumes", "all")
     assert content["data_range"] == {"low_hu": -1000, "high_hu": 400, "clip": True}
+
+
+def test_the_report_tells_the_seed_of_the_noise_and_the_prior(compared):
+    content = json.loads((compared[0][0] / "report.json").read_text())
+    assert content["noise_seed"] == 0
+    assert (content["prior"]["radius"], content["prior"]["of"]) == (4, "Noisy()")
+
+
+def test_it_is_printed_which_method_is_worse_than_its_input(compared):
+    (told,) = re.findall(r"^Worse than the untouched scan: (.+)\.$", compared[0][1], re.MULTILINE)
+    # A network of 4 steps, of course; total variation was tuned.
+    assert re.fullmatch(r"trained at 2 % \(-.+ dB\), trained at 5 % \(-.+ dB\)", told)
+    assert told in (compared[0][0] / "report.md").read_text()
 
 
 def test_the_settings_that_were_chosen_are_printed(compared):

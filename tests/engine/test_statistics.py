@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from engine.statistics import interval, paired
+from engine.statistics import interval, paired, smallest_p
 
 
 def by_flipping(one, other):
@@ -96,3 +96,24 @@ def test_pairs_count_not_the_spread_of_cases():
 
 def test_one_case_cannot_be_tested():
     assert paired([30.0], [20.0]) is None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_has_neither_interval_nor_test(bad):
+    assert interval([30.0, bad, 31.0]) is None
+    assert paired([30.0, bad, 31.0], [20.0, 21.0, 22.0]) is None
+    assert paired([30.0, 31.0, 32.0], [20.0, 21.0, bad]) is None
+
+
+@pytest.mark.parametrize("cases", [2, 3, 7, 13, 14, 20])
+def test_the_smallest_p_is_that_of_a_method_that_is_better_on_every_case(cases):
+    values = np.arange(1.0, cases + 1) ** 3
+    found = paired(values + 1e6, np.zeros(cases))
+    if cases < 14:  # all flips are tried
+        assert found == pytest.approx(smallest_p(cases))
+    else:  # some flips are drawn, and may find the observed one again
+        assert smallest_p(cases) <= found < 2 * 2 / 2**13
+
+
+def test_one_case_allows_no_p():
+    assert smallest_p(1) is None
