@@ -102,8 +102,7 @@ def levels(path: Path, series: Series) -> None:
     """
     figure = _figure(9.5, max(5.0, 1.0 + 0.24 * len(series)))
     axis = figure.subplots()
-    labels = list(next(iter(series.values())))
-    places = _places(labels)
+    labels, places = _places(list(next(iter(series.values()))))
     means = {
         name: [float(np.mean(found[label])) for label in labels] for name, found in series.items()
     }
@@ -127,12 +126,14 @@ def levels(path: Path, series: Series) -> None:
     _save(figure, path)
 
 
-def _places(labels: list[str]) -> list[float]:
-    """Where levels stand on an axis: at their percentages, else one after the other."""
+def _places(labels: list[str]) -> tuple[list[str], list[float]]:
+    """Levels along an axis: by their percentages, else one after the other as they come."""
     try:
-        return [float(label.removesuffix("%")) for label in labels]
+        place = {label: float(label.removesuffix("%")) for label in labels}
     except ValueError:
-        return [float(i) for i in range(len(labels))]
+        return labels, [float(i) for i in range(len(labels))]
+    ordered = sorted(labels, key=place.__getitem__)
+    return ordered, [place[label] for label in ordered]
 
 
 def _grid(count: int, most: int) -> tuple[int, int]:

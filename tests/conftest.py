@@ -73,7 +73,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pairs") / "pairs.npz"
     arrays = {}
     for side, count in (("train", 5), ("test", 2)):
-        clean = np.broadcast_to(np.linspace(0.1, 0.8, 32), (count, 24, 32)).copy()
+        clean = np.linspace(0.1, 0.7, 32) + 0.2 * rng.random((count, 1, 1))  # no two the same
+        clean = np.broadcast_to(clean, (count, 24, 32)).copy()
         clean[:, 8:16, 4:20] += 0.1
         arrays[f"{side}_gt"] = clean
         arrays[f"{side}_ns"] = clean + 0.1 * rng.standard_normal(clean.shape)

@@ -31,10 +31,14 @@ def drawn(monkeypatch):
     return figures_
 
 
+def label(sigma):
+    return f"{100 * sigma:g}%"
+
+
 def series(levels, cases=3):
     """PSNR by method, level and case."""
     return {
-        name: {sigma: [first - 50 * sigma + case for case in range(cases)] for sigma in levels}
+        name: {label(s): [first - 50 * s + case for case in range(cases)] for s in levels}
         for name, first in (("noisy", 30.0), ("tv", 33.0), ("unet", 36.0))
     }
 
@@ -60,7 +64,7 @@ def many(images_hu, count):
 def test_slices_are_a_grid_that_wraps_at_a_page_s_width(
     tmp_path, images_hu, images, columns, bands
 ):
-    figures.slices(tmp_path / "slices.png", "case", 0.1, many(images_hu, images))
+    figures.slices(tmp_path / "slices.png", "case", "10%", many(images_hu, images))
     expected = 2.5 * columns + 0.3, 8.0 * bands + 0.7
     assert inches(tmp_path / "slices.png") == pytest.approx(expected, abs=0.02)
 
@@ -69,7 +73,7 @@ def test_each_image_stands_in_the_grid_whole_enlarged_and_as_what_was_removed(
     drawn, tmp_path, images_hu
 ):
     shown = many(images_hu, 8)
-    figures.slices(tmp_path / "slices.png", "case", 0.1, shown)
+    figures.slices(tmp_path / "slices.png", "case", "10%", shown)
     found = {axis.get_title(): [] for axis in drawn[0].axes if axis.get_title()}
     assert list(found) == list(shown)
     axes = [axis for axis in drawn[0].axes if axis.images]
@@ -88,17 +92,17 @@ def test_each_image_stands_in_the_grid_whole_enlarged_and_as_what_was_removed(
 
 
 def test_the_title_of_slices_tells_case_noise_window_and_scale(drawn, tmp_path, images_hu):
-    figures.slices(tmp_path / "slices.png", "case_7", 0.025, images_hu)
+    figures.slices(tmp_path / "slices.png", "case_7", "2.5%", images_hu)
     title = drawn[0].get_suptitle()
     noise_hu = np.std(images_hu["noisy"] - images_hu["clean"])
-    for told in ("case_7", "2.5 %", f"({noise_hu:.0f} HU)", "[-160, 240] HU"):
+    for told in ("case_7", "2.5%", f"({noise_hu:.0f} HU)", "[-160, 240] HU"):
         assert told in title
     assert f"±{3 * noise_hu:.0f} HU" in title
 
 
 def test_slices_without_noise_can_be_drawn(tmp_path, images_hu):
     same = {"clean": images_hu["clean"], "noisy": images_hu["clean"]}
-    figures.slices(tmp_path / "slices.png", "case", 0.1, same)
+    figures.slices(tmp_path / "slices.png", "case", "10%", same)
     assert inches(tmp_path / "slices.png")[0] > 5
 
 
@@ -112,7 +116,7 @@ def test_boxes_have_a_panel_a_level_and_a_line_a_method(drawn, tmp_path, levels)
     figures.boxes(tmp_path / "cases.png", series(levels))
     inches(tmp_path / "cases.png")
     panels = [axis for axis in drawn[0].axes if axis.get_visible()]
-    assert [axis.get_title() for axis in panels] == [f"noise {100 * s:g} %" for s in levels]
+    assert [axis.get_title() for axis in panels] == [f"noise {label(s)}" for s in levels]
     names = [label.get_text() for label in panels[0].get_yticklabels()]
     assert names == ["noisy", "tv", "unet"]
     low, high = panels[0].get_ylim()
@@ -121,12 +125,12 @@ def test_boxes_have_a_panel_a_level_and_a_line_a_method(drawn, tmp_path, levels)
         (dashed,) = [line for line in axis.lines if line.get_linestyle() == "--"]
         assert list(dashed.get_xdata()) == pytest.approx(2 * [31 - 50 * sigma])
         points = [line for line in axis.lines if line.get_marker() == "."]
-        expected = [found[sigma] for found in series(levels).values()]
+        expected = [found[label(sigma)] for found in series(levels).values()]
         assert [list(line.get_xdata()) for line in points] == expected
 
 
 def test_boxes_of_many_methods_grow_in_height_not_in_width(tmp_path):
-    few, many = ({f"m{i}": {0.1: [30.0, 31.0]} for i in range(n)} for n in (3, 16))
+    few, many = ({f"m{i}": {"10%": [30.0, 31.0]} for i in range(n)} for n in (3, 16))
     figures.boxes(tmp_path / "few.png", few)
     figures.boxes(tmp_path / "many.png", many)
     one, other = inches(tmp_path / "few.png"), inches(tmp_path / "many.png")
@@ -155,7 +159,7 @@ def test_levels_are_drawn_in_their_order(drawn, tmp_path):
 
 
 def test_many_methods_can_be_told_apart(drawn, tmp_path):
-    many = {f"method {i}": {0.02: [40.0 - i], 0.1: [20.0 + i]} for i in range(16)}
+    many = {f"method {i}": {"2%": [40.0 - i], "10%": [20.0 + i]} for i in range(16)}
     figures.levels(tmp_path / "levels.png", many)
     (axis,) = drawn[0].axes
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in axis.lines}
@@ -164,7 +168,7 @@ def test_many_methods_can_be_told_apart(drawn, tmp_path):
 
 
 def test_the_legend_stands_outside_in_the_order_of_the_lines_ends(drawn, tmp_path):
-    many = {f"method {i}": {0.02: [40.0 - i], 0.1: [20.0 + i]} for i in range(16)}
+    many = {f"method {i}": {"2%": [40.0 - i], "10%": [20.0 + i]} for i in range(16)}
     figures.levels(tmp_path / "levels.png", many)
     (axis,) = drawn[0].axes
     legend = axis.get_legend()
@@ -179,8 +183,8 @@ def test_one_case_can_be_drawn(tmp_path):
 
 
 def test_another_result_is_another_picture(tmp_path, images_hu):
-    figures.slices(tmp_path / "one.png", "case", 0.1, images_hu)
-    figures.slices(tmp_path / "other.png", "case", 0.1, images_hu | {"tv": images_hu["clean"]})
+    figures.slices(tmp_path / "one.png", "case", "10%", images_hu)
+    figures.slices(tmp_path / "other.png", "case", "10%", images_hu | {"tv": images_hu["clean"]})
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
 
 
@@ -190,3 +194,11 @@ def test_the_same_result_replaces_a_picture_by_the_same(tmp_path):
     figures.levels(tmp_path / "levels.png", series((0.1,)))
     assert (tmp_path / "levels.png").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["levels.png"]
+
+
+def test_levels_that_are_no_percentages_stand_one_after_the_other(drawn, tmp_path):
+    found = {name: {"quarter": [30.0], "half": [33.0]} for name in ("noisy", "tv")}
+    figures.levels(tmp_path / "levels.png", found)
+    (axis,) = drawn[0].axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["quarter", "half"]
+    assert list(axis.lines[0].get_xdata()) == [0, 1]

@@ -119,10 +119,10 @@ def test_the_same_command_writes_the_same_bytes(compared):
 
 
 def test_every_method_case_and_level_has_a_row(compared, trained):
-    found = [(row["sigma"], row["case"], row["method"]) for row in rows(compared[0][0])]
+    found = [(row["level"], row["case"], row["method"]) for row in rows(compared[0][0])]
     (case,) = side(trained, "test")
     methods = ("trained", "noisy", "tv")
-    assert found == [(sigma, case, method) for sigma in ("0.02", "0.05") for method in methods]
+    assert found == [(level, case, method) for level in ("2%", "5%") for method in methods]
 
 
 def test_the_noisy_row_is_that_of_a_pencil(compared, dataset):
@@ -130,7 +130,9 @@ def test_the_noisy_row_is_that_of_a_pencil(compared, dataset):
         if row["method"] == "noisy":
             hu = voxels(dataset / row["case"] / "imaging.nii.gz")
             clean = np.clip((hu.astype(np.float32) + 1000) / 1400, 0, 1)
-            noisy = Gaussian(0.1).degrade(clean, float(row["sigma"]), 0, row["case"])
+            noisy = Gaussian(0.1).degrade(
+                clean, float(row["level"].rstrip("%")) / 100, 0, row["case"]
+            )
             mse = np.mean((np.clip(noisy, 0, 1) - clean) ** 2)
             assert float(row["psnr_db"]) == pytest.approx(-10 * np.log10(mse), abs=1e-3)
 
@@ -160,7 +162,7 @@ def test_the_report_tells_the_seed_of_the_noise_and_the_prior(compared):
 def test_it_is_printed_which_method_is_worse_than_its_input(compared):
     (told,) = re.findall(r"^Worse than the untouched scan: (.+)\.$", compared[0][1], re.MULTILINE)
     # A network of 4 steps, of course; total variation was tuned.
-    assert re.fullmatch(r"trained at 2 % \(-.+ dB\), trained at 5 % \(-.+ dB\)", told)
+    assert re.fullmatch(r"trained at 2% \(-.+ dB\), trained at 5% \(-.+ dB\)", told)
     assert told in (compared[0][0] / "report.md").read_text()
 
 
@@ -169,7 +171,7 @@ def test_the_settings_that_were_chosen_are_printed(compared):
     for level in LEVELS[1]:
         (told,) = re.findall(rf"^noise {level}: tv: (.+)$", out, re.MULTILINE)
         assert told in map(repr, METHODS["tv"]().candidates())
-    assert "noise 0.02: trained: UNet3D(width=2, levels=2) at step 4\n" in out
+    assert "2%: trained: UNet3D(width=2, levels=2) at step 4\n" in out
 
 
 def test_the_table_and_the_paths_are_printed(compared):
@@ -192,13 +194,13 @@ def test_what_is_being_done_is_said_on_stderr(compared, trained):
 def test_a_quiet_comparison_says_nothing_on_stderr(evaluate, trained):
     code, out, err = evaluate(trained, "noisy")
     assert (code, err) == (0, "")
-    assert "noise 0.1: noisy: Noisy()\n" in out
+    assert "10%: noisy: Noisy()\n" in out
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_level_named_twice_is_one_level(evaluate, trained, tmp_path):
     assert evaluate(trained, "noisy", "--noise", "gaussian:0.1,0.10")[0] == 0
-    assert [row["sigma"] for row in rows(tmp_path / "report")] == ["0.1", "0.1"]
+    assert [row["level"] for row in rows(tmp_path / "report")] == ["10%", "10%"]
 
 
 @pytest.mark.usefixtures("undrawn")
