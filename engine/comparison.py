@@ -205,7 +205,8 @@ def _scores(contest: Contest, clean: Unit, noisy: Unit, estimate: Unit) -> dict[
     return {
         **asdict(scores(clean, estimate, contest.window)),
         "bias_hu": contest.window.width_hu * float(np.mean(estimate - clean, dtype=np.float64)),
-        **window_psnr(clean, estimate, contest.window),
+        # Photographs and pairs have greys from 0 up, which no radiologist's window shows.
+        **(window_psnr(clean, estimate, contest.window) if contest.window.low_hu < 0 else {}),
         "residual_autocorrelation": autocorrelation(residual),
         "residual_at_edges": edge_correlation(residual, clean),
     }

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -195,4 +196,5 @@ def _about(
         "seed": recipe.seed,
         "command": sys.argv,
         "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
+        "recordings": {v.case: v.noisy_sha256 for v in chain(*volumes.values()) if v.noisy_sha256},
     }

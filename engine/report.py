@@ -261,10 +261,7 @@ def _markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture
         f"clean. {_about_p(entries)}",
         _grid(_scores(entries)),
         *harm(entries),
-        f"**Table 2.** PSNR (dB) of what radiologists' display windows show, {over}. The data "
-        f"range is the width of each display window. Clean images end at {high:g} HU: what is "
-        "denser is not judged.",
-        _grid(_windows(entries)),
+        *(_of_windows(entries, over, high) if "psnr_lung_db" in entries[0] else []),
         f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit.",
         "- Autocorrelation: correlation of neighbouring voxels within slices. 0 where white noise "
         "and nothing else was removed.\n- At edges: correlation of the residual's size with the "
@@ -276,6 +273,15 @@ def _markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture
         *_figures(drawn),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _of_windows(entries: Entries, over: str, high_hu: float) -> list[str]:
+    return [
+        f"**Table 2.** PSNR (dB) of what radiologists' display windows show, {over}. The data "
+        f"range is the width of each display window. Clean images end at {high_hu:g} HU: what is "
+        "denser is not judged.",
+        _grid(_windows(entries)),
+    ]
 
 
 def _methods(about: dict[str, Any]) -> list[str]:

@@ -120,8 +120,9 @@ class Run:
                 cause = f"holds a run of another recipe ({'; '.join(differing[:3])})"
                 raise Mismatch(self.folder, cause, remedy)
             before = self.about()
-            if before.get("cases", about["cases"]) != about["cases"]:
-                raise Mismatch(self.folder, "holds a run on other cases", remedy)
+            for name in ("cases", "recordings"):
+                if before.get(name, about.get(name)) != about.get(name):
+                    raise Mismatch(self.folder, f"holds a run on other {name}", remedy)
         # In this order: a process killed between them must not lose from what the run was started.
         self._write("run.json", json.dumps(about, indent=2) + "\n")
         self._write("recipe.py", source.read_text())

@@ -77,7 +77,8 @@ class Store:
             raise BadInput(case.noisy, cause, "Put the noisy recording in its place")
         noisy = open_scan(case.noisy)
         noisy_hu, more = self._array(f"{sha256}-{noisy_sha256}", lambda: _recorded(noisy, scan))
-        return Volume(hu, scan.spacing_mm, case.name, sha256, saturated + more, noisy_hu)
+        saturated += more
+        return Volume(hu, scan.spacing_mm, case.name, sha256, saturated, noisy_hu, noisy_sha256)
 
     def _pair(self, case: Case, pair: Pair, sha256: str) -> Volume:
         name = f"{sha256}-{pair.side}"

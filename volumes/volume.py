@@ -30,6 +30,7 @@ class Volume:
         saturated: voxels whose value int16 could not hold, here or in the noisy recording.
         noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
             where the case has none.
+        noisy_sha256: of the file of that recording; empty where it lies in the clean one's.
     """
 
     hu: HU
@@ -38,6 +39,7 @@ class Volume:
     sha256: str
     saturated: int = 0
     noisy_hu: HU | None = None
+    noisy_sha256: str = ""
 
     def recorded(self) -> HU:
         """The noisy recording.

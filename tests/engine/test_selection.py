@@ -18,7 +18,7 @@ from volumes import Gaussian, Split
 from volumes.dataset import find_cases
 
 REFUSAL = re.compile(r"engine: error: (?P<path>[^:]+): (?P<cause>.+)[.] (?P<remedy>.+)[.]\n")
-LEVELS = ("gaussian:0.02,0.05", (0.02, 0.05))
+LEVELS = "gaussian:0.02,0.05"
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def compared(cpu, trained, dataset, tmp_path_factory):
         ):
             if found:
                 leave_out_pictures(patch)
-            assert run([str(word) for word in (*words, "--noise", LEVELS[0])]) == 0
+            assert run([str(word) for word in (*words, "--noise", LEVELS)]) == 0
         found.append((folder, out.getvalue(), err.getvalue()))
     return found
 
@@ -168,8 +168,8 @@ def test_it_is_printed_which_method_is_worse_than_its_input(compared):
 
 def test_the_settings_that_were_chosen_are_printed(compared):
     out = compared[0][1]
-    for level in LEVELS[1]:
-        (told,) = re.findall(rf"^noise {level}: tv: (.+)$", out, re.MULTILINE)
+    for level in ("2%", "5%"):
+        (told,) = re.findall(rf"^{level}: tv: (.+)$", out, re.MULTILINE)
         assert told in map(repr, METHODS["tv"]().candidates())
     assert "2%: trained: UNet3D(width=2, levels=2) at step 4\n" in out
 
