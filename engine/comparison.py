@@ -13,6 +13,7 @@ from engine.entrants import Entrant, networks
 from engine.estimate import blocks_of, prior_blocks, source_blocks
 from engine.levels import Level
 from engine.metrics import scores, window_psnr
+from engine.prior import opened
 from engine.residual import autocorrelation, edge_correlation
 from volumes import NeighbourMean, Recorded, Window
 from volumes.crops import Box, read
@@ -118,7 +119,7 @@ class Known:
         if prior not in self._priors:
             z, y, x = self.clean.shape
             noisy, clean = blocks_of(self.noisy), blocks_of(self.clean)
-            slices = source_blocks(prior.of, noisy, (z, y, x), self.sigma, clean)
+            slices = source_blocks(opened(prior.of), noisy, (z, y, x), self.sigma, clean)
             blocks = prior_blocks(prior, slices, z, self.spacing_mm[0])
             self._priors[prior] = blocks(Box((0, 0, 0), (z, y, x)))
         return self._priors[prior]

@@ -15,6 +15,7 @@ from engine.estimate import Blocks, Plan, plan, prior_blocks, source_blocks
 from engine.keep import Keep
 from engine.model import Model
 from engine.outputs import beside, sidecar
+from engine.prior import opened
 from engine.recipe import Recipe, to_json
 from engine.refusals import BadInput, BadUsage, NumericalFailure
 from volumes import nifti
@@ -179,7 +180,7 @@ def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None
         return _noisy_blocks(other, voxels, _padding(other, voxels), recipe)
     if recipe.prior is None:
         return None
-    blocks = source_blocks(recipe.prior.of, noisy, scan.shape, recipe.noise.typical)
+    blocks = source_blocks(opened(recipe.prior.of), noisy, scan.shape, recipe.noise.typical)
     return prior_blocks(recipe.prior, blocks, scan.shape[0], scan.spacing_mm[0])
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import prior
 from engine.classical import METHODS
 from engine.estimate import blocks_of, plan
+from engine.estimated import Estimated, parse
 from engine.model import Model, open_model
+from engine.prior import model_of
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
 from volumes.priors import NeighbourMean
@@ -36,7 +37,7 @@ class Entrant:
     def behind(self) -> list[Model]:
         """The networks that have a say in its estimate: its own, and that of its prior."""
         source = self.prior.of if self.prior else None
-        second = [prior.model_of(source)] if isinstance(source, prior.Estimated) else []
+        second = [model_of(source)] if isinstance(source, Estimated) else []
         return ([self.model] if self.model else []) + second
 
 
@@ -68,7 +69,7 @@ def entrants(words: Sequence[str], checkpoint: str) -> list[Entrant]:
 
 def _entrant(word: str, checkpoint: str) -> Entrant:
     base, at, named = (word, "", "") if Path(word).is_dir() else word.partition("@")
-    given = prior.parse(named) if at else None
+    given = parse(named) if at else None
     suffix = f"@{Path(named).name}" if at else ""
     if base in METHODS:
         if given and not METHODS[base].sees_prior:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from engine.networks import Network
-from engine.prior import load
 from volumes.crops import Box, read, reflected
 from volumes.priors import NeighbourMean
 from volumes.sources import Noisy, Source
@@ -37,7 +36,7 @@ def source_blocks(
     """Blocks of a prior's source, made from whole slices: the same in every tile.
 
     Args:
-        source: what is made.
+        source: what is made, opened.
         noisy: blocks of the noisy volume.
         shape: (Z, Y, X) of the volume.
         sigma: standard deviation of its noise in window units.
@@ -49,7 +48,6 @@ def source_blocks(
 
     from engine.feed import tensor
 
-    load(source)
     graph = tf.function(source.image, reduce_retracing=True)
 
     @lru_cache(maxsize=_SLICES)

@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.estimate import Estimator, blocks_of, plan, prior_blocks, source_blocks
 from engine.metrics import Scores, scores
+from engine.prior import opened
 from engine.recipe import Recipe
 from volumes.crops import Box
 from volumes.volume import Unit, Volume
@@ -55,7 +56,7 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None) -> Pair:
         return Pair(volume.case, clean, noisy, None)
     shape = (length, clean.shape[1], clean.shape[2])
     blocks = source_blocks(
-        recipe.prior.of, blocks_of(noisy), shape, recipe.noise.typical, blocks_of(clean)
+        opened(recipe.prior.of), blocks_of(noisy), shape, recipe.noise.typical, blocks_of(clean)
     )
     prior = prior_blocks(recipe.prior, blocks, length, volume.spacing_mm[0])
     return Pair(volume.case, clean, noisy, prior(Box((0, 0, 0), shape)))

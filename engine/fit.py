@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from engine import checkpoint, origin, runtime
+from engine.estimated import settled
 from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
 from engine.origin import Origin
-from engine.prior import adopt, settled, vet
+from engine.prior import adopt, vet
 from engine.recipe import Recipe
 from engine.refusals import BadInput, BadUsage, Interrupted, Mismatch
 from engine.run import Run
@@ -114,7 +115,7 @@ def fit(
         ]
         run.begin(recipe, file, about)
         adopt(recipe.prior, run)
-        recipe = replace(recipe, prior=settled(recipe.prior, run))
+        recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
         _heed(stop, run)
         if changed:
             terminal.warn(f"{run.folder}: {', '.join(changed)} changed: resumed, not to the bit")

@@ -20,7 +20,7 @@ from engine.journal import Bar, Metrics, Terminal
 from engine.optimizer import Adam
 from engine.origin import Origin
 from engine.preview import panel
-from engine.prior import load
+from engine.prior import opened
 from engine.recipe import Recipe
 from engine.refusals import Interrupted, Mismatch, NumericalFailure
 from engine.run import Run
@@ -38,10 +38,8 @@ class Training:
     """A network, its optimizer, and every variable of both by name."""
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
-        source = recipe.prior.of if recipe.prior else None
         with runtime.strategy.scope():
-            if source:
-                load(source)
+            source = opened(recipe.prior.of) if recipe.prior else None
             self.model = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
             learned = {v.path: v.value for v in self.model.trainable_variables}
             scaled = runtime.precision == "float16"

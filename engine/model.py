@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import checkpoint
-from engine.prior import settled
+from engine.estimated import settled
 from engine.recipe import Recipe
 from engine.refusals import Mismatch
 from engine.run import Run
@@ -84,4 +84,4 @@ def open_model(run: Run, which: str = "best") -> Model:
         Mismatch: where there is none, or it is damaged.
     """
     path, recipe = run.checkpoint(which), run.recipe()
-    return Model(run, path, replace(recipe, prior=settled(recipe.prior, run)))
+    return Model(run, path, replace(recipe, prior=settled(recipe.prior, run.folder)))

@@ -1,51 +1,63 @@
-"""The prior at work: what a recipe or a command names becomes an image beside the noisy one."""
+"""The prior at work: the network behind an estimated one, opened, vetted and kept with a run."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from engine.refusals import BadUsage, Mismatch
+from engine.estimated import Estimated, copy_in
+from engine.model import Model, open_model
+from engine.refusals import Mismatch
+from engine.run import Run
 from volumes.atomic import cannot_write
 from volumes.crops import reflected
 from volumes.priors import NeighbourMean
-from volumes.sources import Clean, Noisy, SliceTV, Source, Turned
+from volumes.sources import Source
 from volumes.tiles import padded
-from volumes.volume import Volume
-
-if TYPE_CHECKING:
-    from engine.model import Model
-    from engine.run import Run
-
-_KINDS = "mean, noisy, tv, clean, turned or a run folder, each with :RADIUS where wanted"
+from volumes.volume import Shape, Volume
 
 
 @dataclass(frozen=True)
-class Estimated:
-    """The estimate of a trained 2D network, slice by slice: what Abascal et al. (2020) suggest.
+class Slices:
+    """A source that is the estimate of an opened 2D network.
 
     Attributes:
-        run: its run folder. What is trained with it keeps a copy, and never looks there again.
-        checkpoint: best, last or a step.
+        network: the Keras model with its weights.
+        stride: a slice's shape must be a multiple of it; it is reflected until it is.
     """
 
-    run: str
-    checkpoint: str = "best"
+    network: Any
+    stride: Shape
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The network's estimate of each slice; see `volumes.sources.Source`."""
         import tensorflow as tf
 
-        model, stride = _network(self)
         _, _, height, width, _ = noisy.shape
-        _, y, x = padded((1, height, width), stride)
+        _, y, x = padded((1, height, width), self.stride)
         slices = tf.gather(noisy, reflected(0, y, height), axis=2)
         slices = tf.gather(slices, reflected(0, x, width), axis=3)
-        return model(slices, training=False)[:, :, :height, :width]
+        return self.network(slices, training=False)[:, :, :height, :width]
+
+
+def opened(source: Source) -> Source:
+    """A source that works; call it where variables may be made, before a graph is.
+
+    Raises:
+        Mismatch: where the network of an estimate cannot be used.
+    """
+    return _slices(source) if isinstance(source, Estimated) else source
+
+
+@cache
+def _slices(source: Estimated) -> Slices:
+    """Made once a process."""
+    model = model_of(source)
+    return Slices(model.network(), model.recipe.network.stride)
 
 
 def model_of(source: Estimated) -> Model:
@@ -54,52 +66,12 @@ def model_of(source: Estimated) -> Model:
     Raises:
         Mismatch: where the run cannot be used, sees a prior itself, or is no 2D network.
     """
-    from engine.model import open_model
-    from engine.run import Run
-
     model = open_model(Run(Path(source.run)), source.checkpoint)
     network = model.recipe.network
     if network.sees_prior or network.radius[0]:
         cause = f"holds a {type(network).__name__}; a prior is made slice by slice"
         raise Mismatch(Path(source.run), cause, "Name a run of a 2D network")
     return model
-
-
-@cache
-def _network(source: Estimated) -> tuple[Any, Any]:
-    """The Keras model and its stride, made once a process."""
-    model = model_of(source)
-    return model.network(), model.recipe.network.stride
-
-
-def parse(text: str) -> NeighbourMean:
-    """The prior that a command names.
-
-    `mean` (that of the recipes: nine noisy slices), `noisy`, `tv`, `clean` (an oracle), `turned` (a
-    control), or a run folder, whose 2D network estimates each slice. `tv:1` averages the slices
-    within 1 of each; without a number `tv`, `noisy` and a run's are taken as they are, `mean`,
-    `clean` and `turned` over 4.
-
-    Raises:
-        BadUsage: where it names none.
-    """
-    name, _, radius = (
-        text.rpartition(":") if text.rpartition(":")[2].isdecimal() else (text, "", "")
-    )
-    known: dict[str, tuple[Source, int]] = {
-        "mean": (Noisy(), 4),
-        "noisy": (Noisy(), 0),
-        "tv": (SliceTV(), 0),
-        "clean": (Clean(), 4),
-        "turned": (Turned(), 4),
-    }
-    if name not in known and not (name and Path(name).is_dir()):
-        raise BadUsage(text, "is no prior", f"Use {_KINDS}")
-    source, usual = known.get(name, (Estimated(name), 0))
-    return NeighbourMean(radius=int(radius) if radius else usual, of=source)
-
-
-# -- In a run folder -------------------------------------------------------------------------------
 
 
 def vet(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
@@ -113,7 +85,7 @@ def vet(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None
     Raises:
         Mismatch: where that network cannot be used, or has seen a scored volume.
     """
-    if prior is None or not isinstance(prior.of, Estimated) or _copy(run).exists():
+    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
         return
     if seen := model_of(prior.of).seen(scored):
         cause = f"was trained on {seen[0]}, which is to be scored"
@@ -129,9 +101,9 @@ def adopt(prior: NeighbourMean | None, run: Run) -> None:
         Mismatch: where that network cannot be used.
         CannotWrite: where the system refuses.
     """
-    if prior is None or not isinstance(prior.of, Estimated) or _copy(run).exists():
+    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
         return
-    model, target = model_of(prior.of), _copy(run)
+    model, target = model_of(prior.of), copy_in(run.folder)
     aside = target.with_name(".prior.tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)
@@ -141,21 +113,3 @@ def adopt(prior: NeighbourMean | None, run: Run) -> None:
         aside.rename(target)
     except OSError as error:
         raise cannot_write(target, error) from error
-
-
-def _copy(run: Run) -> Path:
-    return run.folder / "prior"
-
-
-def settled(prior: NeighbourMean | None, run: Run) -> NeighbourMean | None:
-    """The prior of a run's recipe, where an estimate is that of the copy in the run's folder."""
-    if prior is None or not isinstance(prior.of, Estimated):
-        return prior
-    own = Estimated(str(_copy(run)), checkpoint="last")
-    return replace(prior, of=own)
-
-
-def load(source: Source) -> None:
-    """Makes the network of an estimate; call it where variables may be made, before a graph is."""
-    if isinstance(source, Estimated):
-        _network(source)

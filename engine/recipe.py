@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import recipes as shipped
-from engine import losses, networks, prior, schedules
+from engine import estimated, losses, networks, schedules
 from engine.networks import Network
 from engine.refusals import BadUsage, Mismatch
 from engine.schedules import Schedule
@@ -169,7 +169,7 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
     elif isinstance(current, Schedule):
         value = schedules.parse(text)
     elif isinstance(current, NeighbourMean):
-        value = prior.parse(text)
+        value = estimated.parse(text)
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")
@@ -216,7 +216,7 @@ _KINDS = {
     kind.__name__: kind
     for kind in (
         Recipe, Split, Window, Crop, Gaussian, Recorded, NeighbourMean,
-        Noisy, SliceTV, Clean, Turned, prior.Estimated,
+        Noisy, SliceTV, Clean, Turned, estimated.Estimated,
         schedules.Constant, schedules.Cosine, schedules.Piecewise,
         networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.ResidualUNet2D,
         networks.ConvNet3D, networks.ConvNet2D, networks.ResNet2D, networks.DnCNN,

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from engine.estimate import blocks_of, prior_blocks, source_blocks
+from engine.estimated import Estimated, parse
 from engine.evaluate import pair
-from engine.prior import Estimated, model_of, parse, vet
+from engine.prior import model_of, opened, vet
 from engine.recipe import from_json, override
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
@@ -156,7 +157,7 @@ def test_blocks_of_every_prior_are_those_of_the_whole_prior(cpu, flat_run, name)
     clean = np.broadcast_to(np.linspace(0, 1, 23), (5, 18, 23)).astype(np.float32)
     noisy = clean + np.float32(SIGMA) * rng.standard_normal(clean.shape, np.float32)
     source = source_blocks(
-        prior.of, blocks_of(noisy), noisy.shape, SIGMA, blocks_of(clean)
+        opened(prior.of), blocks_of(noisy), noisy.shape, SIGMA, blocks_of(clean)
     )  # fmt: skip
     blocks = prior_blocks(prior, source, 5, 3.0)
     whole = blocks(Box((0, 0, 0), noisy.shape))
