@@ -56,7 +56,9 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
     from engine.comparison import Contest, compare
-    from engine.report import remarks, summary, table, write
+    from engine.report import write
+    from engine.summary import remarks, summary
+    from engine.tables import table
 
     entering = entrants(wanted.methods, wanted.checkpoint)
     models = {e.label: e.model for e in entering if e.model}

@@ -8,7 +8,9 @@ import pytest
 from engine.comparison import Picture, Row
 from engine.journal import Terminal
 from engine.refusals import CannotWrite
-from engine.report import remarks, summary, table, write
+from engine.report import write
+from engine.summary import remarks, summary
+from engine.tables import table
 
 SCORES = (
     "mse", "psnr_db", "ssim", "relative_l2_percent", "rmse_hu", "bias_hu", "psnr_lung_db",
@@ -357,3 +359,9 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(CannotWrite):
         write(tmp_path / "report", ABOUT, rows(), [])
     assert (tmp_path / "report").read_text() == "mine"
+
+
+def test_the_published_table_stands_beside_scores_of_the_same_protocol_alone(written, tmp_path):
+    assert "Published" not in (written[0] / "report.md").read_text()
+    write(tmp_path, ABOUT | {"protocol": "reference"}, rows(), pictures())
+    assert "| 3D U-Net | 2.87 | 0.8585 |" in (tmp_path / "report.md").read_text()
