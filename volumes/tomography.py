@@ -110,12 +110,12 @@ class Scanner:
         return (1000 * (attenuation / self.mu_water_per_mm - 1)).astype(np.float32)
 
     def stride(self, acquisition: Acquisition) -> int:
-        """Every how manieth view an acquisition takes.
+        """How many views of the scanner an acquisition takes one of.
 
         Raises:
             ValueError: where they would not be evenly spread.
         """
-        views = acquisition.views or self.geometry.views
+        views = self.geometry.views if acquisition.views is None else acquisition.views
         if not 0 < views <= self.geometry.views or self.geometry.views % views:
             raise ValueError(f"{self.geometry.views} views cannot be thinned evenly to {views}")
         return self.geometry.views // views
