@@ -40,13 +40,13 @@ class Dose:
         photons: I0, that leave the source along every ray.
         electronic: sigma_e, in photons; 5 to 10 in scanners (Zeng et al., IEEE Trans. Nucl. Sci.
             62, 2015), 0 for counting alone.
-        floor: the least reading, in photons, since a logarithm wants a positive one. 0.1 as in
-            LoDoPaB-CT (Leuschner et al., Sci. Data 8, 2021).
+        floor: the least reading, in photons, since a logarithm wants a positive one. Zeros read as
+            one photon would; LoDoPaB-CT (Leuschner et al., Sci. Data 8, 2021) takes 0.1.
     """
 
     photons: float = 1e5
     electronic: float = 0.0
-    floor: float = 0.1
+    floor: float = 1.0
 
     def __post_init__(self) -> None:
         # numpy draws no Poisson number beyond 2^63.
@@ -54,8 +54,8 @@ class Dose:
             raise ValueError(f"photons must lie between 0 and 1e15, not {self.photons}")
         if not 0 <= self.electronic < math.inf:
             raise ValueError(f"electronic must not be negative, not {self.electronic}")
-        if not 0 < self.floor <= 1:
-            raise ValueError(f"floor must lie between 0 and 1 photon, not {self.floor}")
+        if not 0 < self.floor < self.photons:
+            raise ValueError(f"floor must lie between 0 and the photons, not {self.floor}")
 
     def measure(self, integrals: Sinogram, seed: int, case: str, index: int) -> Reading:
         """Measures a slice; the noise is a function of (seed, case, index, photons).

@@ -85,9 +85,9 @@ def test_white_noise_beside_a_scanner_s_is_refused():
     [
         ("gaussian:0.1", {"kind": "gaussian", "sigma": 0.1}),
         ("low_dose:7e4",
-         {"kind": "low_dose", "views": 900, "photons": 7e4, "electronic": 0, "floor": 0.1}),
+         {"kind": "low_dose", "views": 900, "photons": 7e4, "electronic": 0, "floor": 1}),
         ("sparse_view:60",
-         {"kind": "sparse_view", "views": 60, "photons": 1e6, "electronic": 0, "floor": 0.1}),
+         {"kind": "sparse_view", "views": 60, "photons": 1e6, "electronic": 0, "floor": 1}),
     ],
 )  # fmt: skip
 def test_a_degradation_tells_what_it_is(text, about):
