@@ -40,7 +40,7 @@ class Degradation:
             kind = {"kind": self.kind, "sigma": sigma}
             return {"degradation": kind, "sigma_hu": sigma * Window().width_hu}
         dose = asdict(self.noise.dose) if self.noise.dose else {}
-        views = self.noise.views or SCANNER.geometry.views
+        views = SCANNER.geometry.views // SCANNER.stride(self.noise)
         return {"degradation": {"kind": self.kind, "views": views, **dose}}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,10 @@ def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
             name: runtime.start(job.devices).about[name] for name in ("tensorflow", "devices")
         }
         terminal.say(f"Scanning on {', '.join(machine['devices'])}")
-    for task, products in zip(tasks, waiting, strict=True):
-        _one(task, products, job, machine, terminal)
+    for number, (task, products) in enumerate(zip(tasks, waiting, strict=True), 1):
+        title = f"{task.case} ({number} of {len(tasks)})"
+        with terminal.progress(title, task.scan.shape[0]) as bar:
+            _one(task, products, job, machine, terminal, bar.at)
 
 
 def _files(job: Job, inputs: Sequence[Path]) -> list[_Task]:
@@ -152,17 +154,16 @@ def _unfinished(task: _Task, seed: int) -> list[Product]:
 
 
 def _one(
-    task: _Task, products: list[Product], job: Job, machine: dict[str, Any], terminal: Terminal
-) -> None:
+    task: _Task, products: list[Product], job: Job, machine: dict[str, Any], terminal: Terminal,
+    tick: Callable[[int], None],
+) -> None:  # fmt: skip
     kept = len(task.products) - len(products)
     if kept:
         terminal.say(f"{task.case}: {kept} of {len(task.products)} files are finished, and kept")
     if products:
-        with terminal.progress(task.case, task.scan.shape[0]) as bar:
-            counts = make(
-                task.scan, task.case, products, job.seed, machine,
-                overwrite=job.overwrite, tick=bar.at,
-            )  # fmt: skip
+        counts = make(
+            task.scan, task.case, products, job.seed, machine, overwrite=job.overwrite, tick=tick
+        )
         for product, count in zip(products, counts, strict=True):
             if count["saturated"]:
                 voxels = f"{count['saturated']:,} voxels were"

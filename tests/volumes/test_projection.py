@@ -185,3 +185,19 @@ def test_a_slice_is_found_by_descending_that_gradient(tf):
             loss = tf.reduce_sum((project(x, beam) - sinogram) ** 2) / 2
         x.assign_sub(6e-4 * tape.gradient(loss, x))
     assert error(x[0], wanted) < 0.12
+
+
+def test_the_operators_may_stand_in_a_graph(tf):
+    image = disc(31, 9, 3, -2)[None]
+
+    @tf.function
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(reconstruct(project(x, SMALL[1]), SMALL[1], 31) ** 2)
+        return tape.gradient(loss, x)
+
+    x = tf.Variable(image)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(reconstruct(project(x, SMALL[1]), SMALL[1], 31) ** 2)
+    np.testing.assert_allclose(slope(x), tape.gradient(loss, x), rtol=1e-4, atol=1e-4)
