@@ -265,29 +265,30 @@ def import_weights(
 
 @app.command()
 def degrade(
-    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.")],
-    kind: Annotated[
-        str, typer.Option("--as", help="gaussian:SIGMA, a fraction of the window [-1000, 400] HU.")
+    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans, or folders of cases.")],
+    kinds: Annotated[
+        str,
+        typer.Option("--as", metavar="KIND:VALUE[,...]", help="gaussian:SIGMA, a fraction of the "
+                     "window [-1000, 400] HU; low_dose:PHOTONS a ray; sparse_view:VIEWS of 900. "
+                     "Several: low_dose:7e4,1e5,sparse_view:60,90."),
     ],
     seed: Seed = 0,
     output: Output = None,
+    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Write a copy of each VOLUME with simulated noise; header and padding are kept."""
-    from engine import degrade as degrading
-    from engine.journal import Terminal
-    from engine.outputs import make_place, output_paths
+    """Write a copy of each VOLUME with simulated noise or views left out; its header is kept.
 
-    terminal = Terminal(quiet=quiet)
-    noise = degrading.parse(kind)
-    paths = output_paths(volumes, output, "_" + kind.replace(":", "-"))
-    make_place(output, paths)
-    for volume, path in zip(volumes, paths, strict=True):
-        saturated = degrading.degrade(volume, path, noise, seed, overwrite=overwrite)
-        if saturated:
-            terminal.warn(f"{path}: {saturated:,} voxels were saturated by the file's datatype")
-        terminal.result(str(path))
+    Several kinds, or a folder, make a folder of cases: OUT/<case>/imaging.nii.gz is the clean
+    reference, and <kind>.nii.gz lies beside it. Files that are finished there are kept.
+    """
+    from engine.degradations import parse
+    from engine.degrade import Job, run
+    from engine.journal import Terminal
+
+    job = Job(parse(kinds), seed, output, overwrite, devices)
+    run(job, volumes, Terminal(quiet=quiet))
 
 
 @app.command()

@@ -1,41 +1,57 @@
-"""Degrading: a clean scan in, the same scan with simulated noise out."""
+"""Degrading: clean scans in, the same scans with simulated noise or too few views out."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from engine.outputs import refuse_existing, sidecar
-from engine.refusals import BadUsage
+from engine import runtime
+from engine.degradations import Degradation
+from engine.drafts import make, pixel_mm
+from engine.journal import Terminal
+from engine.outputs import (
+    is_scan_name,
+    make_place,
+    output_paths,
+    refuse_existing,
+    refuse_inputs,
+    refuse_twice,
+    sidecar,
+)
+from engine.products import Product
+from engine.refusals import BadInput, BadUsage
 from volumes import nifti
-from volumes.atomic import whole_file
-from volumes.dataset import case_name
+from volumes.atomic import make_folder
+from volumes.dataset import Case, case_name, find_cases
+from volumes.digest import sha256
+from volumes.nifti import Scan
 from volumes.noise import Gaussian
-from volumes.padding import padding
-from volumes.window import Window
 
 
-def parse(text: str) -> Gaussian:
-    """The degradation that `--as` names, such as `gaussian:0.1`.
+@dataclass(frozen=True)
+class Job:
+    """What is done to every scan of a command."""
 
-    Raises:
-        BadUsage: where it names none.
-    """
-    kind, _, value = text.partition(":")
-    try:
-        if kind == "gaussian":
-            return Gaussian(sigma=float(value))
-    except ValueError as error:
-        raise BadUsage("--as", f"{text!r}: {error}", "Write such as gaussian:0.1") from error
-    cause = f"knows no degradation {kind!r}"
-    raise BadUsage("--as", cause, "Use gaussian:SIGMA, a fraction of the window such as 0.1")
+    degradations: tuple[Degradation, ...]
+    seed: int
+    output: Path | None
+    overwrite: bool
+    devices: str = "auto"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A scan, and what is to be made of it."""
+
+    case: str
+    scan: Scan
+    products: list[Product]
 
 
 def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: bool) -> int:
-    """Adds noise to a scan; padding and header stay as they are.
+    """Adds white noise to a scan; padding and header stay as they are.
 
     Sigma is a fraction of the reference's window, [-1000, 400] HU; nothing is clipped to it. The
     noise depends on (seed, case, slice).
@@ -47,29 +63,114 @@ def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: 
         BadInput: where the scan cannot be read.
         CannotWrite: where the output exists or the system refuses.
     """
-    window = Window()
-    scan = nifti.open_scan(path)
     refuse_existing((output, sidecar(output)), overwrite=overwrite)
-    stored = scan.read()
-    view = scan.canonical(stored)
-    case = case_name(path)
-    saturated = 0
-    for z in range(scan.shape[0]):
-        hu = scan.hu(view[z : z + 1])
-        measured = ~padding(hu)
-        clean = window.unit(np.where(measured, hu, 0))
-        noisy = window.hu(noise.degrade(clean, noise.typical, seed, case, first=z))
-        values, count = scan.stored(noisy[measured])
-        view[z : z + 1][measured] = values
-        saturated += count
-    nifti.write_like(scan, stored, output, overwrite=overwrite)
-    about: dict[str, Any] = {
-        "degradation": {"kind": "gaussian", "sigma": noise.typical},
-        "sigma_hu": noise.typical * window.width_hu,
-        "seed": seed,
-        "case": case,
-        "saturated_voxels": saturated,
-    }
-    with whole_file(sidecar(output), overwrite=overwrite) as file:
-        file.write((json.dumps(about, indent=2) + "\n").encode())
-    return saturated
+    product = Product(output, Degradation(output.name, "gaussian", noise))
+    scan = nifti.open_scan(path)
+    (counts,) = make(scan, case_name(path), [product], seed, {}, overwrite=overwrite)
+    return counts["saturated"]
+
+
+def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
+    """Degrades scans; everything that can be refused is, before TensorFlow is imported.
+
+    One degradation of files lies beside each, or where `-o` says. Several of them, or those of a
+    folder of cases, make a folder of cases: OUT/<case>/imaging.nii.gz is the clean reference and
+    OUT/<case>/<degradation>.nii.gz lies beside it. There, what is finished is kept.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    runtime.check(job.devices, "auto", "auto")
+    many = len(job.degradations) > 1 or any(path.is_dir() for path in inputs)
+    tasks = _folder(job, inputs) if many else _files(job, inputs)
+    scanner = not all(isinstance(d.noise, Gaussian) for d in job.degradations)
+    if scanner:
+        for task in tasks:
+            pixel_mm(task.scan)
+    waiting = [_unfinished(task, job.seed) if many and not job.overwrite else task.products
+               for task in tasks]  # fmt: skip
+    if scanner:  # hours may pass before the last scan is read
+        for task, products in zip(tasks, waiting, strict=True):
+            if products:
+                task.scan.verify()
+    if many:
+        for task in tasks:
+            make_folder(task.products[0].path.parent)
+    else:
+        make_place(job.output, [product.path for task in tasks for product in task.products])
+    machine: dict[str, Any] = {}
+    if scanner and any(waiting):
+        machine = {
+            name: runtime.start(job.devices).about[name] for name in ("tensorflow", "devices")
+        }
+        terminal.say(f"Scanning on {', '.join(machine['devices'])}")
+    for number, (task, products) in enumerate(zip(tasks, waiting, strict=True), 1):
+        title = f"{task.case} ({number} of {len(tasks)})"
+        with terminal.progress(title, task.scan.shape[0]) as bar:
+            _one(task, products, job, machine, terminal, bar.at)
+
+
+def _files(job: Job, inputs: Sequence[Path]) -> list[_Task]:
+    (degradation,) = job.degradations
+    paths = output_paths(inputs, job.output, f"_{degradation.name}")
+    refuse_existing([*paths, *map(sidecar, paths)], overwrite=job.overwrite)
+    return [
+        _Task(case_name(source), nifti.open_scan(source), [Product(path, degradation)])
+        for source, path in zip(inputs, paths, strict=True)
+    ]
+
+
+def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
+    if job.output is None or is_scan_name(job.output):
+        cause = "must name a folder, where several degradations, or those of a folder, are made"
+        raise BadUsage("-o", cause, "Write such as -o degraded/")
+    cases = [case for path in inputs for case in _cases(path)]
+    circle = not isinstance(job.degradations[0].noise, Gaussian)
+    tasks = []
+    for case in cases:
+        scan, folder = case.open(), job.output / case.name
+        if not isinstance(scan, Scan):
+            raise BadInput(case.path, "is a photograph", "Name scans")
+        products = [Product(folder / "imaging.nii.gz", None, circle)]
+        products += [Product(folder / f"{d.name}.nii.gz", d) for d in job.degradations]
+        tasks.append(_Task(case.name, scan, products))
+    paths = [product.path for task in tasks for product in task.products]
+    refuse_twice(paths)
+    refuse_inputs([*paths, *map(sidecar, paths)], [case.path for case in cases])
+    return tasks
+
+
+def _cases(path: Path) -> list[Case]:
+    return find_cases(path) if path.is_dir() else [Case(case_name(path), path)]
+
+
+def _unfinished(task: _Task, seed: int) -> list[Product]:
+    """The products that are not there yet."""
+    paths = [product.path for product in task.products]
+    if not any(path.exists() for path in [*paths, *map(sidecar, paths)]):
+        return task.products  # spared the reading of the source
+    key = {"seed": seed, "case": task.case, "source_sha256": sha256(task.scan.path)}
+    return [product for product in task.products if not product.is_finished(task.scan, key)]
+
+
+def _one(
+    task: _Task, products: list[Product], job: Job, machine: dict[str, Any], terminal: Terminal,
+    tick: Callable[[int], None],
+) -> None:  # fmt: skip
+    kept = len(task.products) - len(products)
+    if kept:
+        terminal.say(f"{task.case}: {kept} of {len(task.products)} files are finished, and kept")
+    if products:
+        counts = make(
+            task.scan, task.case, products, job.seed, machine, overwrite=job.overwrite, tick=tick
+        )
+        for product, count in zip(products, counts, strict=True):
+            if count["saturated"]:
+                voxels = f"{count['saturated']:,} voxels were"
+                terminal.warn(f"{product.path}: {voxels} saturated by the file's datatype")
+            if count["floored"]:
+                rays = f"{count['starved']:,} of {count['rays']:,} rays met no photon"
+                raised = f"{count['floored']:,} readings were raised to the floor"
+                terminal.warn(f"{product.path}: {rays}, {raised}")
+    for product in task.products:
+        terminal.result(str(product.path))

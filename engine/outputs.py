@@ -31,7 +31,7 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
         BadUsage: where one file is asked for several inputs, or two outputs would be one.
         CannotWrite: where an output would be an input.
     """
-    if output is not None and _is_scan_name(output):
+    if output is not None and is_scan_name(output):
         if len(inputs) > 1:
             cause = f"is one file for {len(inputs)} inputs"
             raise BadUsage(output, cause, "Name a folder by -o")
@@ -84,14 +84,15 @@ def make_place(output: Path | None, outputs: Sequence[Path]) -> None:
     Raises:
         CannotWrite: where it cannot be made, or another folder is missing.
     """
-    if output is not None and not _is_scan_name(output):
+    if output is not None and not is_scan_name(output):
         make_folder(output)
     for path in outputs:
         if not path.parent.is_dir():
             raise CannotWrite(path, "lies in a folder that is not there", "Make the folder first")
 
 
-def _is_scan_name(path: Path) -> bool:
+def is_scan_name(path: Path) -> bool:
+    """Whether a path is meant as a scan's, not as a folder's."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 

@@ -1,0 +1,95 @@
+"""Degradations: what `--as` names, in words and as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.refusals import BadUsage
+from volumes.dose import Dose
+from volumes.noise import Gaussian
+from volumes.tomography import Acquisition, Scanner
+from volumes.window import Window
+
+SCANNER = Scanner()
+_FULL_DOSE = 1e6
+_REMEDY = (
+    "Use gaussian:SIGMA, a fraction of the window such as 0.1, low_dose:PHOTONS such as 1e5, or "
+    "sparse_view:VIEWS such as 60"
+)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A way to make a scan worse.
+
+    Attributes:
+        name: of the file that it makes, such as low_dose-1e5.
+        kind: gaussian, low_dose or sparse_view.
+        noise: white noise in the image, or what a scanner measures.
+    """
+
+    name: str
+    kind: str
+    noise: Gaussian | Acquisition
+
+    def about(self) -> dict[str, Any]:
+        """What a sidecar says of it: all that decides its voxels but seed, case and source."""
+        if isinstance(self.noise, Gaussian):
+            sigma = self.noise.typical
+            kind = {"kind": self.kind, "sigma": sigma}
+            return {"degradation": kind, "sigma_hu": sigma * Window().width_hu}
+        dose = asdict(self.noise.dose) if self.noise.dose else {}
+        views = SCANNER.geometry.views // SCANNER.stride(self.noise)
+        return {"degradation": {"kind": self.kind, "views": views, **dose}}
+
+
+def parse(text: str) -> tuple[Degradation, ...]:
+    """The degradations that `--as` names, such as `low_dose:7e4,1e5,sparse_view:60`.
+
+    A number without a kind is of the kind before it. Sparse views are measured with the photons of
+    a full dose, 1e6 a ray.
+
+    Raises:
+        BadUsage: where it names none, one twice, or noise beside what a scanner measures.
+    """
+    found: list[Degradation] = []
+    kind = ""
+    for part in text.split(","):
+        head, colon, value = part.partition(":")
+        kind, value = (head, value) if colon else (kind, head)
+        try:
+            found.append(_one(kind or head, value))
+        except ValueError as error:
+            example = f"{kind}:{_EXAMPLES[kind]}"
+            raise BadUsage("--as", f"{part!r}: {error}", f"Write such as {example}") from error
+    names = [degradation.name for degradation in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadUsage("--as", f"names {twice} twice", "Name each once")
+    if len({isinstance(degradation.noise, Gaussian) for degradation in found}) > 1:
+        cause = "names gaussian beside what a scanner measures; their clean references differ"
+        raise BadUsage("--as", cause, "Ask for them one after the other, into two folders")
+    return tuple(found)
+
+
+_EXAMPLES = {"gaussian": "0.1", "low_dose": "1e5", "sparse_view": "60"}
+
+
+def _one(kind: str, value: str) -> Degradation:
+    if kind not in _EXAMPLES or kind == value:
+        raise BadUsage("--as", f"knows no degradation {kind!r}", _REMEDY)
+    if kind == "gaussian":
+        return Degradation(f"gaussian-{value}", kind, Gaussian(sigma=float(value)))
+    if kind == "low_dose":
+        acquisition = Acquisition(Dose(photons=float(value)))
+        return Degradation(f"low_dose-{_short(float(value))}", kind, acquisition)
+    acquisition = Acquisition(Dose(photons=_FULL_DOSE), views=int(value))
+    SCANNER.stride(acquisition)
+    return Degradation(f"sparse_view-{int(value)}", kind, acquisition)
+
+
+def _short(value: float) -> str:
+    """100000 -> 1e5."""
+    digits, _, exponent = f"{value:.9e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -1,0 +1,193 @@
+"""Geometries: which rays a scanner sends through a slice.
+
+Lengths are in pixels of the slice, x to the right and y down from its centre. A ray is the line
+x cos(theta) + y sin(theta) = s. The detector is described by its shadow at the centre of rotation,
+so one set of formulas serves both kinds: a parallel beam is a fan that does not diverge.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class _Beam(ABC):
+    """What fan and parallel beams share; the order of their fields is their own."""
+
+    kind: ClassVar[str]
+
+    views: int
+    bins: int
+
+    def __post_init__(self) -> None:
+        for name in ("views", "bins"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"geometry.{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    @abstractmethod
+    def arc(self) -> float:
+        """Radians over which the views are spread."""
+
+    @property
+    @abstractmethod
+    def divergence(self) -> float:
+        """1 / distance of the source from the centre, per pixel; 0 where rays are parallel."""
+
+    @property
+    @abstractmethod
+    def bin_width(self) -> float:
+        """Distance of neighbouring bins at the centre of rotation, in pixels."""
+
+    @property
+    def angles(self) -> Array:
+        """(views,) radians of the central rays."""
+        return np.arange(self.views) * (self.arc / self.views)
+
+    @property
+    def shadow(self) -> Array:
+        """(bins,) where each bin's ray crosses the line through the centre that faces the source.
+
+        In pixels. Rays run to the middle of their bins; how far away the detector stands scales
+        its bins and changes no ray.
+        """
+        return (np.arange(self.bins) - (self.bins - 1) / 2) * self.bin_width
+
+    @property
+    def rays(self) -> tuple[Array, Array]:
+        """(views, bins) theta in radians and s in pixels of every ray."""
+        tilt = self.divergence * self.shadow
+        theta = self.angles[:, None] - np.arctan(tilt)
+        return theta, np.broadcast_to(self.shadow / np.hypot(1, tilt), theta.shape)
+
+    @property
+    def radius(self) -> float:
+        """Of the largest circle that every view sees whole, in pixels."""
+        edge = self.bins * self.bin_width / 2
+        return edge / math.hypot(1, self.divergence * edge)
+
+    def seeing(self, size: int) -> Self:
+        """This geometry where it sees the inscribed circle of a slice, else enlarged until it does.
+
+        Args:
+            size: pixels of the slice's side.
+        """
+        return self._enlarged(max(size / 2 / self.radius, 1.0))
+
+    @abstractmethod
+    def _enlarged(self, scale: float) -> Self: ...
+
+    def every(self, stride: int) -> Self:
+        """The geometry of every stride-th view: sinogram[::stride] is its sinogram, exactly.
+
+        Raises:
+            ValueError: where the stride does not divide the views, which would leave a gap.
+        """
+        if stride < 1 or self.views % stride:
+            raise ValueError(f"{self.views} views cannot be thinned evenly by {stride}")
+        return replace(self, views=self.views // stride)
+
+    def about(self) -> dict[str, Any]:
+        """Plain data that says which rays these are."""
+        return {"kind": self.kind, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class FanBeam(_Beam):
+    """A point source that circles the slice, facing a flat detector.
+
+    Defaults: 900 views, 729 bins, 35 degrees, the source 1000 pixels from the centre, as in the
+    simulator of T. Humphries' group (github.com/TDHumphries/SART-ASTRA, make_sino.py).
+
+    Attributes:
+        views: over 360 degrees.
+        bins: of the detector.
+        fan_degrees: between the rays to both ends of the detector.
+        source_pixels: distance of the source from the centre of rotation.
+    """
+
+    kind: ClassVar[str] = "fan_beam"
+
+    views: int = 900
+    bins: int = 729
+    fan_degrees: float = 35.0
+    source_pixels: float = 1000.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.fan_degrees < 180:
+            cause = f"between 0 and 180, not {self.fan_degrees}"
+            raise ValueError(f"geometry.fan_degrees must lie {cause}")
+        if not 0 < self.source_pixels < math.inf:
+            raise ValueError(f"geometry.source_pixels must be positive, not {self.source_pixels}")
+
+    @property
+    def arc(self) -> float:
+        """A full turn."""
+        return 2 * math.pi
+
+    @property
+    def divergence(self) -> float:
+        """1 / distance of the source, per pixel."""
+        return 1 / self.source_pixels
+
+    @property
+    def bin_width(self) -> float:
+        """Of the detector's shadow at the centre."""
+        return 2 * self.source_pixels * math.tan(math.radians(self.fan_degrees) / 2) / self.bins
+
+    def _enlarged(self, scale: float) -> FanBeam:
+        return replace(self, source_pixels=self.source_pixels * scale)
+
+
+@dataclass(frozen=True)
+class Parallel(_Beam):
+    """Parallel rays.
+
+    Defaults: 1000 views and 513 bins, as in LoDoPaB-CT (Leuschner et al., Sci. Data 8, 2021).
+
+    Attributes:
+        views: over 180 degrees.
+        bins: of the detector.
+        bin_pixels: width of a bin.
+    """
+
+    kind: ClassVar[str] = "parallel"
+
+    views: int = 1000
+    bins: int = 513
+    bin_pixels: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.bin_pixels < math.inf:
+            raise ValueError(f"geometry.bin_pixels must be positive, not {self.bin_pixels}")
+
+    @property
+    def arc(self) -> float:
+        """Half a turn: the other half would repeat it."""
+        return math.pi
+
+    @property
+    def divergence(self) -> float:
+        """None."""
+        return 0.0
+
+    @property
+    def bin_width(self) -> float:
+        """Of a bin."""
+        return self.bin_pixels
+
+    def _enlarged(self, scale: float) -> Parallel:
+        return replace(self, bin_pixels=self.bin_pixels * scale)
+
+
+Geometry = FanBeam | Parallel
