@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from engine.preview import HIGH_HU, LOW_HU, middle
+from engine.preview import middle
 from volumes.atomic import whole_file
 from volumes.volume import Unit
+from volumes.window import Window
 
 Series = dict[str, dict[str, list[float]]]
 
@@ -24,7 +25,7 @@ _LINES = ("-", ":", "-.")
 _NAME_LETTERS = 28
 
 
-def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit]) -> None:
+def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit], window: Window) -> None:
     """Each image whole, enlarged about its middle, and what was removed, all in one window.
 
     Args:
@@ -32,7 +33,9 @@ def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit]) -> Non
         case: name of the case.
         level: of the noise, such as "10%".
         images_hu: slices (Y, X) by name; "clean" and "noisy" come first.
+        window: of the images; says which part of it is shown.
     """
+    (low, high), unit = window.shown, window.unit_name
     noisy = images_hu["noisy"]
     noise_hu = float(np.std(noisy - images_hu["clean"]))
     spread = 3 * noise_hu or 1.0
@@ -49,14 +52,14 @@ def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit]) -> Non
             axis.set_ylabel(label, fontsize=9)
         shown = list(images_hu.items())[band * columns : (band + 1) * columns]
         for (name, image), (whole, near, removed) in zip(shown, axes.T, strict=False):
-            grey = {"cmap": "gray", "vmin": LOW_HU, "vmax": HIGH_HU}
+            grey = {"cmap": "gray", "vmin": low, "vmax": high}
             whole.imshow(image, **grey)
             near.imshow(middle(image), interpolation="nearest", **grey)
             removed.imshow(noisy - image, cmap="gray", vmin=-spread, vmax=spread)
             whole.set_title(_name(name), fontsize=10)
     title = (
-        f"{case}, middle of its scored slices; noise {level} ({noise_hu:.0f} HU)\n"
-        f"window [{LOW_HU}, {HIGH_HU}] HU; residual = noisy - image, within ±{spread:.0f} HU"
+        f"{case}, middle of its scored slices; noise {level} ({noise_hu:.0f} {unit})\n"
+        f"window [{low:g}, {high:g}] {unit}; residual = noisy - image, within ±{spread:.0f} {unit}"
     )
     figure.suptitle(title, fontsize=11)
     _save(figure, path)

@@ -28,7 +28,8 @@ class Level:
         """What it is, for the report."""
         if isinstance(self.noise, Recorded):
             return f"recorded in {self.noise.file}.nii.gz beside each clean scan, or in its set"
-        return f"white and Gaussian, standard deviation {self.noise.typical * window.width_hu:g} HU"
+        spread = f"{self.noise.typical * window.width_hu:g} {window.unit_name}"
+        return f"white and Gaussian, standard deviation {spread}"
 
 
 def levels(text: str) -> tuple[Level, ...]:

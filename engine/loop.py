@@ -262,10 +262,11 @@ class Loop:
             self.progress = replace(self.progress, best_step=step, best_mse=means["mse"])
         self._draw(estimate, step)
         events.picture(step, "validation", self.run.preview.read_bytes())
+        window = self.recipe.window
         self.terminal.say(
             f"step {step:,}: validation PSNR {means['psnr_db']:.2f} dB, SSIM {means['ssim']:.4f}, "
-            f"relative L2 {means['relative_l2_percent']:.2f} %, RMSE {means['rmse_hu']:.1f} HU "
-            f"(data range [{self.recipe.window.low_hu:g}, {self.recipe.window.high_hu:g}] HU)"
+            f"relative L2 {means['relative_l2_percent']:.2f} %, RMSE {means['rmse_hu']:.1f} "
+            f"{window.unit_name} (data range [{window.low_hu:g}, {window.high_hu:g}])"
         )
 
     def _draw(self, estimate: Any, step: int) -> None:
@@ -277,7 +278,13 @@ class Loop:
         images["estimate"] = estimate
         slices = {name: hu(image[middle]) for name, image in images.items()}
         title = f"{shown.case}, slice {middle}, step {step:,}"
-        panel(self.run.preview, slices, slices["noisy"] - slices["estimate"], title)
+        panel(
+            self.run.preview,
+            slices,
+            slices["noisy"] - slices["estimate"],
+            title,
+            self.recipe.window,
+        )
 
     def _save(self, metrics: Metrics) -> None:
         metrics.sync()

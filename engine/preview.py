@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.atomic import whole_file
+from volumes.window import Window
 
-# Soft tissue, where radiologists look for what noise hides (level 40 HU, width 400 HU).
-LOW_HU, HIGH_HU = -160, 240
 _ZOOM = 0.35
 
 
@@ -19,20 +18,23 @@ def panel(
     images_hu: dict[str, npt.NDArray[np.float32]],
     residual_hu: npt.NDArray[np.float32],
     title: str,
+    window: Window,
 ) -> None:
     """Draws slices side by side, each whole and enlarged about its middle.
 
     Args:
         path: of the PNG, replaced where it exists.
-        images_hu: slices (Y, X) by name, shown in the soft-tissue window.
+        images_hu: slices (Y, X) by name.
         residual_hu: what was removed, (Y, X), shown in a window of its own.
         title: of the picture.
+        window: of the images; says which part of it is shown.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     spread = max(3 * float(np.std(residual_hu)), 1.0)
-    names = [*images_hu, f"residual (±{spread:.0f} HU)"]
+    (low, high), unit = window.shown, window.unit_name
+    names = [*images_hu, f"residual (±{spread:.0f} {unit})"]
     figure = Figure(figsize=(3.2 * len(names), 6.9), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, len(names), squeeze=False)
@@ -40,12 +42,14 @@ def panel(
         zip(names, [*images_hu.values(), residual_hu], strict=True)
     ):
         last = column == len(names) - 1
-        low, high = (-spread, spread) if last else (LOW_HU, HIGH_HU)
+        ends = (-spread, spread) if last else (low, high)
         for row, shown in enumerate((image, middle(image))):
-            axes[row, column].imshow(shown, cmap="gray", vmin=low, vmax=high, interpolation="none")
+            axes[row, column].imshow(
+                shown, cmap="gray", vmin=ends[0], vmax=ends[1], interpolation="none"
+            )
             axes[row, column].set_axis_off()
         axes[0, column].set_title(name)
-    figure.suptitle(f"{title}   window [{LOW_HU}, {HIGH_HU}] HU", fontsize=10)
+    figure.suptitle(f"{title}   window [{low:g}, {high:g}] {unit}", fontsize=10)
     with whole_file(path, overwrite=True) as file:
         figure.savefig(file, format="png", dpi=110)
 

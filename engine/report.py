@@ -17,6 +17,7 @@ from engine.statistics import smallest_p
 from engine.summary import Entries, remarks, summary
 from engine.supplement import markdown
 from volumes.atomic import make_folder, whole_file
+from volumes.window import Window
 
 
 def write(
@@ -35,6 +36,7 @@ def write(
     """
     make_folder(folder)
     entries = summary(rows)
+    window = Window(**about["data_range"])
     drawn = {folder / f"slices-{_file(picture.level)}.png": picture for picture in pictures}
     paths = [
         _text(folder / "scores.csv", _csv(rows)),
@@ -42,7 +44,7 @@ def write(
         _text(folder / "report.md", markdown(about, entries, drawn)),
     ]
     for path, picture in drawn.items():
-        figures.slices(path, picture.case, picture.level, picture.slices)
+        figures.slices(path, picture.case, picture.level, picture.slices, window)
     series: figures.Series = {}
     for row in rows:
         series.setdefault(row.method, {}).setdefault(row.level, []).append(row.scores["psnr_db"])

@@ -27,6 +27,7 @@ from engine.refusals import BadUsage
 from engine.run import Run
 from volumes import nifti
 from volumes.nifti import Scan
+from volumes.window import Window
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,14 @@ def _one(
     for written in write(denoised, path, residual=job.residual, overwrite=job.overwrite):
         terminal.result(str(written))
     if job.preview:
-        draw(denoised, job.preview)
+        draw(denoised, job.preview, model.recipe.window)
         terminal.result(str(job.preview))
     saturated = denoised.about["voxels"]["saturated"]
     if saturated:
         terminal.warn(f"{path}: {saturated:,} voxels were saturated by the file's datatype")
 
 
-def draw(denoised: Denoised, path: Path) -> None:
+def draw(denoised: Denoised, path: Path, window: Window) -> None:
     """Draws the middle slice before and after, and what was removed."""
     scan = denoised.scan
     middle = scan.shape[0] // 2
@@ -104,7 +105,7 @@ def draw(denoised: Denoised, path: Path) -> None:
         for stored in (denoised.before, denoised.after)
     )
     title = f"slice {middle} of {scan.shape[0]}"
-    panel(path, {"input": before, "denoised": after}, before - after, title)
+    panel(path, {"input": before, "denoised": after}, before - after, title, window)
 
 
 def _plan(scan: Scan, model: Model, request: Request) -> str:

@@ -92,7 +92,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     )
     rows, settings, pictures = compare(contest, terminal.say)
     entries = summary(rows)
-    terminal.table(_title(wanted, contest.window), *table(entries))
+    terminal.table(_title(wanted, contest.window), *table(entries, contest.window.unit_name))
     for remark in remarks(entries):
         terminal.result(remark)
     for level, chosen in settings.items():
@@ -192,9 +192,10 @@ def _title(wanted: Wanted, window: Window) -> str:
         what = "slice 0 of a central crop of 32 x 256 x 256"
     elif wanted.slices:
         what = f"{wanted.slices} slices about the middle"
+    ends = f"[{window.low_hu:g}, {window.high_hu:g}] {window.unit_name}"
     return (
-        f"{wanted.split}, {what}; window [{window.low_hu:g}, {window.high_hu:g}] HU is the data "
-        "range; means over cases, ± their standard deviation"
+        f"{wanted.split}, {what}; window {ends} is the data range; means over cases, ± their "
+        "standard deviation"
     )
 
 

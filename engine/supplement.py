@@ -8,6 +8,7 @@ from typing import Any
 from engine import tables
 from engine.comparison import Picture
 from engine.summary import Entries, about_p, harm
+from volumes.window import Window
 
 # Demo notebook of ResPr-UNet-3D-Denoising-Efficient-Pipeline-TF-keras (Abascal et al., 2020).
 _REFERENCE = (
@@ -29,7 +30,7 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         f"**Table 1.** Scores of each method, {over}. Gain: PSNR less that of the untouched scan, "
         "paired by case, with its 95 % bootstrap interval over cases. Bias: mean of estimate - "
         f"clean. {about_p(entries)}",
-        _grid(tables.scores(entries)),
+        _grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
         *harm(entries),
         *(_of_windows(entries, over, high) if "psnr_lung_db" in entries[0] else []),
         f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit.",
@@ -66,7 +67,7 @@ def _published() -> list[str]:
 
 def _methods(about: dict[str, Any]) -> list[str]:
     low, high = about["data_range"]["low_hu"], about["data_range"]["high_hu"]
-    cases = about["cases"]
+    cases, unit = about["cases"], Window(**about["data_range"]).unit_name
     levels = "; ".join(f"{label}: {told}" for label, told in about["levels"].items())
     tuned = ", ".join(about["tuned_on"])
     tuned = (
@@ -80,7 +81,7 @@ def _methods(about: dict[str, Any]) -> list[str]:
         f"files stands in report.json. Scored: {_scored(about)}.",
         f"**Noise.** {levels}. Simulated noise has seed {about['noise_seed']}; that of a slice is "
         "a function of seed, case and slice alone: every method is given the same.",
-        f"**Scores.** Data range: the window [{low:g}, {high:g}] HU, {high - low:g} HU wide, to "
+        f"**Scores.** Data range: the window [{low:g}, {high:g}] {unit}, {high - low:g} wide, to "
         "which clean image and estimate are clipped (not for the bias). PSNR and RMSE are those of "
         "all scored voxels of a case; relative L2 is 100 ||estimate - clean|| / ||clean||. SSIM: "
         f"{about['ssim']}, mean over slices.",

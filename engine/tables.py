@@ -15,11 +15,11 @@ _DIGITS = {
 }  # fmt: skip
 
 
-def table(entries: Entries) -> Table:
+def table(entries: Entries, unit: str) -> Table:
     """The columns and rows that fit a terminal; the rest is in the files."""
     columns = [
-        "method", "noise", "PSNR\n(dB)", "SSIM", "rel. L2\n(%)", "RMSE\n(HU)", "bias\n(HU)",
-        "gain\n(dB)", "p",
+        "method", "noise", "PSNR\n(dB)", "SSIM", "rel. L2\n(%)", f"RMSE\n({unit})",
+        f"bias\n({unit})", "gain\n(dB)", "p",
     ]  # fmt: skip
     rows = [
         [
@@ -35,11 +35,11 @@ def table(entries: Entries) -> Table:
     return columns, rows
 
 
-def scores(entries: Entries) -> Table:
+def scores(entries: Entries, unit: str) -> Table:
     """Every score of every method and level."""
     columns = [
-        "method", "noise", "PSNR (dB)", "SSIM", "relative L2 (%)", "RMSE (HU)",
-        "bias (HU)", "gain (dB) [95 % interval]", "p",
+        "method", "noise", "PSNR (dB)", "SSIM", "relative L2 (%)", f"RMSE ({unit})",
+        f"bias ({unit})", "gain (dB) [95 % interval]", "p",
     ]  # fmt: skip
     names = ("psnr_db", "ssim", "relative_l2_percent", "rmse_hu", "bias_hu")
     return columns, [

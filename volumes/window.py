@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+SOFT_TISSUE_HU = (-160.0, 240.0)  # level 40, width 400
+
 
 @dataclass(frozen=True)
 class Window:
@@ -30,6 +32,19 @@ class Window:
             raise ValueError(
                 f"window.low_hu must lie below window.high_hu, not {self.low_hu} and {self.high_hu}"
             )
+
+    @property
+    def unit_name(self) -> str:
+        """What its numbers are: HU, or the greys of photographs and pairs, which start at 0."""
+        return "HU" if self.low_hu < 0 else "grey"
+
+    @property
+    def shown(self) -> tuple[float, float]:
+        """What pictures show: soft tissue of scans, where radiologists look for what noise hides.
+
+        Of greys they show all.
+        """
+        return SOFT_TISSUE_HU if self.unit_name == "HU" else (self.low_hu, self.high_hu)
 
     @property
     def width_hu(self) -> float:

@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from engine import figures
+from volumes import Window
 
 DPI = 120
 
@@ -29,6 +30,9 @@ def drawn(monkeypatch):
 
     monkeypatch.setattr(figures, "_save", saving)
     return figures_
+
+
+CT = Window()
 
 
 def label(sigma):
@@ -64,7 +68,7 @@ def many(images_hu, count):
 def test_slices_are_a_grid_that_wraps_at_a_page_s_width(
     tmp_path, images_hu, images, columns, bands
 ):
-    figures.slices(tmp_path / "slices.png", "case", "10%", many(images_hu, images))
+    figures.slices(tmp_path / "slices.png", "case", "10%", many(images_hu, images), CT)
     expected = 2.5 * columns + 0.3, 8.0 * bands + 0.7
     assert inches(tmp_path / "slices.png") == pytest.approx(expected, abs=0.02)
 
@@ -73,7 +77,7 @@ def test_each_image_stands_in_the_grid_whole_enlarged_and_as_what_was_removed(
     drawn, tmp_path, images_hu
 ):
     shown = many(images_hu, 8)
-    figures.slices(tmp_path / "slices.png", "case", "10%", shown)
+    figures.slices(tmp_path / "slices.png", "case", "10%", shown, CT)
     found = {axis.get_title(): [] for axis in drawn[0].axes if axis.get_title()}
     assert list(found) == list(shown)
     axes = [axis for axis in drawn[0].axes if axis.images]
@@ -92,7 +96,7 @@ def test_each_image_stands_in_the_grid_whole_enlarged_and_as_what_was_removed(
 
 
 def test_the_title_of_slices_tells_case_noise_window_and_scale(drawn, tmp_path, images_hu):
-    figures.slices(tmp_path / "slices.png", "case_7", "2.5%", images_hu)
+    figures.slices(tmp_path / "slices.png", "case_7", "2.5%", images_hu, CT)
     title = drawn[0].get_suptitle()
     noise_hu = np.std(images_hu["noisy"] - images_hu["clean"])
     for told in ("case_7", "2.5%", f"({noise_hu:.0f} HU)", "[-160, 240] HU"):
@@ -102,7 +106,7 @@ def test_the_title_of_slices_tells_case_noise_window_and_scale(drawn, tmp_path, 
 
 def test_slices_without_noise_can_be_drawn(tmp_path, images_hu):
     same = {"clean": images_hu["clean"], "noisy": images_hu["clean"]}
-    figures.slices(tmp_path / "slices.png", "case", "10%", same)
+    figures.slices(tmp_path / "slices.png", "case", "10%", same, CT)
     assert inches(tmp_path / "slices.png")[0] > 5
 
 
@@ -183,8 +187,10 @@ def test_one_case_can_be_drawn(tmp_path):
 
 
 def test_another_result_is_another_picture(tmp_path, images_hu):
-    figures.slices(tmp_path / "one.png", "case", "10%", images_hu)
-    figures.slices(tmp_path / "other.png", "case", "10%", images_hu | {"tv": images_hu["clean"]})
+    figures.slices(tmp_path / "one.png", "case", "10%", images_hu, CT)
+    figures.slices(
+        tmp_path / "other.png", "case", "10%", images_hu | {"tv": images_hu["clean"]}, CT
+    )
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "other.png").read_bytes()
 
 
@@ -202,3 +208,11 @@ def test_levels_that_are_no_percentages_stand_one_after_the_other(drawn, tmp_pat
     (axis,) = drawn[0].axes
     assert [text.get_text() for text in axis.get_xticklabels()] == ["quarter", "half"]
     assert list(axis.lines[0].get_xdata()) == [0, 1]
+
+
+def test_photographs_are_shown_in_greys(drawn, tmp_path, images_hu):
+    greys = Window(low_hu=0, high_hu=255, clip=False)
+    figures.slices(tmp_path / "slices.png", "test001", "10%", images_hu, greys)
+    title = drawn[0].get_suptitle()
+    assert "window [0, 255] grey" in title
+    assert "HU" not in title

@@ -4,6 +4,7 @@ from matplotlib.image import imread
 
 from engine.preview import panel
 from engine.refusals import CannotWrite
+from volumes import Window
 
 
 def image(value, shape=(40, 50)):
@@ -12,7 +13,7 @@ def image(value, shape=(40, 50)):
 
 def drawn(path, value, residual=0.0, shape=(40, 50)):
     images = {"noisy": image(value, shape), "estimate": image(value, shape)}
-    panel(path, images, image(residual, shape), "a slice")
+    panel(path, images, image(residual, shape), "a slice", Window())
     return imread(path)
 
 
@@ -45,3 +46,12 @@ def test_a_picture_is_replaced(tmp_path):
 def test_a_place_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(CannotWrite):
         drawn(tmp_path / "none" / "look.png", 40)
+
+
+def test_photographs_are_shown_from_black_to_white(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("matplotlib.figure.Figure.suptitle", lambda *a, **b: titles.append(a[1]))
+    greys = Window(low_hu=0, high_hu=255, clip=False)
+    picture = np.full((16, 16), 128, np.float32)
+    panel(tmp_path / "panel.png", {"clean": picture}, picture, "a photograph", greys)
+    assert titles == ["a photograph   window [0, 255] grey"]

@@ -169,7 +169,7 @@ def test_one_case_is_not_tested():
 
 def cells(entries):
     """The table's rows by the first line of each column's title."""
-    columns, found = table(entries)
+    columns, found = table(entries, "HU")
     return [dict(zip((c.split("\n")[0] for c in columns), row, strict=True)) for row in found]
 
 
@@ -182,7 +182,7 @@ def test_the_table_gives_means_and_the_deviation_of_psnr():
 
 
 def test_every_number_of_the_table_has_its_unit():
-    columns, _ = table(summary(rows()))
+    columns, _ = table(summary(rows()), "HU")
     assert [c.split("\n")[1] for c in columns if "\n" in c] == [
         "(dB)",
         "(%)",
@@ -214,7 +214,7 @@ def test_the_table_takes_100_columns_and_no_number_is_cut(capsys, monkeypatch, w
         Row(row.method, row.case, row.level, row.scores | {"ssim": 0.5, "bias_hu": -12.0})
         for row in rows(psnr)
     ]
-    Terminal().table("title", *table(summary(spread)))
+    Terminal().table("title", *table(summary(spread), "HU"))
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 100
     assert "…" not in out
@@ -300,7 +300,7 @@ def test_a_reader_of_the_markdown_needs_no_other_file(written):
     text = (written[0] / "report.md").read_text()
     for told in (
         "3 (test): case_0, case_1, case_2", "all slices of the whole volumes", "seed 77",
-        "2%: white, 28 HU; 10%: white, 140 HU", "[-1000, 400] HU, 1400 HU wide", "Gaussian 11 x 11",
+        "2%: white, 28 HU; 10%: white, 140 HU", "[-1000, 400] HU, 1400 wide", "Gaussian 11 x 11",
         "case_8, case_9", "radius 3, of SliceTV()", "sign-flip permutation",
         "3 cases allow no p below 0.25", "No method is worse than the untouched scan.",
     ):  # fmt: skip

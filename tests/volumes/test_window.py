@@ -49,3 +49,9 @@ def test_clean_voxels_keep_bone_where_the_window_does_not_clip(cpu):
     window = Window(-1000, 400, clip=False)
     hu = np.int16([-3024, -1000, -300, 400, 3071])
     np.testing.assert_allclose(window.clean(hu).numpy(), window.unit(hu), atol=1e-6)
+
+
+def test_scans_are_shown_as_soft_tissue_and_greys_whole():
+    assert (Window().unit_name, Window().shown) == ("HU", (-160, 240))
+    greys = Window(low_hu=0, high_hu=255, clip=False)
+    assert (greys.unit_name, greys.shown) == ("grey", (0, 255))
