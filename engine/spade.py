@@ -42,7 +42,7 @@ class Spade:
     alpha: float = 0.6
     beta: float = 0.15
     weight_z: float = 1.0
-    iterations: int = 100
+    iterations: int = 50
 
     def candidates(self) -> list[Self]:
         """A grid around alpha + beta = 0.6, the best weight of 3D total variation.
