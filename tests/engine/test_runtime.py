@@ -1,6 +1,7 @@
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from engine import runtime
@@ -135,3 +136,19 @@ def test_what_a_failing_import_printed_is_shown(capfd):
     with pytest.raises(ImportError):
         failing_import()
     assert capfd.readouterr().err == "libcudart.so not found"
+
+
+def test_networks_that_are_opened_one_after_the_other_warn_of_nothing(cpu, caplog):
+    import keras
+    import tensorflow as tf
+
+    from engine.estimate import Estimator, Plan, blocks_of
+    from engine.networks import ConvNet2D
+
+    tf.get_logger().addHandler(caplog.handler)
+    for width in range(1, 8):
+        network = ConvNet2D(widths=(width,))
+        plan = Plan((1, 8, 8), (1, 8, 8), network)
+        Estimator(network.build()).volume(plan, blocks_of(np.zeros((1, 8, 8), np.float32)), None)
+    keras.backend.clear_session()
+    assert "retracing" not in caplog.text
