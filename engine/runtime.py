@@ -112,6 +112,8 @@ def tensorflow() -> Any:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet():
         import tensorflow as tf
+    # It warns of graphs that are traced anew where several networks are opened after one another.
+    tf.get_logger().setLevel("ERROR")
     return tf
 
 
