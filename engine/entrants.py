@@ -59,9 +59,8 @@ def entrants(words: Sequence[str], checkpoint: str) -> list[Entrant]:
                 raise BadUsage(words[i], cause, "Name each method once")
             cause = f"is a second run named {entrant.label}"
             raise Mismatch(Path(words[i]), cause, "Rename one of them")
-    windows = {(e.model.recipe.window.low_hu, e.model.recipe.window.high_hu)
-               for e in found if e.model}  # fmt: skip
-    if len(windows) > 1:
+    windows = [model.recipe.window for entrant in found for model in entrant.behind()]
+    if not all(window.has_range_of(windows[0]) for window in windows):
         cause = "networks of different windows have no common score"
         raise Mismatch(Path(words[0]), cause, "Compare runs of one window")
     return found

@@ -100,7 +100,8 @@ def fit(
         volumes = _volumes(sides, terminal, lambda: _heed(stop, run))
         if start is not None:
             _refuse_seen(start, volumes, terminal)
-        vet(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
+        scored = [*volumes["validation"], *volumes["test"]]
+        vet(recipe.prior, recipe.window, run, scored)
         # TensorFlow takes seconds to import: all that may be refused without it has been.
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:

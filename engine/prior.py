@@ -19,6 +19,7 @@ from volumes.priors import NeighbourMean
 from volumes.sources import Source
 from volumes.tiles import padded
 from volumes.volume import Shape, Volume
+from volumes.window import Window
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,28 @@ def model_of(source: Estimated) -> Model:
     return model
 
 
-def vet(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
+def vet(prior: NeighbourMean | None, window: Window, run: Run, scored: Sequence[Volume]) -> None:
     """Refuses a prior whose network cannot be used, or has seen what it will help to score.
 
     Args:
         prior: of the run's recipe.
+        window: of the run's recipe: in its units the network is given slices.
         run: that is trained; with a copy of the network in its folder, the question is settled.
         scored: its volumes of validation and test.
 
     Raises:
-        Mismatch: where that network cannot be used, or has seen a scored volume.
+        Mismatch: where that network cannot be used, was trained in another window, or has seen a
+            scored volume.
     """
     if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
         return
-    if seen := model_of(prior.of).seen(scored):
+    model = model_of(prior.of)
+    if not model.recipe.window.has_range_of(window):
+        other = model.recipe.window
+        cause = f"was trained in the window [{other.low_hu:g}, {other.high_hu:g}] HU"
+        remedy = f"Name a run of the window [{window.low_hu:g}, {window.high_hu:g}] HU"
+        raise Mismatch(Path(prior.of.run), cause, remedy)
+    if seen := model.seen(scored):
         cause = f"was trained on {seen[0]}, which is to be scored"
         raise Mismatch(Path(prior.of.run), cause, "Use a network of the same split")
 

@@ -84,7 +84,8 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         cases=held,
         tuning=[volumes[case.name] for case in tuning],
         levels=asked,
-        window=next((m.recipe.window for m in models.values()), None) or _window(scored),
+        window=next((m.recipe.window for e in entering for m in e.behind()), None)
+        or _window(scored),
         prior=next((m.recipe.prior for m in models.values() if m.recipe.prior), NeighbourMean()),
         protocol=wanted.protocol,
         slices=wanted.slices,

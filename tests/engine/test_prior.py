@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
+from engine.entrants import entrants
 from engine.estimate import blocks_of, prior_blocks, source_blocks
 from engine.estimated import Estimated, parse
 from engine.evaluate import pair
@@ -14,7 +15,7 @@ from engine.recipe import from_json, override
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
 from tests.engine.tiny import shrinking, tiny, untrained
-from volumes import Clean, NeighbourMean, Noisy, SliceTV, Turned
+from volumes import Clean, NeighbourMean, Noisy, SliceTV, Turned, Window
 from volumes.crops import Box
 from volumes.volume import Volume
 
@@ -227,9 +228,24 @@ def test_a_network_that_was_trained_on_a_scored_case_makes_no_prior(grown, tmp_p
     for case, content in ((name, "new"), ("renamed", sha256)):
         scored = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), case, content)
         with pytest.raises(Mismatch, match=f"was trained on {case}"):
-            vet(prior, Run(tmp_path), [scored])
+            vet(prior, Window(), Run(tmp_path), [scored])
     other = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), "other", "new")
-    vet(prior, Run(tmp_path), [other])
+    vet(prior, Window(), Run(tmp_path), [other])
+
+
+def test_a_network_of_another_window_makes_no_prior(flat_run, tmp_path):
+    prior = parse(str(flat_run))
+    with pytest.raises(Mismatch, match=r"was trained in the window \[-1000, 400\] HU"):
+        vet(prior, Window(-200, 300), Run(tmp_path), [])
+    vet(prior, Window(clip=False), Run(tmp_path), [])
+
+
+def test_networks_of_two_windows_are_not_compared_where_one_makes_a_prior(flat_run, cpu, tmp_path):
+    other = tiny("unet2d", "window.low_hu=-200", "window.high_hu=300")
+    narrow = untrained(tmp_path / "narrow", other, cpu).folder
+    with pytest.raises(Mismatch, match="different windows"):
+        entrants([str(flat_run), f"spade@{narrow}"], "best")
+    assert len(entrants([str(flat_run), f"spade@{flat_run}"], "best")) == 2
 
 
 def test_a_network_of_volumes_or_with_a_prior_makes_no_prior(unet_run, respr_run):

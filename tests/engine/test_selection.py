@@ -13,7 +13,7 @@ import pytest
 from engine import comparison
 from engine.classical import METHODS, tuned
 from engine.run import Run
-from tests.engine.tiny import scan_file, voxels
+from tests.engine.tiny import scan_file, tiny, untrained, voxels
 from volumes import Gaussian, Split
 from volumes.dataset import find_cases
 
@@ -353,6 +353,14 @@ def test_without_a_run_the_cases_are_those_of_the_default_split(evaluate, many, 
 
 def test_too_few_cases_for_the_default_split_are_refused(evaluate, dataset):
     assert_refused(evaluate("noisy"), 3, dataset)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_window_is_that_of_the_network_behind_a_prior(evaluate, cpu, tmp_path):
+    recipe = tiny("unet2d", "window.low_hu=-200", "window.high_hu=300")
+    narrow = untrained(tmp_path / "narrow", recipe, cpu).folder
+    words = ("noisy", f"prior@{narrow}", "--split", "all", "--slices", "1")
+    assert "window [-200, 300] HU is the data range" in evaluate(*words)[1]
 
 
 @pytest.mark.usefixtures("undrawn")
