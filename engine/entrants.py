@@ -15,6 +15,7 @@ from engine.prior import model_of
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
 from volumes.priors import NeighbourMean
+from volumes.sources import Clean
 from volumes.volume import SpacingMm, Unit
 
 
@@ -33,6 +34,11 @@ class Entrant:
     method: str
     model: Model | None
     prior: NeighbourMean | None
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether it is given the clean image."""
+        return self.prior is not None and isinstance(self.prior.of, Clean)
 
     def behind(self) -> list[Model]:
         """The networks that have a say in its estimate: its own, and that of its prior."""
@@ -55,6 +61,9 @@ def entrants(words: Sequence[str], checkpoint: str) -> list[Entrant]:
     for i, entrant in enumerate(found):
         if entrant.label in [other.label for other in found[:i]]:
             if not entrant.model:
+                cause = f"is a second {entrant.label}"
+                if words[i] not in words[:i]:
+                    raise Mismatch(Path(words[i]), cause, "Rename the run of one of the priors")
                 cause = "is named twice"
                 raise BadUsage(words[i], cause, "Name each method once")
             cause = f"is a second run named {entrant.label}"

@@ -31,6 +31,7 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         f"clean. {about_p(entries)}",
         _grid(tables.scores(entries)),
         *harm(entries),
+        *(f"{name} is given the clean image: a bound, no method." for name in about["oracles"]),
         *(_of_windows(entries, over, high) if "psnr_lung_db" in entries[0] else []),
         f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit.",
         "- Autocorrelation: correlation of neighbouring voxels within slices. 0 where white noise "
