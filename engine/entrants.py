@@ -54,7 +54,7 @@ def entrants(words: Sequence[str], checkpoint: str) -> list[Entrant]:
     place of its own: `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`.
 
     Raises:
-        BadUsage: where a word names neither, or a prior is given to what sees none.
+        BadUsage: where a word names neither, a prior is none or is given to what sees none.
         Mismatch: where two have one label, or a run cannot be used.
     """
     found = [_entrant(word, checkpoint) for word in words]
