@@ -151,9 +151,8 @@ def compare(
                 tick(f"{label}, {volume.case}, {level.label}")
                 estimate = _estimate(chosen[label], known, priors[label], part)
                 shown[label] = estimate[middle]
-                rows.append(
-                    Row(label, volume.case, level.label, _scores(contest, clean, noisy, estimate))
-                )
+                found = _scores(contest, level, clean, noisy, estimate)
+                rows.append(Row(label, volume.case, level.label, found))
             if volume is contest.cases[0]:
                 in_hu = {name: contest.window.hu(slice_) for name, slice_ in shown.items()}
                 pictures.append(Picture(volume.case, level.label, in_hu))
@@ -201,8 +200,13 @@ def _central(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> Box:
     return Box((start[0], start[1], start[2]), (z, y, x))
 
 
-def _scores(contest: Contest, clean: Unit, noisy: Unit, estimate: Unit) -> dict[str, float]:
+def _scores(
+    contest: Contest, level: Level, clean: Unit, noisy: Unit, estimate: Unit
+) -> dict[str, float]:
     residual = noisy - estimate
+    if isinstance(level.noise, Recorded):
+        # What it shows beyond the window is anatomy that the clean image has lost, not noise.
+        residual = np.clip(noisy, 0, 1) - np.clip(estimate, 0, 1)
     return {
         **asdict(scores(clean, estimate, contest.window)),
         "bias_hu": contest.window.width_hu * float(np.mean(estimate - clean, dtype=np.float64)),
