@@ -100,7 +100,7 @@ def fit(
 ) -> None:  # fmt: skip
     """Train RECIPE, or go on with the training that its run folder holds."""
     from engine import demo as demo_data
-    from engine import origin, runtime
+    from engine import origin, prior, runtime
     from engine import recipe as recipes
     from engine.fit import Machine, describe, survey
     from engine.fit import fit as train
@@ -127,6 +127,7 @@ def fit(
         if demo:
             data = demo_data.phantoms(folder.folder.with_name(f"{folder.folder.name}-phantoms"))
     # What is refused is refused before anything is said or moved aside.
+    prior.vet(resolved.prior, resolved.window, folder)
     runtime.check(devices, precision, xla)
     sides = survey(resolved, data)
     if dry_run:

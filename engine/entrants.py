@@ -15,6 +15,7 @@ from engine.prior import model_of
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
 from volumes.priors import NeighbourMean
+from volumes.sources import Clean
 from volumes.volume import SpacingMm, Unit
 
 
@@ -34,6 +35,11 @@ class Entrant:
     model: Model | None
     prior: NeighbourMean | None
 
+    @property
+    def is_oracle(self) -> bool:
+        """Whether it is given the clean image."""
+        return self.prior is not None and isinstance(self.prior.of, Clean)
+
     def behind(self) -> list[Model]:
         """The networks that have a say in its estimate: its own, and that of its prior."""
         source = self.prior.of if self.prior else None
@@ -48,20 +54,22 @@ def entrants(words: Sequence[str], checkpoint: str) -> list[Entrant]:
     place of its own: `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`.
 
     Raises:
-        BadUsage: where a word names neither, or a prior is given to what sees none.
+        BadUsage: where a word names neither, a prior is none or is given to what sees none.
         Mismatch: where two have one label, or a run cannot be used.
     """
     found = [_entrant(word, checkpoint) for word in words]
     for i, entrant in enumerate(found):
         if entrant.label in [other.label for other in found[:i]]:
             if not entrant.model:
+                cause = f"is a second {entrant.label}"
+                if words[i] not in words[:i]:
+                    raise Mismatch(Path(words[i]), cause, "Rename the run of one of the priors")
                 cause = "is named twice"
                 raise BadUsage(words[i], cause, "Name each method once")
             cause = f"is a second run named {entrant.label}"
             raise Mismatch(Path(words[i]), cause, "Rename one of them")
-    windows = {(e.model.recipe.window.low_hu, e.model.recipe.window.high_hu)
-               for e in found if e.model}  # fmt: skip
-    if len(windows) > 1:
+    windows = [model.recipe.window for entrant in found for model in entrant.behind()]
+    if not all(window.has_range_of(windows[0]) for window in windows):
         cause = "networks of different windows have no common score"
         raise Mismatch(Path(words[0]), cause, "Compare runs of one window")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from engine.refusals import BadUsage
 from volumes.priors import NeighbourMean
 from volumes.sources import Clean, Noisy, SliceTV, Source, Turned
 
-_KINDS = "mean, noisy, tv, clean, turned or a run folder, each with :RADIUS where wanted"
+KINDS = "mean, noisy, tv, clean, turned or a run folder, each with :RADIUS where wanted"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def parse(text: str) -> NeighbourMean:
     `mean` (that of the recipes: nine noisy slices), `noisy`, `tv`, `clean` (an oracle), `turned` (a
     control), or a run folder, whose 2D network estimates each slice. `tv:1` averages the slices
     within 1 of each; without a number `tv`, `noisy` and a run's are taken as they are, `mean`,
-    `clean` and `turned` over 4.
+    `clean` and `turned` over 4. A path need not lead to a run any more: what was trained with one
+    goes on by the same words. Whoever opens its network refuses it where it is gone.
 
     Raises:
         BadUsage: where it names none.
@@ -57,8 +59,8 @@ def parse(text: str) -> NeighbourMean:
         "clean": (Clean(), 4),
         "turned": (Turned(), 4),
     }
-    if name not in known and not (name and Path(name).is_dir()):
-        raise BadUsage(text, "is no prior", f"Use {_KINDS}")
+    if name not in known and os.sep not in name and not (name and Path(name).is_dir()):
+        raise BadUsage(text, "is no prior", f"Use {KINDS}")
     source, usual = known.get(name, (Estimated(name), 0))
     return NeighbourMean(radius=int(radius) if radius else usual, of=source)
 

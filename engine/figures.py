@@ -82,7 +82,11 @@ def boxes(path: Path, series: Series) -> None:
     for axis, level in zip(axes.flat, shown, strict=False):
         values = [found[level] for found in series.values()]
         axis.boxplot(
-            values, orientation="horizontal", widths=0.6, showfliers=False, manage_ticks=False
+            [[value for value in points if math.isfinite(value)] for points in values],
+            orientation="horizontal",
+            widths=0.6,
+            showfliers=False,
+            manage_ticks=False,
         )
         for i, points in enumerate(values, 1):
             axis.plot(points, [i] * len(points), "k.", alpha=0.6, markersize=4)

@@ -11,12 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, origin, runtime
+from engine import checkpoint, origin, prior, runtime
 from engine.estimated import settled
 from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
 from engine.origin import Origin
-from engine.prior import adopt, vet
 from engine.recipe import Recipe
 from engine.refusals import BadInput, BadUsage, Interrupted, Mismatch
 from engine.run import Run
@@ -97,10 +96,11 @@ def fit(
         start = origin.agreed(run, start)
         if start is not None and not done:
             start.weights()  # refused here, if at all
+        prior.vet(recipe.prior, recipe.window, run)
         volumes = _volumes(sides, terminal, lambda: _heed(stop, run))
         if start is not None:
             _refuse_seen(start, volumes, terminal)
-        vet(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
+        prior.refuse_seen(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
         # TensorFlow takes seconds to import: all that may be refused without it has been.
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:
@@ -114,7 +114,7 @@ def fit(
             name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
         ]
         run.begin(recipe, file, about)
-        adopt(recipe.prior, run)
+        prior.adopt(recipe.prior, run)
         recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
         _heed(stop, run)
         if changed:

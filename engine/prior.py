@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine.estimated import Estimated, copy_in
+from engine.estimated import KINDS, Estimated, copy_in
 from engine.model import Model, open_model
-from engine.refusals import Mismatch
+from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
 from volumes.atomic import cannot_write
 from volumes.crops import reflected
@@ -19,6 +19,7 @@ from volumes.priors import NeighbourMean
 from volumes.sources import Source
 from volumes.tiles import padded
 from volumes.volume import Shape, Volume
+from volumes.window import Window
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,11 @@ def model_of(source: Estimated) -> Model:
     """The model behind an estimate.
 
     Raises:
+        BadUsage: where there is no such folder.
         Mismatch: where the run cannot be used, sees a prior itself, or is no 2D network.
     """
+    if not Path(source.run).is_dir():
+        raise BadUsage(source.run, "is no prior", f"Use {KINDS}")
     model = open_model(Run(Path(source.run)), source.checkpoint)
     network = model.recipe.network
     if network.sees_prior or network.radius[0]:
@@ -74,8 +78,29 @@ def model_of(source: Estimated) -> Model:
     return model
 
 
-def vet(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
-    """Refuses a prior whose network cannot be used, or has seen what it will help to score.
+def vet(prior: NeighbourMean | None, window: Window, run: Run) -> None:
+    """Refuses a prior whose network cannot be used.
+
+    Args:
+        prior: of the run's recipe.
+        window: of the run's recipe: in its units the network is given slices.
+        run: that is trained; with a copy of the network in its folder, the question is settled.
+
+    Raises:
+        BadUsage: where there is no such network.
+        Mismatch: where it cannot be used, or was trained in another window.
+    """
+    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
+        return
+    other = model_of(prior.of).recipe.window
+    if not other.has_range_of(window):
+        cause = f"was trained in the window [{other.low_hu:g}, {other.high_hu:g}] HU"
+        remedy = f"Name a run of the window [{window.low_hu:g}, {window.high_hu:g}] HU"
+        raise Mismatch(Path(prior.of.run), cause, remedy)
+
+
+def refuse_seen(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
+    """Refuses a prior whose network has seen what it will help to score.
 
     Args:
         prior: of the run's recipe.
@@ -83,7 +108,7 @@ def vet(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None
         scored: its volumes of validation and test.
 
     Raises:
-        Mismatch: where that network cannot be used, or has seen a scored volume.
+        Mismatch: where the network has seen a scored volume.
     """
     if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
         return

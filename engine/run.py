@@ -82,6 +82,14 @@ class Run:
         training = about.get("cases", {}).get("training", {})
         return {**before, **{sha256: name for name, sha256 in training.items()}}
 
+    @property
+    def tells_what_it_learned_from(self) -> bool:
+        """Whether its cases are known, and those of the runs that it was started from."""
+        about = self.about()
+        before = about.get("started_from")
+        told = bool(about.get("cases", {}).get("training"))
+        return told and (before is None or bool(before.get("trained_on")))
+
     def checkpoint(self, which: str) -> Path:
         """The folder of a checkpoint: "best", "last", or a step.
 

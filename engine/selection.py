@@ -14,8 +14,9 @@ from engine.journal import Terminal
 from engine.levels import Level, levels
 from engine.model import Model
 from engine.outputs import refuse_existing
-from engine.refusals import BadUsage, Mismatch
-from volumes import NeighbourMean, Recorded, Split, Window
+from engine.refusals import BadInput, BadUsage, Mismatch
+from volumes import Clean, NeighbourMean, Recorded, Split, Window
+from volumes.atomic import make_folder
 from volumes.dataset import Case, find_cases
 from volumes.pairs import FLOAT_SCALE, open_pairs
 from volumes.store import Store, default_root
@@ -52,6 +53,9 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     ):
         if value not in known:
             raise BadUsage(option, f"takes no {value!r}", f"Use one of {', '.join(known)}")
+    if wanted.protocol == "reference" and wanted.slices:
+        cause = "has no meaning where the protocol scores one slice"
+        raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
     runtime.check(wanted.devices, "auto", "auto")
     refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
@@ -72,20 +76,24 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     _refuse_others(wanted, models, held)
     if not wanted.allow_seen:
         _refuse_seen(wanted, entering, held)
+        _refuse_seen_in_tuning(wanted, entering, [volumes[case.name] for case in tuning])
     both = [case.name for case in tuning if case in scored]
     if both:
         terminal.warn(
             f"{wanted.data}: {', '.join(both)} choose the parameters of classical methods and are "
             "scored, too: these methods are favoured"
         )
+    _warn(entering, terminal)
+    make_folder(output)  # hours may pass before the report is written
     runtime.start(wanted.devices)
     contest = Contest(
         entrants=entering,
         cases=held,
         tuning=[volumes[case.name] for case in tuning],
         levels=asked,
-        window=next((m.recipe.window for m in models.values()), None) or _window(scored),
-        prior=next((m.recipe.prior for m in models.values() if m.recipe.prior), NeighbourMean()),
+        window=next((m.recipe.window for e in entering for m in e.behind()), None)
+        or _window(scored),
+        prior=_prior(models),
         protocol=wanted.protocol,
         slices=wanted.slices,
         recorded=_recorded(wanted, asked, [case.name for case in {*scored, *tuning}]),
@@ -118,7 +126,11 @@ def _cases(
         if model.run.about().get("cases")
     }
     if not declared:
-        return Split().assign(wanted.data, cases)[side]
+        try:
+            return Split().assign(wanted.data, cases)[side]
+        except BadInput as error:
+            way = "--no-tuning" if wanted.split == "all" else "--split all --no-tuning"
+            raise BadInput(error.path, error.cause, f"Add cases, or use {way}") from error
     first, names = next(iter(declared.items()))
     for other, others in declared.items():
         if others != names:
@@ -140,6 +152,12 @@ def _window(cases: Sequence[Case]) -> Window:
     if all(case.of_a_set and not open_pairs(case.path).whole for case in cases):
         return Window(low_hu=0, high_hu=FLOAT_SCALE, clip=False)
     return Window()
+
+
+def _prior(models: dict[str, Model]) -> NeighbourMean:
+    """Of classical methods: what the networks see, but no clean image that their name hides."""
+    seen = (model.recipe.prior for model in models.values())
+    return next((p for p in seen if p and not isinstance(p.of, Clean)), NeighbourMean())
 
 
 def _recorded(
@@ -186,6 +204,29 @@ def _refuse_seen(wanted: Wanted, entering: Sequence[Entrant], volumes: Sequence[
                 raise Mismatch(wanted.data, cause, remedy)
 
 
+def _refuse_seen_in_tuning(
+    wanted: Wanted, entering: Sequence[Entrant], volumes: Sequence[Volume]
+) -> None:
+    """A prior is better where its network has learned: what is chosen there suits no other case."""
+    for entrant in entering:
+        for model in entrant.behind() if entrant.method else ():
+            if seen := model.seen(volumes):
+                cause = f"{entrant.label} is to be tuned on {seen[0]}, which its prior has seen"
+                remedy = "Use --no-tuning, or ask for it by --allow-seen"
+                raise Mismatch(wanted.data, cause, remedy)
+
+
+def _warn(entering: Sequence[Entrant], terminal: Terminal) -> None:
+    """Says of which methods a score means less than it seems."""
+    if oracles := [entrant.label for entrant in entering if entrant.is_oracle]:
+        terminal.warn(f"{', '.join(oracles)}: given the clean image, a bound and no method")
+    runs = dict.fromkeys(model.run for entrant in entering for model in entrant.behind())
+    for run in runs:
+        if not run.tells_what_it_learned_from:
+            cause = "does not tell on which cases it was trained; they may be among these"
+            terminal.warn(f"{run.folder}: {cause}")
+
+
 def _title(wanted: Wanted, window: Window) -> str:
     what = "whole volumes"
     if wanted.protocol == "reference":
@@ -212,4 +253,15 @@ def _about(wanted: Wanted, contest: Any, settings: dict[str, dict[str, str]]) ->
         "noise_seed": contest.noise_seed,
         "prior": asdict(contest.prior) | {"of": repr(contest.prior.of)},
         "settings": settings,
+        "oracles": [entrant.label for entrant in contest.entrants if entrant.is_oracle],
+        "networks": {
+            entrant.label: [_network(model) for model in entrant.behind()]
+            for entrant in contest.entrants
+            if entrant.behind()
+        },
     }
+
+
+def _network(model: Model) -> dict[str, Any]:
+    """Which weights: a step alone tells nobody."""
+    return {"run": model.run.folder.resolve().name, "step": model.step, "sha256": model.sha256}

@@ -50,7 +50,8 @@ def summary(rows: Sequence[Row]) -> Entries:
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    with np.errstate(invalid="ignore"):  # an oracle's PSNR is infinite, and has no deviation
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return {"mean": float(np.mean(values)), "std": std, "interval_95": interval(values)}
 
 

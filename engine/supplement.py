@@ -32,8 +32,10 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         f"clean. {about_p(entries)}",
         _grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
         *harm(entries),
+        *(f"{name} is given the clean image: a bound, no method." for name in about["oracles"]),
         *(_of_windows(entries, over, high) if "psnr_lung_db" in entries[0] else []),
-        f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit.",
+        f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit. "
+        "Of recorded noise, both are clipped to the window.",
         "- Autocorrelation: correlation of neighbouring voxels within slices. 0 where white noise "
         "and nothing else was removed.\n- At edges: correlation of the residual's size with the "
         "gradient of the clean image. 0 where it follows no anatomy; above, anatomy was "

@@ -51,6 +51,10 @@ class Window:
         """HU that one unit of the window stands for."""
         return self.high_hu - self.low_hu
 
+    def has_range_of(self, other: Window) -> bool:
+        """Whether both mean the same HU by their units; what they clip may differ."""
+        return (self.low_hu, self.high_hu) == (other.low_hu, other.high_hu)
+
     def unit(self, hu: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """HU of any shape -> window units, never clipped."""
         scaled = (np.asarray(hu, np.float32) - np.float32(self.low_hu)) / np.float32(self.width_hu)

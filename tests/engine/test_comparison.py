@@ -213,6 +213,20 @@ def test_the_residual_is_what_was_removed(contest, monkeypatch, cases):
     assert at_edges > 0.1
 
 
+def test_bone_beyond_the_window_is_no_residual_of_a_recording(contest):
+    hu = np.zeros((2, 64, 64), np.int16)
+    hu[:, 16:48, 16:48] = 1000
+    noise_hu = np.random.default_rng(0).normal(0, 40, hu.shape)
+    volume = Volume(hu, (3.0, 0.8, 0.7), "bone", "bone", 0, (hu + noise_hu).astype(np.int16))
+    perfect = contest(
+        "prior@clean:0", cases=[volume], levels=levels("recorded:x"),
+        recorded={"x": {"bone": volume}},
+    )  # fmt: skip
+    (row,) = run(perfect)[0]
+    assert abs(row.scores["residual_autocorrelation"]) < 0.05
+    assert row.scores["residual_at_edges"] < 0.1
+
+
 def test_a_network_makes_the_prior_that_it_was_trained_with(contest, respr_run):
     # It returns its prior, whatever prior the classical methods are given.
     rows, _, _ = run(contest(respr_run, "prior"))

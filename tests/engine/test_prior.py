@@ -6,15 +6,16 @@ import shutil
 import numpy as np
 import pytest
 
+from engine.entrants import entrants
 from engine.estimate import blocks_of, prior_blocks, source_blocks
 from engine.estimated import Estimated, parse
 from engine.evaluate import pair
-from engine.prior import model_of, opened, vet
+from engine.prior import model_of, opened, refuse_seen, vet
 from engine.recipe import from_json, override
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
 from tests.engine.tiny import shrinking, tiny, untrained
-from volumes import Clean, NeighbourMean, Noisy, SliceTV, Turned
+from volumes import Clean, NeighbourMean, Noisy, SliceTV, Turned, Window
 from volumes.crops import Box
 from volumes.volume import Volume
 
@@ -53,7 +54,7 @@ def test_a_run_folder_names_its_network_s_estimate(flat_run):
     assert parse(f"{flat_run}:1") == NeighbourMean(radius=1, of=Estimated(str(flat_run)))
 
 
-@pytest.mark.parametrize("text", ["", "median", "tv:", "tv:x", "runs/nowhere"])
+@pytest.mark.parametrize("text", ["", "median", "tv:", "tv:x", "nowhere"])
 def test_what_names_no_prior_is_refused(text):
     with pytest.raises(BadUsage, match="is no prior"):
         parse(text)
@@ -212,6 +213,35 @@ def test_a_run_keeps_a_copy_of_its_prior_s_network(grown, tmp_path, engine, data
     assert outputs[0] == outputs[1]
 
 
+def test_a_run_goes_on_where_its_prior_s_run_is_gone(grown, tmp_path, engine, dataset):
+    flat, deep = grown
+    shutil.copytree(deep, tmp_path / "deep")
+    words = ("fit", "respr_unet3d", *shrinking("respr_unet3d"), "--data", dataset, "--steps", "5")
+    hidden = flat.with_name("hidden")
+    flat.rename(hidden)
+    try:
+        done = engine(*words, f"prior={flat}", "--run", tmp_path / "deep")
+        new = engine(*words, f"prior={flat}", "--run", tmp_path / "new", "--dry-run")
+        compared = engine("evaluate", f"prior@{flat}", "--data", dataset, "--split", "all")
+    finally:
+        hidden.rename(flat)
+    assert done[0] == 0, done[2]
+    assert Run(tmp_path / "deep").checkpoint("last").name == "step-00000005"
+    for code, out, error in (new, compared):
+        assert (code, out) == (2, "")
+        assert error.startswith(f"engine: error: {flat}: is no prior. Use ")
+
+
+def test_a_network_that_makes_no_prior_is_refused_before_scans_are_read(
+    unet_run, dataset, engine, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("engine.fit._volumes", lambda *arguments: pytest.fail("read in vain"))
+    words = ("respr_unet3d", *shrinking("respr_unet3d"), f"prior={unet_run}")
+    code, _, error = engine("fit", *words, "--data", dataset, "--run", tmp_path / "new")
+    assert code == 5
+    assert "a prior is made slice by slice" in error
+
+
 def test_the_copy_holds_the_checkpoint_that_was_best(grown):
     flat, deep = grown
     best, copy = Run(flat).checkpoint("best"), Run(deep / "prior").checkpoint("last")
@@ -227,9 +257,24 @@ def test_a_network_that_was_trained_on_a_scored_case_makes_no_prior(grown, tmp_p
     for case, content in ((name, "new"), ("renamed", sha256)):
         scored = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), case, content)
         with pytest.raises(Mismatch, match=f"was trained on {case}"):
-            vet(prior, Run(tmp_path), [scored])
+            refuse_seen(prior, Run(tmp_path), [scored])
     other = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), "other", "new")
-    vet(prior, Run(tmp_path), [other])
+    refuse_seen(prior, Run(tmp_path), [other])
+
+
+def test_a_network_of_another_window_makes_no_prior(flat_run, tmp_path):
+    prior = parse(str(flat_run))
+    with pytest.raises(Mismatch, match=r"was trained in the window \[-1000, 400\] HU"):
+        vet(prior, Window(-200, 300), Run(tmp_path))
+    vet(prior, Window(clip=False), Run(tmp_path))
+
+
+def test_networks_of_two_windows_are_not_compared_where_one_makes_a_prior(flat_run, cpu, tmp_path):
+    other = tiny("unet2d", "window.low_hu=-200", "window.high_hu=300")
+    narrow = untrained(tmp_path / "narrow", other, cpu).folder
+    with pytest.raises(Mismatch, match="different windows"):
+        entrants([str(flat_run), f"spade@{narrow}"], "best")
+    assert len(entrants([str(flat_run), f"spade@{flat_run}"], "best")) == 2
 
 
 def test_a_network_of_volumes_or_with_a_prior_makes_no_prior(unet_run, respr_run):

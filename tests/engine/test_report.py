@@ -27,6 +27,7 @@ ABOUT = {
     "ssim": "Gaussian 11 x 11",
     "noise_seed": 77,
     "prior": {"radius": 3, "of": "SliceTV()"},
+    "oracles": [],
     "levels": {"2%": "white, 28 HU", "10%": "white, 140 HU"},
     "settings": {
         level: {"noisy": "Noisy()", "tv": "TotalVariation(weight=0.25)"} for level in ("2%", "10%")

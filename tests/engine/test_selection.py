@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from engine import comparison
+from engine.checkpoint import fingerprint
 from engine.classical import METHODS, tuned
 from engine.run import Run
-from tests.engine.tiny import scan_file, voxels
+from tests.engine.tiny import scan_file, tiny, untrained, voxels
 from volumes import Gaussian, Split
 from volumes.dataset import find_cases
 
@@ -356,6 +357,68 @@ def test_too_few_cases_for_the_default_split_are_refused(evaluate, dataset):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_the_window_is_that_of_the_network_behind_a_prior(evaluate, cpu, tmp_path):
+    recipe = tiny("unet2d", "window.low_hu=-200", "window.high_hu=300")
+    narrow = untrained(tmp_path / "narrow", recipe, cpu).folder
+    words = ("noisy", f"prior@{narrow}", "--split", "all", "--slices", "1")
+    assert "window [-200, 300] HU is the data range" in evaluate(*words)[1]
+
+
+def test_a_prior_s_network_is_not_tuned_on_what_it_has_seen(evaluate, cpu, many, tmp_path):
+    flat = untrained(tmp_path / "flat", tiny("unet2d"), cpu).folder
+    case = Split().assign(many, find_cases(many))["validation"][0].name
+    note = json.loads((flat / "run.json").read_text()) | {"cases": {"training": {case: "0"}}}
+    (flat / "run.json").write_text(json.dumps(note))
+    told = assert_refused(evaluate(f"spade@{flat}", data=many), 5, many)
+    assert told["cause"] == f"spade@flat is to be tuned on {case}, which its prior has seen"
+    assert "--no-tuning" in told["remedy"]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_classical_method_is_given_the_oracle_of_a_network(evaluate, cpu, tmp_path):
+    recipe = tiny("respr_unet3d", "prior=clean:0")
+    oracle = untrained(tmp_path / "oracle", recipe, cpu).folder
+    words = ("prior", "prior@clean:0", oracle, "--split", "all", "--slices", "1")
+    code, out, err = evaluate(*words)
+    assert code == 0
+    found = {row["method"]: float(row["psnr_db"]) for row in rows(tmp_path / "report")}
+    assert found["prior@clean:0"] == np.inf
+    assert found["prior"] < 40
+    assert "warning: prior@clean:0, oracle: given the clean image" in err
+    assert (
+        "oracle is given the clean image: a bound"
+        in (tmp_path / "report" / "report.md").read_text()
+    )
+    assert "RuntimeWarning" not in out + err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_network_of_unknown_cases_is_warned_of(evaluate, unet_run, trained):
+    assert f"{unet_run}: does not tell on which cases" in evaluate(unet_run, trained)[2]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_report_holds_the_fingerprints_of_the_networks(evaluate, trained, tmp_path):
+    assert evaluate(trained, "noisy", "--slices", "1")[0] == 0
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    sha256 = fingerprint(Run(trained).checkpoint("best"))
+    assert content["networks"] == {"trained": [{"run": "trained", "step": 4, "sha256": sha256}]}
+
+
+def test_where_tuning_alone_lacks_cases_the_remedy_says_so(evaluate, dataset):
+    told = assert_refused(evaluate("tv", "--split", "all"), 3, dataset)
+    assert told["remedy"] == "Add cases, or use --no-tuning"
+
+
+def test_a_place_that_takes_no_report_is_refused_before_the_work(
+    evaluate, trained, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(comparison, "compare", lambda *arguments: pytest.fail("worked in vain"))
+    (tmp_path / "file").write_text("")
+    assert_refused(evaluate(trained, output=tmp_path / "file"), 4, tmp_path / "file")
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_all_cases_need_no_split_where_nothing_is_tuned(evaluate, tmp_path):
     assert evaluate("noisy", "--split", "all", "--slices", "1")[0] == 0
     assert len(rows(tmp_path / "report")) == 4
@@ -378,6 +441,7 @@ def test_all_cases_need_no_split_where_nothing_is_tuned(evaluate, tmp_path):
         (["noisy", "--noise", "gaussian:nan"], "--noise"),
         (["noisy", "--noise", "gaussian:0.1,inf"], "--noise"),
         (["noisy", "--devices", "tpu"], "--devices"),
+        (["noisy", "--protocol", "reference", "--slices", "2"], "--slices"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -397,6 +461,14 @@ def test_two_runs_of_one_name_are_refused(evaluate, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "trained")
     told = assert_refused(evaluate(trained, tmp_path / "trained"), 5, tmp_path / "trained")
     assert told["remedy"] == "Rename one of them"
+
+
+def test_two_priors_of_one_name_are_refused(evaluate, cpu, tmp_path):
+    runs = [untrained(tmp_path / i / "flat", tiny("unet2d"), cpu).folder for i in "ab"]
+    told = assert_refused(evaluate(*(f"prior@{run}" for run in runs)), 5, f"prior@{runs[1]}")
+    assert told["cause"] == "is a second prior@flat"
+    told = assert_refused(evaluate(*(2 * [f"prior@{runs[0]}"])), 2)
+    assert told["cause"] == "is named twice"
 
 
 def test_data_that_are_not_there_are_refused(evaluate, tmp_path):
