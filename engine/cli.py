@@ -107,6 +107,7 @@ def fit(
     from engine.journal import Terminal
     from engine.refusals import BadUsage
     from engine.run import Run
+    from volumes import Gaussian
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
     if start_checkpoint is not None and start is None:
@@ -122,6 +123,9 @@ def fit(
     begin = None
     if start is not None:
         begin = origin.find(Run(start), start_checkpoint or "best", resolved, folder)
+    if demo and not isinstance(resolved.noise, Gaussian):
+        cause = f"shows Gaussian noise, and {source.stem} has another"
+        raise BadUsage("--demo", cause, "Choose another recipe, or leave it out")
     if data is None:
         data = Path(os.environ.get("ENGINE_DATA", "data"))
         if demo:
