@@ -1,0 +1,145 @@
+"""Simulated scanners from end to end: training, resuming and comparing on the fly."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine import checkpoint
+from engine.run import Run
+from tests.engine.tiny import scan_file, shrinking
+from tests.training import rows
+from volumes import LowDose, SparseView, Window
+from volumes.dataset import find_cases
+from volumes.phantoms import abdomen
+from volumes.store import Store, default_root
+
+KINDS = "low_dose:1e4,1e5,sparse_view:60"
+NOISES = {
+    "low_dose-1e4": LowDose(1e4), "low_dose-1e5": LowDose(1e5), "sparse_view-60": SparseView(60),
+}  # fmt: skip
+LINEAR = Window(clip=False)
+
+
+@pytest.fixture(scope="module")
+def scans(cpu, tmp_path_factory):
+    """Four small scans, with padding, and what lies outside of the circle, of an awkward shape."""
+    folder = tmp_path_factory.mktemp("scans")
+    for i in range(4):
+        hu, _ = abdomen((3, 32, 36), rng=np.random.default_rng(i))
+        hu[:, :2, :2] = -2048
+        hu[1, 10:14, 5:20] = -2048
+        hu[2, 30:, 30:] = 600
+        (folder / f"case_{i}").mkdir()
+        scan_file(folder / f"case_{i}" / "imaging.nii.gz", hu, "LPS", spacing_mm=(3.0, 9.0, 9.0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def degraded(scans, tmp_path_factory):
+    """What `engine degrade` writes of them."""
+    from engine.cli import run
+
+    folder = tmp_path_factory.mktemp("degraded") / "out"
+    words = ["degrade", str(scans), "--as", KINDS, "-o", str(folder), "--devices", "cpu", "-q"]
+    assert run(words) == 0
+    return folder
+
+
+# -- The same noise as in files --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_the_noise_of_a_case_is_what_degrade_writes_to_the_voxel(scans, degraded, name):
+    store, noise = Store(default_root()), NOISES[name]
+    for case, written in zip(find_cases(scans), find_cases(degraded, name), strict=True):
+        volume, file = store.volume(case, scanned=True), store.volume(written)
+        clean = noise.reference(volume.hu)
+        np.testing.assert_array_equal(clean, file.hu)
+        noisy = noise.noisy(volume, LINEAR.unit(clean), LINEAR, seed=0)
+        np.testing.assert_array_equal(noisy, LINEAR.unit(file.noisy_hu))
+
+
+# -- Training --------------------------------------------------------------------------------------
+
+
+def fit(engine, data: Path, run: Path, steps: int, name: str = "lowdose_unet2d") -> None:
+    words = [*shrinking(name), f"steps={steps}", "--data", data, "--run", run, "-q"]
+    code, _, error = engine("fit", name, *words)
+    assert code == 0, error
+
+
+def test_a_training_that_was_interrupted_ends_with_the_same_bits(scans, engine, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    fit(engine, scans, whole, 6)
+    fit(engine, scans, parts, 2)
+    for folder in default_root().glob("v1/sinograms/*"):
+        shutil.rmtree(folder)  # they are made anew, and are the same
+    fit(engine, scans, parts, 6)
+    one, other = (checkpoint.fingerprint(Run(run).checkpoint("last")) for run in (whole, parts))
+    assert one == other
+    steps = [[row for row in rows(run) if "loss" in row] for run in (whole, parts)]
+    assert steps[0] == steps[1]
+
+
+def test_validation_scores_the_noisy_scan_that_degrade_writes(scans, degraded, engine, tmp_path):
+    run = tmp_path / "run"
+    name = "sparseview_dncnn"
+    words = [word for word in shrinking(name) if not word.startswith("noise.")]
+    code, _, error = engine("fit", name, *words, "steps=1", "--data", scans, "--run", run, "-q")
+    assert code == 0, error
+    (row,) = [row for row in rows(run) if row.get("method") == "noisy"]
+    ((case, found),) = row["validation"].items()
+    written = next(c for c in find_cases(degraded, "sparse_view-60") if c.name == case)
+    file = Store(default_root()).volume(written)
+    clean, noisy = (np.clip(LINEAR.unit(hu), 0, 1) for hu in (file.hu, file.noisy_hu))
+    assert found["mse"] == pytest.approx(np.mean((clean - noisy) ** 2), rel=1e-5)
+
+
+def test_what_no_scanner_measures_is_refused_before_training(photographs, engine, tmp_path):
+    for data, cause in (
+        (photographs, "holds no scan that could be scanned again"),
+        (flat(tmp_path / "flat"), "and scanners make square ones"),
+    ):
+        code, _, error = engine(
+            "fit", "lowdose_unet2d", *shrinking("lowdose_unet2d"), "--data", data,
+            "--run", tmp_path / "run",
+        )  # fmt: skip
+        assert code == 3
+        assert cause in error
+        assert not (tmp_path / "run").exists()
+
+
+def flat(folder: Path) -> Path:
+    """Scans whose pixels are no squares."""
+    folder.mkdir()
+    for i in range(4):
+        hu = np.full((2, 32, 32), i, np.int16)
+        scan_file(folder / f"scan{i}.nii", hu, spacing_mm=(3.0, 0.8, 0.7))
+    return folder
+
+
+def test_the_demo_shows_white_noise_alone(engine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = engine("fit", "lowdose_unet2d", "--demo")
+    assert code == 2
+    assert "shows Gaussian noise, and lowdose_unet2d has another" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dose_is_set_on_the_command_line(scans, engine, tmp_path):
+    words = ["--data", scans, "--run", tmp_path / "run", "--dry-run"]
+    split = ["split.validation=1", "split.test=1"]
+    code, out, _ = engine("fit", "lowdose_unet2d", "noise.photons=1e4,5e4", *split, *words)
+    assert code == 0
+    recipe = json.loads(out[out.index("{\n") :])
+    assert recipe["noise"]["photons"] == [1e4, 5e4]
+    assert recipe["noise"]["scanner"]["geometry"]["kind"] == "FanBeam"
+    code, _, error = engine("fit", "sparseview_unet2d", "noise.views=7", *split, *words)
+    assert code == 2
+    assert "900 views cannot be thinned evenly to 7" in error
+    code, _, error = engine("fit", "sparseview_unet2d", "crop.scales=1.0,0.7", *split, *words)
+    assert code == 2
+    assert "crop.scales must be 1.0 where slices are scanned whole" in error
