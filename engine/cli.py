@@ -209,8 +209,15 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",
     noise: Annotated[
-        str, typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1.")
-    ] = "gaussian:0.1",
+        str | None,
+        typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1; "
+                     "recorded:NAME. Default: gaussian:0.1, where --as names nothing."),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option("--as", metavar="KIND:VALUE[,...]", help="Simulated scanners, as of degrade: "
+                     "low_dose:7e4,1e5,2e5,sparse_view:60,90,180."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Where the report goes.")
     ] = Path("report"),
@@ -239,8 +246,9 @@ def evaluate(
 
     wanted = Wanted(
         methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
-        split=split, noise=noise, protocol=protocol, slices=slices, checkpoint=checkpoint,
-        tuning=tuning, allow_seen=allow_seen, devices=devices, overwrite=overwrite,
+        split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
+        checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
+        overwrite=overwrite,
     )  # fmt: skip
     evaluate(wanted, output, Terminal(quiet=quiet))
 

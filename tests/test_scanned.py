@@ -143,3 +143,101 @@ def test_a_dose_is_set_on_the_command_line(scans, engine, tmp_path):
     code, _, error = engine("fit", "sparseview_unet2d", "crop.scales=1.0,0.7", *split, *words)
     assert code == 2
     assert "crop.scales must be 1.0 where slices are scanned whole" in error
+
+
+# -- Comparing -------------------------------------------------------------------------------------
+
+
+def compared(engine, data: Path, report: Path, *words: str) -> list[dict]:
+    code, _, error = engine(
+        "evaluate", "noisy", "tv", *words, "--data", data, "-o", report, "--split", "all",
+        "--no-tuning", "-q",
+    )  # fmt: skip
+    assert code == 0, error
+    return json.loads((report / "report.json").read_text())["rows"]
+
+
+@pytest.fixture(scope="module")
+def report(scans, tmp_path_factory):
+    from engine.cli import run
+
+    folder = tmp_path_factory.mktemp("compared") / "report"
+    words = ["evaluate", "noisy", "tv", "--as", KINDS, "--noise", "gaussian:0.1", "--no-tuning"]
+    words += ["--data", str(scans), "--split", "all", "-o", str(folder), "-q"]
+    assert run(words) == 0
+    return folder
+
+
+def scored(report: Path) -> dict[tuple[str, str, str], dict[str, float]]:
+    content = json.loads((report / "report.json").read_text())
+    return {(row["level"], row["method"], row["case"]): row["scores"] for row in content["rows"]}
+
+
+def test_scanned_levels_score_as_the_recorded_files_of_degrade_do(
+    report, degraded, engine, tmp_path
+):
+    names = ",".join(NOISES)
+    recorded = compared(engine, degraded, tmp_path / "r", "--noise", f"recorded:{names}")
+    found = scored(report)
+    assert len(recorded) == 3 * 2 * 4
+    for row in recorded:
+        scanned = found[row["level"], row["method"], row["case"]]
+        for name, value in row["scores"].items():
+            assert scanned[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+        assert set(scanned) - set(row["scores"]) == {"psnr_mu_db", "ssim_mu"}
+
+
+def test_attenuation_is_scored_at_scanned_levels_alone(report, degraded):
+    for (level, method, case), scores in scored(report).items():
+        assert ("psnr_mu_db" in scores) == (level != "10%")
+        if method == "noisy" and level in NOISES:
+            (written,) = [c for c in find_cases(degraded, level) if c.name == case]
+            file = Store(default_root()).volume(written)
+            clean = np.maximum(1 + file.hu / 1000, 0)
+            mse = np.mean((1 + file.noisy_hu / 1000 - clean) ** 2, axis=(1, 2))
+            psnr = 10 * np.log10(clean.max(axis=(1, 2)) ** 2 / mse)
+            assert scores["psnr_mu_db"] == pytest.approx(psnr.mean(), abs=1e-3)
+
+
+def test_the_report_lays_the_published_table_beside_scanned_levels(report):
+    text = (report / "report.md").read_text()
+    assert "**Table 5.** Scores of attenuation" in text
+    assert "**Table 6.** Published by the study" in text
+    assert "| sparse_view-60 | 33.28 | 0.8858 | 32.30 | 0.8560 |" in text
+    assert "low_dose-1e4: a simulated scanner, 10000 photons a ray" in text
+    lines = (report / "scores.csv").read_text().splitlines()
+    assert lines[0].endswith("psnr_mu_db,ssim_mu")
+    assert all(line.count(",") == lines[0].count(",") for line in lines)
+
+
+def test_a_network_is_scored_at_the_level_it_was_trained_for(scans, engine, tmp_path):
+    run = tmp_path / "sparse"
+    fit(engine, scans, run, 2, "sparseview_unet2d")
+    words = ["--as", "sparse_view:60", "--data", scans, "-o", tmp_path / "r"]
+    code, out, error = engine("evaluate", run, "noisy", *words)
+    assert code == 0, error
+    assert "PSNR µ" in out
+    rows = json.loads((tmp_path / "r" / "report.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["sparse", "noisy"]
+    assert all(np.isfinite(row["scores"]["psnr_mu_db"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--as", "gaussian:0.1"], "--as: names no scanner. Write such as --noise gaussian:0.1"),
+        (["--as", "low_dose:1e5", "--noise", "recorded:low_dose-1e5"], "which --noise names, too"),
+        (["--as", "sparse_view:7"], "900 views cannot be thinned evenly to 7"),
+    ],
+)
+def test_levels_that_cannot_be_compared_are_refused(scans, engine, tmp_path, words, told):
+    code, _, error = engine("evaluate", "noisy", *words, "--data", scans, "-o", tmp_path / "r")
+    assert code == 2
+    assert told in error
+
+
+def test_what_no_scanner_measures_is_not_compared(photographs, engine, tmp_path):
+    words = ["--as", "low_dose:1e5", "--split", "all", "--data", photographs]
+    code, _, error = engine("evaluate", "noisy", *words, "-o", tmp_path / "r")
+    assert code == 3
+    assert "holds no scan that could be scanned again" in error
