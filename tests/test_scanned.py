@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from engine.run import Run
 from tests.engine.tiny import scan_file, shrinking
 from tests.training import rows
 from volumes import LowDose, SparseView, Window
-from volumes.dataset import find_cases
+from volumes.dataset import Case, find_cases
 from volumes.phantoms import abdomen
 from volumes.store import Store, default_root
 
@@ -241,3 +242,23 @@ def test_what_no_scanner_measures_is_not_compared(photographs, engine, tmp_path)
     code, _, error = engine("evaluate", "noisy", *words, "-o", tmp_path / "r")
     assert code == 3
     assert "holds no scan that could be scanned again" in error
+
+
+@pytest.mark.real_ct
+def test_a_real_slice_of_few_views_is_as_bad_as_measured_elsewhere(cpu, real_ct):
+    from engine.metrics import attenuation_scores
+
+    whole = Store(default_root()).volume(Case("real", real_ct / "case_00003" / "imaging.nii.gz"))
+    volume = replace(whole, hu=whole.hu[8:9])
+    noises = [SparseView(60), SparseView(90), SparseView(180), *map(LowDose, (7e4, 1e5, 2e5, 1e6))]
+    clean = LowDose().reference(volume.hu)
+    psnr = []
+    for noise in noises:
+        noisy = noise.noisy(volume, LINEAR.unit(clean), LINEAR, seed=0)
+        psnr.append(attenuation_scores(clean, LINEAR.hu(noisy))["psnr_mu_db"])
+    # Five slices of another collection, by another implementation. (Low doses depend on the size
+    # of the patient, streaks hardly do.)
+    for found, (low, high) in zip(psnr[:3], ((24, 28.4), (27, 31.3), (33, 37.6)), strict=True):
+        assert low < found < high
+    assert psnr[:3] == sorted(psnr[:3])
+    assert psnr[3:] == sorted(psnr[3:])

@@ -1,6 +1,6 @@
 """Sinograms: the clean line integrals of a volume's slices, made once and kept beside it.
 
-Projecting a slice of 512 x 512 along 900 views takes two seconds on a CPU, reading it back three
+Projecting a slice of 512 x 512 along 900 views takes two seconds on a CPU, reading it back a few
 milliseconds. Each is an .npz file in the store, made when it is first wanted, named by the sha256
 of its scan, the scanner and the slice, and checked by its CRC-32 whenever it is read: one that is
 damaged is made anew. It takes 4 bytes a ray: 2.6 MB a slice for 900 views of 729 bins, 105 GB for
