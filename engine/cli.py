@@ -107,6 +107,7 @@ def fit(
     from engine.journal import Terminal
     from engine.refusals import BadUsage
     from engine.run import Run
+    from volumes import Gaussian
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
     if start_checkpoint is not None and start is None:
@@ -122,6 +123,9 @@ def fit(
     begin = None
     if start is not None:
         begin = origin.find(Run(start), start_checkpoint or "best", resolved, folder)
+    if demo and not isinstance(resolved.noise, Gaussian):
+        cause = f"shows Gaussian noise, and {source.stem} has another"
+        raise BadUsage("--demo", cause, "Choose another recipe, or leave it out")
     if data is None:
         data = Path(os.environ.get("ENGINE_DATA", "data"))
         if demo:
@@ -206,8 +210,15 @@ def evaluate(
     ] = None,
     split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",
     noise: Annotated[
-        str, typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1.")
-    ] = "gaussian:0.1",
+        str | None,
+        typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1; "
+                     "recorded:NAME. Default: gaussian:0.1, where --as names nothing."),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option("--as", metavar="KIND:VALUE[,...]", help="Simulated scanners, as of degrade: "
+                     "low_dose:7e4,1e5,2e5,sparse_view:60,90,180."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Where the report goes.")
     ] = Path("report"),
@@ -236,8 +247,9 @@ def evaluate(
 
     wanted = Wanted(
         methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
-        split=split, noise=noise, protocol=protocol, slices=slices, checkpoint=checkpoint,
-        tuning=tuning, allow_seen=allow_seen, devices=devices, overwrite=overwrite,
+        split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
+        checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
+        overwrite=overwrite,
     )  # fmt: skip
     evaluate(wanted, output, Terminal(quiet=quiet))
 

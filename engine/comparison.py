@@ -12,11 +12,12 @@ from engine.classical import METHODS, Given, tuned
 from engine.entrants import Entrant, networks
 from engine.estimate import blocks_of, prior_blocks, source_blocks
 from engine.levels import Level
-from engine.metrics import scores, window_psnr
+from engine.metrics import attenuation_scores, scores, window_psnr
 from engine.prior import opened
 from engine.residual import autocorrelation, edge_correlation
-from volumes import NeighbourMean, Recorded, Window
+from volumes import Gaussian, NeighbourMean, Window
 from volumes.crops import Box, read
+from volumes.scanned import Scanned
 from volumes.volume import Unit, Volume
 
 _SEED = 0  # of the noise: that of validation during training, so that its scores come back
@@ -95,21 +96,24 @@ class Known:
 
     Attributes:
         clean, noisy: (Z, Y, X) in window units, clean clipped to the window.
+        scanned_hu: (Z, Y, X) clean HU, not clipped; None where no scanner is simulated.
         sigma: standard deviation of the noise in window units, which methods are told: that of the
-            level, or of recorded noise what noisy - clean has within the window.
+            level, or of recorded and scanned noise what noisy - clean has within the window.
         spacing_mm: of the volume.
     """
 
     def __init__(self, contest: Contest, volume: Volume, level: Level) -> None:
         volume = contest.recorded.get(level.label, {}).get(volume.case, volume)
-        clean = np.clip(contest.window.unit(volume.hu), 0, 1)
+        hu = level.noise.reference(volume.hu)
+        clean = np.clip(contest.window.unit(hu), 0, 1)
         noisy = level.noise.noisy(volume, clean, contest.window, contest.noise_seed)
         if contest.protocol == "reference":
             box = _central(clean.shape, _REFERENCE)
-            clean, noisy = read(clean, box), read(noisy, box)
+            hu, clean, noisy = read(hu, box), read(clean, box), read(noisy, box)
         self.clean, self.noisy, self.spacing_mm = clean, noisy, volume.spacing_mm
+        self.scanned_hu = hu if isinstance(level.noise, Scanned) else None
         self.sigma = level.noise.typical
-        if isinstance(level.noise, Recorded):
+        if not isinstance(level.noise, Gaussian):
             within = (clean > 0) & (clean < 1)
             self.sigma = float(np.std((noisy - clean)[within])) if within.any() else 0.0
         self._priors: dict[NeighbourMean, Unit] = {}
@@ -152,6 +156,9 @@ def compare(
                 estimate = _estimate(chosen[label], known, priors[label], part)
                 shown[label] = estimate[middle]
                 found = _scores(contest, level, clean, noisy, estimate)
+                if known.scanned_hu is not None:
+                    estimate_hu = contest.window.hu(estimate)
+                    found |= attenuation_scores(known.scanned_hu[part], estimate_hu)
                 rows.append(Row(label, volume.case, level.label, found))
             if volume is contest.cases[0]:
                 in_hu = {name: contest.window.hu(slice_) for name, slice_ in shown.items()}
@@ -204,7 +211,7 @@ def _scores(
     contest: Contest, level: Level, clean: Unit, noisy: Unit, estimate: Unit
 ) -> dict[str, float]:
     residual = noisy - estimate
-    if isinstance(level.noise, Recorded):
+    if not isinstance(level.noise, Gaussian):
         # What it shows beyond the window is anatomy that the clean image has lost, not noise.
         residual = np.clip(noisy, 0, 1) - np.clip(estimate, 0, 1)
     return {

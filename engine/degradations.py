@@ -6,13 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.refusals import BadUsage
-from volumes.dose import Dose
+from volumes.dose import FULL_DOSE, Dose
 from volumes.noise import Gaussian
 from volumes.tomography import Acquisition, Scanner
 from volumes.window import Window
 
 SCANNER = Scanner()
-_FULL_DOSE = 1e6
 _REMEDY = (
     "Use gaussian:SIGMA, a fraction of the window such as 0.1, low_dose:PHOTONS such as 1e5, or "
     "sparse_view:VIEWS such as 60"
@@ -84,7 +83,7 @@ def _one(kind: str, value: str) -> Degradation:
     if kind == "low_dose":
         acquisition = Acquisition(Dose(photons=float(value)))
         return Degradation(f"low_dose-{_short(float(value))}", kind, acquisition)
-    acquisition = Acquisition(Dose(photons=_FULL_DOSE), views=int(value))
+    acquisition = Acquisition(Dose(photons=FULL_DOSE), views=int(value))
     SCANNER.stride(acquisition)
     return Degradation(f"sparse_view-{int(value)}", kind, acquisition)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine import runtime
 from engine.degradations import Degradation
-from engine.drafts import make, pixel_mm
+from engine.drafts import make
 from engine.journal import Terminal
 from engine.outputs import (
     is_scan_name,
@@ -28,6 +28,7 @@ from volumes.dataset import Case, case_name, find_cases
 from volumes.digest import sha256
 from volumes.nifti import Scan
 from volumes.noise import Gaussian
+from volumes.tomography import pixel_mm
 
 
 @dataclass(frozen=True)

@@ -13,32 +13,16 @@ import numpy.typing as npt
 
 from engine.degradations import SCANNER
 from engine.products import Product
-from engine.refusals import BadInput
 from volumes.atomic import cannot_write
 from volumes.digest import sha256
 from volumes.nifti import Scan, Stored
 from volumes.noise import Gaussian
 from volumes.padding import NEVER_MEASURED_HU, padding
-from volumes.tomography import Acquisition, Image, Sinogram, circle
+from volumes.tomography import Acquisition, Image, Sinogram, circle, pixel_mm
 from volumes.volume import AIR_HU
 from volumes.window import Window
 
-_SQUARE = 1e-3  # by which share the sides of a pixel may differ
-
 Slice = npt.NDArray[np.float32]
-
-
-def pixel_mm(scan: Scan) -> float:
-    """The width of a scan's pixels.
-
-    Raises:
-        BadInput: where they are not square: a scanner's circle would be none.
-    """
-    _, y, x = scan.spacing_mm
-    if abs(y - x) > _SQUARE * x:
-        cause = f"has pixels of {y:.4g} x {x:.4g} mm, and scanners make square ones"
-        raise BadInput(scan.path, cause, "Resample it to square pixels")
-    return x
 
 
 def make(

@@ -47,7 +47,7 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None) -> Pair:
     depth = volume.hu.shape[0]
     length = min(depth, slices or depth)
     first = (depth - length) // 2
-    hu = volume.hu[first : first + length]
+    hu = recipe.noise.reference(volume.hu[first : first + length])
     clean = recipe.window.unit(hu)
     if recipe.window.clip:
         clean = np.clip(clean, 0, 1)

@@ -22,6 +22,7 @@ from engine.run import Run
 from volumes.dataset import Case, find_cases
 from volumes.examples import Examples
 from volumes.refusals import Refusal
+from volumes.scanned import Scanned, refuse_unscannable
 from volumes.store import Store, default_root
 from volumes.volume import Volume
 
@@ -52,6 +53,8 @@ def survey(recipe: Recipe, data: Path) -> Sides:
     for case in cases:
         try:
             case.open()
+            if isinstance(recipe.noise, Scanned):
+                refuse_unscannable(case)
         except Refusal as refusal:
             bad.append(refusal)
     _refuse_all(data, bad)
@@ -97,7 +100,7 @@ def fit(
         if start is not None and not done:
             start.weights()  # refused here, if at all
         prior.vet(recipe.prior, recipe.window, run)
-        volumes = _volumes(sides, terminal, lambda: _heed(stop, run))
+        volumes = _volumes(recipe, sides, terminal, lambda: _heed(stop, run))
         if start is not None:
             _refuse_seen(start, volumes, terminal)
         prior.refuse_seen(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
@@ -137,15 +140,17 @@ def _heed(stop: Stop, run: Run) -> None:
         raise Interrupted(run.folder, cause, "The same command goes on from there")
 
 
-def _volumes(sides: Sides, terminal: Terminal, heed: Callable[[], None]) -> dict[str, list[Volume]]:
-    store = Store(default_root())
+def _volumes(
+    recipe: Recipe, sides: Sides, terminal: Terminal, heed: Callable[[], None]
+) -> dict[str, list[Volume]]:
+    store, scanned = Store(default_root()), isinstance(recipe.noise, Scanned)
     cases = [(side, case) for side, cases in sides.items() for case in cases]
     volumes: dict[str, list[Volume]] = {side: [] for side in sides}
     bad: list[Refusal] = []
     with terminal.progress(f"reading scans into {store.root}", len(cases)) as bar:
         for done, (side, case) in enumerate(cases, 1):
             try:
-                volumes[side].append(store.volume(case))
+                volumes[side].append(store.volume(case, scanned=scanned))
             except BadInput as refusal:
                 bad.append(refusal)
             bar.at(done, case.name)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from engine.degradations import parse
 from engine.refusals import BadUsage
 from volumes.noise import Gaussian, Noise, Recorded
+from volumes.scanned import LowDose, Scanned, SparseView
+from volumes.tomography import Acquisition
 from volumes.window import Window
 
 _REMEDY = "Write gaussian:0.1, gaussian:0.02,0.05 or recorded:NAME"
@@ -18,7 +21,7 @@ class Level:
 
     Attributes:
         label: what tables call it, such as "10%".
-        noise: that is simulated, or recorded beside the clean scans.
+        noise: that is simulated or scanned, or recorded beside the clean scans.
     """
 
     label: str
@@ -28,6 +31,8 @@ class Level:
         """What it is, for the report."""
         if isinstance(self.noise, Recorded):
             return f"recorded in {self.noise.file}.nii.gz beside each clean scan, or in its set"
+        if isinstance(self.noise, Scanned):
+            return _scanner(self.noise.acquisition)
         spread = f"{self.noise.typical * window.width_hu:g} {window.unit_name}"
         return f"white and Gaussian, standard deviation {spread}"
 
@@ -46,6 +51,29 @@ def levels(text: str) -> tuple[Level, ...]:
         return tuple(dict.fromkeys(makes[kind](value) for value in values.split(",")))
     except (KeyError, ValueError) as error:
         raise BadUsage("--noise", f"takes no {text!r}", _REMEDY) from error
+
+
+def scanned(text: str) -> tuple[Level, ...]:
+    """The levels that `--as` names, as `engine degrade` does: `low_dose:7e4,1e5,sparse_view:60`.
+
+    Raises:
+        BadUsage: where it names none, one twice, or white noise.
+    """
+    found = []
+    for degradation in parse(text):
+        if isinstance(degradation.noise, Gaussian):
+            raise BadUsage("--as", "names no scanner", f"Write such as --noise {text}")
+        dose, views = degradation.noise.dose, degradation.noise.views
+        assert dose is not None  # those of words count photons
+        noise = LowDose(dose.photons) if views is None else SparseView(views, dose.photons)
+        found.append(Level(degradation.name, noise))
+    return tuple(found)
+
+
+def _scanner(acquisition: Acquisition) -> str:
+    photons = acquisition.dose.photons if acquisition.dose else math.inf
+    views = f"{acquisition.views} of its views" if acquisition.views else "all of its views"
+    return f"a simulated scanner, {photons:g} photons a ray, {views}, filtered back-projection"
 
 
 def _gaussian(value: str) -> Level:

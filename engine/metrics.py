@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine import runtime
-from volumes.volume import Unit
+from volumes.volume import HU, Unit
 from volumes.window import Window
 
 
@@ -63,6 +63,36 @@ def _ssim(clean: Unit, estimate: Unit) -> float:
         for one, other in zip(clean, estimate, strict=True)
     ]
     return float(np.mean(np.asarray(slices, np.float64)))
+
+
+def attenuation_scores(clean_hu: HU, estimate_hu: Unit) -> dict[str, float]:
+    """The scores of studies of low-dose and sparse-view CT: of attenuation, not of a window.
+
+    PSNR 10 log10(max(clean)^2 / mse) and SSIM with the range max(clean), each of a slice, then the
+    mean over slices; slices of nothing but air have no range and are left out. Attenuation is not
+    clipped, but that of the clean slice at 0. SSIM is that of MATLAB: Gaussian 11 x 11, sigma 1.5,
+    over the whole slice, whose edges are repeated.
+
+    Args:
+        clean_hu: (Z, Y, X) HU of the reference, whole numbers.
+        estimate_hu: (Z, Y, X) HU.
+    """
+    psnr, ssim = [], []
+    for one, other in zip(clean_hu, estimate_hu, strict=True):
+        # In units of water's, of which both scores are free.
+        clean, estimate = (1 + hu.astype(np.float64) / 1000 for hu in (one, other))
+        clean = np.maximum(clean, 0)
+        if high := float(clean.max()):
+            mse = float(np.mean((estimate - clean) ** 2))
+            psnr.append(10 * float(np.log10(high**2 / mse)) if mse else float("inf"))
+            pair = (
+                np.pad(image / high, 5, "edge").astype(np.float32) for image in (clean, estimate)
+            )
+            ssim.append(_ssim(*(image[None] for image in pair)))
+    return {
+        "psnr_mu_db": float(np.mean(psnr)) if psnr else float("nan"),
+        "ssim_mu": float(np.mean(ssim)) if ssim else float("nan"),
+    }
 
 
 # Display windows (level, width in HU) as radiologists name them.

@@ -23,8 +23,11 @@ from engine.networks import Network
 from engine.refusals import BadUsage, Mismatch
 from engine.schedules import Schedule
 from volumes import Crop, Gaussian, NeighbourMean, Recorded, Split, Window
+from volumes.geometry import FanBeam, Parallel
 from volumes.noise import Noise
+from volumes.scanned import LowDose, Scanned, SparseView
 from volumes.sources import Clean, Noisy, SliceTV, Turned
+from volumes.tomography import Scanner
 
 Loss = Callable[[Any, Any], Any]
 
@@ -37,7 +40,7 @@ class Recipe:
         split: which cases train, validate and test.
         window: HU <-> the network's units.
         crop: of the training examples.
-        noise: added to the clean crops, or recorded beside them.
+        noise: added to the clean crops, recorded beside them, or that of a simulated scanner.
         prior: second image of networks that see one, else None.
         network: what is trained.
         loss: (clean, estimate) -> one number an example.
@@ -79,8 +82,13 @@ class Recipe:
             raise ValueError(f"{type(self.network).__name__} sees a prior: give the recipe one")
         if self.prior is not None and not self.network.sees_prior:
             raise ValueError(f"{type(self.network).__name__} sees no prior: set prior=None")
-        if isinstance(self.noise, Recorded) and self.prior and isinstance(self.prior.of, SliceTV):
-            raise ValueError("SliceTV needs to know the noise, which is not known where recorded")
+        told = isinstance(self.noise, Gaussian)
+        if not told and self.prior and isinstance(self.prior.of, SliceTV):
+            raise ValueError("SliceTV needs to know the noise, which only Gaussian noise tells")
+        if isinstance(self.noise, Scanned) and self.crop.scales != (1.0,):
+            raise ValueError(
+                f"crop.scales must be 1.0 where slices are scanned whole, not {self.crop.scales}"
+            )
         for length, stride in zip(self.crop.shape, self.network.stride, strict=True):
             if length % stride:
                 raise ValueError(
@@ -216,6 +224,7 @@ _KINDS = {
     kind.__name__: kind
     for kind in (
         Recipe, Split, Window, Crop, Gaussian, Recorded, NeighbourMean,
+        LowDose, SparseView, Scanner, FanBeam, Parallel,
         Noisy, SliceTV, Clean, Turned, estimated.Estimated,
         schedules.Constant, schedules.Cosine, schedules.Piecewise,
         networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.ResidualUNet2D,

@@ -60,10 +60,11 @@ def _file(level: str) -> str:
 def _csv(rows: Sequence[Row]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = list(rows[0].scores)
+    # Scanned levels have scores that others lack.
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
     writer.writerow(["method", "case", "level", *names])
     for row in rows:
-        scores = (repr(row.scores[name]) for name in names)
+        scores = (repr(row.scores[name]) if name in row.scores else "" for name in names)
         writer.writerow([row.method, row.case, row.level, *scores])
     return out.getvalue()
 

@@ -11,7 +11,7 @@ from engine import runtime
 from engine.classical import METHODS
 from engine.entrants import Entrant, entrants
 from engine.journal import Terminal
-from engine.levels import Level, levels
+from engine.levels import Level, levels, scanned
 from engine.model import Model
 from engine.outputs import refuse_existing
 from engine.refusals import BadInput, BadUsage, Mismatch
@@ -19,6 +19,7 @@ from volumes import Clean, NeighbourMean, Recorded, Split, Window
 from volumes.atomic import make_folder
 from volumes.dataset import Case, find_cases
 from volumes.pairs import FLOAT_SCALE, open_pairs
+from volumes.scanned import Scanned, refuse_unscannable
 from volumes.store import Store, default_root
 from volumes.volume import Volume
 
@@ -30,7 +31,8 @@ class Wanted:
     methods: tuple[str, ...]
     data: Path
     split: str
-    noise: str
+    noise: str | None
+    kinds: str | None
     protocol: str
     slices: int | None
     checkpoint: str
@@ -46,7 +48,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    asked = levels(wanted.noise)
+    asked = _levels(wanted)
     for option, value, known in (
         ("--split", wanted.split, ("test", "validation", "all")),
         ("--protocol", wanted.protocol, ("volumes", "reference")),
@@ -71,7 +73,11 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     tuning: Sequence[Case] = ()
     if wanted.tuning and any(METHODS[e.method]().candidates()[1:] for e in entering if e.method):
         tuning = _cases(wanted, models, cases, "validation")
-    volumes = _volumes([*scored, *tuning])
+    scans = any(isinstance(level.noise, Scanned) for level in asked)
+    if scans:
+        for case in (*scored, *tuning):
+            refuse_unscannable(case)
+    volumes = _volumes([*scored, *tuning], scanned=scans)
     held = [volumes[case.name] for case in scored]
     _refuse_others(wanted, models, held)
     if not wanted.allow_seen:
@@ -108,6 +114,23 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
             terminal.result(f"{level}: {name}: {setting}")
     for path in write(output, _about(wanted, contest, settings), rows, pictures):
         terminal.result(str(path))
+
+
+def _levels(wanted: Wanted) -> tuple[Level, ...]:
+    """Those of --noise, then those of --as.
+
+    Raises:
+        BadUsage: where a recorded and a scanned level have one name.
+    """
+    if wanted.kinds is None:
+        return levels("gaussian:0.1" if wanted.noise is None else wanted.noise)
+    asked = (*(levels(wanted.noise) if wanted.noise is not None else ()), *scanned(wanted.kinds))
+    labels = [level.label for level in asked]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        cause = f"names {twice}, which --noise names, too"
+        raise BadUsage("--as", cause, "Ask for them one after the other, into two reports")
+    return asked
 
 
 def _cases(
@@ -177,9 +200,9 @@ def _recorded(
     }
 
 
-def _volumes(cases: Sequence[Case]) -> dict[str, Volume]:
+def _volumes(cases: Sequence[Case], *, scanned: bool = False) -> dict[str, Volume]:
     store = Store(default_root())
-    return {case.name: store.volume(case) for case in cases}
+    return {case.name: store.volume(case, scanned=scanned) for case in cases}
 
 
 def _refuse_others(wanted: Wanted, models: dict[str, Model], volumes: Sequence[Volume]) -> None:

@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     """The tensors of B examples; see `volumes.examples.Example`."""
 
     hu: Any  # (B, Z + 2 halo, Y, X) int16
-    noisy_hu: Any  # the same; (B, 0, Y, X) where noise is simulated
+    noisy_hu: Any  # the same; (B, 0, Y, X) where noise is added here
     weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
     sigma: Any  # (B,) float32
     keys: Any  # (B, 2) int32

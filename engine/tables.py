@@ -11,15 +11,16 @@ Table = tuple[list[str], list[list[str]]]
 
 _DIGITS = {
     "psnr_db": 2, "ssim": 4, "relative_l2_percent": 2, "rmse_hu": 1, "bias_hu": 2,
-    "residual_autocorrelation": 3, "residual_at_edges": 3,
+    "residual_autocorrelation": 3, "residual_at_edges": 3, "psnr_mu_db": 2, "ssim_mu": 4,
 }  # fmt: skip
 
 
 def table(entries: Entries, unit: str) -> Table:
     """The columns and rows that fit a terminal; the rest is in the files."""
+    scanned = any("psnr_mu_db" in entry for entry in entries)
     columns = [
         "method", "noise", "PSNR\n(dB)", "SSIM", "rel. L2\n(%)", f"RMSE\n({unit})",
-        f"bias\n({unit})", "gain\n(dB)", "p",
+        f"bias\n({unit})", *(["PSNR µ\n(dB)", "SSIM µ"] if scanned else []), "gain\n(dB)", "p",
     ]  # fmt: skip
     rows = [
         [
@@ -27,6 +28,7 @@ def table(entries: Entries, unit: str) -> Table:
             entry["level"],
             _cell(entry, "psnr_db"),
             *(_mean(entry, name) for name in ("ssim", "relative_l2_percent", "rmse_hu", "bias_hu")),
+            *([_mean(entry, name) for name in ("psnr_mu_db", "ssim_mu")] if scanned else []),
             "" if entry["gain_db"] is None else f"{entry['gain_db']['mean']:+.2f}",
             _p(entry),
         ]
@@ -71,12 +73,21 @@ def residuals(entries: Entries) -> Table:
     ]
 
 
+def attenuation(entries: Entries) -> Table:
+    """The scores of attenuation, at scanned levels."""
+    return ["method", "noise", "PSNR (dB)", "SSIM"], [
+        [*_name(entry), _cell(entry, "psnr_mu_db"), _cell(entry, "ssim_mu")]
+        for entry in entries
+        if "psnr_mu_db" in entry
+    ]
+
+
 def _name(entry: dict[str, Any]) -> list[str]:
     return [entry["method"], entry["level"]]
 
 
 def _mean(entry: dict[str, Any], name: str) -> str:
-    return f"{entry[name]['mean']:.{_DIGITS[name]}f}"
+    return f"{entry[name]['mean']:.{_DIGITS[name]}f}" if name in entry else ""
 
 
 def _cell(entry: dict[str, Any], name: str, digits: int | None = None) -> str:

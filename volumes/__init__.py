@@ -7,10 +7,12 @@ from volumes.crops import Crop
 from volumes.dataset import Split
 from volumes.noise import Gaussian, Recorded
 from volumes.priors import NeighbourMean
+from volumes.scanned import LowDose, SparseView
 from volumes.sources import Clean, Noisy, SliceTV, Turned
+from volumes.tomography import Scanner
 from volumes.window import Window
 
 __all__ = [
-    "Clean", "Crop", "Gaussian", "NeighbourMean", "Noisy", "Recorded", "SliceTV", "Split", "Turned",
-    "Window",
+    "Clean", "Crop", "Gaussian", "LowDose", "NeighbourMean", "Noisy", "Recorded", "Scanner",
+    "SliceTV", "SparseView", "Split", "Turned", "Window",
 ]  # fmt: skip

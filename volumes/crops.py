@@ -61,6 +61,8 @@ class Crop:
             shows 1 / 0.7 as many pixels along Y and X, resampled to `shape`. Drawn in proportion
             to the area, as though patches were cut from all sizes on one grid. Not for scans,
             whose spacing means something.
+        patches: examples in a row that are cut from the same slices, which they share, and with
+            them the noise of a simulated scan: it costs whole slices, however small the crop.
     """
 
     shape: Shape = (32, 256, 256)
@@ -68,6 +70,7 @@ class Crop:
     flips: bool = True
     turns: bool = False
     scales: tuple[float, ...] = (1.0,)
+    patches: int = 1
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -78,6 +81,8 @@ class Crop:
             raise ValueError(f"crop.turns needs slices that are square, not {self.shape[1:]}")
         if not self.scales or not all(0.0 < scale <= 1.0 for scale in self.scales):
             raise ValueError(f"crop.scales must lie in (0, 1], not {self.scales}")
+        if self.patches < 1:
+            raise ValueError(f"crop.patches must be at least 1, not {self.patches}")
 
     def draw(self, volume: Shape, rng: np.random.Generator) -> tuple[Box, Pose]:
         """The box of an example in a volume of a shape, and its pose.

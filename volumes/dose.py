@@ -12,6 +12,8 @@ from volumes import draws
 
 Sinogram = npt.NDArray[np.float32]
 
+FULL_DOSE = 1e6  # photons a ray, of a scan that is not meant to be noisy
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -57,13 +59,13 @@ class Dose:
         if not 0 < self.floor < self.photons:
             raise ValueError(f"floor must lie between 0 and the photons, not {self.floor}")
 
-    def measure(self, integrals: Sinogram, seed: int, case: str, index: int) -> Reading:
+    def measure(self, integrals: Sinogram, seed: int, case: str | int, index: int) -> Reading:
         """Measures a slice; the noise is a function of (seed, case, index, photons).
 
         Args:
             integrals: (views, bins) without noise.
             seed: of the noise.
-            case: name of the case.
+            case: name of the case, or number of the training example.
             index: of the slice in its volume.
         """
         rng = draws.rng(seed, "photons", case, index, float(self.photons).hex())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from volumes import draws
-from volumes.crops import Box, Crop, Pose, read, resampled
+from volumes.crops import Box, Crop, Pose, read, reflected, resampled
 from volumes.noise import Noise, Recorded
 from volumes.priors import NeighbourMean
+from volumes.scanned import Scanned
 from volumes.volume import HU, Volume
 
 
@@ -21,10 +24,10 @@ class Example:
 
     Attributes:
         hu: (Z + 2 halo, Y, X) int16 clean HU, with the slices that the prior needs.
-        noisy_hu: the same block of the recorded noisy copy; empty (0, Y, X) where noise is
-            simulated.
+        noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) where noise
+            is added on the accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) where there is none.
-        sigma: of the noise, as a fraction of the window.
+        sigma: of the noise, as a fraction of the window; not a number where it is not known.
         key: (2,) int32 of the noise.
         case: the case that the crop was taken from.
         box: where, halo excluded.
@@ -43,7 +46,8 @@ class Example:
 class Examples:
     """An endless sequence of examples.
 
-    Each round of len(volumes) examples visits every volume once, in an order of its own.
+    Each round of len(volumes) examples (of their groups, where a crop has `patches`) visits every
+    volume once, in an order of its own.
     """
 
     volumes: Sequence[Volume]
@@ -51,6 +55,10 @@ class Examples:
     noise: Noise
     prior: NeighbourMean | None
     seed: int
+    # Of each thread: threads read examples in a row, and the next may want the same slices.
+    _last: threading.local = field(
+        default_factory=threading.local, init=False, repr=False, compare=False
+    )
 
     @property
     def halo(self) -> int:
@@ -59,18 +67,29 @@ class Examples:
 
     def __getitem__(self, i: int) -> Example:
         """Example i."""
-        round_, turn = divmod(i, len(self.volumes))
+        leader = i - i % self.crop.patches  # of the examples that share their slices
+        round_, turn = divmod(leader // self.crop.patches, len(self.volumes))
         order = draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
         volume = self.volumes[order[turn]]
         rng = draws.rng(self.seed, "crop", i)
         box, pose = self.crop.draw(_shape(volume.hu), rng)
+        if leader != i:
+            led, _ = self.crop.draw(_shape(volume.hu), draws.rng(self.seed, "crop", leader))
+            box = Box((led.start[0], *box.start[1:]), box.shape)
         first, length = box.start[0], box.shape[0]
         halo_box = Box(
             (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
         )
-        hu = self._block(volume.hu, halo_box, pose)
-        recorded = isinstance(self.noise, Recorded)
-        noisy_hu = self._block(volume.recorded(), halo_box, pose) if recorded else hu[:0]
+        sigma = math.nan
+        if isinstance(self.noise, Scanned):
+            clean, noisy = self._slices(self.noise, volume, halo_box, leader)
+            within = Box((0, *halo_box.start[1:]), halo_box.shape)
+            hu, noisy_hu = (pose.of(read(slices, within)) for slices in (clean, noisy))
+        else:
+            hu = self._block(volume.hu, halo_box, pose)
+            recorded = isinstance(self.noise, Recorded)
+            noisy_hu = self._block(volume.recorded(), halo_box, pose) if recorded else hu[:0]
+            sigma = self.noise.example_sigma(rng)
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # Where the crop is deeper than the volume, its reflection counts as volume.
@@ -79,9 +98,20 @@ class Examples:
             weights = self.prior.weights(first - top, length, bottom - top, spacing_z_mm)
             # A mirrored crop has its missing slices on the other side.
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
-        sigma = self.noise.example_sigma(rng)
         key = draws.device_key(self.seed, "noise", i)
         return Example(hu, noisy_hu, weights, sigma, key, volume.case, box)
+
+    def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
+        """The whole slices of a box, clean and noisy, reflected where it reaches beyond."""
+        if getattr(self._last, "leader", None) != leader:
+            rows = reflected(box.start[0], box.shape[0], volume.hu.shape[0])
+            slices, place = np.unique(rows, return_inverse=True)
+            clean = noise.reference(volume.hu[slices])
+            rng = draws.rng(self.seed, "scan", leader)
+            noisy = noise.example(volume, slices.tolist(), rng, self.seed, leader)
+            self._last.leader, self._last.slices = leader, (clean[place], noisy[place])
+        both: tuple[HU, HU] = self._last.slices
+        return both
 
     def _block(self, hu: HU, box: Box, pose: Pose) -> HU:
         return pose.of(resampled(read(hu, box), self.crop.shape[1:]))

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from volumes import draws
-from volumes.volume import Unit, Volume
+from volumes.scanned import Scanned
+from volumes.volume import HU, Unit, Volume
 from volumes.window import Window
 
 
@@ -45,6 +46,10 @@ class Gaussian:
         """The sigma of one training example."""
         low, high = self.range
         return low if low == high else float(rng.uniform(low, high))
+
+    def reference(self, hu: HU) -> HU:
+        """(Z, Y, X) clean slices as they are compared: whole."""
+        return hu
 
     def add(self, clean: Any, sigma: Any, keys: Any) -> Any:
         """Adds noise on the accelerator, each example from its own key.
@@ -116,6 +121,10 @@ class Recorded:
         """Not known."""
         return math.nan
 
+    def reference(self, hu: HU) -> HU:
+        """(Z, Y, X) clean slices as they are compared: whole."""
+        return hu
+
     def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
         """The recorded slices first ... first + len(clean) - 1, (Z, Y, X) in window units.
 
@@ -127,4 +136,4 @@ class Recorded:
         return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
 
 
-Noise = Gaussian | Recorded
+Noise = Gaussian | Recorded | Scanned

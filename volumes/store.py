@@ -54,11 +54,16 @@ class Store:
     root: Path
     _sets: dict[str, HU] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def volume(self, case: Case) -> Volume:
+    def volume(self, case: Case, *, scanned: bool = False) -> Volume:
         """The volume of a case, its voxels mapped read-only; converted first where need be.
 
         Padding and non-finite voxels become air, in the noisy recording, too: no network learns
         from them.
+
+        Args:
+            case: what is read.
+            scanned: whether its slices will be scanned again: where there was padding is then told,
+                and sinograms have a place.
 
         Raises:
             BadInput: where the scan cannot be read, or its noisy recording is the scan itself.
@@ -69,6 +74,12 @@ class Store:
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256)
         hu, saturated = self._array(sha256, lambda: _without_padding(scan))
+        if scanned and not isinstance(scan, Photograph):
+            padded, _ = self._array(f"{sha256}-padding", lambda: _padded(scan), np.uint8)
+            kept = self.root / _LAYOUT / "sinograms"
+            return Volume(
+                hu, scan.spacing_mm, case.name, sha256, saturated, kept=kept, padded=padded
+            )
         if case.noisy is None or isinstance(scan, Photograph):
             return Volume(hu, scan.spacing_mm, case.name, sha256, saturated)
         noisy_sha256 = self._sha256(case.noisy)
@@ -104,17 +115,21 @@ class Store:
             out.write(json.dumps({"stamp": stamp, "sha256": sha256}).encode())
         return sha256
 
-    def _array(self, name: str, make: Callable[[], _Content]) -> tuple[HU, int]:
+    def _array(
+        self, name: str, make: Callable[[], _Content], dtype: type[np.generic] = np.int16
+    ) -> tuple[Any, int]:
         """The array of a name, mapped read-only, made first where need be; its saturated voxels."""
         folder = self.root / _LAYOUT
         with _lock(folder, name):
-            description = self._description(folder, name)
+            description = self._description(folder, name, dtype)
             if description is None:
-                description = self._write(folder, name, make())
-        hu: HU = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        return hu, int(description["saturated_voxels"])
+                description = self._write(folder, name, make(), dtype)
+        array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array, int(description["saturated_voxels"])
 
-    def _description(self, folder: Path, name: str) -> dict[str, Any] | None:
+    def _description(
+        self, folder: Path, name: str, dtype: type[np.generic]
+    ) -> dict[str, Any] | None:
         description = _json(folder / f"{name}.json")
         if description is None:
             return None
@@ -124,13 +139,15 @@ class Store:
             found = [hu.dtype.str, list(hu.shape), _crc32(hu)]
         except Exception:  # numpy raises many kinds here; each means that the array is damaged
             return None
-        wanted = [np.dtype(np.int16).str, description.get("shape"), description.get("crc32")]
+        wanted = [np.dtype(dtype).str, description.get("shape"), description.get("crc32")]
         return description if found == wanted else None
 
-    def _write(self, folder: Path, name: str, content: _Content) -> dict[str, Any]:
-        dtype, crc = np.dtype(np.int16).str, 0
+    def _write(
+        self, folder: Path, name: str, content: _Content, dtype: type[np.generic]
+    ) -> dict[str, Any]:
+        crc = 0
         with whole_file(folder / f"{name}.npy", overwrite=True) as file:
-            header = {"descr": dtype, "fortran_order": False, "shape": content.shape}
+            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": content.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for piece in content.pieces:
                 values = np.ascontiguousarray(piece).data
@@ -148,13 +165,20 @@ class _Content:
     """An array to write, in pieces along its first axis, so that it need not fit into memory."""
 
     shape: tuple[int, ...]
-    pieces: Iterable[HU]
+    pieces: Iterable[npt.NDArray[Any]]
     counts: dict[str, int]
 
 
 def _without_padding(scan: Scan | Photograph) -> _Content:
     hu, saturated = scan.read_hu()
     return _aired(hu, padding(hu), saturated)
+
+
+def _padded(scan: Scan) -> _Content:
+    hu, gaps, saturated = scan.read_hu_and_gaps()
+    gaps |= padding(hu)
+    bits = np.packbits(gaps, axis=-1)
+    return _Content(bits.shape, bits, {"saturated_voxels": saturated})
 
 
 def _recorded(noisy: Scan, clean: Scan) -> _Content:

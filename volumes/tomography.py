@@ -17,7 +17,11 @@ import numpy.typing as npt
 from volumes import ramp
 from volumes.dose import Dose, Reading
 from volumes.geometry import FanBeam, Geometry
+from volumes.nifti import Scan
+from volumes.refusals import BadInput
 from volumes.volume import AIR_HU
+
+_SQUARE = 1e-3  # by which share the sides of a pixel may differ
 
 Slice = npt.NDArray[np.float32]
 
@@ -139,8 +143,8 @@ class Scanner:
         return Sinogram(integrals, geometry, pixel_mm, shape)
 
     def scan(
-        self, sinogram: Sinogram, acquisitions: Sequence[Acquisition], seed: int, case: str,
-        index: int,
+        self, sinogram: Sinogram, acquisitions: Sequence[Acquisition], seed: int,
+        case: str | int, index: int,
     ) -> list[Image]:  # fmt: skip
         """What acquisitions make of one slice, projected once.
 
@@ -150,7 +154,7 @@ class Scanner:
             sinogram: of the slice.
             acquisitions: each gives an image.
             seed: of the noise.
-            case: name of the case.
+            case: name of the case, or number of the training example.
             index: of the slice in its volume; with seed, case and dose it decides the noise.
         """
         readings: dict[Dose | None, Reading] = {}
@@ -175,6 +179,19 @@ class Scanner:
         return Image(hu, reading.integrals.size, starved, floored)
 
 
+def pixel_mm(scan: Scan) -> float:
+    """The width of a scan's pixels.
+
+    Raises:
+        BadInput: where they are not square: a scanner's circle would be none.
+    """
+    _, y, x = scan.spacing_mm
+    if abs(y - x) > _SQUARE * x:
+        cause = f"has pixels of {y:.4g} x {x:.4g} mm, and scanners make square ones"
+        raise BadInput(scan.path, cause, "Resample it to square pixels")
+    return x
+
+
 def circle(shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """(Y, X) mask of what a scanner sees of a slice: its diameter is the slice's longer side."""
     size = max(shape)
@@ -188,7 +205,9 @@ def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
     return slice(first[0], first[0] + shape[0]), slice(first[1], first[1] + shape[1])
 
 
-def _measured(dose: Dose | None, integrals: Slice, seed: int, case: str, index: int) -> Reading:
+def _measured(
+    dose: Dose | None, integrals: Slice, seed: int, case: str | int, index: int
+) -> Reading:
     if dose:
         return dose.measure(integrals, seed, case, index)
     none = np.zeros(integrals.shape, bool)

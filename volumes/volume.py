@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ class Volume:
         noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
             where the case has none.
         noisy_sha256: of the file of that recording; empty where it lies in the clean one's.
+        kept: folder in which sinograms of its slices are kept; None where they are not.
+        padded: (Z, Y, ceil(X / 8)) uint8, bits that say where there was padding; None where that is
+            not known.
     """
 
     hu: HU
@@ -40,6 +44,8 @@ class Volume:
     saturated: int = 0
     noisy_hu: HU | None = None
     noisy_sha256: str = ""
+    kept: Path | None = None
+    padded: npt.NDArray[np.uint8] | None = None
 
     def recorded(self) -> HU:
         """The noisy recording.
@@ -51,3 +57,10 @@ class Volume:
             cause = "has no noisy scan beside it"
             raise BadInput(self.case, cause, "Name one by noise.file, or simulate noise")
         return self.noisy_hu
+
+    def padding(self, index: int) -> npt.NDArray[np.bool_]:
+        """(Y, X) mask of the padding of a slice; none where it is not known."""
+        shape = self.hu.shape[1:]
+        if self.padded is None:
+            return np.zeros(shape, bool)
+        return np.unpackbits(self.padded[index], axis=-1, count=shape[1]).astype(bool)

@@ -1,8 +1,8 @@
 import pytest
 
-from engine.levels import Level, levels
+from engine.levels import Level, levels, scanned
 from engine.refusals import BadUsage
-from volumes import Gaussian, Recorded
+from volumes import Gaussian, LowDose, Recorded, SparseView, Window
 
 
 def test_levels_of_gaussian_noise_are_named_in_percent_of_the_window():
@@ -31,3 +31,28 @@ def test_a_level_that_is_named_twice_is_one():
 def test_what_names_no_level_is_refused(text):
     with pytest.raises(BadUsage, match="--noise: takes no"):
         levels(text)
+
+
+# -- Scanners --------------------------------------------------------------------------------------
+
+
+def test_scanned_levels_are_named_as_the_files_of_degrade():
+    assert scanned("low_dose:7e4,100000,sparse_view:60") == (
+        Level("low_dose-7e4", LowDose(7e4)), Level("low_dose-1e5", LowDose(1e5)),
+        Level("sparse_view-60", SparseView(60)),
+    )  # fmt: skip
+
+
+def test_scanned_levels_tell_photons_and_views():
+    low, sparse = (level.told(Window()) for level in scanned("low_dose:7e4,sparse_view:60"))
+    assert "70000 photons a ray, all of its views" in low
+    assert "1e+06 photons a ray, 60 of its views" in sparse
+
+
+@pytest.mark.parametrize(
+    "text", ["", "low_dose", "low_dose:", "low_dose:0", "sparse_view:7", "low_dose:1e5,1e5", "x:1",
+             "gaussian:0.1"],
+)  # fmt: skip
+def test_what_names_no_scanner_is_refused(text):
+    with pytest.raises(BadUsage, match="--as"):
+        scanned(text)

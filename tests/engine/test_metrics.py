@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from engine.metrics import scores, window_psnr
+from engine.metrics import attenuation_scores, scores, window_psnr
 from volumes import Window
 
 WINDOW = Window()
@@ -160,3 +160,64 @@ def test_an_estimate_that_is_not_finite_has_no_score_in_a_display_window(value):
     estimate[1, 2, 3] = value
     found = window_psnr(constant(0.5), estimate, WINDOW)
     assert all(math.isnan(score) for score in found.values())
+
+
+# -- Attenuation -----------------------------------------------------------------------------------
+
+
+def noisy_hu(hu):
+    return (hu + np.random.default_rng(1).normal(0, 60, hu.shape)).astype(np.float32)
+
+
+def test_scores_of_attenuation_are_those_of_another_library_slice_by_slice(phantom_hu):
+    clean_hu = phantom_hu[:3, :, :48]
+    estimate_hu = noisy_hu(clean_hu)
+    found = attenuation_scores(clean_hu, estimate_hu)
+    psnr, ssim = [], []
+    for one, other in zip(clean_hu, estimate_hu, strict=True):
+        clean = np.maximum(0.01931 * (1 + one / 1000.0), 0)  # per mm
+        estimate = 0.01931 * (1 + other / 1000.0)
+        psnr.append(peak_signal_noise_ratio(clean, estimate, data_range=clean.max()))
+        _, map_ = structural_similarity(
+            np.pad(clean, 5, "edge"), np.pad(estimate, 5, "edge"), data_range=clean.max(),
+            gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True,
+        )  # fmt: skip
+        ssim.append(map_[5:-5, 5:-5].mean())
+    assert found["psnr_mu_db"] == pytest.approx(np.mean(psnr), abs=1e-4)
+    assert found["ssim_mu"] == pytest.approx(np.mean(ssim), abs=1e-4)
+
+
+def test_attenuation_above_the_window_counts():
+    clean_hu = np.full((1, 16, 16), 1000, np.int16)  # twice the attenuation of water
+    found = attenuation_scores(clean_hu, np.full((1, 16, 16), 1020, np.float32))
+    assert found["psnr_mu_db"] == pytest.approx(40, abs=1e-4)
+
+
+def test_clean_values_below_air_attenuate_nothing_and_air_alone_is_left_out(phantom_hu):
+    clean_hu = phantom_hu[:1]
+    wanted = attenuation_scores(clean_hu, noisy_hu(clean_hu))
+    lower = np.where(clean_hu <= -1000, -1024, clean_hu).astype(np.int16)
+    assert attenuation_scores(lower, noisy_hu(clean_hu))["psnr_mu_db"] == pytest.approx(
+        attenuation_scores(np.maximum(clean_hu, -1000), noisy_hu(clean_hu))["psnr_mu_db"]
+    )
+    air = np.full_like(clean_hu, -1000)
+    both = attenuation_scores(
+        np.concatenate([clean_hu, air]), noisy_hu(np.concatenate([clean_hu, air]))
+    )
+    assert both["psnr_mu_db"] == pytest.approx(wanted["psnr_mu_db"], abs=0.2)
+    assert all(math.isnan(score) for score in attenuation_scores(air, noisy_hu(air)).values())
+
+
+def test_a_perfect_estimate_of_attenuation_has_no_error(phantom_hu):
+    hu = np.maximum(phantom_hu[:2], -1000)
+    found = attenuation_scores(hu, hu.astype(np.float32))
+    assert found["psnr_mu_db"] == math.inf
+    assert found["ssim_mu"] == pytest.approx(1, abs=1e-6)
+
+
+def test_an_estimate_that_is_not_finite_has_no_score_of_attenuation(phantom_hu):
+    estimate_hu = noisy_hu(phantom_hu[:2])
+    estimate_hu[1, 3, 4] = np.nan
+    found = attenuation_scores(phantom_hu[:2], estimate_hu)
+    assert math.isnan(found["psnr_mu_db"])
+    assert math.isnan(found["ssim_mu"])

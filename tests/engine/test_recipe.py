@@ -13,7 +13,9 @@ from volumes import Crop, Gaussian, NeighbourMean, Split, Window
 
 SHIPPED = [
     "cnn2", "cnn4", "cnn7", "convnet2d", "convnet3d", "dncnn", "dncnn_bsd", "dncnn_plain",
-    "resnet2d", "respr_unet3d", "unet2d", "unet2d_residual", "unet2d_residual_bn", "unet3d",
+    "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d", "resnet2d", "respr_unet3d",
+    "sparseview_dncnn", "sparseview_unet2d", "unet2d", "unet2d_residual", "unet2d_residual_bn",
+    "unet3d",
 ]  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from engine.networks import UNet2D
 from engine.recipe import find, load
 from engine.run import Run
 from tests.engine.tiny import shrinking
+from volumes import Scanner
 from volumes.dataset import find_cases
 
 # Compared with each other: Gaussian noise of 10 % on KiTS19.
@@ -20,9 +21,14 @@ SLICES = [
 # The exceptions: trained on BSD400 and scored on BSD68; trained and scored on a set of pairs.
 PHOTOGRAPHS = ["dncnn_bsd"]
 PAIRS = ["cnn4"]
+# Simulated scanners: trained on what fewer photons or fewer views make of a scan.
+SCANNED = [
+    "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d", "sparseview_dncnn",
+    "sparseview_unet2d",
+]  # fmt: skip
 
 
-@pytest.fixture(params=VOLUMES + SLICES + PHOTOGRAPHS + PAIRS)
+@pytest.fixture(params=VOLUMES + SLICES + PHOTOGRAPHS + PAIRS + SCANNED)
 def name(request):
     return request.param
 
@@ -34,7 +40,7 @@ def network_aside(recipe):
 
 def test_every_file_in_recipes_is_known_here():
     files = {path.stem for path in find("unet3d").parent.glob("*.py")}
-    assert files - {"__init__"} == {*VOLUMES, *SLICES, *PHOTOGRAPHS, *PAIRS}
+    assert files - {"__init__"} == {*VOLUMES, *SLICES, *PHOTOGRAPHS, *PAIRS, *SCANNED}
 
 
 @pytest.mark.parametrize("name", VOLUMES + SLICES)
@@ -83,6 +89,34 @@ def test_the_3d_networks_differ_in_the_prior_alone():
 def test_networks_of_slices_and_those_without_a_prior_differ_in_the_network_alone(name, other):
     one, reference = load(find(name)), load(find(other))
     assert network_aside(one) == network_aside(reference)
+
+
+@pytest.mark.parametrize("name", SCANNED)
+def test_scanned_recipes_share_cases_and_a_window_that_keeps_bone(name):
+    recipe, reference = load(find(name)), load(find("respr_unet3d"))
+    assert recipe.split == reference.split
+    assert recipe.window == replace(reference.window, clip=False)
+    assert recipe.noise.scanner == Scanner()
+
+
+@pytest.mark.parametrize("kind", ["unet2d", "dncnn"])
+def test_low_dose_and_sparse_views_differ_in_the_noise_alone(kind):
+    low, sparse = load(find(f"lowdose_{kind}")), load(find(f"sparseview_{kind}"))
+    assert replace(low, noise=sparse.noise) == sparse
+
+
+@pytest.mark.parametrize("noise", ["lowdose", "sparseview"])
+def test_the_networks_of_the_study_are_shown_as_many_scanned_slices(noise):
+    slices = {
+        recipe.batch * recipe.steps / recipe.crop.patches
+        for recipe in (load(find(f"{noise}_{kind}")) for kind in ("unet2d", "dncnn"))
+    }
+    assert slices == {50 * 3600}
+
+
+def test_respr_unet_on_low_dose_differs_from_that_on_white_noise_in_noise_and_window():
+    low, white = load(find("lowdose_respr_unet3d")), load(find("respr_unet3d"))
+    assert replace(low, noise=white.noise, window=white.window) == white
 
 
 def test_the_docstring_counts_the_parameters(cpu, name):

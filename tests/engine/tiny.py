@@ -19,6 +19,7 @@ from engine import checkpoint
 from engine.checkpoint import Progress
 from engine.recipe import Recipe, find, load, override
 from engine.run import Run
+from volumes.scanned import Scanned
 
 SPACING_MM = (3.0, 0.8, 0.7)
 
@@ -30,8 +31,11 @@ def shrinking(name: str = "unet3d") -> list[str]:
     fields = [field.name for field in dataclasses.fields(recipe.network)]
     network = [f"network.{field}={smaller[field]}" for field in fields if field in smaller]
     depth = min(recipe.crop.shape[0], 8)
+    scanner = []
+    if isinstance(recipe.noise, Scanned):
+        scanner = ["noise.scanner.geometry.views=120", "noise.scanner.geometry.bins=41"]
     return [
-        *network, f"crop.shape={depth},16,16", "batch=2", "steps=4", "validate_every=4",
+        *network, *scanner, f"crop.shape={depth},16,16", "batch=2", "steps=4", "validate_every=4",
         "checkpoint_every=2", "validate_slices=4", "split.validation=1", "split.test=1",
         "learning_rate=1e-3",
     ]  # fmt: skip

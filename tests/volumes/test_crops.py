@@ -221,3 +221,8 @@ def test_resampling_invents_no_value_beyond_those_of_the_block():
 def test_a_block_of_the_wanted_size_is_left_alone():
     block = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     assert resampled(block, (3, 4)) is block
+
+
+def test_patches_are_at_least_one():
+    with pytest.raises(ValueError, match=r"crop\.patches must be at least 1, not 0"):
+        Crop(patches=0)

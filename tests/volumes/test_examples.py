@@ -8,9 +8,12 @@ import pytest
 
 from volumes.crops import Box, Crop, read
 from volumes.examples import Examples
+from volumes.geometry import FanBeam
 from volumes.noise import Gaussian, Recorded
 from volumes.priors import NeighbourMean
 from volumes.refusals import BadInput
+from volumes.scanned import LowDose, SparseView
+from volumes.tomography import Scanner, circle
 from volumes.volume import Volume
 
 DEPTHS = (11, 5, 1, 17)
@@ -222,3 +225,114 @@ def test_a_volume_without_a_recording_is_refused():
     examples = Examples([volume(0, (9, 19, 13))], Crop((4, 8, 6)), Recorded(), None, seed=1)
     with pytest.raises(BadInput, match="case_00000: has no noisy scan beside it"):
         examples[0]
+
+
+# -- Scanned noise ---------------------------------------------------------------------------------
+
+SCANNER = Scanner(FanBeam(60, 41, 35.0, 62.5))
+
+
+@pytest.fixture
+def scans(cpu, phantom_hu, tmp_path):
+    """Two small scans, one of them no square, whose sinograms are kept."""
+    parts = {"one": phantom_hu[:7, 16:48, 16:48], "two": phantom_hu[3:8, 20:44, 16:48]}
+    return [
+        Volume(hu, (3.0, 8.0, 8.0), name, name, kept=tmp_path / "kept")
+        for name, hu in parts.items()
+    ]
+
+
+def scanned(scans, crop, noise=LowDose((1e3, 1e5), scanner=SCANNER), prior=PRIOR):  # noqa: B008
+    return Examples(scans, crop, noise, prior, seed=5)
+
+
+@pytest.mark.parametrize("noise", [LowDose(1e4, scanner=SCANNER), SparseView(20, scanner=SCANNER)])
+def test_a_scanned_example_is_cut_and_posed_like_the_clean_one(scans, noise):
+    crop = Crop((3, 12, 12), 1.0, turns=True)
+    quiet = replace(noise, photons=1e14)
+    if isinstance(noise, SparseView):
+        quiet = replace(quiet, views=60)
+    examples, silent = scanned(scans, crop, noise), scanned(scans, crop, quiet)
+    for i in range(8):
+        one, other = examples[i], silent[i]
+        assert one.noisy_hu.shape == one.hu.shape == (3 + 2 * 3, 12, 12)
+        np.testing.assert_array_equal(one.hu, other.hu)
+        assert (one.noisy_hu != other.noisy_hu).any()
+        # Without noise the clean crop comes back, but for edges: in this pose, at its place.
+        turned = [np.rot90(other.noisy_hu, k, (1, 2))[::z] for k in range(4) for z in (1, -1)]
+        errors = [np.mean((t.astype(float) - one.hu) ** 2) for t in turned]
+        assert np.argmin(errors) == 0
+
+
+def test_a_scanned_example_is_the_same_however_often_and_in_whichever_order(scans):
+    crop = Crop((3, 12, 12), 1.0)
+    forward = [scanned(scans, crop)[i] for i in range(6)]
+    examples = scanned(scans, crop)
+    for i in (5, 3, 3, 0, 4, 1, 2):
+        same(examples[i], forward[i])
+        np.testing.assert_array_equal(examples[i].noisy_hu, forward[i].noisy_hu)
+
+
+def test_the_clean_crop_is_air_outside_of_the_circle(scans):
+    examples = scanned(scans[:1], Crop((1, 32, 32), 1.0, flips=False), prior=None)
+    outside = ~circle((32, 32))
+    for i in range(4):
+        example = examples[i]
+        z = example.box.start[0]
+        assert (example.hu[0][outside] == -1000).all()
+        assert (example.noisy_hu[0][outside] == -1000).all()
+        inside = example.hu[0][~outside]
+        np.testing.assert_array_equal(inside, scans[0].hu[z][~outside])
+
+
+def test_beyond_the_volume_a_scanned_crop_is_its_reflection(scans):
+    examples = scanned(scans[1:], Crop((9, 40, 40), 1.0, flips=False))
+    example = examples[0]
+    for hu in (example.hu, example.noisy_hu):
+        for k in range(1, 4):
+            middle = 3 + 2 - example.box.start[0] - 2  # the volume's first slice
+            np.testing.assert_array_equal(hu[middle - k], hu[middle + k])
+            np.testing.assert_array_equal(hu[:, 8 - k], hu[:, 8 + k])
+
+
+def test_patches_in_a_row_are_cut_from_the_same_noisy_slices(scans):
+    examples = scanned(scans, Crop((2, 32, 32), 1.0, flips=False, patches=4), prior=None)
+    for group in range(6):
+        four = [examples[4 * group + k] for k in range(4)]
+        assert len({(example.case, example.box.start[0]) for example in four}) == 1
+        for example in four:  # of whole slices: all the same
+            if example.case == "one":
+                np.testing.assert_array_equal(example.noisy_hu, four[0].noisy_hu)
+    cases = [examples[4 * group].case for group in range(6)]
+    assert all({cases[k], cases[k + 1]} == {"one", "two"} for k in (0, 2, 4))
+
+
+def test_patches_have_places_and_poses_of_their_own(scans):
+    examples = scanned(scans, Crop((1, 8, 8), 1.0, patches=16), prior=None)
+    found = [examples[i] for i in range(16)]
+    assert len({example.box.start[1:] for example in found}) > 8
+    again = scanned(scans, Crop((1, 8, 8), 1.0, patches=16), prior=None)
+    for i in (11, 3, 15):
+        np.testing.assert_array_equal(again[i].noisy_hu, found[i].noisy_hu)
+
+
+def test_patches_are_scanned_once(scans, monkeypatch):
+    counted, scan = [], Scanner.scan
+
+    def counting(scanner, *arguments):
+        counted.append(arguments)
+        return scan(scanner, *arguments)
+
+    monkeypatch.setattr(Scanner, "scan", counting)
+    examples = scanned(scans, Crop((1, 8, 8), 1.0, patches=16), prior=None)
+    for i in range(32):
+        examples[i]
+    assert len(counted) == 2
+
+
+def test_patches_of_white_noise_share_their_slices_and_not_their_noise(examples):
+    grouped = replace(examples, crop=replace(examples.crop, patches=3))
+    for group in range(4):
+        three = [grouped[3 * group + k] for k in range(3)]
+        assert len({(example.case, example.box.start[0]) for example in three}) == 1
+        assert len({tuple(example.key.tolist()) for example in three}) == 3

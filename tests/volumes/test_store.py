@@ -600,3 +600,43 @@ def test_a_real_scan_is_stored_as_it_is_but_for_its_padding(real_ct, tmp_path):
     changed = stored != hu
     assert (stored[changed] == -1000).all()
     assert (hu[changed] < -900).all()
+
+
+# -- To be scanned ---------------------------------------------------------------------------------
+
+
+def test_a_volume_to_be_scanned_tells_where_padding_was(store, tmp_path, hu):
+    hu = hu.astype("f4")
+    hu[:, :6, :] = -2000
+    hu[3, 10, 5] = np.nan
+    path = tmp_path / "scan.nii"
+    nifti.write_hu(path, np.zeros(hu.shape, np.int16), (3.0, 0.8, 0.8))
+    nifti.write_derived(nifti.open_scan(path), hu, tmp_path / "float.nii")
+    case = Case("scan", tmp_path / "float.nii")
+    volume = store.volume(case, scanned=True)
+    for z in range(17):
+        np.testing.assert_array_equal(volume.padding(z), (hu[z] == -2000) | np.isnan(hu[z]))
+    plain = store.volume(case)
+    np.testing.assert_array_equal(volume.hu, plain.hu)
+    assert not plain.padding(0).any()
+    assert plain.kept is None
+    assert volume.kept.is_relative_to(store.root)
+
+
+def test_where_padding_was_is_read_once(store, case, monkeypatch):
+    store.volume(case, scanned=True)
+    counted = conversions(monkeypatch)
+    Store(store.root).volume(case, scanned=True)
+    assert counted == []
+
+
+def test_a_damaged_mask_of_padding_is_made_anew(store, tmp_path, hu):
+    hu[:, :6, :] = -2000
+    nifti.write_hu(tmp_path / "scan.nii", hu, (3.0, 0.8, 0.8))
+    case = Case("scan", tmp_path / "scan.nii")
+    store.volume(case, scanned=True)
+    path = only(store, "*-padding.npy")
+    block = bytearray(path.read_bytes())
+    block[-1] ^= 255
+    path.write_bytes(block)
+    assert not store.volume(case, scanned=True).padding(16)[6:].any()
