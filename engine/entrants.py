@@ -71,7 +71,8 @@ def entrants(words: Sequence[str], checkpoint: str) -> list[Entrant]:
     windows = [model.recipe.window for entrant in found for model in entrant.behind()]
     if not all(window.has_range_of(windows[0]) for window in windows):
         cause = "networks of different windows have no common score"
-        raise Mismatch(Path(words[0]), cause, "Compare runs of one window")
+        first = next(entrant.label for entrant in found if entrant.behind())
+        raise Mismatch(first, cause, "Compare runs of one window")
     return found
 
 

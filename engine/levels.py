@@ -30,7 +30,10 @@ class Level:
     def told(self, window: Window) -> str:
         """What it is, for the report."""
         if isinstance(self.noise, Recorded):
-            return f"recorded in {self.noise.file}.nii.gz beside each clean scan, or in its set"
+            return (
+                f"recorded in {self.noise.file}.nii.gz beside each clean scan, or in its set; "
+                "methods are told the standard deviation of noisy - clean"
+            )
         if isinstance(self.noise, Scanned):
             return _scanner(self.noise.acquisition)
         spread = f"{self.noise.typical * window.width_hu:g} {window.unit_name}"
@@ -48,9 +51,10 @@ def levels(text: str) -> tuple[Level, ...]:
     kind, _, values = text.partition(":")
     try:
         makes = {"gaussian": _gaussian, "recorded": _recorded}
-        return tuple(dict.fromkeys(makes[kind](value) for value in values.split(",")))
+        found = [makes[kind](value) for value in values.split(",")]
     except (KeyError, ValueError) as error:
         raise BadUsage("--noise", f"takes no {text!r}", _REMEDY) from error
+    return tuple({level.label: level for level in found}.values())
 
 
 def scanned(text: str) -> tuple[Level, ...]:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine import checkpoint
 from engine.estimated import KINDS, Estimated, copy_in
 from engine.model import Model, open_model
 from engine.refusals import BadUsage, Mismatch
@@ -128,7 +129,11 @@ def adopt(prior: NeighbourMean | None, run: Run) -> None:
     """
     if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
         return
-    model, target = model_of(prior.of), copy_in(run.folder)
+    target = copy_in(run.folder)
+    if checkpoint.steps(run.checkpoints):
+        cause = "is gone, and the run was trained with what it held"
+        raise Mismatch(target, cause, "Bring it back, or start anew with --fresh")
+    model = model_of(prior.of)
     aside = target.with_name(".prior.tmp")
     try:
         shutil.rmtree(aside, ignore_errors=True)

@@ -25,7 +25,7 @@ from engine.schedules import Schedule
 from volumes import Crop, Gaussian, NeighbourMean, Recorded, Split, Window
 from volumes.geometry import FanBeam, Parallel
 from volumes.noise import Noise
-from volumes.scanned import LowDose, Scanned, SparseView
+from volumes.scanned import LowDose, SparseView
 from volumes.sources import Clean, Noisy, SliceTV, Turned
 from volumes.tomography import Scanner
 
@@ -85,9 +85,10 @@ class Recipe:
         told = isinstance(self.noise, Gaussian)
         if not told and self.prior and isinstance(self.prior.of, SliceTV):
             raise ValueError("SliceTV needs to know the noise, which only Gaussian noise tells")
-        if isinstance(self.noise, Scanned) and self.crop.scales != (1.0,):
+        if not told and self.crop.scales != (1.0,):
             raise ValueError(
-                f"crop.scales must be 1.0 where slices are scanned whole, not {self.crop.scales}"
+                "crop.scales must be 1.0 where noise is recorded or scanned, which resampling "
+                f"would change, not {self.crop.scales}"
             )
         for length, stride in zip(self.crop.shape, self.network.stride, strict=True):
             if length % stride:

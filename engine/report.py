@@ -35,7 +35,7 @@ def write(
         CannotWrite: where the system refuses.
     """
     make_folder(folder)
-    entries = summary(rows)
+    entries = summary(rows, about.get("oracles", ()))
     window = Window(**about["data_range"])
     drawn = {folder / f"slices-{_file(picture.level)}.png": picture for picture in pictures}
     paths = [

@@ -105,14 +105,15 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         recorded=_recorded(wanted, asked, [case.name for case in {*scored, *tuning}]),
     )
     rows, settings, pictures = compare(contest, terminal.say)
-    entries = summary(rows)
+    about = _about(wanted, contest, settings)
+    entries = summary(rows, about["oracles"])
     terminal.table(_title(wanted, contest.window), *table(entries, contest.window.unit_name))
     for remark in remarks(entries):
         terminal.result(remark)
     for level, chosen in settings.items():
         for name, setting in chosen.items():
             terminal.result(f"{level}: {name}: {setting}")
-    for path in write(output, _about(wanted, contest, settings), rows, pictures):
+    for path in write(output, about, rows, pictures):
         terminal.result(str(path))
 
 
@@ -179,8 +180,10 @@ def _window(cases: Sequence[Case]) -> Window:
 
 def _prior(models: dict[str, Model]) -> NeighbourMean:
     """Of classical methods: what the networks see, but no clean image that their name hides."""
-    seen = (model.recipe.prior for model in models.values())
-    return next((p for p in seen if p and not isinstance(p.of, Clean)), NeighbourMean())
+    priors = {model.recipe.prior for model in models.values() if model.recipe.prior}
+    seen = [prior for prior in priors if not isinstance(prior.of, Clean)]
+    # Where networks see different ones, none of them is the one that is meant.
+    return seen[0] if len(seen) == 1 else NeighbourMean()
 
 
 def _recorded(

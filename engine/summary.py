@@ -15,12 +15,16 @@ Entries = list[dict[str, Any]]
 UNTOUCHED = "noisy"
 
 
-def summary(rows: Sequence[Row]) -> Entries:
+def summary(rows: Sequence[Row], oracles: Sequence[str] = ()) -> Entries:
     """One entry a method and level: mean, deviation and interval of each score over cases.
 
     `gain_db` is the same of PSNR less that of the noisy scan, case by case; None where it was not
     compared. `p_to_best` is the paired test of PSNR against the method of the highest mean at that
     level; None for that method itself.
+
+    Args:
+        rows: of the comparison.
+        oracles: methods that were given the clean image: none of them is the best.
     """
     entries: Entries = []
     for level in dict.fromkeys(row.level for row in rows):
@@ -28,7 +32,8 @@ def summary(rows: Sequence[Row]) -> Entries:
         methods = list(dict.fromkeys(row.method for row in at))
         psnr = {m: [row.scores["psnr_db"] for row in at if row.method == m] for m in methods}
         # A method that left the finite on a case is not the best, whatever its mean would be.
-        best = max(methods, key=lambda m: (not np.isnan(psnr[m]).any(), np.mean(psnr[m])))
+        fair = [m for m in methods if m not in oracles] or methods
+        best = max(fair, key=lambda m: (not np.isnan(psnr[m]).any(), np.mean(psnr[m])))
         for method in methods:
             own = [row.scores for row in at if row.method == method]
             values = {name: [scores[name] for scores in own] for name in own[0]}

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from volumes.sources import Noisy, Source
 
+_MOST_SLICES = 128  # on each side: more than any anatomy stays itself over
+
 
 @dataclass(frozen=True)
 class NeighbourMean:
@@ -35,8 +37,8 @@ class NeighbourMean:
     of: Source = field(default_factory=Noisy)
 
     def __post_init__(self) -> None:
-        if self.radius < 0:
-            raise ValueError(f"prior.radius must not be negative, not {self.radius}")
+        if not 0 <= self.radius <= _MOST_SLICES:
+            raise ValueError(f"prior.radius must lie in [0, {_MOST_SLICES}], not {self.radius}")
         if self.decay < 0 or self.decay_per_mm < 0:
             raise ValueError("prior.decay and prior.decay_per_mm must not be negative")
 

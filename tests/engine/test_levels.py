@@ -19,6 +19,8 @@ def test_recorded_levels_are_named_by_their_files():
 
 def test_a_level_that_is_named_twice_is_one():
     assert len(levels("gaussian:0.1,0.10,1e-1")) == 1
+    # So is one that tables could not tell apart.
+    assert len(levels("gaussian:0.1,0.10000001")) == 1
 
 
 @pytest.mark.parametrize(

@@ -296,3 +296,16 @@ def test_a_model_of_the_oracle_wants_a_second_scan(engine, cpu, tmp_path, phanto
 def test_noisy_is_what_recipes_average_unless_they_say_otherwise():
     assert NeighbourMean().of == Noisy()
     assert override(tiny("respr_unet3d"), ["prior.radius=2"]).prior.of == Noisy()
+
+
+def test_a_run_that_lost_its_prior_s_network_does_not_take_another(
+    grown, tmp_path, engine, dataset
+):
+    flat, deep = grown
+    run = tmp_path / "deep"
+    shutil.copytree(deep, run)
+    shutil.rmtree(run / "prior")
+    overrides = [*shrinking("respr_unet3d"), f"prior={flat}", "steps=6"]
+    code, _, error = engine("fit", "respr_unet3d", *overrides, "--data", dataset, "--run", run)
+    assert code == 5
+    assert "is gone, and the run was trained with what it held" in error

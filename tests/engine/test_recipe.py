@@ -139,7 +139,7 @@ def test_a_value_of_the_wrong_type_is_refused(recipe, assignment):
         ("noise.sigma=-0.1", "noise.sigma must be positive"),
         ("noise.sigma=0.2,0.1", "noise.sigma must be positive"),
         ("window.low_hu=400", "must lie below"),
-        ("prior.radius=-1", "must not be negative"),
+        ("prior.radius=-1", "must lie in [0, 128]"),
         ("network.width=0", "must be positive"),
         ("learning_rate=0", "must be positive"),
     ],

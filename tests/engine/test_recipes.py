@@ -145,8 +145,9 @@ def test_a_shipped_recipe_trains_when_it_is_shrunk(
     assert all(0 < row["loss"] < 10 for row in rows if "loss" in row)
 
 
-def test_pairs_validate_on_the_side_that_the_set_declares(pairs):
-    sides = load(find("cnn4")).split.assign(pairs, find_cases(pairs))
-    assert [case.name for case in sides["validation"]] == ["test_00000", "test_00001"]
-    assert len(sides["training"]) == 5
-    assert not sides["test"]
+def test_the_test_pairs_that_a_set_declares_choose_no_weights(pairs):
+    split = replace(load(find("cnn4")).split, validation=2)
+    sides = split.assign(pairs, find_cases(pairs))
+    assert [case.name for case in sides["test"]] == ["test_00000", "test_00001"]
+    assert len(sides["training"]) == 3
+    assert all(case.name.startswith("train") for case in sides["validation"])

@@ -366,3 +366,10 @@ def test_the_published_table_stands_beside_scores_of_the_same_protocol_alone(wri
     assert "Published" not in (written[0] / "report.md").read_text()
     write(tmp_path, ABOUT | {"protocol": "reference"}, rows(), pictures())
     assert "| 3D U-Net | 2.87 | 0.8585 |" in (tmp_path / "report.md").read_text()
+
+
+def test_an_oracle_is_never_the_best():
+    entries = summary(rows(PSNR | {"prior@clean": (90.0, 90.0, 90.0)}), oracles=["prior@clean"])
+    found = {entry["method"]: entry["p_to_best"] for entry in entries}
+    assert found["unet"] is None
+    assert found["prior@clean"] is not None

@@ -521,3 +521,20 @@ def test_other_scans_of_the_same_names_are_not_a_run_s_split(evaluate, trained, 
     code, _, err = evaluate(trained, data=tmp_path / "other")
     assert code == 5
     assert "holds another case_" in err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_where_networks_see_different_priors_none_of_them_is_that_of_classical_methods(
+    engine, cpu, dataset, tmp_path
+):
+    runs = [
+        untrained(tmp_path / name, tiny("respr_unet3d", f"prior={name}"), cpu).folder
+        for name in ("noisy", "turned")
+    ]
+    runs = [run.rename(tmp_path / f"respr_{run.name}") for run in runs]
+    words = ["--data", dataset, "--split", "all", "--slices", "1", "-q"]
+    for given, radius in ((runs[:1], 0), (runs, 4)):
+        report = tmp_path / f"report{radius}"
+        code, _, error = engine("evaluate", "prior", *given, *words, "-o", report)
+        assert code == 0, error
+        assert json.loads((report / "report.json").read_text())["prior"]["radius"] == radius
