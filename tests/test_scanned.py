@@ -143,7 +143,7 @@ def test_a_dose_is_set_on_the_command_line(scans, engine, tmp_path):
     assert "900 views cannot be thinned evenly to 7" in error
     code, _, error = engine("fit", "sparseview_unet2d", "crop.scales=1.0,0.7", *split, *words)
     assert code == 2
-    assert "crop.scales must be 1.0 where slices are scanned whole" in error
+    assert "crop.scales must be 1.0 where noise is recorded or scanned" in error
 
 
 # -- Comparing -------------------------------------------------------------------------------------
