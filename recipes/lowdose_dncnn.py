@@ -8,7 +8,7 @@ each scanned slice, which costs the same for one. The window is that of lowdose_
     engine fit lowdose_dncnn --data kits19/
 
 Cost: 558,017 parameters, 0.13 million voxels a step; and 4 slices to reconstruct from 900 views,
-two seconds each on a CPU: for a GPU. Clean sinograms take 2.6 MB a slice in the cache.
+a second each on a CPU core: for a GPU. Clean sinograms take 2.6 MB a slice in the cache.
 """
 
 from engine import Recipe, losses, schedules

@@ -8,7 +8,7 @@ noise and window is as in respr_unet3d.
     engine fit lowdose_respr_unet3d --data kits19/
 
 Cost: 997,633 parameters, 4.2 million voxels a step; and up to 80 slices to reconstruct from 900
-views, about a second each on a CPU core: for a GPU. To scan once and train often, let `engine degrade`
+views, a second each on a CPU core: for a GPU. To scan once and train often, let `engine degrade`
 write the scans, and learn from them by noise=Recorded(...). Clean sinograms take 2.6 MB a slice in
 the cache.
 """

@@ -8,8 +8,8 @@ attenuation up to the densest bone, which a clipped network would never return.
 
     engine fit lowdose_unet2d --data kits19/
 
-Cost: 487,921 parameters, 2.1 million voxels a step; and 8 slices to reconstruct from 900 views, about
-a second each on a CPU core: for a GPU. Clean sinograms take 2.6 MB a slice in the cache.
+Cost: 487,921 parameters, 2.1 million voxels a step; and 8 slices to reconstruct from 900 views, a
+second each on a CPU core: for a GPU. Clean sinograms take 2.6 MB a slice in the cache.
 """
 
 from engine import Recipe, losses, schedules
