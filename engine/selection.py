@@ -9,7 +9,8 @@ from typing import Any
 
 from engine import runtime
 from engine.classical import METHODS
-from engine.entrants import Entrant, entrants
+from engine.entrants import entrants
+from engine.fairness import refuse_others, refuse_seen, refuse_seen_in_tuning, warn
 from engine.journal import Terminal
 from engine.levels import Level, levels, scanned
 from engine.model import Model
@@ -79,17 +80,17 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
             refuse_unscannable(case)
     volumes = _volumes([*scored, *tuning], scanned=scans)
     held = [volumes[case.name] for case in scored]
-    _refuse_others(wanted, models, held)
+    refuse_others(wanted.data, wanted.split, models, held)
     if not wanted.allow_seen:
-        _refuse_seen(wanted, entering, held)
-        _refuse_seen_in_tuning(wanted, entering, [volumes[case.name] for case in tuning])
+        refuse_seen(wanted.data, entering, held)
+        refuse_seen_in_tuning(wanted.data, entering, [volumes[case.name] for case in tuning])
     both = [case.name for case in tuning if case in scored]
     if both:
         terminal.warn(
             f"{wanted.data}: {', '.join(both)} choose the parameters of classical methods and are "
             "scored, too: these methods are favoured"
         )
-    _warn(entering, terminal)
+    warn(entering, terminal)
     make_folder(output)  # hours may pass before the report is written
     runtime.start(wanted.devices)
     contest = Contest(
@@ -206,51 +207,6 @@ def _recorded(
 def _volumes(cases: Sequence[Case], *, scanned: bool = False) -> dict[str, Volume]:
     store = Store(default_root())
     return {case.name: store.volume(case, scanned=scanned) for case in cases}
-
-
-def _refuse_others(wanted: Wanted, models: dict[str, Model], volumes: Sequence[Volume]) -> None:
-    """Scans that only share their name with those of a run are not that run's split."""
-    if wanted.split == "all":
-        return
-    for name, model in models.items():
-        declared = model.run.about().get("cases", {}).get(wanted.split, {})
-        other = [v.case for v in volumes if declared.get(v.case, v.sha256) != v.sha256]
-        if other:
-            cause = f"holds another {other[0]} than {name} was split with"
-            raise Mismatch(wanted.data, cause, "Name the data of the runs, or use --split all")
-
-
-def _refuse_seen(wanted: Wanted, entering: Sequence[Entrant], volumes: Sequence[Volume]) -> None:
-    """Neither a network nor the one behind its prior may have learned from what is scored."""
-    for entrant in entering:
-        for model in entrant.behind():
-            if seen := model.seen(volumes):
-                cause = f"{entrant.label} was trained on {seen[0]}"
-                remedy = "Use --split test, or ask for it by --allow-seen"
-                raise Mismatch(wanted.data, cause, remedy)
-
-
-def _refuse_seen_in_tuning(
-    wanted: Wanted, entering: Sequence[Entrant], volumes: Sequence[Volume]
-) -> None:
-    """A prior is better where its network has learned: what is chosen there suits no other case."""
-    for entrant in entering:
-        for model in entrant.behind() if entrant.method else ():
-            if seen := model.seen(volumes):
-                cause = f"{entrant.label} is to be tuned on {seen[0]}, which its prior has seen"
-                remedy = "Use --no-tuning, or ask for it by --allow-seen"
-                raise Mismatch(wanted.data, cause, remedy)
-
-
-def _warn(entering: Sequence[Entrant], terminal: Terminal) -> None:
-    """Says of which methods a score means less than it seems."""
-    if oracles := [entrant.label for entrant in entering if entrant.is_oracle]:
-        terminal.warn(f"{', '.join(oracles)}: given the clean image, a bound and no method")
-    runs = dict.fromkeys(model.run for entrant in entering for model in entrant.behind())
-    for run in runs:
-        if not run.tells_what_it_learned_from:
-            cause = "does not tell on which cases it was trained; they may be among these"
-            terminal.warn(f"{run.folder}: {cause}")
 
 
 def _title(wanted: Wanted, window: Window) -> str:
