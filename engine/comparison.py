@@ -194,7 +194,7 @@ def _block(known: Known, prior: NeighbourMean) -> tuple[Unit, Given]:
 
 def _estimate(method: Any, known: Known, prior: NeighbourMean, part: slice) -> Unit:
     """The estimate of the scored slices, from as many as the method sees."""
-    seen = part if getattr(method, "slicewise", False) else slice(None)
+    seen = part if method.slicewise else slice(None)
     # Copies: a method must not change what the next one is given.
     noisy, second = known.noisy[seen].copy(), known.prior(prior)[seen].copy()
     estimate: Unit = method.estimate(noisy, known.sigma, known.spacing_mm, second)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.classical import METHODS
 from engine.estimate import blocks_of, plan
@@ -99,6 +99,8 @@ def _entrant(word: str, checkpoint: str) -> Entrant:
 
 class Network:
     """A trained model as a method."""
+
+    slicewise: ClassVar[bool] = False  # its tiles are planned for the whole volume
 
     def __init__(self, model: Model) -> None:
         self._model, self._estimator = model, model.estimator()

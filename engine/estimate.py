@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,14 @@ def blocks_of(volume: Unit) -> Blocks:
     return lambda box: read(volume, box)
 
 
+@cache
+def _graph(source: Source) -> Any:
+    """A source as a graph, traced once a shape for all volumes; it needs shapes that are known."""
+    import tensorflow as tf
+
+    return tf.function(source.image)
+
+
 def source_blocks(
     source: Source, noisy: Blocks, shape: Shape, sigma: float, clean: Blocks | None = None
 ) -> Blocks:
@@ -44,11 +52,9 @@ def source_blocks(
     """
     if isinstance(source, Noisy):
         return noisy
-    import tensorflow as tf
-
     from engine.feed import tensor
 
-    graph = tf.function(source.image, reduce_retracing=True)
+    graph = _graph(source)
 
     @lru_cache(maxsize=_SLICES)
     def slice_(z: int) -> Unit:

@@ -12,13 +12,14 @@ Each works within slices, on crops during training and on whole slices afterward
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from volumes.variation import minimiser
 
 
-class Source(Protocol):
+class Source(Hashable, Protocol):
     """Makes an image from the noisy one, slice by slice."""
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:

@@ -9,6 +9,7 @@ from skimage.restoration import denoise_tv_chambolle
 from engine.metrics import scores
 from engine.refusals import BadUsage
 from engine.spade import Spade
+from tests.volumes.test_variation import differences
 from volumes import Window
 from volumes.variation import minimiser
 
@@ -40,16 +41,6 @@ def estimate(method, noisy, prior, sigma=SIGMA):
 
 def psnr_db(clean, estimate):
     return scores(clean, estimate, WINDOW).psnr_db
-
-
-def differences(shape, weight_z):
-    """The gradient as a dense matrix, (3 voxels, voxels): made of no slices and no padding."""
-    step = [np.vstack([np.diff(np.eye(n), axis=0), np.zeros((1, n))]) for n in shape]
-    one = [np.eye(n) for n in shape]
-    z = np.kron(np.kron(step[0], one[1]), one[2])
-    y = np.kron(np.kron(one[0], step[1]), one[2])
-    x = np.kron(np.kron(one[0], one[1]), step[2])
-    return np.vstack([weight_z * z, y, x])
 
 
 def lengths(slope):
