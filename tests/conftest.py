@@ -11,6 +11,8 @@ from PIL import Image
 from volumes import nifti
 from volumes.phantoms import abdomen
 
+pytest_plugins = ("tests.gates.ledger",)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
