@@ -346,6 +346,22 @@ def bench(
     compare(steps, rounds, Terminal())
 
 
+@app.command()
+def doctor(
+    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Find out in a minute whether this machine learns, denoises, resumes and refuses as it should.
+
+    Exit code 0 where all is well, else 1.
+    """
+    from engine.doctor import examine
+    from engine.journal import Terminal
+
+    if not examine(devices, Terminal(quiet=quiet)):
+        raise typer.Exit(1)
+
+
 def _shape(text: str, option: str) -> tuple[int, int, int]:
     from engine.refusals import BadUsage
 
