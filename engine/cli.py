@@ -176,6 +176,11 @@ def denoise(
         float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
                             "network's estimate.")
     ] = 1.0,
+    photons: Annotated[
+        float | None,
+        typer.Option("--photons", min=1.0, max=1e15, help="Dose of the scan, in photons a ray, for "
+                     "a network that is told it."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
     devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
     overwrite: Overwrite = False,
@@ -190,7 +195,7 @@ def denoise(
     terminal = Terminal(quiet=quiet, verbose=verbose)
     job = Job(
         run=Run(model) if model else newest_run(), checkpoint=checkpoint,
-        request=Request(prior, _shape(tile, "--tile") if tile else None, strength),
+        request=Request(prior, _shape(tile, "--tile") if tile else None, strength, photons),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
         devices=devices,
     )  # fmt: skip

@@ -224,8 +224,6 @@ def step(started: Runtime) -> str:
 
 def losses(started: Runtime) -> list[float]:
     """The losses of three steps of a small ResPr-UNet on a phantom."""
-    import tensorflow as tf
-
     from engine.feed import feed
     from engine.loop import Training
 
@@ -233,7 +231,7 @@ def losses(started: Runtime) -> list[float]:
     hu, spacing_mm = abdomen((12, 48, 48), rng=draws.rng(0, "phantom", 0))
     volume = Volume(hu, spacing_mm, "phantom", "")
     examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
-    training, rate = Training(recipe, started), tf.constant(1e-3)
+    training, rate = Training(recipe, started), np.float32(1e-3)
     with feed(examples, recipe.batch, started.strategy) as fed:
         return [float(training.step(batch, rate)[0]) for batch in fed.batches(0, len(LOSSES))]
 

@@ -13,7 +13,10 @@ import numpy as np
 
 from engine.networks import Network
 from volumes.crops import Box, read, reflected
+from volumes.dose import told
+from volumes.noise import Noise
 from volumes.priors import NeighbourMean
+from volumes.scanned import LowDose
 from volumes.sources import Noisy, Source
 from volumes.tiles import Tile, padded, tiles
 from volumes.volume import Shape, Unit
@@ -153,11 +156,24 @@ def _free_bytes() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-class Estimator:
-    """Applies one network to volumes; its graph is traced once."""
+def photons_told(network: Network, noise: Noise) -> float | None:
+    """Photons a ray of the typical scan under a noise, for a network that sees the dose."""
+    dose = noise.acquisition.dose if isinstance(noise, LowDose) else None
+    return dose.photons if dose and network.sees_dose else None
 
-    def __init__(self, model: Any) -> None:
+
+class Estimator:
+    """Applies one network to volumes; its graph is traced once.
+
+    Args:
+        model: the Keras model.
+        photons: a ray, of the scans, for a network that sees the dose.
+    """
+
+    def __init__(self, model: Any, photons: float | None = None) -> None:
         import tensorflow as tf
+
+        self._dose = [] if photons is None else [np.full((1, 1, 1), told(photons))]
 
         self._infer = tf.function(
             lambda images: model(images, training=False), reduce_retracing=True
@@ -168,10 +184,9 @@ class Estimator:
         from engine.feed import tensor
 
         for tile in plan.tiles():
-            images = tensor(noisy(tile.read))
-            if prior is not None:
-                images = [images, tensor(prior(tile.read))]
-            estimate = self._infer(images).numpy()[0, ..., 0]
+            second = self._dose if prior is None else [prior(tile.read)]
+            images = [tensor(image) for image in (noisy(tile.read), *second)]
+            estimate = self._infer(images if second else images[0]).numpy()[0, ..., 0]
             yield tile.keep, estimate[tile.inner]
 
     def volume(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Unit:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine import runtime
-from engine.denoise import Denoised, Request, denoise, plan_for, second_scan, write
+from engine.denoise import Denoised, Request, check_dose, denoise, plan_for, second_scan, write
 from engine.journal import Terminal
 from engine.model import Model, open_model
 from engine.outputs import (
@@ -53,6 +53,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     runtime.check(job.devices, "auto", "auto")
     scans = [nifti.open_scan(volume) for volume in volumes]
     model = open_model(job.run, job.checkpoint)
+    check_dose(job.request, model.recipe)
     paths = output_paths(volumes, job.output, "_denoised")
     if only_plan:
         for scan in scans:
@@ -74,7 +75,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     make_place(job.output, outputs)
     terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
     runtime.start(job.devices)
-    estimator = model.estimator()
+    estimator = model.estimator(photons=job.request.photons)
     for scan, path in zip(scans, paths, strict=True):
         _one(scan, path, job, model, estimator, terminal)
 
