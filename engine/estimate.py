@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ Blocks = Callable[[Box], Unit]
 
 _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
+_ENOUGH_BYTES = 2**30  # where tiles can be parted without a halo, larger ones are no faster
 _SLICES = 256  # of a source that are kept: neighbouring tiles ask for the same ones
 
 
@@ -128,22 +129,34 @@ class Plan:
 def plan(shape: Shape, network: Network, tile: Shape | None = None) -> Plan:
     """A plan with the tile asked for, else with the largest one that fits into memory.
 
-    A quarter of the free memory is taken, and no more than 4 GiB.
+    A quarter of the free memory is taken, and no more than 4 GiB; for a 2D network 1 GiB.
     """
     if tile is not None:
         return Plan(shape, tile, network)
-    budget = min(_MEMORY_SHARE * _free_bytes(), _MOST_BYTES) / network.bytes_per_voxel
-    whole = padded(shape, network.stride)
-    tile = whole
-    while math.prod(_with_halo(tile, whole, network)) > budget:
-        # The longest axis is halved: compact tiles waste least on their halo.
-        axis = int(np.argmax(tile))
-        half = padded((-(-tile[axis] // 2),) * 3, network.stride)[axis]
-        if half == tile[axis]:
+    most = _MOST_BYTES if all(network.radius) else _ENOUGH_BYTES
+    budget = min(_MEMORY_SHARE * _free_bytes(), most) / network.bytes_per_voxel
+    whole = largest = padded(shape, network.stride)
+    while math.prod(_with_halo(largest, whole, network)) > budget:
+        cuts = [axis for axis in range(3) if _half(largest, axis, network) != largest]
+        if not cuts:
             break
-        z, y, x = (half if i == axis else n for i, n in enumerate(tile))
-        tile = (z, y, x)
-    return Plan(shape, tile, network)
+        largest = _half(largest, min(cuts, key=partial(_waste, largest, network)), network)
+    return Plan(shape, largest, network)
+
+
+def _waste(tile: Shape, network: Network, axis: int) -> tuple[bool, int]:
+    """Orders axes by what is computed in vain where a tile is halved along them.
+
+    Slices of a 2D network need no halo; else the longest axis, since compact tiles waste least.
+    """
+    return network.radius[axis] > 0, -tile[axis]
+
+
+def _half(tile: Shape, axis: int, network: Network) -> Shape:
+    """The tile halved along an axis, rounded up to the stride."""
+    half = padded((-(-tile[axis] // 2),) * 3, network.stride)[axis]
+    z, y, x = (half if i == axis else n for i, n in enumerate(tile))
+    return z, y, x
 
 
 def _with_halo(tile: Shape, whole: Shape, network: Network) -> Shape:
