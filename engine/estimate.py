@@ -25,7 +25,7 @@ Blocks = Callable[[Box], Unit]
 
 _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
-_ENOUGH_BYTES = 2**30  # where tiles can be parted without a halo, larger ones are no faster
+_ENOUGH_BYTES = 2**29  # where tiles can be parted without a halo, larger ones are no faster
 _SLICES = 256  # of a source that are kept: neighbouring tiles ask for the same ones
 
 
@@ -129,7 +129,7 @@ class Plan:
 def plan(shape: Shape, network: Network, tile: Shape | None = None) -> Plan:
     """A plan with the tile asked for, else with the largest one that fits into memory.
 
-    A quarter of the free memory is taken, and no more than 4 GiB; for a 2D network 1 GiB.
+    A quarter of the free memory is taken, and no more than 4 GiB; for a 2D network half a GiB.
     """
     if tile is not None:
         return Plan(shape, tile, network)
