@@ -98,11 +98,14 @@ def _prune(folder: Path) -> None:
         with suppress(Mismatch):
             kept.add(verified(place(folder, step)).best_step)
             whole += 1
-    for step in set(steps(folder)) - kept:
-        path = place(folder, step)
-        with suppress(OSError):  # the next save tries again
-            # Renamed first: nothing that bears the name of a checkpoint is ever half there.
+    old = [place(folder, step) for step in sorted(set(steps(folder)) - kept)]
+    with suppress(OSError):  # the next save tries again
+        # Renamed first: nothing that bears the name of a checkpoint is ever half there.
+        for path in old:
             os.rename(path, _temporary(path))
+        if old:
+            sync_folder(folder)
+        for path in old:
             shutil.rmtree(_temporary(path), ignore_errors=True)
 
 
