@@ -52,9 +52,17 @@ def copy(tmp_path):
     return call
 
 
+def unsaved(run):
+    """Makes a run one that was killed before its first checkpoint."""
+    about = json.loads((run / "run.json").read_text())
+    assert about.pop("saved")
+    (run / "run.json").write_text(json.dumps(about))
+
+
 def killed_before_it_was_saved(run):
     """Leaves of a run what a process leaves that was killed before its first checkpoint."""
     shutil.rmtree(run / "checkpoints")
+    unsaved(run)
     return run
 
 
@@ -298,13 +306,6 @@ def test_a_run_goes_on_where_its_origin_is_gone(fit, tuned, copy, tmp_path):
 def test_other_weights_are_refused_for_a_run_that_has_begun(fit, tuned, trained):
     result = fit(tuned, "--from", trained, "--from-checkpoint", "2")
     assert "was started from other weights" in assert_refused(result, tuned)["cause"]
-
-
-def unsaved(run):
-    """Makes a run one that was killed before its first checkpoint."""
-    about = json.loads((run / "run.json").read_text())
-    assert about.pop("saved")
-    (run / "run.json").write_text(json.dumps(about))
 
 
 def test_weights_are_refused_for_a_run_that_began_without(fit, trained, tuned, copy):
