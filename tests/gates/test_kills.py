@@ -92,7 +92,7 @@ def trainings(dataset, tmp_path):
 
 
 @pytest.mark.gate("G1")
-@pytest.mark.parametrize(("recipe", "push", "soak"), [("dropping", 8, 40), ("respr_unet3d", 2, 20)])
+@pytest.mark.parametrize(("recipe", "push", "soak"), [("dropping", 6, 40), ("respr_unet3d", 2, 20)])
 def test_a_training_that_is_killed_ends_with_the_bits_of_one_that_was_not(
     trainings, faults, recipe, push, soak
 ):
