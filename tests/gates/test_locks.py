@@ -40,13 +40,18 @@ def run(cpu, tmp_path):
 @pytest.fixture
 def holder(run):
     """Another process that holds the run."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(run.folder)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        assert process.stdout.readline() == "held\n"
+    with holding(run) as process:
         yield process
         process.stdin.close()
+
+
+def holding(run):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "held\n"
+    return process
 
 
 @pytest.fixture
@@ -95,28 +100,35 @@ def test_a_second_fit_is_refused_before_tensorflow_is_imported(run, holder, data
     assert done.stdout.split() == ["8", "False"]
 
 
-def test_an_import_into_a_run_that_is_trained_is_refused(run, holder, engine, tmp_path):
-    import h5py
-
-    weights = tmp_path / "weights.h5"
-    with h5py.File(weights, "w") as file:
-        file.attrs["layer_names"] = []
-    code, _, _ = engine("import", weights, "--network", "cnn2", "--run", run.folder)
-    assert code in (5, 8)  # refused for its weights, or for the lock; nothing is written
-    assert checkpoint.steps(run.checkpoints) == [1]
+def test_an_import_into_a_run_that_is_trained_is_refused(
+    run, holder, engine, tmp_path, monkeypatch
+):
+    variables = tiny("cnn2").network.build().variables
+    layers = [(v.path, np.zeros(v.shape, np.float32)) for v in variables]
+    monkeypatch.setattr("engine.keras_weights._layers", lambda _: layers)
+    (tmp_path / "weights.h5").write_text("")
+    before = tree(run.folder)
+    words = ["--network", "cnn2", *(w for w in shrinking("cnn2") if w.startswith("network"))]
+    refused_at_once(
+        engine("import", tmp_path / "weights.h5", *words, "--run", run.folder), run, holder
+    )
+    assert tree(run.folder) == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_lock_of_a_process_that_died_is_free(run, holder, fit, number):
-    holder.send_signal(number)
-    holder.wait()
-    left = (run.folder / ".lock").read_text()
-    assert str(holder.pid) in left
+def test_the_lock_of_a_process_that_died_is_free(fit, tmp_path, number):
+    run = Run(tmp_path / "run")
+    with holding(run) as process:
+        assert fit(run)[0] == 8
+        process.send_signal(number)
+    assert str(process.pid) in (run.folder / ".lock").read_text()
     assert fit(run)[0] == 0
 
 
 @pytest.mark.parametrize("content", [b"process 1 on elsewhere", b"", b"\xff\0" * 1000])
-def test_whatever_an_old_lock_says_it_is_free(run, fit, content):
+def test_whatever_an_old_lock_says_it_is_free(fit, tmp_path, content):
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
     (run.folder / ".lock").write_bytes(content)
     assert fit(run)[0] == 0
 
