@@ -167,6 +167,24 @@ def test_a_run_without_checkpoints_is_refused(run):
         run.checkpoint("best")
 
 
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_looked_for_again(run, monkeypatch):
+    save(run, 2, best=2)
+    load, removed = checkpoint.load, []
+
+    def late(path):
+        if not removed:
+            removed.append(path)
+            for step in (4, 6, 8):
+                save(run, step, best=step)  # as the process does that trains it
+        return load(path)
+
+    monkeypatch.setattr(checkpoint, "load", late)
+    path, arrays = run.opened("best")
+    assert not removed[0].exists()
+    assert path.name == "step-00000008"
+    assert arrays["w"] == 8
+
+
 def test_a_damaged_checkpoint_is_not_handed_out(run):
     save(run, 2, 4)
     (run.checkpoints / "step-00000004" / "state.npz").write_bytes(b"")

@@ -176,7 +176,7 @@ def start(
     return started
 
 
-def ended(process: BaseProcess, within_s: float = 120) -> int:
+def ended(process: BaseProcess, within_s: float = 600) -> int:
     """How a process ended: its exit code, or the negative number of a signal."""
     process.join(within_s)
     if process.is_alive():
