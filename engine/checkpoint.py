@@ -1,92 +1,112 @@
 """Checkpoints: every variable of a training, whole and verified or not at all.
 
-A checkpoint is a folder `step-00001200/` of three files: state.npz (every variable by its name),
-state.json (the step, the best step so far and its score) and MANIFEST.json (the sha256 of the other
-two). It is written aside, synced and renamed, so it is either there or not.
+A checkpoint is a folder `step-00001200/` of three files, see `engine.manifest`. It is written
+aside, synced, read back and renamed, so it is either there or not; only then do older ones go. One
+that is damaged is never deleted: it is set aside under another name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from engine.refusals import Mismatch
-from volumes.atomic import cannot_write, make_folder, sync_folder, whole_file
-from volumes.digest import sha256
+from engine import archive, manifest
+from engine.archive import Arrays, Header
+from engine.manifest import Progress
+from engine.refusals import CannotWrite, Damaged, DiskFull, Mismatch
+from volumes.atomic import cannot_write, make_folder, sync_folder
 
-Arrays = dict[str, npt.NDArray[Any]]
+__all__ = [
+    "Arrays", "Header", "Progress", "fingerprint", "fingerprint_of", "load", "newest", "place",
+    "save", "step_of", "steps", "sweep", "verified",
+]  # fmt: skip
 
 _NAME = re.compile(r"^step-(\d{8,})$")
+_ASIDE = re.compile(r"^(damaged|replaced)-step-\d{8,}(\.\d+)?$")
 _KEEP = 2
+_ROOM = 2.2  # times the size of a checkpoint: the new one, and as much again for what else goes on
+_OTHER = "Use the recipe and the version that wrote it"
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a training has come.
-
-    Attributes:
-        step: steps done.
-        best_step: the step whose validation scored best, None before the first validation.
-        best_mse: its mean squared error, in squared window units.
-    """
-
-    step: int = 0
-    best_step: int | None = None
-    best_mse: float | None = None
+# -- Writing ---------------------------------------------------------------------------------------
 
 
 def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
-    """Writes a checkpoint, then removes old ones: the two newest and the best remain.
+    """Writes a checkpoint, then removes old ones: the two newest that verify and the best remain.
 
     Raises:
-        CannotWrite: where the disk is full or the folder is not to be written.
+        DiskFull: where there is not enough room, or it runs out; the older ones are as they were.
+        CannotWrite: where the folder is not to be written, or the disk returns other bytes.
     """
-    final = folder / f"step-{progress.step:08d}"
-    aside = folder / f".{final.name}.{os.getpid()}.tmp"
+    final = place(folder, progress.step)
+    aside = _temporary(final)
     make_folder(folder)
     try:
+        _refuse_full(final, arrays)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        with whole_file(aside / "state.npz") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        with whole_file(aside / "state.json") as file:
-            file.write(_bytes(asdict(progress)))
-        manifest = {name: sha256(aside / name) for name in ("state.npz", "state.json")}
-        with whole_file(aside / "MANIFEST.json") as file:
-            file.write(_bytes(manifest))
-        if final.exists():  # a run resumed from before it does this step again
-            shutil.rmtree(final)
+        manifest.write(aside, arrays, progress)
+        _verified(aside, progress.step)
+        if _is_there(final):  # a run resumed from before it does this step again
+            if _same(aside, final):
+                return final
+            _set_aside(final, "replaced")
         os.rename(aside, final)
         sync_folder(folder)
     except OSError as error:
         raise cannot_write(final, error) from error
+    except Damaged as damage:
+        cause = f"does not read back as it was written: it {damage.cause}"
+        raise CannotWrite(final, cause, "Check the disk") from damage
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for step in set(steps(folder)) - _kept(folder):
-        shutil.rmtree(folder / f"step-{step:08d}", ignore_errors=True)
+    _prune(folder)
     return final
 
 
-def _kept(folder: Path) -> set[int]:
-    """The newest steps and the best that each of them knows of: one of them may get damaged."""
-    kept = set(steps(folder)[-_KEEP:])
-    for step in sorted(kept):
-        try:
-            best = json.loads((folder / f"step-{step:08d}" / "state.json").read_bytes())
-            kept.add(best["best_step"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return kept
+def _refuse_full(final: Path, arrays: Arrays) -> None:
+    """Refuses to begin what would not fit; some file systems do not tell how much room they have.
+
+    Raises:
+        DiskFull: telling the room and the need.
+    """
+    told = os.statvfs(final.parent)
+    need, free = (
+        _ROOM * sum(array.nbytes for array in arrays.values()),
+        told.f_bavail * told.f_frsize,
+    )
+    if told.f_blocks and free < need:
+        cause = f"needs {need / 2**20:,.1f} MiB, and the disk has {free / 2**20:,.1f} MiB left"
+        raise DiskFull(final, cause, "Free some space, or choose another place")
+
+
+def _prune(folder: Path) -> None:
+    """Removes all but the newest, until two have been found that verify, and the best of these."""
+    kept: set[int | None] = set()
+    whole = 0
+    for step in reversed(steps(folder)):
+        if whole == _KEEP:
+            break
+        kept.add(step)
+        with suppress(Mismatch):
+            kept.add(verified(place(folder, step)).best_step)
+            whole += 1
+    old = [place(folder, step) for step in sorted(set(steps(folder)) - kept)]
+    with suppress(OSError):  # the next save tries again
+        # Renamed first: nothing that bears the name of a checkpoint is ever half there.
+        for path in old:
+            os.rename(path, _temporary(path))
+        if old:
+            sync_folder(folder)
+        for path in old:
+            shutil.rmtree(_temporary(path), ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
@@ -95,81 +115,138 @@ def sweep(folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _set_aside(path: Path, why: str) -> Path:
+    """Renames a checkpoint out of the way; what was set aside before stays."""
+    aside, count = path.with_name(f"{why}-{path.name}"), 0
+    while _is_there(aside):
+        count += 1
+        aside = path.with_name(f"{why}-{path.name}.{count}")
+    try:
+        os.rename(path, aside)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return aside
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return (other / "MANIFEST.json").read_bytes() == (one / "MANIFEST.json").read_bytes() and (
+            verified(other) is not None
+        )
+    except (OSError, Mismatch):
+        return False
+
+
+# -- Reading ---------------------------------------------------------------------------------------
+
+
+def place(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"step-{step:08d}"
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, from its name."""
+    match = _NAME.match(path.name)
+    assert match, f"{path} is no checkpoint"
+    return int(match[1])
+
+
 def steps(folder: Path) -> list[int]:
-    """The steps of the checkpoints in a folder, in order; whether they verify is not looked at."""
-    if not folder.is_dir():
-        return []
-    return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.match(path.name)))
-
-
-def verified(path: Path) -> Progress:
-    """The progress of a checkpoint whose files are what its manifest says.
+    """The steps of the checkpoints in a folder, in order; whether they verify is not looked at.
 
     Raises:
-        Mismatch: where they are not.
+        Mismatch: where the folder may not be read.
     """
+    return sorted(int(match[1]) for name in _names(folder) if (match := _NAME.match(name)))
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        manifest = json.loads((path / "MANIFEST.json").read_bytes())
-        for name in ("state.npz", "state.json"):
-            if sha256(path / name) != manifest[name]:
-                raise ValueError(f"{name} is not what the manifest says")
-        return Progress(**json.loads((path / "state.json").read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        cause = f"is damaged: {error}"
-        raise Mismatch(path, cause, "Choose another checkpoint") from error
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise manifest.unreadable(folder, error) from error
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Progress | None:
     """The newest checkpoint that verifies; damaged ones are set aside and said so.
 
     Returns:
-        None where the folder holds no checkpoint at all.
+        None where the folder holds no checkpoint, and none that was set aside.
 
     Raises:
-        Mismatch: where it holds checkpoints and none verifies.
+        Mismatch: where it holds some and none verifies, or they cannot be read.
+        CannotWrite: where a damaged one cannot be set aside.
     """
-    found = steps(folder)
-    for step in reversed(found):
-        path = folder / f"step-{step:08d}"
+    for step in reversed(steps(folder)):
+        path = place(folder, step)
         try:
             return verified(path)
-        except Mismatch as damage:
-            aside = path.with_name(f"damaged-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
+        except Damaged as damage:
+            aside = _set_aside(path, "damaged")
             warn(f"{damage.path}: {damage.cause}; set aside as {aside.name}")
-    if found:
+    if any(_ASIDE.match(name) for name in _names(folder)):
         remedy = "Use --fresh to start anew; the run is then moved aside"
         raise Mismatch(folder, "holds no checkpoint that verifies", remedy)
     return None
 
 
-def load(path: Path, names: set[str] | None = None) -> Arrays:
-    """The arrays of a checkpoint that `verified` has passed.
+def verified(path: Path) -> Progress:
+    """The progress of a checkpoint whose files are what its manifest says.
+
+    Raises:
+        Damaged: where they are not, or it is another step than its name says.
+        Mismatch: where they cannot be read.
+    """
+    return _verified(path, step_of(path))
+
+
+def _verified(path: Path, step: int) -> Progress:
+    with manifest.described(path, step) as (_, progress):
+        return progress
+
+
+def load(path: Path, wanted: Mapping[str, Header] | None = None) -> Arrays:
+    """The arrays of a checkpoint that verifies; another process may remove it meanwhile.
 
     Args:
         path: of the checkpoint.
-        names: that must be there, no more and no less; None takes all.
+        wanted: what must be there, no more and no less; None takes all.
 
     Raises:
-        Mismatch: where the names differ.
+        Mismatch: where names, shapes or datatypes differ, or the files are damaged.
     """
-    with np.load(path / "state.npz", allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    if names is not None and names != set(arrays):
-        differing = ", ".join(sorted(names ^ set(arrays))[:3])
-        remedy = "Use the recipe and the version that wrote it"
-        raise Mismatch(path, f"holds other variables than this network: {differing}", remedy)
-    return arrays
+    with manifest.described(path, step_of(path)) as (file, _):
+        try:
+            found = archive.headers(file)
+            differing = None if wanted is None else archive.difference(found, wanted)
+            if differing is None:
+                file.seek(0)
+                return archive.read(file)
+        except Exception as error:  # zipfile and numpy raise many kinds; the bytes are as written
+            raise manifest.damaged(path, error) from error
+    raise Mismatch(path, differing, _OTHER)
 
 
 def fingerprint(path: Path) -> str:
     """sha256 over the bytes of every variable, the optimizer's included, in the order of names."""
+    return fingerprint_of(load(path))
+
+
+def fingerprint_of(arrays: Arrays) -> str:
+    """sha256 over the bytes of every array, in the order of names."""
     digest = hashlib.sha256()
-    for _, array in sorted(load(path).items()):
+    for _, array in sorted(arrays.items()):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _bytes(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()

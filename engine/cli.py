@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -97,6 +98,7 @@ def fit(
         bool, typer.Option("--dry-run", help="Show what would be done.")
     ] = False,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
+    *, context: typer.Context,
 ) -> None:  # fmt: skip
     """Train RECIPE, or go on with the training that its run folder holds."""
     from engine import demo as demo_data
@@ -104,11 +106,13 @@ def fit(
     from engine import recipe as recipes
     from engine.fit import Machine, describe, survey
     from engine.fit import fit as train
+    from engine.interrupt import interruptible
     from engine.journal import Terminal
     from engine.refusals import BadUsage
     from engine.run import Run
     from volumes import Gaussian
 
+    stop = context.with_resource(interruptible())
     terminal = Terminal(quiet=quiet, verbose=verbose)
     if start_checkpoint is not None and start is None:
         raise BadUsage("--from-checkpoint", "chooses from no run", "Name the run by --from")
@@ -131,6 +135,8 @@ def fit(
         if demo:
             data = demo_data.phantoms(folder.folder.with_name(f"{folder.folder.name}-phantoms"))
     # What is refused is refused before anything is said or moved aside.
+    if not dry_run:
+        folder.refuse_locked()
     prior.vet(resolved.prior, resolved.window, folder)
     runtime.check(devices, precision, xla)
     sides = survey(resolved, data)
@@ -142,7 +148,7 @@ def fit(
     if fresh and (aside := folder.set_aside()):
         terminal.say(f"The existing run is now {aside}")
     terminal.say(recipes.to_json(resolved).rstrip())
-    train(resolved, source, data, folder, Machine(devices, precision, xla), terminal, begin)
+    train(resolved, source, data, folder, Machine(devices, precision, xla), terminal, stop, begin)
     if demo:
         demo_data.show(folder, data, devices, terminal)
     else:
@@ -401,6 +407,7 @@ def run(arguments: list[str]) -> int:
 
 def _told(error: Exception) -> int:
     """Tells an error in one line; returns its exit code."""
+    from volumes.atomic import cannot_write, is_full
     from volumes.refusals import Refusal
 
     if isinstance(error, Refusal):
@@ -411,8 +418,13 @@ def _told(error: Exception) -> int:
         return _refused(f"{message}. See engine --help.", 2) if message else 2
     if isinstance(error, MemoryError):
         return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
+    if isinstance(error, OSError) and is_full(error):
+        return _told(cannot_write(Path(error.filename or "disk"), error))
     kind = type(error).__name__
-    if kind == "ResourceExhaustedError":
+    if kind == "ResourceExhaustedError":  # TensorFlow's word for a full disk, too
+        for code in (errno.ENOSPC, errno.EDQUOT):
+            if os.strerror(code) in str(error):
+                return _told(cannot_write(Path("disk"), OSError(code, os.strerror(code))))
         return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
     first = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
     return _refused(f"{kind}: {first}. This is a bug; --debug shows where.", 1)

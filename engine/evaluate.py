@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None) -> Pair:
 class Validation:
     """Scores a network on the validation cases."""
 
-    def __init__(self, recipe: Recipe, volumes: Sequence[Volume]) -> None:
+    def __init__(self, recipe: Recipe, volumes: Iterable[Volume]) -> None:
         self._recipe = recipe
         self.pairs = [pair(recipe, volume, recipe.validate_slices) for volume in volumes]
 

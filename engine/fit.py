@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, origin, prior, runtime
+from engine import origin, prior, runtime
 from engine.estimated import settled
-from engine.interrupt import Stop, interruptible
+from engine.interrupt import Stop
 from engine.journal import Terminal
 from engine.origin import Origin
 from engine.recipe import Recipe
@@ -72,7 +72,7 @@ def describe(recipe: Recipe, sides: Sides, start: Origin | None = None) -> list[
 
 def fit(
     recipe: Recipe, file: Path, data: Path, run: Run, machine: Machine, terminal: Terminal,
-    start: Origin | None = None,
+    stop: Stop, start: Origin | None = None,
 ) -> None:  # fmt: skip
     """Trains a recipe in a run folder, or goes on with what is there.
 
@@ -83,6 +83,7 @@ def fit(
         run: where.
         machine: on what.
         terminal: told what happens.
+        stop: heeded between scans and between steps.
         start: checkpoint whose weights a new run starts from; a run that was started from one
             remembers it.
 
@@ -91,13 +92,14 @@ def fit(
     """
     sides = survey(recipe, data)
     runtime.check(machine.devices, machine.precision, machine.xla)
-    with run.locked(), interruptible() as stop:
-        done = checkpoint.steps(run.checkpoints)
-        if done and done[-1] > recipe.steps:
-            cause = f"has {done[-1]:,} steps already, {recipe.steps:,} are asked for"
+    with run.locked():
+        run.sweep()
+        done = run.newest(terminal.warn)
+        if done is not None and done.step > recipe.steps:
+            cause = f"has {done.step:,} steps already, {recipe.steps:,} are asked for"
             raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
         start = origin.agreed(run, start)
-        if start is not None and not done:
+        if start is not None and done is None:
             start.weights()  # refused here, if at all
         prior.vet(recipe.prior, recipe.window, run)
         volumes = _volumes(recipe, sides, terminal, lambda: _heed(stop, run))
@@ -105,6 +107,7 @@ def fit(
             _refuse_seen(start, volumes, terminal)
         prior.refuse_seen(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
         # TensorFlow takes seconds to import: all that may be refused without it has been.
+        _heed(stop, run)
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:
             cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
@@ -128,7 +131,7 @@ def fit(
         examples = Examples(
             volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed
         )
-        validation = Validation(recipe, volumes["validation"])
+        validation = Validation(recipe, _heeding(volumes["validation"], stop, run))
         loop = Loop(run, recipe, started, examples, validation, terminal)
         loop.restore(start)
         loop.go(stop)
@@ -138,6 +141,13 @@ def _heed(stop: Stop, run: Run) -> None:
     if stop.asked:
         cause = f"stopped before its first step by {stop.asked}"
         raise Interrupted(run.folder, cause, "The same command goes on from there")
+
+
+def _heeding(volumes: Sequence[Volume], stop: Stop, run: Run) -> Iterator[Volume]:
+    """Volumes whose use may take minutes each."""
+    for volume in volumes:
+        yield volume
+        _heed(stop, run)
 
 
 def _volumes(

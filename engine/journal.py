@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from volumes.atomic import cannot_write, is_full
 
 _SHOW_EVERY_S = 0.2
 _TABLE_COLUMNS = 100
@@ -90,25 +92,67 @@ class Bar:
 
 
 class Metrics:
-    """metrics.jsonl: a row a step, in order, none twice."""
+    """metrics.jsonl: a row a step, in order, none twice, none torn.
+
+    Rows that a full disk does not take are held until it does; `sync` says so where it still does
+    not.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
-        """Opens the file to go on after a step; rows of later steps, of a lost stretch, go."""
-        self._drop_after(path, step)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        """Opens the file to go on after a step; rows of later steps, of a lost stretch, go.
+
+        Raises:
+            CannotWrite: where the system refuses.
+        """
+        self._path, self._held = path, b""
+        try:
+            self._drop_after(path, step)
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
+            self._end = self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def row(self, **values: Any) -> None:
-        """Adds a row."""
-        self._file.write(json.dumps(strict(values), allow_nan=False) + "\n")
+        """Adds a row.
+
+        Raises:
+            CannotWrite: where the system refuses for another reason than a full disk.
+        """
+        self._held += (json.dumps(strict(values), allow_nan=False) + "\n").encode()
+        try:
+            self._write()
+        except OSError as error:
+            if not is_full(error):
+                raise cannot_write(self._path, error) from error
 
     def sync(self) -> None:
-        """Makes all rows so far survive whatever comes."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Makes all rows so far survive whatever comes.
+
+        Raises:
+            DiskFull: where the disk does not take them; they are held.
+            CannotWrite: where the system refuses for another reason.
+        """
+        try:
+            self._write()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
         """Ends the file."""
         self._file.close()
+
+    def _write(self) -> None:
+        """Writes what is held; a row that is only partly taken is taken back."""
+        rest = memoryview(self._held)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+            raise
+        self._end, self._held = self._end + len(self._held), b""
 
     @staticmethod
     def _drop_after(path: Path, step: int) -> None:

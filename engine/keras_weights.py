@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from engine import checkpoint, runtime
-from engine.checkpoint import Arrays, Progress
+from engine.archive import Arrays
+from engine.checkpoint import Progress
 from engine.recipe import Recipe
 from engine.refusals import BadInput, Mismatch
 from engine.run import Run

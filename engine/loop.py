@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine import checkpoint
+from engine.archive import Header
 from engine.checkpoint import Progress
 from engine.estimate import Estimator, photons_told
 from engine.evaluate import Validation, as_rows, mean
@@ -22,7 +23,7 @@ from engine.origin import Origin
 from engine.preview import panel
 from engine.prior import opened
 from engine.recipe import Recipe
-from engine.refusals import Interrupted, Mismatch, NumericalFailure
+from engine.refusals import DiskFull, Interrupted, Mismatch, NumericalFailure
 from engine.run import Run
 from engine.runtime import Runtime
 from engine.step import Batch, TrainingStep
@@ -32,6 +33,7 @@ from volumes.examples import Examples
 _BAD_STEPS = 3
 _BAD_SCALED_STEPS = 50  # halving the loss scale takes a few steps to find one that fits
 _SCALARS_EVERY = 10
+_UNSAVED = 3
 
 
 class Training:
@@ -45,7 +47,7 @@ class Training:
             scaled = runtime.precision == "float16"
             self.adam = Adam(learned, scaled=scaled, clip_norm=recipe.clip_norm)
         self.bad_steps = _BAD_SCALED_STEPS if scaled else _BAD_STEPS
-        self.state = {f"model/{v.path}": v.value for v in self.model.variables} | self.adam.state
+        self.state = _state(self.model) | self.adam.state
         # Shared batch statistics are summed over replicas, which the compiled part cannot do.
         shared = runtime.replicas > 1 and bool(self.model.non_trainable_variables)
         self.step = TrainingStep(
@@ -55,12 +57,39 @@ class Training:
 
     def arrays(self) -> checkpoint.Arrays:
         """A copy of every variable."""
+        self._assert_covered()
         return {name: np.array(variable.numpy()) for name, variable in self.state.items()}
 
+    def headers(self) -> dict[str, Header]:
+        """What `arrays` would hold."""
+        self._assert_covered()
+        return {
+            name: Header(tuple(variable.shape), np.dtype(variable.dtype.as_numpy_dtype))
+            for name, variable in self.state.items()
+        }
+
     def assign(self, arrays: checkpoint.Arrays) -> None:
-        """Sets every variable; names and shapes have been compared."""
+        """Sets every variable; names, shapes and datatypes have been compared."""
         for name, variable in self.state.items():
             variable.assign(arrays[name])
+
+    def _assert_covered(self) -> None:
+        """A variable that is not saved would be trained on, and lost without a word."""
+        saved = {id(variable) for variable in self.state.values()}
+        lost = [v.path for v in self.model.variables if id(v.value) not in saved]
+        assert not lost, f"not in any checkpoint: {lost}"
+
+
+def _state(model: Any) -> dict[str, Any]:
+    """The variables of a network by name.
+
+    Weights are named by their layers. Keras names the states of dropout by a counter of the
+    process; here they are counted in the order of the network.
+    """
+    weights = {f"model/{v.path}": v.value for v in model.weights}
+    known = {id(variable) for variable in weights.values()}
+    others = [v.value for v in model.variables if id(v.value) not in known]
+    return weights | {f"seed/{i}": variable for i, variable in enumerate(others)}
 
 
 class _Learned(NamedTuple):
@@ -101,8 +130,8 @@ class Loop:
         self.validation, self.terminal = validation, terminal
         self.training = Training(recipe, runtime)
         self.estimator = Estimator(self.training.model, photons_told(recipe.network, recipe.noise))
-        self.progress = Progress()
-        self._bad = 0
+        self.progress = Progress(recipe=run.recipes[-1] if run.recipes else None)
+        self._bad = self._unsaved = 0
         self._origin: Origin | None = None
 
     def restore(self, origin: Origin | None = None) -> None:
@@ -112,20 +141,18 @@ class Loop:
             Mismatch: where the run's checkpoints are all damaged, or one is of another network.
         """
         self._origin = origin
-        checkpoint.sweep(self.run.checkpoints)
-        found = checkpoint.newest(self.run.checkpoints, self.terminal.warn)
+        found = self.run.newest(self.terminal.warn)
         if found is None:
             if origin is not None:
                 self._start_from(origin)
             return
-        path = self.run.checkpoints / f"step-{found.step:08d}"
-        arrays = checkpoint.load(path, set(self.training.state))
-        for name, variable in self.training.state.items():
-            if arrays[name].shape != tuple(variable.shape):
-                remedy = "Use the recipe and the version that wrote it"
-                raise Mismatch(path, f"holds {name} of another shape", remedy)
-        self.training.assign(arrays)
-        self.progress = found
+        path = checkpoint.place(self.run.checkpoints, found.step)
+        if found.recipe is not None and self.run.recipes and found.recipe not in self.run.recipes:
+            remedy = "Take it away, or start anew with --fresh"
+            raise Mismatch(path, "is of another run: its recipe is none of this one's", remedy)
+        self.training.assign(checkpoint.load(path, self.training.headers()))
+        self.progress = replace(found, recipe=self.progress.recipe)
+        self.run.note_saved()
         self.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
 
     def _start_from(self, origin: Origin) -> None:
@@ -152,11 +179,12 @@ class Loop:
         Raises:
             Interrupted: where `stop` was asked for; a checkpoint has been saved.
             NumericalFailure: where gradients stay non-finite; the last checkpoint is from before.
+            CannotWrite: where a checkpoint cannot be saved; the one before is as it was.
         """
         recipe, first = self.recipe, self.progress.step
         # A run that was never saved starts anew, its rows of step 0 included.
         metrics = Metrics(self.run.metrics, first or -1)
-        events = Events(self.run.tensorboard, first)
+        events = Events(self.run.tensorboard, first, self.terminal.warn)
         what = f"{self.run.folder.name} [{self.runtime.precision}]"
         try:
             if first == 0:
@@ -165,7 +193,7 @@ class Loop:
                 # Saved before it learns: from here on the run needs its origin no more, and the
                 # best of it is never worse than what it was given.
                 self._validate(metrics, events)
-                self._save(metrics)
+                self._save(metrics, last=True)  # what it starts from may be gone later
             with (
                 feed(self.examples, recipe.batch, self.runtime.strategy) as fed,
                 self.terminal.progress(what, recipe.steps, first) as bar,
@@ -183,7 +211,7 @@ class Loop:
                         learned = None
                         if validate:
                             self._validate(metrics, events)
-                        self._save(metrics)
+                        self._save(metrics, last=bool(asked))
                         clock.restart()
                     if asked and self.progress.step < recipe.steps:
                         cause = f"stopped at step {self.progress.step:,} by {asked}"
@@ -260,8 +288,11 @@ class Loop:
             raise NumericalFailure(self.run.folder, cause, remedy)
         if self.progress.best_mse is None or means["mse"] < self.progress.best_mse:
             self.progress = replace(self.progress, best_step=step, best_mse=means["mse"])
-        self._draw(estimate, step)
-        events.picture(step, "validation", self.run.preview.read_bytes())
+        try:
+            self._draw(estimate, step)
+            events.picture(step, "validation", self.run.preview.read_bytes())
+        except DiskFull as refusal:  # a picture is no reason to end
+            self.terminal.warn(str(refusal))
         window = self.recipe.window
         self.terminal.say(
             f"step {step:,}: validation PSNR {means['psnr_db']:.2f} dB, SSIM {means['ssim']:.4f}, "
@@ -286,6 +317,22 @@ class Loop:
             self.recipe.window,
         )
 
-    def _save(self, metrics: Metrics) -> None:
-        metrics.sync()
-        checkpoint.save(self.run.checkpoints, self.training.arrays(), self.progress)
+    def _save(self, metrics: Metrics, *, last: bool) -> None:
+        """Saves; on a full disk it is tried again when the next save is due.
+
+        Raises:
+            CannotWrite: where that fails for another reason, for the third time in a row, or there
+                is no next time.
+        """
+        try:
+            metrics.sync()
+            checkpoint.save(self.run.checkpoints, self.training.arrays(), self.progress)
+            self.run.note_saved()
+        except DiskFull as refusal:
+            self._unsaved += 1
+            if last or self._unsaved == _UNSAVED or self.progress.step == self.recipe.steps:
+                raise
+            again = f"tried again when the next is due ({self._unsaved} of {_UNSAVED} failures)"
+            self.terminal.warn(f"{refusal.path}: {refusal.cause}; {again}")
+        else:
+            self._unsaved = 0

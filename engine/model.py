@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from engine import checkpoint
+from engine.archive import Arrays
 from engine.estimated import settled
 from engine.recipe import Recipe
 from engine.refusals import Mismatch
@@ -18,27 +19,29 @@ from volumes.volume import Volume
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint of a run; nothing is imported or built until `estimator` is asked for.
+    """A checkpoint of a run; TensorFlow is not imported until `estimator` is asked for.
 
     Attributes:
         run: the folder that it lies in.
         path: of the checkpoint.
         recipe: that it was trained by.
+        arrays: every variable by name, read at once: who trains the run may remove the file.
     """
 
     run: Run
     path: Path
     recipe: Recipe
+    arrays: Arrays = field(repr=False, compare=False)
 
     @cached_property
     def sha256(self) -> str:
         """Of every variable of the checkpoint."""
-        return checkpoint.fingerprint(self.path)
+        return checkpoint.fingerprint_of(self.arrays)
 
-    @cached_property
+    @property
     def step(self) -> int:
         """Steps that it was trained for."""
-        return checkpoint.verified(self.path).step
+        return checkpoint.step_of(self.path)
 
     def seen(self, volumes: Sequence[Volume]) -> list[str]:
         """Which of some volumes it was trained on: by their name, or by their content.
@@ -70,8 +73,8 @@ class Model:
             Mismatch: where the checkpoint holds other variables than the network.
         """
         model = self.recipe.network.build(precision=precision)
-        arrays = checkpoint.load(self.path)
-        for variable in model.variables:
+        arrays = self.arrays
+        for variable in model.weights:
             name = f"model/{variable.path}"
             if name not in arrays or arrays[name].shape != tuple(variable.shape):
                 cause = f"holds no variable {name} of shape {tuple(variable.shape)}"
@@ -87,5 +90,5 @@ def open_model(run: Run, which: str = "best") -> Model:
     Raises:
         Mismatch: where there is none, or it is damaged.
     """
-    path, recipe = run.checkpoint(which), run.recipe()
-    return Model(run, path, replace(recipe, prior=settled(recipe.prior, run.folder)))
+    (path, arrays), recipe = run.opened(which), run.recipe()
+    return Model(run, path, replace(recipe, prior=settled(recipe.prior, run.folder)), arrays)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import checkpoint
-from engine.checkpoint import Arrays
+from engine.archive import Arrays
 from engine.recipe import Recipe, differences
 from engine.refusals import Mismatch
 from engine.run import Run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import runpy
 import types
@@ -266,6 +267,16 @@ def from_json(path: Path) -> Recipe:
     if not isinstance(recipe, Recipe):
         raise Mismatch(path, "holds no recipe", "Name a run folder")
     return recipe
+
+
+def fingerprint(recipe: Recipe, *, but: Sequence[str] = ()) -> str:
+    """sha256 over the resolved fields of a recipe.
+
+    Raises:
+        BadUsage: as `to_json`.
+    """
+    fields = {name: value for name, value in _plain(recipe).items() if name not in but}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def differences(one: Recipe, other: Recipe, *, but: Sequence[str] = ()) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from volumes.refusals import BadInput, CannotWrite, Refusal
+from volumes.refusals import BadInput, CannotWrite, DiskFull, Refusal
 
 __all__ = [
     "BadInput",
     "BadUsage",
     "CannotWrite",
+    "Damaged",
+    "DiskFull",
     "Interrupted",
     "Locked",
     "Mismatch",
@@ -27,6 +29,10 @@ class Mismatch(Refusal):
     """A run, recipe or checkpoint that does not fit what is asked of it, or is damaged."""
 
     exit_code = 5
+
+
+class Damaged(Mismatch):
+    """A checkpoint whose bytes are not those that were written."""
 
 
 class NumericalFailure(Refusal):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import datetime
-import fcntl
 import json
-import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from engine import checkpoint, recipe
+from engine import checkpoint, lock, recipe
+from engine.archive import Arrays
+from engine.checkpoint import Progress
 from engine.recipe import Recipe
-from engine.refusals import Locked, Mismatch
-from volumes.atomic import cannot_write, make_folder, whole_file
+from engine.refusals import Mismatch
+from volumes.atomic import make_folder, whole_file
 
 # A run may be made longer, or saved and validated at other steps, without becoming another run.
 MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
+
+_Read = TypeVar("_Read")
+
+# A process that trains may remove a checkpoint between the look at it and its reading.
+_LOOKS = 5
 
 # What `begin` leaves where it is killed, its last file not yet written.
 _BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
@@ -96,10 +102,32 @@ class Run:
         Raises:
             Mismatch: where the run has none, or it is damaged.
         """
+        return self._read(which, checkpoint.verified)[0]
+
+    def opened(self, which: str) -> tuple[Path, Arrays]:
+        """A checkpoint's folder, as of `checkpoint`, and its every variable.
+
+        Raises:
+            Mismatch: where the run has none, or it is damaged.
+        """
+        return self._read(which, checkpoint.load)
+
+    def _read(self, which: str, read: Callable[[Path], _Read]) -> tuple[Path, _Read]:
+        for _ in range(_LOOKS):
+            path = self._chosen(which)
+            try:
+                return path, read(path)
+            except Mismatch:
+                if path.exists():
+                    raise
+        cause = "is being saved faster than it can be read"
+        raise Mismatch(self.folder, cause, "Try again")
+
+    def _chosen(self, which: str) -> Path:
         found = checkpoint.steps(self.checkpoints)
         if not found:
             raise Mismatch(self.folder, "has no checkpoint yet", "Train it with `engine fit`")
-        last = self.checkpoints / f"step-{found[-1]:08d}"
+        last = checkpoint.place(self.checkpoints, found[-1])
         if which == "last":
             step = found[-1]
         elif which == "best":
@@ -110,9 +138,47 @@ class Run:
         if step not in found:
             remedy = f"Choose best, last or one of {', '.join(map(str, found))}"
             raise Mismatch(self.folder, f"has no checkpoint {which}", remedy)
-        path = self.checkpoints / f"step-{step:08d}"
-        checkpoint.verified(path)
-        return path
+        return checkpoint.place(self.checkpoints, step)
+
+    @property
+    def recipes(self) -> list[str]:
+        """Fingerprints of the recipes that it was trained by, the last one last."""
+        known = self.about().get("recipes", [])
+        return known if isinstance(known, list) else []
+
+    def note_saved(self) -> None:
+        """Notes that it has a checkpoint: from then on, one that has none is never begun anew.
+
+        Raises:
+            CannotWrite: where the system refuses.
+        """
+        about = self.about()
+        if not about.get("saved") and self.begun:
+            self._write("run.json", json.dumps(about | {"saved": True}, indent=2) + "\n")
+
+    def newest(self, warn: Callable[[str], None]) -> Progress | None:
+        """The newest checkpoint that verifies; damaged ones are set aside and said so.
+
+        Returns:
+            None where the run has never been saved.
+
+        Raises:
+            Mismatch: where it has, and nothing that verifies is left.
+        """
+        found = checkpoint.newest(self.checkpoints, warn)
+        if found is None and self.about().get("saved"):
+            cause = "was saved, and its checkpoints are gone"
+            raise Mismatch(self.folder, cause, "Bring them back, or start anew with --fresh")
+        return found
+
+    def sweep(self) -> None:
+        """Removes what killed processes left half-written; call it while holding the lock."""
+        checkpoint.sweep(self.checkpoints)
+        for aside in self.folder.glob(".*.tmp"):
+            if aside.is_dir() and not aside.is_symlink():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                aside.unlink(missing_ok=True)
 
     def begin(self, wanted: Recipe, source: Path, about: dict[str, Any]) -> None:
         """Writes what the run is, or checks that it is what it was.
@@ -122,15 +188,21 @@ class Run:
         """
         self._refuse_foreign()
         remedy = "Choose another --run, or start anew with --fresh"
+        before = self.about()
+        recipes = self.recipes
         if (self.folder / "recipe.json").exists():
             differing = recipe.differences(self.recipe(), wanted, but=MAY_CHANGE)
             if differing:
                 cause = f"holds a run of another recipe ({'; '.join(differing[:3])})"
                 raise Mismatch(self.folder, cause, remedy)
-            before = self.about()
+            recipes = recipes or [recipe.fingerprint(self.recipe(), but=MAY_CHANGE)]
             for name in ("cases", "recordings"):
                 if before.get(name, about.get(name)) != about.get(name):
                     raise Mismatch(self.folder, f"holds a run on other {name}", remedy)
+        mine = recipe.fingerprint(wanted, but=MAY_CHANGE)
+        about = about | {"recipes": [*(known for known in recipes if known != mine), mine]}
+        if before.get("saved"):
+            about["saved"] = True
         # In this order: a process killed between them must not lose from what the run was started.
         self._write("run.json", json.dumps(about, indent=2) + "\n")
         self._write("recipe.py", source.read_text())
@@ -169,22 +241,20 @@ class Run:
         """
         self._refuse_foreign()
         make_folder(self.folder)
-        try:
-            file = open(self.folder / ".lock", "a+")  # noqa: SIM115
-        except OSError as error:
-            raise cannot_write(self.folder / ".lock", error) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                remedy = "Wait for it, or choose another --run"
-                raise Locked(self.folder, f"is being trained by {holder}", remedy) from error
-            file.truncate(0)
-            file.write(f"process {os.getpid()}")
-            file.flush()
+        with lock.held(self._lock):
             yield
+
+    def refuse_locked(self) -> None:
+        """Refuses a run that another process holds, before any work is done for it.
+
+        Raises:
+            Locked: where another process holds it.
+        """
+        lock.refuse_held(self._lock)
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / ".lock"
 
 
 def newest_run(root: Path = Path("runs")) -> Run:

@@ -10,22 +10,34 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from volumes.refusals import CannotWrite
+from volumes.refusals import CannotWrite, DiskFull
 
 _REMEDIES = {
     errno.ENOSPC: "Free some space, or choose another place",
     errno.EDQUOT: "Free some of your quota, or choose another place",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or choose another place",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n)",
     errno.EROFS: "Choose a place that can be written",
     errno.EACCES: "Choose a place that you may write",
     errno.EPERM: "Choose a place that you may write",
     errno.ENAMETOOLONG: "Choose a shorter name",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# Some network file systems cannot sync a folder, and one may be writable without being readable.
+_UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that a disk, a quota or a file has no room left."""
+    return error.errno in _FULL
 
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
-    """The refusal that an operating system's error on writing becomes."""
+    """The refusal that an operating system's error on writing becomes; DiskFull of a full disk."""
+    kind = DiskFull if is_full(error) else CannotWrite
     remedy = _REMEDIES.get(error.errno or 0, "Check the place, or choose another one")
-    return CannotWrite(path, f"cannot be written: {error.strerror or error}", remedy)
+    return kind(path, f"cannot be written: {error.strerror or error}", remedy)
 
 
 @contextmanager
@@ -39,10 +51,8 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
     aside = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        with open(aside, "wb") as file:
+        with synced_file(aside) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(aside, path)
         sync_folder(path.parent)
     except OSError as error:
@@ -52,22 +62,38 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             aside.unlink()
 
 
+@contextmanager
+def synced_file(path: Path) -> Iterator[BinaryIO]:
+    """Opens a file for writing whose bytes are on the disk at the end; its name is not synced."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents, or refuses.
+    """Makes a folder and its parents, which then survive a power cut, or refuses.
 
     Raises:
         CannotWrite: where the system refuses.
     """
     try:
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            sync_folder(folder.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
 
 
 def sync_folder(path: Path) -> None:
-    """Makes renames within a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Makes the names in a folder survive a power cut, where its file system can."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSYNCABLE:
+            raise

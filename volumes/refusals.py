@@ -30,3 +30,7 @@ class CannotWrite(Refusal):
     """A place that does not take the output: full, read-only, or already occupied."""
 
     exit_code = 4
+
+
+class DiskFull(CannotWrite):
+    """A place that took output before and has no room left: what frees some mends it."""

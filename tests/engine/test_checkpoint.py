@@ -1,15 +1,20 @@
 import errno
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
+import types
+import zipfile
 
 import numpy as np
 import pytest
 
 from engine import checkpoint
+from engine.archive import Header
 from engine.checkpoint import Progress
-from engine.refusals import CannotWrite, Mismatch
+from engine.refusals import CannotWrite, Damaged, DiskFull, Mismatch
 
 FILES = ("state.npz", "state.json", "MANIFEST.json")
 
@@ -23,6 +28,10 @@ def arrays(seed=0):
         "model/empty": np.zeros((0, 4), np.float32),
         "model/odd": np.array([np.nan, -0.0, np.inf, 1e-45], np.float32),
     }
+
+
+def headers():
+    return {name: Header(array.shape, array.dtype) for name, array in arrays().items()}
 
 
 @pytest.fixture
@@ -88,6 +97,13 @@ def test_a_step_that_is_saved_again_is_replaced(folder):
     path = checkpoint.save(folder, arrays(2), Progress(3))
     checkpoint.verified(path)
     assert checkpoint.load(path)["adam/applied"] == 2
+    assert names(folder) == ["replaced-step-00000003", "step-00000003"]
+
+
+def test_a_step_that_is_saved_again_with_the_same_bits_is_left_alone(folder):
+    for _ in range(2):
+        checkpoint.save(folder, arrays(1), Progress(3))
+    assert names(folder) == ["step-00000003"]
 
 
 def test_the_two_newest_and_the_best_remain(folder):
@@ -104,20 +120,28 @@ def test_without_a_best_the_two_newest_remain(folder):
 
 def test_loading_can_ask_for_the_names_it_expects(folder):
     path = checkpoint.save(folder, arrays(), Progress(3))
-    assert set(checkpoint.load(path, set(arrays()))) == set(arrays())
+    assert set(checkpoint.load(path, headers())) == set(arrays())
 
 
 @pytest.mark.parametrize(
     ("wanted", "differing"),
     [
-        (lambda names: names | {"model/extra"}, "model/extra"),
-        (lambda names: names - {"adam/applied"}, "adam/applied"),
+        (lambda one: one | {"model/extra": one["model/odd"]}, "model/extra"),
+        (lambda one: {n: h for n, h in one.items() if n != "adam/applied"}, "adam/applied"),
     ],
 )
 def test_other_names_are_refused_with_those_that_differ(folder, wanted, differing):
     path = checkpoint.save(folder, arrays(), Progress(3))
     with pytest.raises(Mismatch, match=f"other variables than this network: {differing}"):
-        checkpoint.load(path, wanted(set(arrays())))
+        checkpoint.load(path, wanted(headers()))
+
+
+@pytest.mark.parametrize("header", [Header((4, 4), np.dtype("f4")), Header((4,), np.dtype("f8"))])
+def test_another_shape_or_datatype_is_refused_before_it_is_read(folder, monkeypatch, header):
+    path = checkpoint.save(folder, arrays(), Progress(3))
+    monkeypatch.setattr("engine.archive.read", None)
+    with pytest.raises(Mismatch, match="holds model/odd of another shape"):
+        checkpoint.load(path, headers() | {"model/odd": header})
 
 
 # -- Damage ----------------------------------------------------------------------------------------
@@ -203,9 +227,158 @@ def test_no_checkpoint_at_all_is_a_new_run(folder, warnings):
 def test_where_all_are_damaged_nothing_is_started_silently(two, warnings):
     for step in (2, 4):
         (two / f"step-{step:08d}" / "state.npz").write_bytes(b"")
-    with pytest.raises(Mismatch, match="no checkpoint that verifies"):
-        checkpoint.newest(two, warnings.append)
+    for _ in range(2):  # the second time, all have been set aside
+        with pytest.raises(Mismatch, match="no checkpoint that verifies"):
+            checkpoint.newest(two, warnings.append)
     assert len(warnings) == 2
+
+
+def test_what_was_set_aside_before_is_kept_when_another_is(two, warnings):
+    for content in (b"first", b"second"):
+        (two / "step-00000004" / "state.npz").write_bytes(content)
+        checkpoint.newest(two, warnings.append)
+        checkpoint.save(two, arrays(4), Progress(4, 2, 0.5))
+    kept = [two / f"damaged-step-00000004{end}" / "state.npz" for end in ("", ".1")]
+    assert [path.read_bytes() for path in kept] == [b"first", b"second"]
+
+
+def test_a_checkpoint_that_stands_under_another_step_is_damage(two, warnings):
+    (two / "step-00000004").rename(two / "step-00000006")
+    with pytest.raises(Damaged, match=r"state\.json is of step 4"):
+        checkpoint.verified(two / "step-00000006")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_is_not_followed(two, tmp_path, warnings, name):
+    file = two / "step-00000004" / name
+    file.rename(tmp_path / name)
+    file.symlink_to(tmp_path / name)
+    assert checkpoint.newest(two, warnings.append).step == 2
+
+
+def test_a_pipe_is_not_waited_for(two, warnings):
+    (two / "step-00000004" / "state.npz").unlink()
+    os.mkfifo(two / "step-00000004" / "state.npz")
+    assert checkpoint.newest(two, warnings.append).step == 2
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_what_cannot_be_read_at_the_moment_is_not_set_aside(two, warnings, monkeypatch, code):
+    def refused(*args, **kwargs):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.open", refused)
+        with pytest.raises(Mismatch, match="cannot be read"):
+            checkpoint.newest(two, warnings.append)
+    assert names(two) == ["step-00000002", "step-00000004"]
+    assert warnings == []
+
+
+@pytest.mark.parametrize("name", ["state.json", "MANIFEST.json"])
+def test_a_text_of_any_length_is_not_parsed(two, warnings, name):
+    file = two / "step-00000004" / name
+    file.write_bytes(file.read_bytes() + b" " * 2**20)
+    assert checkpoint.newest(two, warnings.append).step == 2
+    assert "longer than" in warnings[0]
+
+
+def forged(path, member, content):
+    """A checkpoint whose one member was replaced, and whose manifest agrees."""
+    (path / member).write_bytes(content)
+    manifest = json.loads((path / "MANIFEST.json").read_text())
+    manifest[member] = hashlib.sha256(content).hexdigest()
+    (path / "MANIFEST.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"step": 4.0}, {"step": True}, {"step": "4"}, {"best_step": 5}, {"best_step": -1},
+        {"best_mse": math.nan}, {"best_mse": -1.0}, {"best_mse": "0"}, {"recipe": 1}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_a_progress_that_cannot_be_is_damage(two, state):
+    content = {"step": 4, "best_step": 2, "best_mse": 0.5, "recipe": None} | state
+    forged(two / "step-00000004", "state.json", json.dumps(content).encode())
+    with pytest.raises(Damaged):
+        checkpoint.verified(two / "step-00000004")
+
+
+def archived(**members):
+    """An npz file of members that are given as bytes, or as arrays."""
+    block = io.BytesIO()
+    with zipfile.ZipFile(block, "w", members.pop("kind", zipfile.ZIP_STORED)) as file:
+        for name, content in members.items():
+            if isinstance(content, np.ndarray):
+                array, content = content, io.BytesIO()
+                np.save(content, array, allow_pickle=True)
+                content = content.getvalue()
+            file.writestr(name, content)
+    return block.getvalue()
+
+
+def huge():
+    head = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (2**40,)}
+    np.lib.format.write_array_header_1_0(head, header)
+    return head.getvalue() + bytes(16)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"PK", archived(**{"w.txt": b"text"}), archived(**{"w.npy": b"text"}),
+        archived(**{"w.npy": huge()}), archived(**{"w.npy": np.array([{"an": "object"}])}),
+        archived(**{"w.npy": np.zeros(10**6, np.float32)}, kind=zipfile.ZIP_DEFLATED),
+    ],
+    ids=["nothing", "a stub", "a text", "no array", "a claim", "an object", "compressed"],
+)  # fmt: skip
+def test_an_archive_that_lies_is_damage_though_its_hash_is_right(two, content):
+    forged(two / "step-00000004", "state.npz", content)
+    with pytest.raises(Damaged):
+        checkpoint.load(two / "step-00000004")
+
+
+def test_two_that_verify_remain_when_a_newer_one_is_damaged(two):
+    (two / "step-00000004" / "state.npz").write_bytes(b"")
+    checkpoint.save(two, arrays(), Progress(6, 2, 0.5))
+    assert checkpoint.steps(two) == [2, 4, 6]
+    checkpoint.save(two, arrays(), Progress(8))
+    assert checkpoint.steps(two) == [2, 6, 8]  # 2 is the best of 6
+
+
+def test_a_disk_that_keeps_other_bytes_is_noticed_before_older_ones_go(two, monkeypatch):
+    keep = io.BufferedWriter.write
+
+    def corrupted(file):
+        class Corrupted(io.BufferedWriter):
+            def write(self, block):
+                block = bytes(memoryview(block).cast("B"))
+                return keep(self, bytes([block[0] ^ 1]) + block[1:] if block else block)
+
+        return Corrupted(file)
+
+    monkeypatch.setattr(
+        "volumes.atomic.open", lambda path, mode: corrupted(io.FileIO(path, mode)), raising=False
+    )
+    with pytest.raises(CannotWrite, match="does not read back as it was written"):
+        checkpoint.save(two, arrays(), Progress(6))
+    assert names(two) == ["step-00000002", "step-00000004"]
+
+
+@pytest.mark.parametrize(("free", "fits"), [(2.1, False), (2.3, True)])
+def test_room_for_more_than_two_is_asked_for_first(two, monkeypatch, free, fits):
+    size = sum(array.nbytes for array in arrays().values())
+    room = os.statvfs(two)
+    told = types.SimpleNamespace(f_blocks=room.f_blocks, f_bavail=free * size, f_frsize=1)
+    monkeypatch.setattr("os.statvfs", lambda _: told)
+    if fits:
+        checkpoint.save(two, arrays(), Progress(6))
+    else:
+        with pytest.raises(DiskFull, match=r"and the disk has 0\.0 MiB left"):
+            checkpoint.save(two, arrays(), Progress(6))
+        assert names(two) == ["step-00000002", "step-00000004"]
 
 
 def test_a_manifest_is_the_hash_of_each_file(folder):
@@ -224,7 +397,7 @@ def full_disk(*args, **kwargs):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("broken", ["numpy.savez", "os.fsync", "os.rename", "os.replace"])
+@pytest.mark.parametrize("broken", ["numpy.savez", "os.fsync", "os.rename", "os.mkdir"])
 def test_a_write_that_fails_leaves_the_folder_as_it_was(two, monkeypatch, broken):
     with monkeypatch.context() as patch:
         patch.setattr(broken, full_disk)

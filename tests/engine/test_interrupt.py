@@ -40,11 +40,44 @@ def test_a_second_ctrl_c_ends_the_process_with_130(monkeypatch):
     assert codes == [130]
 
 
-def test_a_second_sigterm_is_patient(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass when the test says so."""
+    now_s = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    return now_s
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
+def test_a_second_signal_ends_the_process_with_75(monkeypatch, clock, name):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with interruptible():
+        signal.raise_signal(signal.SIGTERM)
+        clock[0] += 1.5
+        signal.raise_signal(getattr(signal, name))
+    assert codes == [75]
+
+
+def test_one_request_that_is_told_twice_is_one_request(monkeypatch, clock):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
     with interruptible() as stop:
-        signal.raise_signal(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
+        for name in ("SIGTERM", "SIGTERM", "SIGHUP"):
+            signal.raise_signal(getattr(signal, name))
+            clock[0] += 0.1
     assert codes == []
     assert stop.asked == "SIGTERM"
+
+
+def test_a_hangup_that_was_ignored_before_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible() as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.asked is None
+            signal.raise_signal(signal.SIGUSR1)
+            assert stop.asked == "SIGUSR1"
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -1,9 +1,13 @@
+import errno
+import io
 import json
+import os
 import sys
 
 import pytest
 
 from engine.journal import Metrics, Terminal
+from engine.refusals import CannotWrite, DiskFull
 
 
 @pytest.fixture
@@ -78,6 +82,49 @@ def test_rows_are_on_disk_after_a_sync(path):
     metrics.sync()
     assert steps(path) == [1]
     metrics.close()
+
+
+class Full(io.FileIO):
+    """A file on a disk that has room for so many bytes."""
+
+    room = 0
+
+    def write(self, block):
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = super().write(bytes(block)[: self.room])
+        self.room -= written
+        return written
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """Opens metrics on a disk of its own."""
+
+    def opened(path, mode, buffering=-1):
+        return Full(path, mode) if mode == "ab" else open(path, mode, buffering)
+
+    monkeypatch.setattr("engine.journal.open", opened, raising=False)
+
+
+@pytest.mark.parametrize("room", [0, 1, 30, 50])
+def test_a_full_disk_tears_no_row_and_loses_none(path, full, room):
+    metrics = Metrics(path, 0)
+    metrics._file.room = room
+    for step in (1, 2, 3):
+        metrics.row(step=step, loss=0.5)
+    with pytest.raises(DiskFull):
+        metrics.sync()
+    assert path.read_bytes() == b"" or path.read_bytes().endswith(b"}\n")
+    metrics._file.room = 1000
+    metrics.sync()
+    metrics.close()
+    assert steps(path) == [1, 2, 3]
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path):
+    with pytest.raises(CannotWrite):
+        Metrics(tmp_path, 0)
 
 
 # -- The terminal ----------------------------------------------------------------------------------

@@ -52,9 +52,17 @@ def copy(tmp_path):
     return call
 
 
+def unsaved(run):
+    """Makes a run one that was killed before its first checkpoint."""
+    about = json.loads((run / "run.json").read_text())
+    assert about.pop("saved")
+    (run / "run.json").write_text(json.dumps(about))
+
+
 def killed_before_it_was_saved(run):
     """Leaves of a run what a process leaves that was killed before its first checkpoint."""
     shutil.rmtree(run / "checkpoints")
+    unsaved(run)
     return run
 
 
@@ -303,6 +311,7 @@ def test_other_weights_are_refused_for_a_run_that_has_begun(fit, tuned, trained)
 def test_weights_are_refused_for_a_run_that_began_without(fit, trained, tuned, copy):
     run = copy(trained)
     shutil.rmtree(run / "checkpoints")
+    unsaved(run)
     result = fit(run, "learning_rate=1e-3", "--from", tuned)
     assert "was not started from other weights" in assert_refused(result, run)["cause"]
 
@@ -316,6 +325,7 @@ def test_a_run_killed_before_it_was_saved_starts_from_those_weights_again(
     run.mkdir()
     for name in (".lock", "run.json", "recipe.py", "recipe.json", "metrics.jsonl")[: kept + 1]:
         shutil.copy(tuned / name, run)
+    unsaved(run)
     words = ["validate_every=2", "checkpoint_every=1"]
     assert fit(run, *words, *(["--from", trained] if again else []))[0] == 0
     assert_same(weights(run, "last"), weights(tuned, "last"))

@@ -147,7 +147,7 @@ def test_fewer_steps_than_are_done_are_refused(engine, trained, dataset):
     assert "4 steps already" in err
 
 
-def test_a_request_to_stop_is_heeded_before_the_first_step(dataset, tmp_path, monkeypatch):
+def test_a_request_to_stop_is_heeded_before_the_first_step(dataset, tmp_path):
     from engine import fit as fitting
     from engine.interrupt import Stop
     from engine.journal import Terminal
@@ -155,13 +155,11 @@ def test_a_request_to_stop_is_heeded_before_the_first_step(dataset, tmp_path, mo
     from engine.refusals import Interrupted
     from engine.run import Run
 
-    monkeypatch.setattr(Stop, "asked", "SIGTERM", raising=False)
-    monkeypatch.setattr(Stop, "__init__", lambda self: None)
-    run = Run(tmp_path / "run")
+    stop = Stop()
+    stop.asked = "SIGTERM"
+    run, machine = Run(tmp_path / "run"), fitting.Machine("cpu")
     with pytest.raises(Interrupted, match="before its first step"):
-        fitting.fit(
-            tiny(), find("unet3d"), dataset, run, fitting.Machine("cpu"), Terminal(quiet=True)
-        )
+        fitting.fit(tiny(), find("unet3d"), dataset, run, machine, Terminal(quiet=True), stop)
     assert not (run.folder / "recipe.json").exists()
 
 

@@ -1,6 +1,10 @@
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 
@@ -9,9 +13,9 @@ import pytest
 
 from engine import checkpoint
 from engine.checkpoint import Progress
-from engine.recipe import find, override
-from engine.refusals import Locked, Mismatch
-from engine.run import Run, newest_run
+from engine.recipe import find, fingerprint, override
+from engine.refusals import CannotWrite, Locked, Mismatch
+from engine.run import MAY_CHANGE, Run, newest_run
 from tests.engine.tiny import shrinking, tiny
 
 CASES = {"training": {"case_00000": "aa"}, "validation": {"case_00001": "bb"}}
@@ -41,7 +45,7 @@ def test_a_run_keeps_its_recipe_as_file_and_as_plain_data(run):
 
 
 def test_a_run_keeps_what_it_was_made_with(run):
-    assert run.about() == ABOUT
+    assert run.about() == ABOUT | {"recipes": [fingerprint(tiny(), but=MAY_CHANGE)]}
 
 
 def test_the_same_recipe_may_go_on(run):
@@ -163,11 +167,59 @@ def test_a_run_without_checkpoints_is_refused(run):
         run.checkpoint("best")
 
 
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_looked_for_again(run, monkeypatch):
+    save(run, 2, best=2)
+    load, removed = checkpoint.load, []
+
+    def late(path):
+        if not removed:
+            removed.append(path)
+            for step in (4, 6, 8):
+                save(run, step, best=step)  # as the process does that trains it
+        return load(path)
+
+    monkeypatch.setattr(checkpoint, "load", late)
+    path, arrays = run.opened("best")
+    assert not removed[0].exists()
+    assert path.name == "step-00000008"
+    assert arrays["w"] == 8
+
+
 def test_a_damaged_checkpoint_is_not_handed_out(run):
     save(run, 2, 4)
     (run.checkpoints / "step-00000004" / "state.npz").write_bytes(b"")
     with pytest.raises(Mismatch, match="is damaged"):
         run.checkpoint("last")
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run):
+    assert run.newest(pytest.fail) is None
+    save(run, 2)
+    run.note_saved()
+    shutil.rmtree(run.checkpoints)
+    run.begin(tiny(), find("unet3d"), ABOUT)
+    with pytest.raises(Mismatch, match="its checkpoints are gone"):
+        run.newest(pytest.fail)
+
+
+def test_a_run_knows_every_recipe_that_it_was_trained_by(run):
+    first = run.recipes
+    run.begin(override(tiny(), ["steps=9"]), find("unet3d"), ABOUT)
+    assert run.recipes == first
+    other = fingerprint(override(tiny(), ["seed=9"]), but=MAY_CHANGE)
+    (run.folder / "run.json").write_text(json.dumps(ABOUT | {"recipes": [other]}))
+    run.begin(tiny(), find("unet3d"), ABOUT)
+    assert run.recipes == [other, *first]
+
+
+def test_what_killed_processes_left_in_a_run_is_swept_away(run):
+    (run.folder / ".prior.tmp").mkdir()
+    (run.folder / ".prior.tmp" / "half").write_text("")
+    (run.folder / ".preview.png.1-2.tmp").write_text("half")
+    before = {path.name for path in run.folder.iterdir()}
+    run.sweep()
+    after = {path.name for path in run.folder.iterdir()}
+    assert before - after == {".prior.tmp", ".preview.png.1-2.tmp"}
 
 
 # -- The lock --------------------------------------------------------------------------------------
@@ -195,9 +247,43 @@ def holder(run):
 
 
 def test_a_second_process_is_refused_with_the_first_one_s_number(run, holder):
-    with pytest.raises(Locked, match=f"process {holder.pid}") as refused, run.locked():
+    told = f"process {holder.pid} on {platform.node()}"
+    with pytest.raises(Locked, match=told) as refused, run.locked():
         pass
     assert refused.value.exit_code == 8
+    with pytest.raises(Locked, match=told):
+        run.refuse_locked()
+
+
+def test_a_lock_is_not_taken_through_a_link(run, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (run.folder / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(CannotWrite), run.locked():
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_lock_on_a_folder_that_was_moved_away_is_taken_again(run, monkeypatch):
+    flock, moved = fcntl.flock, []
+
+    def late(file, how):
+        if not moved:
+            moved.append(run.folder.rename(run.folder.with_name("moved")))
+            run.folder.mkdir()
+        flock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with run.locked():
+        assert f"process {os.getpid()}" in (run.folder / ".lock").read_text()
+
+
+def test_a_file_system_without_locks_is_refused(run, monkeypatch):
+    def refused(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(CannotWrite, match="No locks available"), run.locked():
+        pass
 
 
 def test_the_lock_of_a_process_that_was_killed_is_free(run, holder):

@@ -1,0 +1,15 @@
+"""Imported once by the process that trainings are forked from: what takes seconds."""
+
+import importlib
+import os
+
+from engine import runtime
+
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # small networks, and many of them at a time
+runtime.tensorflow()
+for module in (
+    "engine.cli", "engine.fit", "engine.loop", "engine.evaluate", "engine.preview",
+    "tests.engine.tiny", "scipy.ndimage", "keras", "skimage.metrics", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "tensorflow.core.util.event_pb2",
+):  # fmt: skip
+    importlib.import_module(module)
