@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import checkpoint, recipe
+from engine import changes, checkpoint, recipe
 from engine.recipe import Recipe
 from engine.refusals import Locked, Mismatch
 from volumes.atomic import cannot_write, make_folder, whole_file
-
-# A run may be made longer, or saved and validated at other steps, without becoming another run.
-MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
 
 # What `begin` leaves where it is killed, its last file not yet written.
 _BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
@@ -75,10 +72,13 @@ class Run:
     def learned_from(self) -> dict[str, str]:
         """The names of the cases that its weights have learned from, by the sha256 of their files.
 
-        Those of the runs that it was started from are among them.
+        Those of the runs that it was started from are among them, and those that it had before its
+        cases were changed.
         """
         about = self.about()
-        before: dict[str, str] = (about.get("started_from") or {}).get("trained_on", {})
+        before: dict[str, str] = dict((about.get("started_from") or {}).get("trained_on", {}))
+        for change in self.changes():
+            before |= change["learned_from"]
         training = about.get("cases", {}).get("training", {})
         return {**before, **{sha256: name for name, sha256 in training.items()}}
 
@@ -114,27 +114,62 @@ class Run:
         checkpoint.verified(path)
         return path
 
-    def begin(self, wanted: Recipe, source: Path, about: dict[str, Any]) -> None:
-        """Writes what the run is, or checks that it is what it was.
+    def refuse_changed(
+        self, wanted: Recipe, about: dict[str, Any] | None = None, *, accepted: bool
+    ) -> list[changes.Changes]:
+        """Refuses to go on with another recipe or other cases, as far as that may not be.
+
+        Args:
+            wanted: the recipe.
+            about: its cases, where they are known yet.
+            accepted: whether the user consents to changes of what is learned.
+
+        Returns:
+            What changes: of the recipe, and of the cases.
+
+        Raises:
+            Mismatch: where the folder holds a run of another recipe, or of other cases.
+        """
+        if not (self.folder / "recipe.json").exists():
+            return []
+        found = [changes.of_recipe(self.recipe(), wanted)]
+        if about is not None:
+            found.append(changes.of_cases(self.about(), about, wanted))
+        for change in found:
+            change.refuse(self.folder, accepted=accepted)
+        if about is not None and found[-1].learned:
+            changes.refuse_learned_from(self.folder, self.learned_from(), about["cases"])
+        return found
+
+    def begin(
+        self, wanted: Recipe, source: Path, about: dict[str, Any], *, accepted: bool = False
+    ) -> None:
+        """Writes what the run is, or checks that it is what it was; accepted changes are noted.
 
         Raises:
             Mismatch: where the folder holds a run of another recipe, or of other cases.
         """
         self._refuse_foreign()
-        remedy = "Choose another --run, or start anew with --fresh"
-        if (self.folder / "recipe.json").exists():
-            differing = recipe.differences(self.recipe(), wanted, but=MAY_CHANGE)
-            if differing:
-                cause = f"holds a run of another recipe ({'; '.join(differing[:3])})"
-                raise Mismatch(self.folder, cause, remedy)
-            before = self.about()
-            for name in ("cases", "recordings"):
-                if before.get(name, about.get(name)) != about.get(name):
-                    raise Mismatch(self.folder, f"holds a run on other {name}", remedy)
+        found = self.refuse_changed(wanted, about, accepted=accepted)
+        noted = self.changes()
+        if any(change.learned for change in found):
+            noted.append(
+                {
+                    "from_step": max(checkpoint.steps(self.checkpoints), default=0),
+                    "changed": [text for change in found for text in change.learned],
+                    "rescored": any(change.rescored for change in found),
+                    "learned_from": self.learned_from(),
+                }
+            )
+        about = about | ({"changes": noted} if noted else {})
         # In this order: a process killed between them must not lose from what the run was started.
         self._write("run.json", json.dumps(about, indent=2) + "\n")
         self._write("recipe.py", source.read_text())
         self._write("recipe.json", recipe.to_json(wanted))
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The changes that were accepted so far, and from which step on, oldest first."""
+        return list(self.about().get("changes", []))
 
     def _refuse_foreign(self) -> None:
         """A folder of something else is neither written into nor moved."""
