@@ -105,9 +105,9 @@ class Watch:
                 f"after {_BAD_VALIDATIONS} validations the estimate of {shown.case} is no better "
                 "than its noisy image"
             )
-        if shown.clean.std() == 0:
+        if np.ptp(shown.clean) == 0:
             self._tell(f"{shown.case} is constant where it is validated: it tells nothing")
-        elif estimate.std() < _HARDLY * shown.clean.std():
+        elif _spread(estimate) < _HARDLY * _spread(shown.clean):
             self._tell(f"the estimate of {shown.case} is constant, whatever the network is shown")
         elif _apart(estimate, shown.noisy) < _HARDLY * _apart(shown.clean, shown.noisy):
             self._tell(f"the estimate of {shown.case} is its noisy image")
@@ -146,4 +146,8 @@ class Watch:
 
 def _apart(one: Unit, other: Unit) -> float:
     """Root mean square of a difference."""
-    return float(np.sqrt(np.mean((one - other).astype(np.float64) ** 2)))
+    return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
+
+
+def _spread(image: Unit) -> float:
+    return float(image.std(dtype=np.float64))
