@@ -156,7 +156,6 @@ def fit(
         return
     if fresh and (aside := folder.set_aside()):
         terminal.say(f"The existing run is now {aside}")
-    terminal.say(recipes.to_json(resolved).rstrip())
     machine, consent = Machine(devices, precision, xla), Consent(accept_changes, skip_bad)
     train(resolved, source, found, folder, machine, terminal, begin, consent)
     if demo:

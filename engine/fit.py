@@ -17,7 +17,7 @@ from engine.estimated import settled
 from engine.interrupt import Stop, interruptible
 from engine.journal import Terminal
 from engine.origin import Origin
-from engine.recipe import Recipe
+from engine.recipe import Recipe, to_json
 from engine.refusals import BadUsage, Interrupted, Mismatch
 from engine.run import Run
 from engine.survey import Survey, read
@@ -86,6 +86,7 @@ def fit(
         Refusal: of the kind that the exit code of the contract names.
     """
     runtime.check(machine.devices, machine.precision, machine.xla)
+    resolved = to_json(recipe).rstrip()
     with run.locked(), interruptible() as stop:
         done = checkpoint.steps(run.checkpoints)
         if done and done[-1] > recipe.steps:
@@ -105,6 +106,7 @@ def fit(
         prior.refuse_seen(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
         run.refuse_changed(recipe, about, accepted=consent.changes)
         # TensorFlow takes seconds to import: all that may be refused without it has been.
+        terminal.say(resolved)
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:
             cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
