@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from engine import changes, checkpoint, recipe
 from engine.recipe import Recipe
 from engine.refusals import Locked, Mismatch
 from volumes.atomic import cannot_write, make_folder, whole_file
+
+_CLOCKS_DIFFER_S = 300.0  # of a file server and this machine
 
 # What `begin` leaves where it is killed, its last file not yet written.
 _BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
@@ -223,13 +226,25 @@ class Run:
 
 
 def newest_run(root: Path = Path("runs")) -> Run:
-    """The run whose checkpoints changed last.
+    """The run whose checkpoints changed last, by the times of their folders.
+
+    Runs count their own steps: between two of them there is nothing but the clock to go by. Where
+    it cannot be right, nothing is guessed.
 
     Raises:
-        Mismatch: where there is none.
+        Mismatch: where there is none, or one was saved in what is still the future.
     """
     runs = [path.parent for path in root.glob("*/checkpoints") if checkpoint.steps(path)]
+    remedy = "Name one by --model"
     if not runs:
-        remedy = "Name one by --model, or train one with `engine fit`"
-        raise Mismatch(root, "holds no run with a checkpoint", remedy)
-    return Run(max(runs, key=lambda path: (path / "checkpoints").stat().st_mtime_ns))
+        cause = "holds no run with a checkpoint"
+        raise Mismatch(root, cause, f"{remedy}, or train one with `engine fit`")
+    saved_at = {path: (path / "checkpoints").stat().st_mtime for path in runs}
+    newest = max(runs, key=saved_at.__getitem__)
+    if len(runs) > 1 and saved_at[newest] > time.time() + _CLOCKS_DIFFER_S:
+        raise Mismatch(
+            newest,
+            "was saved in the future: a clock was wrong, and cannot tell the newest run",
+            remedy,
+        )
+    return Run(newest)
