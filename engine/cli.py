@@ -50,7 +50,10 @@ def engine(
 
 @app.command(
     epilog="Recipes are Python programs: fitting one runs its code. "
-    "FIELD=VALUE overrides any field, such as crop.shape=16,64,64 network.width=8.",
+    "FIELD=VALUE overrides any field, such as crop.shape=16,64,64 network.width=8. "
+    "A run goes on with the recipe that it was begun with: more steps, and other steps to validate "
+    "and save at, are taken as they are; another network is refused; all else is refused unless "
+    "--accept-changes is given.",
 )
 def fit(
     recipe: Annotated[
@@ -79,6 +82,15 @@ def fit(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew; an existing run is moved aside.")
     ] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option("--accept-changes", help="Go on with other values than the run was begun "
+                     "with, or other cases; run.json notes which, and from which step.")
+    ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out scans that cannot be used; run.json notes them.")
+    ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="Phantoms, a small network, a few minutes.")
     ] = False,
@@ -104,12 +116,13 @@ def fit(
     from engine import demo as demo_data
     from engine import origin, prior, runtime
     from engine import recipe as recipes
-    from engine.fit import Machine, describe, survey
+    from engine.fit import Consent, Machine, describe
     from engine.fit import fit as train
     from engine.interrupt import interruptible
     from engine.journal import Terminal
     from engine.refusals import BadUsage
     from engine.run import Run
+    from engine.survey import survey
     from volumes import Gaussian
 
     stop = context.with_resource(interruptible())
@@ -139,16 +152,18 @@ def fit(
         folder.refuse_locked()
     prior.vet(resolved.prior, resolved.window, folder)
     runtime.check(devices, precision, xla)
-    sides = survey(resolved, data)
+    found = survey(resolved, data)
+    if dry_run or fresh:
+        found.refuse(skip_bad=skip_bad)
     if dry_run:
-        for line in describe(resolved, sides, begin):
+        for line in describe(resolved, found, begin):
             terminal.result(line)
         terminal.result(recipes.to_json(resolved).rstrip())
         return
     if fresh and (aside := folder.set_aside()):
         terminal.say(f"The existing run is now {aside}")
-    terminal.say(recipes.to_json(resolved).rstrip())
-    train(resolved, source, data, folder, Machine(devices, precision, xla), terminal, stop, begin)
+    machine, consent = Machine(devices, precision, xla), Consent(accept_changes, skip_bad)
+    train(resolved, source, found, folder, machine, terminal, stop, begin, consent)
     if demo:
         demo_data.show(folder, data, devices, terminal)
     else:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,10 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from engine.readers import Readers, arrived
+from engine.refusals import BadInput, Refusal
 from engine.step import Batch
-from volumes.examples import Examples
+from volumes.examples import Example, Examples
 
 _AHEAD = 3
+
+
+class ReadingError(Exception):
+    """A bug met while an example was read: what it is, and of which case."""
 
 
 class Feed:
@@ -30,27 +36,49 @@ class Feed:
         waited_s: time that the training has spent waiting for batches.
     """
 
-    def __init__(self, examples: Examples, batch: int, strategy: Any, pool: ThreadPoolExecutor):
-        self._examples, self._batch, self._strategy, self._pool = examples, batch, strategy, pool
+    def __init__(self, examples: Examples, batch: int, strategy: Any, readers: Readers) -> None:
+        self._examples, self._batch, self._strategy = examples, batch, strategy
+        self._readers = readers
+        self._reading: dict[int, str] = {}  # the case that each step's reader is at
         self.waited_s = 0.0
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of the steps start ... stop - 1."""
+    def batches(
+        self, start: int, stop: int, waiting: Callable[[float, str], bool] | None = None
+    ) -> Iterator[Batch]:
+        """The batches of the steps start ... stop - 1.
+
+        Args:
+            start: first step.
+            stop: the step after the last one.
+            waiting: called about once a second while a batch is not there, with the seconds since
+                it was asked for and the case that is being read; where it says so, no more batches
+                come.
+
+        Raises:
+            BadInput: where a file cannot be read.
+            ReadingError: where reading fails for another reason.
+        """
         coming: deque[Future[list[Batch]]] = deque()
         for step in range(start, min(start + _AHEAD, stop)):
-            coming.append(self._pool.submit(self._shares, step))
+            coming.append(self._readers.submit(self._shares, step))
         for step in range(start, stop):
             begin = time.perf_counter()
-            shares = coming.popleft().result()
+            future = coming.popleft()
+            while not arrived(future):
+                case = self._reading.get(step, "a free reader")
+                if waiting is not None and waiting(time.perf_counter() - begin, case):
+                    return
+            shares = future.result()
             self.waited_s += time.perf_counter() - begin
             if step + _AHEAD < stop:
-                coming.append(self._pool.submit(self._shares, step + _AHEAD))
+                coming.append(self._readers.submit(self._shares, step + _AHEAD))
             yield self._distributed(shares)
 
     def _shares(self, step: int) -> list[Batch]:
         """The batch of a step, cut into one share a replica."""
         first = step * self._batch
-        examples = [self._examples[i] for i in range(first, first + self._batch)]
+        examples = [self._example(step, i) for i in range(first, first + self._batch)]
+        self._reading.pop(step, None)
         arrays = Batch(
             np.stack([example.hu for example in examples]),
             np.stack([example.noisy_hu for example in examples]),
@@ -64,6 +92,20 @@ class Feed:
             Batch(*share) for share in zip(*(np.split(a, replicas) for a in arrays), strict=True)
         ]
 
+    def _example(self, step: int, i: int) -> Example:
+        self._reading[step] = case = self._examples.case(i)
+        try:
+            return self._examples[i]
+        except (Refusal, MemoryError):
+            raise
+        except OSError as error:
+            cause = f"cannot be read: {error.strerror or error}"
+            remedy = "See to the disk or the network behind it; the same command goes on"
+            raise BadInput(error.filename or case, cause, remedy) from error
+        except Exception as error:
+            cause = f"{type(error).__name__} while {case} was read: {error}"
+            raise ReadingError(cause) from error
+
     def _distributed(self, shares: list[Batch]) -> Batch:
         if len(shares) == 1:
             return Batch(*(tf.constant(array) for array in shares[0]))
@@ -75,14 +117,32 @@ class Feed:
         )
 
 
+class Clock:
+    """Time between the ends of steps, and how much of it the feed kept the step waiting."""
+
+    def __init__(self, fed: Feed) -> None:
+        self._fed = fed
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out the time since the last step."""
+        self._begun, self._fed.waited_s = time.perf_counter(), 0.0
+
+    def lap(self) -> tuple[float, float]:
+        """Seconds of the step that ends now, and those of them that it was kept waiting."""
+        seconds, waited_s = time.perf_counter() - self._begun, self._fed.waited_s
+        self.restart()
+        return seconds, waited_s
+
+
 @contextmanager
 def feed(examples: Examples, batch: int, strategy: Any) -> Iterator[Feed]:
     """A feed whose reading threads end with the block."""
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="feed")
+    readers = Readers(min(8, os.cpu_count() or 1))
     try:
-        yield Feed(examples, batch, strategy, pool)
+        yield Feed(examples, batch, strategy, readers)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        readers.end()
 
 
 def tensor(array: npt.NDArray[Any]) -> Any:

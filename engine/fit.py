@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from engine import origin, prior, runtime
+from engine import checkpoint, origin, prior, runtime
 from engine.estimated import settled
 from engine.interrupt import Stop
 from engine.journal import Terminal
 from engine.origin import Origin
-from engine.recipe import Recipe
-from engine.refusals import BadInput, BadUsage, Interrupted, Mismatch
+from engine.recipe import Recipe, to_json
+from engine.refusals import BadUsage, Interrupted, Mismatch
 from engine.run import Run
-from volumes.dataset import Case, find_cases
+from engine.survey import Survey, read
 from volumes.examples import Examples
-from volumes.refusals import Refusal
-from volumes.scanned import Scanned, refuse_unscannable
-from volumes.store import Store, default_root
 from volumes.volume import Volume
-
-Sides = dict[str, list[Case]]
 
 _DECIDES_BITS = (
     "engine", "tensorflow", "keras", "devices", "replicas", "onednn", "threads", "precision", "xla",
@@ -42,89 +39,91 @@ class Machine:
     xla: str = "auto"
 
 
-def survey(recipe: Recipe, data: Path) -> Sides:
-    """The cases of each side of the split, every header judged; all bad files are named at once.
+@dataclass(frozen=True)
+class Consent:
+    """What is refused unless the user has said that it may be.
 
-    Raises:
-        BadInput: where scans cannot be used, or the split is impossible.
+    Attributes:
+        changes: to go on with another recipe or other cases.
+        skip_bad: to do without the scans that cannot be used.
     """
-    cases = find_cases(data, recipe.noise.file)
-    bad: list[Refusal] = []
-    for case in cases:
-        try:
-            case.open()
-            if isinstance(recipe.noise, Scanned):
-                refuse_unscannable(case)
-        except Refusal as refusal:
-            bad.append(refusal)
-    _refuse_all(data, bad)
-    return recipe.split.assign(data, cases)
+
+    changes: bool = False
+    skip_bad: bool = False
 
 
-def describe(recipe: Recipe, sides: Sides, start: Origin | None = None) -> list[str]:
+_NONE = Consent()
+
+
+def describe(recipe: Recipe, found: Survey, start: Origin | None = None) -> list[str]:
     """What a run would do, for `--dry-run`."""
     voxels = recipe.batch * math.prod(recipe.crop.shape)
-    lines = [f"{side}: {', '.join(case.name for case in cases)}" for side, cases in sides.items()]
+    sides = found.good().items()
+    lines = [f"{side}: {', '.join(case.name for case in cases)}" for side, cases in sides]
+    lines += [f"left out: {refusal.path} {refusal.cause}" for refusal in found.bad.values()]
     if start is not None:
         lines.append(f"from: {start.run} at step {start.step:,}, sha256 {start.sha256}")
     return [*lines, f"{recipe.steps:,} steps of {recipe.batch} crops, {voxels:,} voxels a step"]
 
 
 def fit(
-    recipe: Recipe, file: Path, data: Path, run: Run, machine: Machine, terminal: Terminal,
-    stop: Stop, start: Origin | None = None,
+    recipe: Recipe, file: Path, found: Survey, run: Run, machine: Machine, terminal: Terminal,
+    stop: Stop, start: Origin | None = None, consent: Consent = _NONE,
 ) -> None:  # fmt: skip
     """Trains a recipe in a run folder, or goes on with what is there.
 
     Args:
         recipe: what is trained.
         file: of the recipe.
-        data: folder of the cases.
+        found: the cases, as `survey` has found them.
         run: where.
         machine: on what.
         terminal: told what happens.
         stop: heeded between scans and between steps.
         start: checkpoint whose weights a new run starts from; a run that was started from one
             remembers it.
+        consent: to what is refused otherwise.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    sides = survey(recipe, data)
     runtime.check(machine.devices, machine.precision, machine.xla)
+    resolved = to_json(recipe).rstrip()
     with run.locked():
         run.sweep()
         done = run.newest(terminal.warn)
         if done is not None and done.step > recipe.steps:
             cause = f"has {done.step:,} steps already, {recipe.steps:,} are asked for"
             raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
+        run.refuse_changed(recipe, accepted=consent.changes)
         start = origin.agreed(run, start)
         if start is not None and done is None:
             start.weights()  # refused here, if at all
         prior.vet(recipe.prior, recipe.window, run)
-        volumes = _volumes(recipe, sides, terminal, lambda: _heed(stop, run))
+        heed = partial(_heed, stop, run)
+        volumes, found = read(found, recipe, terminal, heed, skip_bad=consent.skip_bad)
+        about = _cases(volumes, found)
         if start is not None:
             _refuse_seen(start, volumes, terminal)
+            about["started_from"] = start.about()
         prior.refuse_seen(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
+        run.refuse_changed(recipe, about, accepted=consent.changes)
         # TensorFlow takes seconds to import: all that may be refused without it has been.
         _heed(stop, run)
+        terminal.say(resolved)
         started = runtime.start(machine.devices, machine.precision, machine.xla)
         if recipe.batch % started.replicas:
             cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
             raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
-        about = _about(recipe, started, volumes)
-        if start is not None:
-            about["started_from"] = start.about()
+        about = _about(recipe, started) | about
         terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
-        changed = [
-            name for name in _DECIDES_BITS if run.about().get(name, about[name]) != about[name]
-        ]
-        run.begin(recipe, file, about)
+        notes = _notes(run, recipe, about)
+        run.begin(recipe, file, about, accepted=consent.changes)
         prior.adopt(recipe.prior, run)
         recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
         _heed(stop, run)
-        if changed:
-            terminal.warn(f"{run.folder}: {', '.join(changed)} changed: resumed, not to the bit")
+        for note in notes:
+            terminal.warn(f"{run.folder}: {note}")
         from engine.evaluate import Validation
         from engine.loop import Loop
 
@@ -150,40 +149,6 @@ def _heeding(volumes: Sequence[Volume], stop: Stop, run: Run) -> Iterator[Volume
         _heed(stop, run)
 
 
-def _volumes(
-    recipe: Recipe, sides: Sides, terminal: Terminal, heed: Callable[[], None]
-) -> dict[str, list[Volume]]:
-    store, scanned = Store(default_root()), isinstance(recipe.noise, Scanned)
-    cases = [(side, case) for side, cases in sides.items() for case in cases]
-    volumes: dict[str, list[Volume]] = {side: [] for side in sides}
-    bad: list[Refusal] = []
-    with terminal.progress(f"reading scans into {store.root}", len(cases)) as bar:
-        for done, (side, case) in enumerate(cases, 1):
-            try:
-                volumes[side].append(store.volume(case, scanned=scanned))
-            except BadInput as refusal:
-                bad.append(refusal)
-            bar.at(done, case.name)
-            heed()
-    _refuse_all(cases[0][1].path.parent, bad)
-    for volume in (volume for members in volumes.values() for volume in members):
-        if volume.saturated:
-            terminal.warn(f"{volume.case}: {volume.saturated:,} voxels lie beyond int16 HU")
-    _refuse_leaks(volumes)
-    return volumes
-
-
-def _refuse_leaks(volumes: dict[str, list[Volume]]) -> None:
-    """The same file under two names must not stand on two sides of a split."""
-    seen: dict[str, tuple[str, str]] = {}
-    for side, members in volumes.items():
-        for volume in members:
-            other_side, other = seen.setdefault(volume.sha256, (side, volume.case))
-            if other_side != side:
-                cause = f"is the same file as {other}, and one is for {side}, one for {other_side}"
-                raise BadInput(volume.case, cause, "Remove one of them")
-
-
 def _refuse_seen(start: Origin, volumes: dict[str, list[Volume]], terminal: Terminal) -> None:
     if not start.trained_on:
         terminal.warn(f"{start.folder}: does not tell on which cases its weights were trained")
@@ -191,17 +156,35 @@ def _refuse_seen(start: Origin, volumes: dict[str, list[Volume]], terminal: Term
         terminal.warn(f"{case}: {start.run} has learned from another file of that name")
 
 
-def _refuse_all(folder: Path, bad: Sequence[Refusal]) -> None:
-    if len(bad) == 1:
-        raise bad[0]
-    if bad:
-        listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in bad)
-        raise BadInput(folder, f"{len(bad)} scans cannot be used: {listed}", "Mend or remove them")
+def _notes(run: Run, recipe: Recipe, about: dict[str, Any]) -> list[str]:
+    """What must be said of a run that goes on."""
+    before, notes = run.about(), []
+    changed = [name for name in _DECIDES_BITS if before.get(name, about[name]) != about[name]]
+    if changed:
+        notes.append(f"{', '.join(changed)} changed: resumed, not to the bit")
+    done = checkpoint.steps(run.checkpoints)
+    if done and done[-1] < recipe.steps and (was := run.recipe()).steps != recipe.steps:
+        old, new = (r.learning_rate(done[-1], r.steps) for r in (was, recipe))
+        if was.learning_rate == recipe.learning_rate and old != new:
+            notes.append(
+                f"of {recipe.steps:,} steps now, its learning rate goes on at {new:g} instead of "
+                f"{old:g}"
+            )
+    if "TF_CONFIG" in os.environ:
+        notes.append("TF_CONFIG is not heeded: this process trains alone")
+    return notes
 
 
-def _about(
-    recipe: Recipe, started: runtime.Runtime, volumes: dict[str, list[Volume]]
-) -> dict[str, Any]:
+def _cases(volumes: dict[str, list[Volume]], found: Survey) -> dict[str, Any]:
+    left_out = {"left_out": found.left_out()} if found.bad else {}
+    return {
+        "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
+        "recordings": {v.case: v.noisy_sha256 for v in chain(*volumes.values()) if v.noisy_sha256},
+        **left_out,
+    }
+
+
+def _about(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
     from engine import __version__
 
     return {
@@ -211,6 +194,4 @@ def _about(
         "replicas": started.replicas,
         "seed": recipe.seed,
         "command": sys.argv,
-        "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
-        "recordings": {v.case: v.noisy_sha256 for v in chain(*volumes.values()) if v.noisy_sha256},
     }

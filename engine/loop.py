@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from engine import checkpoint
+from engine import checkpoint, memory
 from engine.archive import Header
 from engine.checkpoint import Progress
 from engine.estimate import Estimator, photons_told
 from engine.evaluate import Validation, as_rows, mean
-from engine.feed import Feed, feed
+from engine.feed import Clock, feed
 from engine.interrupt import Stop
 from engine.journal import Bar, Metrics, Terminal
 from engine.optimizer import Adam
@@ -23,15 +23,15 @@ from engine.origin import Origin
 from engine.preview import panel
 from engine.prior import opened
 from engine.recipe import Recipe
-from engine.refusals import DiskFull, Interrupted, Mismatch, NumericalFailure
+from engine.refusals import DiskFull, Interrupted, Mismatch
 from engine.run import Run
 from engine.runtime import Runtime
-from engine.step import Batch, TrainingStep
+from engine.step import Batch, Learned, TrainingStep
 from engine.tensorboard import Events
+from engine.watch import Watch
 from volumes.examples import Examples
 
-_BAD_STEPS = 3
-_BAD_SCALED_STEPS = 50  # halving the loss scale takes a few steps to find one that fits
+_PATIENCE_S = 60.0
 _SCALARS_EVERY = 10
 _UNSAVED = 3
 
@@ -46,7 +46,6 @@ class Training:
             learned = {v.path: v.value for v in self.model.trainable_variables}
             scaled = runtime.precision == "float16"
             self.adam = Adam(learned, scaled=scaled, clip_norm=recipe.clip_norm)
-        self.bad_steps = _BAD_SCALED_STEPS if scaled else _BAD_STEPS
         self.state = _state(self.model) | self.adam.state
         # Shared batch statistics are summed over replicas, which the compiled part cannot do.
         shared = runtime.replicas > 1 and bool(self.model.non_trainable_variables)
@@ -72,6 +71,7 @@ class Training:
         """Sets every variable; names, shapes and datatypes have been compared."""
         for name, variable in self.state.items():
             variable.assign(arrays[name])
+        self.adam.settle()
 
     def _assert_covered(self) -> None:
         """A variable that is not saved would be trained on, and lost without a word."""
@@ -92,31 +92,14 @@ def _state(model: Any) -> dict[str, Any]:
     return weights | {f"seed/{i}": variable for i, variable in enumerate(others)}
 
 
-class _Learned(NamedTuple):
-    """A step whose loss may still be on its way from the device."""
+class _Done(NamedTuple):
+    """A step that was done."""
 
     step: int
-    loss: Any
-    finite: Any
+    learned: Learned
     rate: float
     seconds: float
     waited_s: float
-
-
-class _Clock:
-    """Time between the ends of steps, and how much of it the feed kept the step waiting."""
-
-    def __init__(self, fed: Feed) -> None:
-        self._fed = fed
-        self.restart()
-
-    def restart(self) -> None:
-        self._begun, self._fed.waited_s = time.perf_counter(), 0.0
-
-    def lap(self) -> tuple[float, float]:
-        seconds, waited_s = time.perf_counter() - self._begun, self._fed.waited_s
-        self.restart()
-        return seconds, waited_s
 
 
 class Loop:
@@ -131,7 +114,9 @@ class Loop:
         self.training = Training(recipe, runtime)
         self.estimator = Estimator(self.training.model, photons_told(recipe.network, recipe.noise))
         self.progress = Progress(recipe=run.recipes[-1] if run.recipes else None)
-        self._bad = self._unsaved = 0
+        self.watch = Watch(run.folder, recipe, runtime.precision, examples, terminal.warn)
+        self._rescored = self._told_of_waiting = False
+        self._unsaved = 0
         self._origin: Origin | None = None
 
     def restore(self, origin: Origin | None = None) -> None:
@@ -153,6 +138,13 @@ class Loop:
         self.training.assign(checkpoint.load(path, self.training.headers()))
         self.progress = replace(found, recipe=self.progress.recipe)
         self.run.note_saved()
+        # Scores from before such a change compare with none from after it.
+        self._rescored = any(
+            change["rescored"] and found.step <= change["from_step"]
+            for change in self.run.changes()
+        )
+        if self._rescored:
+            self.progress = replace(self.progress, best_step=None, best_mse=None)
         self.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
 
     def _start_from(self, origin: Origin) -> None:
@@ -187,7 +179,7 @@ class Loop:
         events = Events(self.run.tensorboard, first, self.terminal.warn)
         what = f"{self.run.folder.name} [{self.runtime.precision}]"
         try:
-            if first == 0:
+            if first == 0 or self._rescored:
                 self._note_baselines(metrics)
             if first == 0 and self._origin is not None:
                 # Saved before it learns: from here on the run needs its origin no more, and the
@@ -195,86 +187,95 @@ class Loop:
                 self._validate(metrics, events)
                 self._save(metrics, last=True)  # what it starts from may be gone later
             with (
+                memory.told(recipe, self.run.folder, self.runtime.replicas),
                 feed(self.examples, recipe.batch, self.runtime.strategy) as fed,
                 self.terminal.progress(what, recipe.steps, first) as bar,
             ):
-                clock = _Clock(fed)
-                learned: _Learned | None = None
-                for batch in fed.batches(first, recipe.steps):
-                    before, learned = learned, self._learn(batch, clock)
+                clock = Clock(fed)
+                done: _Done | None = None
+                for batch in fed.batches(first, recipe.steps, partial(self._wait, stop)):
+                    before, done = done, self._learn(batch, clock)
                     # The loss of the step before is read while the device works on this one.
                     self._note(before, metrics, events, bar)
                     validate = self._due(recipe.validate_every)
                     asked = stop.asked  # once a step: what stops it has also saved it
                     if validate or self._due(recipe.checkpoint_every) or asked:
-                        self._note(learned, metrics, events, bar)
-                        learned = None
+                        self._note(done, metrics, events, bar)
+                        done = None
                         if validate:
                             self._validate(metrics, events)
                         self._save(metrics, last=bool(asked))
                         clock.restart()
                     if asked and self.progress.step < recipe.steps:
-                        cause = f"stopped at step {self.progress.step:,} by {asked}"
-                        remedy = "The same command goes on from there"
-                        raise Interrupted(self.run.folder, cause, remedy)
+                        raise self._interrupted(asked)
+                if self.progress.step < recipe.steps:  # asked to stop while it waited for a batch
+                    self._note(done, metrics, events, bar)
+                    if self.progress.step > first:
+                        self._save(metrics, last=True)
+                    raise self._interrupted(stop.asked)
         finally:
             metrics.close()
             events.close()
         return self.progress
 
-    def _learn(self, batch: Batch, clock: _Clock) -> _Learned:
+    def _wait(self, stop: Stop, seconds: float, case: str) -> bool:
+        """Whether to stop waiting for a batch, because somebody asked the run to stop."""
+        if seconds < _PATIENCE_S:
+            self._told_of_waiting = False
+        elif not self._told_of_waiting:
+            self._told_of_waiting = True
+            self.terminal.warn(
+                f"{self.run.folder}: no crop for {seconds:.0f} s at step {self.progress.step:,}; "
+                f"waiting for {case}"
+            )
+        return stop.asked is not None
+
+    def _interrupted(self, asked: str | None) -> Interrupted:
+        cause = f"stopped at step {self.progress.step:,} by {asked}"
+        return Interrupted(self.run.folder, cause, "The same command goes on from there")
+
+    def _learn(self, batch: Batch, clock: Clock) -> _Done:
         step = self.progress.step
         rate = self.recipe.learning_rate(step, self.recipe.steps)
-        loss, finite = self.training.step(batch, tf.constant(rate, tf.float32))
+        learned = self.training.step(batch, tf.constant(rate, tf.float32))
         self.progress = replace(self.progress, step=step + 1)
-        return _Learned(step + 1, loss, finite, rate, *clock.lap())
+        return _Done(step + 1, learned, rate, *clock.lap())
 
-    def _note(self, learned: _Learned | None, metrics: Metrics, events: Events, bar: Bar) -> None:
-        if learned is None:
+    def _note(self, done: _Done | None, metrics: Metrics, events: Events, bar: Bar) -> None:
+        if done is None:
             return
-        loss, finite = float(learned.loss), bool(learned.finite)
+        loss, norm = float(done.learned.loss), float(done.learned.norm)
         row = {
-            "step": learned.step,
+            "step": done.step,
             "loss": loss,
-            "learning_rate": learned.rate,
-            "seconds": round(learned.seconds, 4),
-            "crops_per_second": round(self.recipe.batch / learned.seconds, 3),
-            "input_wait_fraction": round(learned.waited_s / learned.seconds, 4),
+            "gradient_norm": norm,
+            "learning_rate": done.rate,
+            "seconds": round(done.seconds, 4),
+            "crops_per_second": round(self.recipe.batch / done.seconds, 3),
+            "input_wait_fraction": round(done.waited_s / done.seconds, 4),
         }
         metrics.row(**row)
-        self._watch(learned, finite and math.isfinite(loss))
-        if learned.step % _SCALARS_EVERY == 0:
-            shown = ("loss", "learning_rate", "crops_per_second", "input_wait_fraction")
-            events.scalars(learned.step, {f"training/{name}": row[name] for name in shown})
+        self.watch.step(done.step, done.rate, loss, bool(done.learned.finite), norm)
+        if done.step % _SCALARS_EVERY == 0:
+            hidden = ("step", "seconds")
+            shown = {f"training/{name}": row[name] for name in row if name not in hidden}
+            events.scalars(done.step, shown)
         note = (
             f"loss {loss:.2e}  {row['crops_per_second']:.2g} crops/s  "
             f"input wait {row['input_wait_fraction']:.0%}"
         )
         if self.progress.best_mse:
             note += f"  best {-10 * math.log10(self.progress.best_mse):.2f} dB"
-        bar.at(learned.step, note)
+        bar.at(done.step, note)
 
     def _due(self, every: int) -> bool:
         return self.progress.step % every == 0 or self.progress.step == self.recipe.steps
 
-    def _watch(self, learned: _Learned, finite: bool) -> None:
-        """Counts steps whose gradients were not finite; nothing was learned from them."""
-        self._bad = 0 if finite else self._bad + 1
-        if self._bad < self.training.bad_steps:
-            return
-        first = (learned.step - 1) * self.recipe.batch
-        examples = [self.examples[i] for i in range(first, first + self.recipe.batch)]
-        crops = ", ".join(f"{example.case} at {example.box.start}" for example in examples)
-        cause = (
-            f"{self._bad} steps in a row without finite gradients, the last one step "
-            f"{learned.step:,} on {crops}, learning rate {learned.rate:g}"
-        )
-        remedy = "Lower the learning rate, set clip_norm, or use --precision float32"
-        raise NumericalFailure(self.run.folder, cause, remedy)
-
     def _note_baselines(self, metrics: Metrics) -> None:
         for method, rows in self.validation.baselines().items():
-            metrics.row(step=0, method=method, validation=as_rows(rows), mean=mean(rows))
+            metrics.row(
+                step=self.progress.step, method=method, validation=as_rows(rows), mean=mean(rows)
+            )
 
     def _validate(self, metrics: Metrics, events: Events) -> None:
         rows, estimate = self.validation.scores(self.estimator)
@@ -282,10 +283,8 @@ class Loop:
         step = self.progress.step
         metrics.row(step=step, method="network", validation=as_rows(rows), mean=means)
         events.scalars(step, {f"validation/{name}": value for name, value in means.items()})
-        if not math.isfinite(means["mse"]):
-            cause = f"validation at step {step:,} is not finite"
-            remedy = "Lower the learning rate, or use --precision float32"
-            raise NumericalFailure(self.run.folder, cause, remedy)
+        best, shown = self.progress.best_mse, self.validation.pairs[0]
+        self.watch.validated(step, means["mse"], best, shown, estimate)
         if self.progress.best_mse is None or means["mse"] < self.progress.best_mse:
             self.progress = replace(self.progress, best_step=step, best_mse=means["mse"])
         try:
@@ -323,10 +322,13 @@ class Loop:
         Raises:
             CannotWrite: where that fails for another reason, for the third time in a row, or there
                 is no next time.
+            NumericalFailure: where a variable is not finite.
         """
+        arrays = self.training.arrays()
+        self.watch.saved(self.progress.step, arrays)
         try:
             metrics.sync()
-            checkpoint.save(self.run.checkpoints, self.training.arrays(), self.progress)
+            checkpoint.save(self.run.checkpoints, arrays, self.progress)
             self.run.note_saved()
         except DiskFull as refusal:
             self._unsaved += 1

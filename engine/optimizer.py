@@ -14,6 +14,7 @@ import tensorflow as tf
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
 _FIRST_SCALE, _GROW_AFTER = 2.0**15, 2000
+_UNSCALED = -1  # in place of the good steps since the scale was changed
 
 
 class Adam:
@@ -31,7 +32,7 @@ class Adam:
         self._square = [_zeros(variable) for variable in self.variables]
         self._applied = tf.Variable(0.0, trainable=False)
         self.scale = tf.Variable(_FIRST_SCALE if scaled else 1.0, trainable=False)
-        self._since = tf.Variable(0, dtype=tf.int64, trainable=False)
+        self._since = tf.Variable(0 if scaled else _UNSCALED, dtype=tf.int64, trainable=False)
         self.state = {
             **{f"adam/mean/{name}": v for name, v in zip(variables, self._mean, strict=True)},
             **{f"adam/square/{name}": v for name, v in zip(variables, self._square, strict=True)},
@@ -40,20 +41,32 @@ class Adam:
             "loss_scale/since": self._since,
         }
 
-    def update(self, gradients: list[Any], learning_rate: Any) -> Any:
+    def update(self, gradients: list[Any], learning_rate: Any, sound: Any = True) -> Any:
         """Applies the gradients of the scaled loss, summed over replicas; call it in each replica.
+
+        Args:
+            gradients: one a variable.
+            learning_rate: of this step.
+            sound: whether the loss was finite: one that was not may have finite gradients.
 
         Returns:
             Whether all were finite. Where not, nothing but the loss scale changes.
         """
         gradients = [gradient / self.scale for gradient in gradients]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+        finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
+        finite = tf.reduce_all([sound, *finite])
         if self._clip_norm > 0:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm)
         tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: 0)
         if self._scaled:
             self._rescale(finite)
         return finite
+
+    def settle(self) -> None:
+        """Begins with a loss scale, or without, where a checkpoint is of another precision."""
+        if self._scaled != (int(self._since.numpy()) != _UNSCALED):
+            self.scale.assign(_FIRST_SCALE if self._scaled else 1.0)
+            self._since.assign(0 if self._scaled else _UNSCALED)
 
     def _apply(self, gradients: list[Any], learning_rate: Any) -> int:
         applied = self._applied.assign_add(1.0)

@@ -32,7 +32,7 @@ def panel(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    spread = max(3 * float(np.std(residual_hu)), 1.0)
+    spread = max(3 * float(np.std(residual_hu, dtype=np.float64)), 1.0)
     (low, high), unit = window.shown, window.unit_name
     names = [*images_hu, f"residual (±{spread:.0f} {unit})"]
     figure = Figure(figsize=(3.2 * len(names), 6.9), layout="constrained", facecolor="white")

@@ -6,21 +6,21 @@ import datetime
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine import checkpoint, lock, recipe
+from engine import changes, checkpoint, lock, recipe
 from engine.archive import Arrays
 from engine.checkpoint import Progress
 from engine.recipe import Recipe
 from engine.refusals import Mismatch
 from volumes.atomic import make_folder, whole_file
 
-# A run may be made longer, or saved and validated at other steps, without becoming another run.
-MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
+_CLOCKS_DIFFER_S = 300.0  # of a file server and this machine
 
 _Read = TypeVar("_Read")
 
@@ -81,10 +81,13 @@ class Run:
     def learned_from(self) -> dict[str, str]:
         """The names of the cases that its weights have learned from, by the sha256 of their files.
 
-        Those of the runs that it was started from are among them.
+        Those of the runs that it was started from are among them, and those that it had before its
+        cases were changed.
         """
         about = self.about()
-        before: dict[str, str] = (about.get("started_from") or {}).get("trained_on", {})
+        before: dict[str, str] = dict((about.get("started_from") or {}).get("trained_on", {}))
+        for change in self.changes():
+            before |= change["learned_from"]
         training = about.get("cases", {}).get("training", {})
         return {**before, **{sha256: name for name, sha256 in training.items()}}
 
@@ -180,33 +183,69 @@ class Run:
             else:
                 aside.unlink(missing_ok=True)
 
-    def begin(self, wanted: Recipe, source: Path, about: dict[str, Any]) -> None:
-        """Writes what the run is, or checks that it is what it was.
+    def refuse_changed(
+        self, wanted: Recipe, about: dict[str, Any] | None = None, *, accepted: bool
+    ) -> list[changes.Changes]:
+        """Refuses to go on with another recipe or other cases, as far as that may not be.
+
+        Args:
+            wanted: the recipe.
+            about: its cases, where they are known yet.
+            accepted: whether the user consents to changes of what is learned.
+
+        Returns:
+            What changes: of the recipe, and of the cases.
+
+        Raises:
+            Mismatch: where the folder holds a run of another recipe, or of other cases.
+        """
+        if not (self.folder / "recipe.json").exists():
+            return []
+        found = [changes.of_recipe(self.recipe(), wanted)]
+        if about is not None:
+            found.append(changes.of_cases(self.about(), about, wanted))
+        for change in found:
+            change.refuse(self.folder, accepted=accepted)
+        if about is not None and found[-1].learned:
+            changes.refuse_learned_from(self.folder, self.learned_from(), about["cases"])
+        return found
+
+    def begin(
+        self, wanted: Recipe, source: Path, about: dict[str, Any], *, accepted: bool = False
+    ) -> None:
+        """Writes what the run is, or checks that it is what it was; accepted changes are noted.
 
         Raises:
             Mismatch: where the folder holds a run of another recipe, or of other cases.
         """
         self._refuse_foreign()
-        remedy = "Choose another --run, or start anew with --fresh"
-        before = self.about()
         recipes = self.recipes
-        if (self.folder / "recipe.json").exists():
-            differing = recipe.differences(self.recipe(), wanted, but=MAY_CHANGE)
-            if differing:
-                cause = f"holds a run of another recipe ({'; '.join(differing[:3])})"
-                raise Mismatch(self.folder, cause, remedy)
-            recipes = recipes or [recipe.fingerprint(self.recipe(), but=MAY_CHANGE)]
-            for name in ("cases", "recordings"):
-                if before.get(name, about.get(name)) != about.get(name):
-                    raise Mismatch(self.folder, f"holds a run on other {name}", remedy)
-        mine = recipe.fingerprint(wanted, but=MAY_CHANGE)
+        if (self.folder / "recipe.json").exists() and not recipes:
+            recipes = [recipe.fingerprint(self.recipe(), but=changes.MAY_CHANGE)]
+        found = self.refuse_changed(wanted, about, accepted=accepted)
+        noted = self.changes()
+        if any(change.learned for change in found):
+            noted.append(
+                {
+                    "from_step": max(checkpoint.steps(self.checkpoints), default=0),
+                    "changed": [text for change in found for text in change.learned],
+                    "rescored": any(change.rescored for change in found),
+                    "learned_from": self.learned_from(),
+                }
+            )
+        mine = recipe.fingerprint(wanted, but=changes.MAY_CHANGE)
         about = about | {"recipes": [*(known for known in recipes if known != mine), mine]}
-        if before.get("saved"):
+        if self.about().get("saved"):
             about["saved"] = True
+        about = about | ({"changes": noted} if noted else {})
         # In this order: a process killed between them must not lose from what the run was started.
         self._write("run.json", json.dumps(about, indent=2) + "\n")
         self._write("recipe.py", source.read_text())
         self._write("recipe.json", recipe.to_json(wanted))
+
+    def changes(self) -> list[dict[str, Any]]:
+        """The changes that were accepted so far, and from which step on, oldest first."""
+        return list(self.about().get("changes", []))
 
     def _refuse_foreign(self) -> None:
         """A folder of something else is neither written into nor moved."""
@@ -258,13 +297,25 @@ class Run:
 
 
 def newest_run(root: Path = Path("runs")) -> Run:
-    """The run whose checkpoints changed last.
+    """The run whose checkpoints changed last, by the times of their folders.
+
+    Runs count their own steps: between two of them there is nothing but the clock to go by. Where
+    it cannot be right, nothing is guessed.
 
     Raises:
-        Mismatch: where there is none.
+        Mismatch: where there is none, or one was saved in what is still the future.
     """
     runs = [path.parent for path in root.glob("*/checkpoints") if checkpoint.steps(path)]
+    remedy = "Name one by --model"
     if not runs:
-        remedy = "Name one by --model, or train one with `engine fit`"
-        raise Mismatch(root, "holds no run with a checkpoint", remedy)
-    return Run(max(runs, key=lambda path: (path / "checkpoints").stat().st_mtime_ns))
+        cause = "holds no run with a checkpoint"
+        raise Mismatch(root, cause, f"{remedy}, or train one with `engine fit`")
+    saved_at = {path: (path / "checkpoints").stat().st_mtime for path in runs}
+    newest = max(runs, key=saved_at.__getitem__)
+    if len(runs) > 1 and saved_at[newest] > time.time() + _CLOCKS_DIFFER_S:
+        raise Mismatch(
+            newest,
+            "was saved in the future: a clock was wrong, and cannot tell the newest run",
+            remedy,
+        )
+    return Run(newest)

@@ -25,6 +25,14 @@ class Batch(NamedTuple):
     keys: Any  # (B, 2) int32
 
 
+class Learned(NamedTuple):
+    """What a step tells; its numbers may still be on their way from the device."""
+
+    loss: Any
+    finite: Any  # whether the loss and every gradient were; nothing was learned where not
+    norm: Any  # of the gradient, before it is clipped
+
+
 class TrainingStep:
     """One step: noise, prior, network, loss, gradient, sum over replicas, update.
 
@@ -44,25 +52,25 @@ class TrainingStep:
         self.local = tf.function(self._local, jit_compile=True) if xla else self._local
         self.run = tf.function(self._run)
 
-    def __call__(self, batch: Batch, learning_rate: Any) -> tuple[Any, Any]:
-        """Learns from a global batch, given per replica; returns its loss and if it was finite."""
-        return self.run(batch, learning_rate)  # type: ignore[no-any-return]
+    def __call__(self, batch: Batch, learning_rate: Any) -> Learned:
+        """Learns from a global batch, given per replica."""
+        return Learned(*self.run(batch, learning_rate))
 
-    def _run(self, batch: Batch, learning_rate: Any) -> tuple[Any, Any]:
+    def _run(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
         results = self.strategy.run(self._replica, args=(batch, learning_rate))
-        loss, finite = (self.strategy.experimental_local_results(result)[0] for result in results)
-        return loss, finite
+        return tuple(self.strategy.experimental_local_results(result)[0] for result in results)
 
-    def _replica(self, batch: Batch, learning_rate: Any) -> tuple[Any, Any]:
+    def _replica(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
         moving = [tf.identity(variable) for variable in self.moving]
         loss, gradients = self.local(batch, tf.identity(self.adam.scale))
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
             loss, *gradients = replica.all_reduce("SUM", [tf.identity(loss), *gradients])
-        finite = self.adam.update(gradients, learning_rate)
+        norm = tf.linalg.global_norm(gradients) / self.adam.scale
+        finite = self.adam.update(gradients, learning_rate, tf.math.is_finite(loss))
         for variable, before in zip(self.moving, moving, strict=True):
             variable.assign(tf.where(finite, variable, before))  # a bad batch leaves no statistics
-        return loss, finite
+        return loss, finite, norm
 
     def _local(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
         clean, images = self.images(batch)

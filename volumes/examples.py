@@ -69,10 +69,7 @@ class Examples:
 
     def __getitem__(self, i: int) -> Example:
         """Example i."""
-        leader = i - i % self.crop.patches  # of the examples that share their slices
-        round_, turn = divmod(leader // self.crop.patches, len(self.volumes))
-        order = draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
-        volume = self.volumes[order[turn]]
+        leader, volume = self._leader(i), self._volume(i)
         rng = draws.rng(self.seed, "crop", i)
         box, pose = self.crop.draw(_shape(volume.hu), rng)
         if leader != i:
@@ -103,6 +100,19 @@ class Examples:
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         key = draws.device_key(self.seed, "noise", i)
         return Example(hu, noisy_hu, weights, sigma, dose, key, volume.case, box)
+
+    def case(self, i: int) -> str:
+        """The case that example i is taken from; nothing is read."""
+        return self._volume(i).case
+
+    def _leader(self, i: int) -> int:
+        """The first of the examples that share their slices with example i."""
+        return i - i % self.crop.patches
+
+    def _volume(self, i: int) -> Volume:
+        round_, turn = divmod(self._leader(i) // self.crop.patches, len(self.volumes))
+        order = draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
+        return self.volumes[int(order[turn])]
 
     def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
         """The whole slices of a box, clean and noisy, reflected where it reaches beyond."""

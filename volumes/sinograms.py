@@ -3,8 +3,9 @@
 Projecting a slice of 512 x 512 along 900 views takes two seconds on a CPU, reading it back a few
 milliseconds. Each is an .npz file in the store, made when it is first wanted, named by the sha256
 of its scan, the scanner and the slice, and checked by its CRC-32 whenever it is read: one that is
-damaged is made anew. It takes 4 bytes a ray: 2.6 MB a slice for 900 views of 729 bins, 105 GB for
-200 volumes of 200 slices; 0.17 MB and 7 GB for 60 views.
+damaged is made anew. Where none can be kept, each is made whenever it is wanted. It takes 4 bytes a
+ray: 2.6 MB a slice for 900 views of 729 bins, 105 GB for 200 volumes of 200 slices; 0.17 MB and
+7 GB for 60 views.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from volumes.atomic import make_folder, whole_file
 from volumes.geometry import Geometry
+from volumes.refusals import CannotWrite
 from volumes.tomography import Scanner, Sinogram, Slice
 from volumes.volume import Volume
 
@@ -32,22 +34,28 @@ def sinogram(volume: Volume, index: int, scanner: Scanner) -> Sinogram:
         volume: its pixels must be square.
         index: of the slice.
         scanner: whose geometry and attenuation are used.
-
-    Raises:
-        CannotWrite: where it cannot be kept.
     """
     hu, pixel_mm = volume.hu[index], volume.spacing_mm[2]
     if volume.kept is None:
         return scanner.project(hu, pixel_mm)
     shape = hu.shape[0], hu.shape[1]
     geometry = scanner.geometry.seeing(max(shape))
-    path = volume.kept / volume.sha256 / _name(scanner, geometry) / f"{index:05d}.npz"
+    path = (
+        volume.kept.folder / "sinograms" / volume.sha256 / _name(scanner, geometry)
+        / f"{index:05d}.npz"
+    )  # fmt: skip
     integrals = _read(path, geometry)
     if integrals is None:
+        if path.exists():
+            volume.kept.damaged(path)
         integrals = scanner.project(hu, pixel_mm).integrals
-        make_folder(path.parent)
-        with whole_file(path, overwrite=True) as file:
-            np.savez(file, integrals=integrals)
+        if not volume.kept.closed:
+            try:
+                make_folder(path.parent)
+                with whole_file(path, overwrite=True) as file:
+                    np.savez(file, integrals=integrals)
+            except CannotWrite as refusal:
+                volume.kept.close(refusal)
     return Sinogram(integrals, geometry, pixel_mm, shape)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from volumes.refusals import BadInput
+from volumes.shelf import Shelf
 
 AIR_HU = -1000
 
@@ -32,7 +32,7 @@ class Volume:
         noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
             where the case has none.
         noisy_sha256: of the file of that recording; empty where it lies in the clean one's.
-        kept: folder in which sinograms of its slices are kept; None where they are not.
+        kept: shelf on which sinograms of its slices are kept; None where they are not.
         padded: (Z, Y, ceil(X / 8)) uint8, bits that say where there was padding; None where that is
             not known.
     """
@@ -44,7 +44,7 @@ class Volume:
     saturated: int = 0
     noisy_hu: HU | None = None
     noisy_sha256: str = ""
-    kept: Path | None = None
+    kept: Shelf | None = None
     padded: npt.NDArray[np.uint8] | None = None
 
     def recorded(self) -> HU:

@@ -439,7 +439,7 @@ DIVERGES = ("learning_rate=1e30", "steps=50", "validate_every=50")
 def test_a_training_that_leaves_the_finite_ends_with_6(fit, tmp_path):
     code, _, err = fit(*DIVERGES, "checkpoint_every=1", "-q")
     assert code == 6
-    assert "3 steps in a row without finite gradients" in err
+    assert "3 steps in a row without a finite loss" in err
     assert "learning rate 1e+30" in err
     assert re.search(r"case_0000\d at \(", err)
     saved = checkpoint.load(Run(tmp_path / "run").checkpoint("last"))

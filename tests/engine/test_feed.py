@@ -7,6 +7,7 @@ import pytest
 
 from volumes import Crop, Gaussian, NeighbourMean
 from volumes.examples import Examples
+from volumes.refusals import BadInput
 
 ONE, TWO = SimpleNamespace(num_replicas_in_sync=1), SimpleNamespace(num_replicas_in_sync=2)
 
@@ -30,6 +31,9 @@ class Watched:
 
     def __init__(self, examples, *, bad=-1, seconds=0.0):
         self.examples, self.bad, self.seconds, self.asked = examples, bad, seconds, []
+
+    def case(self, i):
+        return self.examples.case(i)
 
     def __getitem__(self, i):
         self.asked.append(i)
@@ -98,7 +102,7 @@ def test_an_error_of_a_reader_surfaces_at_its_batch(cpu, feed, examples):
     with feed(watched, 2, cpu.strategy) as fed:
         coming = fed.batches(0, 100)
         good = [next(coming) for _ in range(4)]
-        with pytest.raises(OSError, match="the disk is gone"):
+        with pytest.raises(BadInput, match=r"phantom: cannot be read: the disk is gone\."):
             next(coming)
     assert len(good) == 4
 

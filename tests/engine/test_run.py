@@ -7,15 +7,17 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from engine import checkpoint
+from engine.changes import MAY_CHANGE
 from engine.checkpoint import Progress
 from engine.recipe import find, fingerprint, override
 from engine.refusals import CannotWrite, Locked, Mismatch
-from engine.run import MAY_CHANGE, Run, newest_run
+from engine.run import Run, newest_run
 from tests.engine.tiny import shrinking, tiny
 
 CASES = {"training": {"case_00000": "aa"}, "validation": {"case_00001": "bb"}}
@@ -84,6 +86,38 @@ def test_a_run_on_other_cases_is_refused(run):
     other = {"cases": CASES | {"training": {"case_00000": "cc"}}, "seed": 0}
     with pytest.raises(Mismatch, match="other cases"):
         run.begin(tiny(), find("unet3d"), other)
+
+
+def test_a_change_that_is_consented_to_is_noted_with_its_step_and_what_was_learned_from(run):
+    save(run, 2, 4)
+    for field in ("batch=4", "batch=6"):
+        with pytest.raises(Mismatch, match="--accept-changes"):
+            run.begin(override(tiny(), [field]), find("unet3d"), ABOUT)
+        run.begin(override(tiny(), [field]), find("unet3d"), ABOUT, accepted=True)
+    first, second = run.changes()
+    assert first == {
+        "from_step": 4, "changed": ["batch: 2 -> 4"], "rescored": False,
+        "learned_from": {"aa": "case_00000"},
+    }  # fmt: skip
+    assert second["changed"] == ["batch: 4 -> 6"]
+    assert run.recipe().batch == 6
+
+
+def test_consent_makes_no_run_of_another_network(run):
+    with pytest.raises(Mismatch, match=r"network\.width: 2 -> 4"):
+        run.begin(override(tiny(), ["network.width=4"]), find("unet3d"), ABOUT, accepted=True)
+    assert run.recipe() == tiny()
+
+
+def test_consent_scores_no_run_on_what_it_has_learned_from(run):
+    moved = {"cases": {"training": {"case_00001": "bb"}, "validation": {"case_00000": "aa"}}}
+    with pytest.raises(Mismatch, match="has learned from case_00000"):
+        run.begin(tiny(), find("unet3d"), moved, accepted=True)
+    other = {"cases": CASES | {"training": {"case_00002": "cc"}}}
+    run.begin(tiny(), find("unet3d"), other, accepted=True)
+    assert run.learned_from() == {"aa": "case_00000", "cc": "case_00002"}
+    with pytest.raises(Mismatch, match="has learned from case_00000"):
+        run.begin(tiny(), find("unet3d"), moved, accepted=True)
 
 
 def test_a_folder_of_something_else_is_not_taken_for_a_new_run(tmp_path):
@@ -383,6 +417,20 @@ def test_the_newest_run_is_the_one_saved_last(runs):
 def test_a_checkpoint_makes_a_run_the_newest(runs):
     save(Run(runs / "a"), 4)
     assert newest_run(runs).folder.name == "a"
+
+
+def test_where_a_clock_was_wrong_no_run_is_taken_for_the_newest(runs):
+    ahead = time.time() + 365 * 86400
+    os.utime(runs / "c" / "checkpoints", (ahead, ahead))
+    with pytest.raises(Mismatch, match="saved in the future"):
+        newest_run(runs)
+
+
+def test_the_only_run_is_the_newest_whatever_its_time(tmp_path):
+    save(Run(tmp_path / "a"), 2)
+    ahead = time.time() + 365 * 86400
+    os.utime(tmp_path / "a" / "checkpoints", (ahead, ahead))
+    assert newest_run(tmp_path).folder.name == "a"
 
 
 @pytest.mark.parametrize("root", ["none", "empty"])

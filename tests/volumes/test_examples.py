@@ -13,6 +13,7 @@ from volumes.noise import Gaussian, Recorded
 from volumes.priors import NeighbourMean
 from volumes.refusals import BadInput
 from volumes.scanned import LowDose, SparseView
+from volumes.shelf import Shelf
 from volumes.tomography import Scanner, circle
 from volumes.volume import Volume
 
@@ -237,7 +238,7 @@ def scans(cpu, phantom_hu, tmp_path):
     """Two small scans, one of them no square, whose sinograms are kept."""
     parts = {"one": phantom_hu[:7, 16:48, 16:48], "two": phantom_hu[3:8, 20:44, 16:48]}
     return [
-        Volume(hu, (3.0, 8.0, 8.0), name, name, kept=tmp_path / "kept")
+        Volume(hu, (3.0, 8.0, 8.0), name, name, kept=Shelf(tmp_path / "kept"))
         for name, hu in parts.items()
     ]
 

@@ -12,6 +12,7 @@ from volumes.dose import Dose
 from volumes.geometry import FanBeam
 from volumes.refusals import BadInput
 from volumes.scanned import LowDose, SparseView, refuse_unscannable
+from volumes.shelf import Shelf
 from volumes.tomography import Acquisition, Scanner, circle
 from volumes.volume import Volume
 from volumes.window import Window
@@ -30,7 +31,7 @@ def _tf(cpu):
 @pytest.fixture
 def volume(phantom_hu, tmp_path):
     hu = phantom_hu[:6, 16:48, 16:48]
-    return Volume(hu, (3.0, 8.0, 8.0), "case", "ab" * 32, kept=tmp_path / "sinograms")
+    return Volume(hu, (3.0, 8.0, 8.0), "case", "ab" * 32, kept=Shelf(tmp_path / "sinograms"))
 
 
 def rng(i=0):

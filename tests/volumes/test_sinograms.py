@@ -5,7 +5,7 @@ import pytest
 
 from volumes import sinograms
 from volumes.geometry import FanBeam, Parallel
-from volumes.refusals import CannotWrite
+from volumes.shelf import Shelf
 from volumes.sinograms import sinogram
 from volumes.tomography import Scanner
 from volumes.volume import Volume
@@ -20,7 +20,9 @@ def _tf(cpu):
 
 @pytest.fixture
 def volume(phantom_hu, tmp_path):
-    return Volume(phantom_hu[:4, :31, :24], (3.0, 8.0, 8.0), "case", "ab" * 32, kept=tmp_path / "s")
+    return Volume(
+        phantom_hu[:4, :31, :24], (3.0, 8.0, 8.0), "case", "ab" * 32, kept=Shelf(tmp_path / "s")
+    )
 
 
 def projections(monkeypatch):
@@ -36,7 +38,7 @@ def projections(monkeypatch):
 
 
 def files(volume):
-    return sorted(path for path in volume.kept.rglob("*") if path.is_file())
+    return sorted(path for path in volume.kept.folder.rglob("*") if path.is_file())
 
 
 def same(one, other):
@@ -115,7 +117,22 @@ def test_what_is_damaged_is_made_anew(volume, damage):
     assert sinograms._read(path, SCANNER.geometry) is not None
 
 
-def test_where_nothing_can_be_kept_that_is_refused(volume):
-    volume.kept.write_text("a file stands where the folder should be")
-    with pytest.raises(CannotWrite):
-        sinogram(volume, 0, SCANNER)
+def test_where_nothing_can_be_kept_each_is_made_anew_and_that_is_told_once(volume, monkeypatch):
+    volume.kept.folder.write_text("a file stands where the folder should be")
+    told, counted = [], projections(monkeypatch)
+    loose = replace(volume, kept=Shelf(volume.kept.folder, told.append))
+    for _ in range(3):
+        same(sinogram(loose, 1, SCANNER), SCANNER.project(volume.hu[1], 8.0))
+    assert len(counted) == 6
+    assert len(told) == 1
+
+
+def test_what_is_damaged_is_told(volume):
+    told = []
+    loud = replace(volume, kept=Shelf(volume.kept.folder, told.append))
+    sinogram(loud, 0, SCANNER)
+    assert told == []
+    (path,) = files(volume)
+    path.write_bytes(b"")
+    sinogram(loud, 0, SCANNER)
+    assert told == [f"{path}: is damaged, and made anew"]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volumes import digest, nifti
+from volumes import arrays, digest, nifti
 from volumes.dataset import Case, find_cases
 from volumes.pairs import Pairs
 from volumes.refusals import BadInput, CannotWrite
-from volumes.store import Store, default_root
+from volumes.store import _LAYOUT, Store, default_root
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ def store(tmp_path):
 
 
 def only(store, pattern):
-    (path,) = (store.root / "v1").glob(pattern)
+    (path,) = (store.root / "v2").glob(pattern)
     return path
 
 
@@ -115,9 +115,8 @@ def test_the_description_counts_padding_and_saturated_voxels(store, tmp_path, hu
     values[5, 5, 5] = 1e6
     nifti.write_derived(scan, values, tmp_path / "scan.nii")
     store.volume(Case("scan", tmp_path / "scan.nii"))
-    description = json.loads(only(store, "*.json").read_bytes())
-    assert description["padding_voxels"] == 2 * 13
-    assert description["saturated_voxels"] == 1
+    counts = json.loads(only(store, "*.json").read_bytes())["counts"]
+    assert counts == {"padding_voxels": 2 * 13, "saturated_voxels": 1}
 
 
 def damaged(store, content):
@@ -199,7 +198,7 @@ def test_an_interrupted_conversion_leaves_nothing_that_counts(store, case, hu, m
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(case)
-    assert [p.suffix for p in (store.root / "v1").iterdir() if p.is_file()] == [".lock"]
+    assert [p.suffix for p in (store.root / "v2").iterdir() if p.is_file()] == [".lock"]
     np.testing.assert_array_equal(store.volume(case).hu, hu)
 
 
@@ -283,23 +282,126 @@ def test_a_damaged_scan_is_refused_and_never_stored(store, case):
     case.path.write_bytes(content)
     with pytest.raises(BadInput):
         store.volume(case)
-    assert not list((store.root / "v1").glob("*.npy"))
+    assert not list((store.root / "v2").glob("*.npy"))
 
 
-def test_a_store_that_cannot_be_made_is_refused(tmp_path, case):
+def test_where_nothing_can_be_kept_volumes_are_held_in_memory_and_that_is_told_once(
+    tmp_path, case, hu
+):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CannotWrite):
+    told = []
+    store = Store(tmp_path / "file", told.append)
+    for _ in range(3):
+        volume = store.volume(case)
+        np.testing.assert_array_equal(volume.hu, hu)
+        with pytest.raises(ValueError, match="read-only"):
+            volume.hu[0, 0, 0] = 5
+    assert len(told) == 1
+    assert told[0].startswith(f"{tmp_path / 'file'}")
+    assert "nothing more is kept there" in told[0]
+
+
+def test_what_memory_does_not_hold_either_is_refused(tmp_path, case, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(arrays, "_free_bytes", lambda: 8000)
+    with pytest.raises(CannotWrite, match="memory does not hold the 8,398 bytes") as caught:
         Store(tmp_path / "file").volume(case)
+    assert "ENGINE_CACHE" in caught.value.remedy
 
 
-def test_a_store_that_cannot_be_locked_is_refused(store, case):
+def test_an_array_that_cannot_be_locked_is_read_and_another_is_held_in_memory(store, case, hu):
     store.volume(case)
     lock = only(store, "*.lock")
     lock.unlink()
     lock.mkdir()
-    with pytest.raises(CannotWrite) as caught:
-        store.volume(case)
-    assert str(caught.value).startswith(str(lock))
+    assert isinstance(store.volume(case).hu, np.memmap)
+    only(store, "*.npy").unlink()
+    told = []
+    held = Store(store.root, told.append).volume(case).hu
+    assert not isinstance(held, np.memmap)
+    np.testing.assert_array_equal(held, hu)
+    assert str(lock) in told[0]
+
+
+def test_what_is_damaged_is_told_and_what_was_never_there_is_not(store, case):
+    told = []
+    Store(store.root, told.append).volume(case)
+    assert told == []
+    path = only(store, "*.npy")
+    path.write_bytes(path.read_bytes()[:-1])
+    for _ in range(2):
+        Store(store.root, told.append).volume(case)
+    assert told == [f"{path}: is damaged, and made anew"]
+
+
+def test_a_scan_that_changes_between_its_hash_and_its_voxels_is_refused_and_never_stored(
+    store, case, hu, monkeypatch
+):
+    read = nifti.Scan.read
+
+    def changing(scan):
+        nifti.write_hu(case.path, hu + 1, (3.0, 0.8, 0.7), overwrite=True)
+        return read(scan)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nifti.Scan, "read", changing)
+        with pytest.raises(BadInput, match="was changed while it was read"):
+            store.volume(case)
+    assert not list((store.root / "v2").glob("*.npy"))
+    np.testing.assert_array_equal(store.volume(case).hu, hu + 1)
+
+
+def test_a_scan_whose_time_was_set_back_gives_the_new_voxels(tmp_path, hu):
+    store, path = Store(tmp_path / "store"), tmp_path / "scan.nii"
+    nifti.write_hu(path, hu, (1.0, 1.0, 1.0))
+    store.volume(Case("scan", path))
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-2:] = np.int16(77).tobytes()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        before.st_size, before.st_mtime_ns, before.st_ino,
+    )  # fmt: skip
+    assert store.volume(Case("scan", path)).hu.ravel()[-1] == 77
+
+
+@pytest.mark.parametrize(("name", "places"), [("*.json", 40), ("noted/*.json", 40)])
+def test_no_flipped_bit_in_a_note_changes_what_is_told_of_a_scan(store, case, hu, name, places):
+    whole = store.volume(case)
+    content, rng = only(store, name).read_bytes(), np.random.default_rng(1)
+    for place in rng.integers(len(content) * 8, size=places):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        only(store, name).write_bytes(flipped)
+        volume = store.volume(case)
+        assert (volume.sha256, volume.saturated) == (whole.sha256, whole.saturated), place
+        np.testing.assert_array_equal(volume.hu, hu)
+
+
+def test_what_a_killed_process_left_half_written_is_swept(store, case):
+    (store.root / "v2").mkdir(parents=True)
+    sha256 = digest.sha256(case.path)
+    old, young = (store.root / "v2" / f".{sha256[:40]}.{pid}-7.tmp" for pid in (1, 2))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    store.volume(case)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_another_way_to_make_arrays_asks_for_another_layout(store, tmp_path):
+    # Where this fails, what is stored has changed: so must `_LAYOUT`, or old stores would be read.
+    hu = (np.arange(5 * 9 * 7) * 37 % 2100 - 1000).astype("f4").reshape(5, 9, 7)
+    hu[:, :3] = -2000
+    hu[2, 5, 5] = np.nan
+    hu[4, 8, 6] = 1e6
+    nifti.write_hu(tmp_path / "a.nii", np.zeros(hu.shape, np.int16), (3.0, 0.8, 0.8))
+    nifti.write_derived(nifti.open_scan(tmp_path / "a.nii"), hu, tmp_path / "float.nii")
+    volume = store.volume(Case("float", tmp_path / "float.nii"), scanned=True)
+    stored = zlib.crc32(np.ascontiguousarray(volume.hu)), zlib.crc32(bytes(volume.padded))
+    assert (_LAYOUT, *stored) == ("v2", 163756165, 1223276700)
 
 
 @pytest.fixture
@@ -320,7 +422,7 @@ def paired(case, noisy_hu):
 
 def of_the_recording(store, pattern="*.npy"):
     """The file of the second array of a pair of scans."""
-    return next(p for p in (store.root / "v1").glob(pattern) if "-" in p.stem)
+    return next(p for p in (store.root / "v2").glob(pattern) if "-" in p.stem)
 
 
 def test_a_case_without_a_noisy_recording_has_none(store, case):
@@ -436,7 +538,7 @@ def test_a_damaged_recording_is_refused_and_never_stored(store, paired):
     paired.noisy.write_bytes(content)
     with pytest.raises(BadInput, match=r"quarter\.nii\.gz"):
         store.volume(paired)
-    assert not [p for p in (store.root / "v1").glob("*.npy") if "-" in p.stem]
+    assert not [p for p in (store.root / "v2").glob("*.npy") if "-" in p.stem]
 
 
 def test_a_scan_is_not_its_own_recording(store, paired):
@@ -545,7 +647,7 @@ def test_an_interrupted_conversion_of_a_set_leaves_nothing_that_counts(
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(pairs[0])
-    assert not [p for p in (store.root / "v1").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
+    assert not [p for p in (store.root / "v2").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
     np.testing.assert_array_equal(store.volume(pairs[0]).hu, hu[16:])
 
 
@@ -620,7 +722,7 @@ def test_a_volume_to_be_scanned_tells_where_padding_was(store, tmp_path, hu):
     np.testing.assert_array_equal(volume.hu, plain.hu)
     assert not plain.padding(0).any()
     assert plain.kept is None
-    assert volume.kept.is_relative_to(store.root)
+    assert volume.kept.folder.is_relative_to(store.root)
 
 
 def test_where_padding_was_is_read_once(store, case, monkeypatch):

@@ -1,0 +1,318 @@
+"""What is promised of a run that goes on under another recipe, machine or clock."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine import checkpoint
+from engine.run import Run
+from tests.engine.tiny import shrinking
+from tests.gates.ledger import Faults
+from tests.training import rows, train
+
+YEAR_S = 365 * 86400.0
+Fit = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def whole(cpu, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 4 steps that nothing disturbed, with checkpoints at 2 and 4."""
+    from engine.cli import run
+
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert run(["fit", "unet3d", *shrinking(), "--data", str(dataset), "--run", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def half(whole: Path, tmp_path: Path) -> Path:
+    """The same run as its first two steps left it."""
+    folder = tmp_path / "half"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoints" / "step-00000004")
+    return folder
+
+
+@pytest.fixture
+def go_on(engine, dataset: Path, half: Path) -> Fit:
+    """Goes on with the half run: (exit code, stdout, stderr)."""
+
+    def call(*more: str, data: Path = dataset) -> tuple[int, str, str]:
+        return engine("fit", "unet3d", *shrinking(), "--data", data, "--run", half, "-q", *more)
+
+    return call
+
+
+def last(folder: Path) -> str:
+    return checkpoint.fingerprint(Run(folder).checkpoint("last"))
+
+
+def about(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    """Every byte of a run but that of its lock."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.mark.gate("G4")
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("network.width=4", "network.width: 2 -> 4"),
+        ("network.levels=1", "network.levels: 2 -> 1"),
+    ],
+)
+def test_another_structure_is_refused_whatever_is_consented_to(
+    faults: Faults, go_on: Fit, half: Path, change: str, told: str
+) -> None:
+    before = state(half)
+    for consent in ((), ("--accept-changes",)):
+        code, out, err = go_on(change, *consent)
+        assert (code, out) == (5, "")
+        assert err.startswith(f"engine: error: {half}: holds a run of another recipe ({told}).")
+        assert err.count("\n") == 1
+        assert "--accept-changes" not in err
+        assert state(half) == before
+        faults.handled()
+
+
+LEARNED = [
+    ("batch=4", "batch: 2 -> 4", False),
+    ("seed=7", "seed: 0 -> 7", False),
+    ("learning_rate=2e-3", "learning_rate.rate: 0.001 -> 0.002", False),
+    ("crop.shape=8,32,32", "crop.shape: [8, 16, 16] -> [8, 32, 32]", False),
+    ("clip_norm=1", "clip_norm: 0.0 -> 1.0", False),
+    ("noise.sigma=0.2", "noise.sigma: 0.1 -> 0.2", True),
+    ("window.high_hu=300", "window.high_hu: 400 -> 300.0", True),
+    ("validate_slices=2", "validate_slices: 4 -> 2", True),
+]
+
+
+@pytest.mark.gate("G4")
+@pytest.mark.parametrize(("change", "told", "rescored"), LEARNED)
+def test_another_value_is_refused_until_it_is_consented_to_and_then_noted(
+    faults: Faults, go_on: Fit, half: Path, change: str, told: str, rescored: bool
+) -> None:
+    before = state(half)
+    code, out, err = go_on(change)
+    assert (code, out) == (5, "")
+    assert told in err
+    assert "--accept-changes" in err
+    assert err.count("\n") == 1
+    assert state(half) == before
+    best = Run(half).checkpoint("last"), 0.0
+    # As if the second step had scored better than any later one will.
+    path = best[0] / "state.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"best_step": 2, "best_mse": 1e-9}))
+    manifest = json.loads((best[0] / "MANIFEST.json").read_text())
+    from volumes.digest import sha256
+
+    (best[0] / "MANIFEST.json").write_text(json.dumps(manifest | {"state.json": sha256(path)}))
+    code, _, err = go_on(change, "--accept-changes")
+    assert (code, err) == (0, "")
+    (noted,) = about(half)["changes"]
+    assert (noted["from_step"], noted["changed"]) == (2, [told])
+    assert noted["rescored"] is rescored
+    progress = checkpoint.verified(Run(half).checkpoint("last"))
+    assert progress.best_step == (4 if rescored else 2)
+    assert [row["step"] for row in rows(half) if row.get("method") == "noisy"] == (
+        [0, 2] if rescored else [0]
+    )
+    # From here on that is its recipe.
+    assert go_on()[0] == 5
+    assert len(about(half)["changes"]) == 1
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+@pytest.mark.parametrize("change", ["validate_every=1", "checkpoint_every=1", "steps=4"])
+def test_what_changes_nothing_that_is_learned_goes_on_to_the_bit(
+    faults: Faults, go_on: Fit, half: Path, whole: Path, change: str
+) -> None:
+    assert go_on(change)[0] == 0
+    assert last(half) == last(whole)
+    assert "changes" not in about(half)
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_a_run_may_be_made_longer_and_says_where_its_schedule_jumps(
+    faults: Faults, go_on: Fit, half: Path, engine, dataset: Path
+) -> None:
+    code, _, err = go_on("steps=6")
+    assert (code, err) == (0, "")
+    assert [row["step"] for row in rows(half) if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    folder = half.with_name("cosine")
+    call = ("fit", "unet3d", *shrinking(), "--data", dataset, "--run", folder, "-q")
+    assert engine(*call, "learning_rate=cosine:1e-3,1e-5", "steps=2")[0] == 0
+    code, _, err = engine(*call, "learning_rate=cosine:1e-3,1e-5", "steps=4")
+    assert code == 0
+    assert "of 4 steps now, its learning rate goes on at" in err
+    faults.handled(2)
+
+
+@pytest.mark.gate("G4")
+@pytest.mark.parametrize("years", [1, -1])
+def test_a_clock_that_jumps_changes_nothing(
+    faults: Faults, go_on: Fit, half: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, years: int
+) -> None:
+    now, now_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: now() + years * YEAR_S)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + int(years * YEAR_S * 10**9))
+
+    class Jumped(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + datetime.timedelta(365 * years)
+
+    monkeypatch.setattr(datetime, "datetime", Jumped)
+    # What lies there was written at times that make no sense, the newest first.
+    for n, path in enumerate(sorted(half.rglob("*"))):
+        os.utime(path, (now() - n * years * YEAR_S / 10,) * 2)
+    code, _, err = go_on()
+    assert (code, err) == (0, "")
+    assert last(half) == last(whole)
+    assert rows(half) == rows(whole)
+    lines = (half / "metrics.jsonl").read_text().splitlines()
+    assert all(0 <= json.loads(line).get("seconds", 0) < 600 for line in lines)
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_a_cluster_that_the_environment_declares_is_told_and_changes_nothing(
+    faults: Faults, go_on: Fit, half: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    code, _, err = go_on()
+    assert code == 0
+    assert err == (f"engine: warning: {half}: TF_CONFIG is not heeded: this process trains alone\n")
+    assert last(half) == last(whole)
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_another_precision_goes_on_and_says_that_its_bits_differ(
+    faults: Faults, go_on: Fit, half: Path
+) -> None:
+    told = f"engine: warning: {half}: precision changed: resumed, not to the bit\n"
+    scales = {"bfloat16": 1.0, "float16": 2.0**15, "float32": 1.0}
+    for steps, (precision, scale) in enumerate(scales.items(), 3):
+        code, _, err = go_on("--precision", precision, f"steps={steps}")
+        assert (code, err) == (0, told)
+        arrays = checkpoint.load(Run(half).checkpoint("last"))
+        assert float(arrays["loss_scale/scale"]) == scale
+        faults.handled()
+    assert [row["step"] for row in rows(half) if "loss" in row] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.gate("G4")
+def test_other_cases_are_refused_until_they_are_consented_to_and_never_leak(
+    faults: Faults, go_on: Fit, half: Path, dataset: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(dataset, data)
+    cases = about(half)["cases"]
+    # A training case is another file than it was.
+    name = next(iter(cases["training"]))
+    validated = next(iter(cases["validation"]))
+    scan = data / name / "imaging.nii.gz"
+    from volumes import nifti
+
+    hu, _ = nifti.open_scan(scan).read_hu()
+    nifti.write_hu(scan, hu + 1, nifti.open_scan(scan).spacing_mm, overwrite=True)
+    code, _, err = go_on(data=data)
+    assert code == 5
+    assert f"holds a run on other cases (training: {name} {cases['training'][name][:8]} -> " in err
+    assert "--accept-changes" in err
+    assert go_on("--accept-changes", data=data)[0] == 0
+    (noted,) = about(half)["changes"]
+    assert noted["from_step"] == 2
+    assert noted["learned_from"] == {sha256: name for name, sha256 in cases["training"].items()}
+    # What it has learned from, now or then, cannot be what it is scored on.
+    assert set(cases["training"].values()) < set(Run(half).learned_from())
+    (data / validated / "imaging.nii.gz").write_bytes(
+        (dataset / name / "imaging.nii.gz").read_bytes()
+    )
+    code, _, err = go_on("--accept-changes", "steps=6", data=data)
+    assert code == 5
+    assert f"has learned from {name}, and {validated} is for validation" in err
+    faults.handled(3)
+
+
+@pytest.mark.gate("G4")
+def test_bad_scans_are_left_out_by_consent_and_noted(
+    faults: Faults, engine, dataset: Path, tmp_path: Path
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(dataset, data)
+    fit = (
+        "fit",
+        "unet3d",
+        *shrinking(),
+        "split.validation=case_00000",
+        "split.test=0",
+        "--data",
+        data,
+        "--run",
+        run,
+        "-q",
+    )
+    bad = [data / f"case_0000{i}" / "imaging.nii.gz" for i in (1, 3)]
+    whole = [path.read_bytes() for path in bad]
+    bad[0].write_bytes(b"<html>not found</html>")  # by its header
+    bad[1].write_bytes(whole[1][:-6] + b"\0" + whole[1][-5:])  # by the checksum at its end
+    code, out, err = engine(*fit)
+    assert (code, out) == (3, "")
+    assert err.count("\n") == 1
+    assert "2 scans cannot be used" in err
+    assert all(str(path) in err for path in bad)
+    assert not (run / "run.json").exists()
+    code, _, err = engine(*fit, "--skip-bad")
+    assert code == 0
+    assert err.count("left out") == 2
+    left = {name for side in about(run)["left_out"].values() for name in side}
+    assert left == {"case_00001", "case_00003"}
+    held = about(run)["cases"]
+    assert not left & {name for side in held.values() for name in side}
+    # The others stay on the sides that they would have had.
+    assert engine(*fit, "--skip-bad", "steps=5")[0] == 0
+    # A scan that is mended is another case: that is for the user to want.
+    for path, block in zip(bad, whole, strict=True):
+        path.write_bytes(block)
+    code, _, err = engine(*fit, "steps=6")
+    assert code == 5
+    assert "none -> case_0000" in err
+    faults.handled(3)
+
+
+@pytest.mark.gate("G4")
+def test_other_replicas_go_on_along_the_same_loss_curve_and_say_that_bits_differ(
+    faults: Faults, dataset: Path, tmp_path: Path
+) -> None:
+    train(dataset, tmp_path / "one", "steps=8")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-00000008")
+    # The sixth to eighth step once more, shared by two devices.
+    told = train(dataset, tmp_path / "two", "steps=8", "--devices", "cpu:2")
+    assert "devices, replicas changed: resumed, not to the bit" in told
+    curves = [
+        {row["step"]: row["loss"] for row in rows(tmp_path / name) if "loss" in row}
+        for name in ("one", "two")
+    ]
+    assert curves[1] == pytest.approx(curves[0], rel=0, abs=1e-5)
+    faults.handled()
