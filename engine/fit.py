@@ -24,6 +24,7 @@ from volumes.examples import Examples
 from volumes.refusals import Refusal
 from volumes.scanned import Scanned, refuse_unscannable
 from volumes.store import Store, default_root
+from volumes.trust import STRICT, Trust
 from volumes.volume import Volume
 
 Sides = dict[str, list[Case]]
@@ -42,13 +43,13 @@ class Machine:
     xla: str = "auto"
 
 
-def survey(recipe: Recipe, data: Path) -> Sides:
+def survey(recipe: Recipe, data: Path, trust: Trust = STRICT) -> Sides:
     """The cases of each side of the split, every header judged; all bad files are named at once.
 
     Raises:
         BadInput: where scans cannot be used, or the split is impossible.
     """
-    cases = find_cases(data, recipe.noise.file)
+    cases = find_cases(data, recipe.noise.file, trust=trust)
     bad: list[Refusal] = []
     for case in cases:
         try:
@@ -72,7 +73,7 @@ def describe(recipe: Recipe, sides: Sides, start: Origin | None = None) -> list[
 
 def fit(
     recipe: Recipe, file: Path, data: Path, run: Run, machine: Machine, terminal: Terminal,
-    start: Origin | None = None,
+    start: Origin | None = None, trust: Trust = STRICT,
 ) -> None:  # fmt: skip
     """Trains a recipe in a run folder, or goes on with what is there.
 
@@ -85,11 +86,12 @@ def fit(
         terminal: told what happens.
         start: checkpoint whose weights a new run starts from; a run that was started from one
             remembers it.
+        trust: what is taken on trust of the scans.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    sides = survey(recipe, data)
+    sides = survey(recipe, data, trust)
     runtime.check(machine.devices, machine.precision, machine.xla)
     with run.locked(), interruptible() as stop:
         done = checkpoint.steps(run.checkpoints)

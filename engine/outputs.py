@@ -11,10 +11,13 @@ from volumes.dataset import case_name
 
 
 def split_name(path: Path) -> tuple[str, str]:
-    """The name of a scan before its `.nii` or `.nii.gz`, and that ending."""
+    """The name of a scan before its `.nii` or `.nii.gz`, and the ending of what is made of it."""
     for ending in (".nii.gz", ".nii"):
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)], path.name[-len(ending) :]
+    for ending in (".hdr", ".img", ".hdr.gz", ".img.gz"):  # of a pair one file is made
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)], ".nii.gz"
     return path.name, ".nii.gz"
 
 

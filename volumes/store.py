@@ -70,7 +70,7 @@ class Store:
             CannotWrite: where the store cannot be written.
         """
         scan = case.open()
-        sha256 = self._sha256(case.path)
+        sha256 = self._sha256(case.path) + case.trust.mark
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256)
         hu, saturated = self._array(sha256, lambda: _without_padding(scan))
@@ -82,11 +82,11 @@ class Store:
             )
         if case.noisy is None or isinstance(scan, Photograph):
             return Volume(hu, scan.spacing_mm, case.name, sha256, saturated)
-        noisy_sha256 = self._sha256(case.noisy)
+        noisy_sha256 = self._sha256(case.noisy) + case.trust.mark
         if noisy_sha256 == sha256:
             cause = f"is the same file as its clean scan {case.path}"
             raise BadInput(case.noisy, cause, "Put the noisy recording in its place")
-        noisy = open_scan(case.noisy)
+        noisy = open_scan(case.noisy, case.trust)
         noisy_hu, more = self._array(f"{sha256}-{noisy_sha256}", lambda: _recorded(noisy, scan))
         saturated += more
         return Volume(hu, scan.spacing_mm, case.name, sha256, saturated, noisy_hu, noisy_sha256)

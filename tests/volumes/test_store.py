@@ -69,7 +69,7 @@ def test_a_volume_has_the_spacing_and_the_name_of_its_scan(store, case):
 
 @pytest.mark.parametrize("shape", [(1, 40, 30), (3, 1, 5), (1, 1, 1)])
 def test_volumes_of_any_shape_are_stored(store, tmp_path, shape):
-    hu = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    hu = np.arange(np.prod(shape), dtype=np.int16).reshape(shape) - np.int16(100)
     nifti.write_hu(tmp_path / "scan.nii", hu, (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(store.volume(Case("scan", tmp_path / "scan.nii")).hu, hu)
 
