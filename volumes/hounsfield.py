@@ -30,19 +30,20 @@ class Census:
     def __init__(self) -> None:
         self._total = self._finite = self._measured = self._below = self._above = 0
         self._low, self._high = np.inf, -np.inf
+        self._lowest_measured = np.inf
 
     def add(self, hu: npt.NDArray[np.float32]) -> None:
         """Counts voxels of any shape."""
         finite = hu[np.isfinite(hu)]
+        measured = finite[finite > NEVER_MEASURED_HU]
         self._total += hu.size
         self._finite += finite.size
-        if finite.size:
-            self._low = min(self._low, float(finite.min()))
-            self._high = max(self._high, float(finite.max()))
-            self._measured += int(np.count_nonzero(finite > NEVER_MEASURED_HU))
-            below = (finite > NEVER_MEASURED_HU) & (finite < _BELOW_WATER_HU)
-            self._below += int(np.count_nonzero(below))
-            self._above += int(np.count_nonzero(finite > _NO_TISSUE_HU))
+        self._measured += measured.size
+        self._below += int(np.count_nonzero(measured < _BELOW_WATER_HU))
+        self._above += int(np.count_nonzero(measured > _NO_TISSUE_HU))
+        self._low = min(self._low, float(finite.min(initial=np.inf)))
+        self._high = max(self._high, float(finite.max(initial=-np.inf)))
+        self._lowest_measured = min(self._lowest_measured, float(measured.min(initial=np.inf)))
 
     def judged(self, path: Path, trust: Trust) -> list[str]:
         """What is odd about the voxels, in words.
@@ -56,13 +57,14 @@ class Census:
             cause = f"holds {gaps / self._total:.1%} voxels that are not finite"
             raise BadInput(path, cause, "Export it again with padding of -1024")
         found = [f"holds {gaps:,} voxels that are not finite: they are kept"] if gaps else []
-        if self._high == self._low:
+        if self._low == self._high:
             return [*found, f"holds the one value {self._low:g}: there is nothing to see in it"]
-        below = self._below < _LEAST_BELOW * self._measured
+        # One value in padding tells nothing.
+        below = self._below < _LEAST_BELOW * self._measured and self._lowest_measured < self._high
         if below or self._above > _MOST_ABOVE * self._total:
-            cause = f"is not Hounsfield: range {self._low:g}..{self._high:g}"
+            cause = f"range {self._low:g}..{self._high:g}"
             if not trust.hu:
                 remedy = "Rescale it to HU, or pass --assume-hu where it is"
-                raise BadInput(path, cause, remedy)
-            found.append(cause.replace("is not", "does not look like"))
+                raise BadInput(path, f"is not Hounsfield: {cause}", remedy)
+            found.append(f"does not look like Hounsfield: {cause}")
         return found

@@ -86,7 +86,7 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
 
 def _quaternion(block: Any) -> Affine | None:
     """The affine of the quaternion; None where there is none."""
-    square = sum(float(block[f"quatern_{axis}"]) ** 2 for axis in "bcd")
+    square = sum(q * q for q in (float(block[f"quatern_{axis}"]) for axis in "bcd"))
     if not square <= 1 + _ROUNDED:
         return None
     if square > 1:  # rounding alone: half a turn

@@ -234,7 +234,7 @@ def test_debug_shows_where_a_refusal_comes_from_and_keeps_its_code(engine, tmp_p
 def test_what_happens_on_the_way_has_an_exit_code(
     engine, scan, monkeypatch, error, code, said
 ):  # fmt: skip
-    def failing(path):
+    def failing(*_):
         raise error
 
     monkeypatch.setattr("engine.info.about", failing)

@@ -121,7 +121,9 @@ def _streams() -> Iterator[File]:
             f"flipped bit in the {where}", put(_flipped(whole, bit), "scan.nii.gz"), "damaged"
         )
     bad = put(_flipped(whole, 8 * len(whole) - 50), "scan.nii.gz")
-    yield File("wrong checksum, allowed", bad, "wrong checksum", True, ("--allow-bad-crc",), HU)
+    yield File(
+        "wrong checksum, allowed", bad, "wrong checksum", True, ("--allow-bad-crc",), HU, False
+    )
     more = ("--allow-bad-crc",)
     yield File(
         "cut, bad checksums allowed", put(long[:-200], "scan.nii.gz"), "ends after", False, more
@@ -133,6 +135,7 @@ def _streams() -> Iterator[File]:
             "followed by bytes",
             True,
             hu=HU,
+            known=False,
         )
     yield File("followed by zeros", put(whole + bytes(512), "scan.nii.gz"), "", True, hu=HU)
     yield File("followed by half a member", put(whole + whole[:40], "scan.nii.gz"), "end early")
