@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.refusals import BadUsage, CannotWrite
-from volumes.atomic import make_folder
+from volumes.atomic import cannot_write, make_folder
 from volumes.dataset import case_name
 
 
@@ -66,7 +67,9 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         CannotWrite: where an output would be an input.
     """
     for path in outputs:
-        if any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
+        if _is_there(path) and any(
+            path.exists() and p.exists() and path.samefile(p) for p in inputs
+        ):
             raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
 
 
@@ -77,8 +80,23 @@ def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
         CannotWrite: naming the first that exists.
     """
     for path in outputs:
-        if path.exists() and not overwrite:
+        if _is_there(path) and not overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything lies there, a link that leads nowhere included.
+
+    Raises:
+        CannotWrite: where nothing can, as where the name is too long.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return True
 
 
 def make_place(output: Path | None, outputs: Sequence[Path]) -> None:
