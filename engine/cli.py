@@ -151,6 +151,8 @@ def fit(
     runtime.check(devices, precision, xla)
     trust = Trust(assume_hu, allow_bad_crc, max_gib, volume)
     sides = survey(resolved, data, trust)
+    for case in (case for cases in sides.values() for case in cases):
+        terminal.doubt(case.path, case.doubts())
     if dry_run:
         for line in describe(resolved, sides, begin):
             terminal.result(line)

@@ -80,6 +80,8 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     if scans:
         for case in (*scored, *tuning):
             refuse_unscannable(case)
+    for case in dict.fromkeys((*scored, *tuning)):
+        terminal.doubt(case.path, case.doubts())
     volumes = _volumes([*scored, *tuning], scanned=scans)
     held = [volumes[case.name] for case in scored]
     refuse_others(wanted.data, wanted.split, models, held)

@@ -62,6 +62,17 @@ class Case:
             refuse_other_grid(scan, open_scan(self.noisy, self.trust))
         return scan
 
+    def doubts(self) -> tuple[str, ...]:
+        """What is odd about the header of its scan, in words.
+
+        Raises:
+            BadInput: as `open` does.
+        """
+        if self.of_a_set:
+            return ()  # it has thousands of cases, and none of them a header
+        scan = self.open()
+        return scan.warnings if isinstance(scan, Scan) else ()
+
 
 def case_name(path: Path) -> str:
     """The case a scan belongs to: its folder's name in KiTS19's layout, else its file's."""

@@ -632,3 +632,14 @@ def test_what_a_person_vouches_for_reaches_the_scans_of_a_folder(engine, series,
         assert "--assume-hu" in err
     assert engine(*words, "--data", series, "--volume", "1", "--max-gib", "1e-9")[0] == 3
     assert engine(*words, "--data", series, "--volume", "1", "--assume-hu")[0] == 0
+
+
+def test_a_training_tells_what_is_odd_about_the_scans_that_it_is_given(engine, tmp_path):
+    from tests.gates.catalogue import content as block
+
+    for i in range(4):
+        hu = np.random.default_rng(i).integers(-1000, 300, (4, 16, 16)).astype("i2")
+        (tmp_path / f"patient{i}.nii").write_bytes(block(hu, sform_code=300 if i == 2 else 1))
+    code, _, err = engine("fit", "unet3d", *shrinking(), "--data", tmp_path, "--dry-run", "-q")
+    assert code == 0
+    assert err == f"engine: warning: {tmp_path / 'patient2.nii'}: has the unknown sform_code 300\n"

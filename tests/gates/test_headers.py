@@ -96,6 +96,8 @@ def _judge(scan: Scan) -> None:
     assert np.isfinite(scan.spacing_mm).all()
     assert min(scan.spacing_mm) > 0
     assert sorted(scan.axes.translate(str.maketrans("RPS", "LAI"))) == ["A", "I", "L"]
+    # No header is read as voxels, which nibabel would.
+    assert scan.header.offset == len(scan.head) >= 352
     stored = scan.read()
     hu = scan.hu(stored)
     assert stored.shape == scan.stored_shape
