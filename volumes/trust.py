@@ -22,9 +22,9 @@ class Trust:
     volume: int | None = None
 
     @property
-    def most_bytes(self) -> int:
+    def most_bytes(self) -> float:
         """Bytes of voxels that a file may hold."""
-        return int(self.gib * 2**30)
+        return self.gib * 2**30
 
     @property
     def mark(self) -> str:

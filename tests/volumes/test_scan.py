@@ -144,6 +144,11 @@ def test_more_voxels_than_are_allowed_are_refused_before_they_are_read(tmp_path)
         open_scan(tmp_path / "scan.nii", Trust(gib=1e-7))
 
 
+@pytest.mark.parametrize(("gib", "code"), [("inf", 0), ("nan", 2), ("0", 3)])
+def test_a_limit_that_is_no_size_is_no_bug(engine, phantom_file, gib, code):
+    assert engine("info", phantom_file, "--max-gib", gib)[0] == code
+
+
 def test_voxels_that_were_read_on_trust_are_marked_by_what_was_trusted():
     kinds = [Trust(), Trust(hu=True), Trust(checksum=True), Trust(volume=0), Trust(volume=1)]
     assert len({trust.mark for trust in kinds}) == len(kinds)
