@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -28,6 +29,18 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random."
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="A file for one input, else a folder.")
+]
+AssumeHu = Annotated[
+    bool, typer.Option("--assume-hu", help="Take values for HU that do not look like it.")
+]
+BadCrc = Annotated[
+    bool, typer.Option("--allow-bad-crc", help="Read on where gzip's checksum is wrong.")
+]
+MaxGib = Annotated[
+    float, typer.Option("--max-gib", min=0.0, help="Refuse scans of more GiB of voxels.")
+]
+WhichVolume = Annotated[
+    int | None, typer.Option("--volume", min=0, help="Of a 4D file, counted from 0.")
 ]
 
 
@@ -109,6 +122,8 @@ def fit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done.")
     ] = False,
+    assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
+    volume: WhichVolume = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
     *, context: typer.Context,
 ) -> None:  # fmt: skip
@@ -124,6 +139,7 @@ def fit(
     from engine.run import Run
     from engine.survey import survey
     from volumes import Gaussian
+    from volumes.trust import Trust
 
     stop = context.with_resource(interruptible())
     terminal = Terminal(quiet=quiet, verbose=verbose)
@@ -152,9 +168,11 @@ def fit(
         folder.refuse_locked()
     prior.vet(resolved.prior, resolved.window, folder)
     runtime.check(devices, precision, xla)
-    found = survey(resolved, data)
+    found = survey(resolved, data, Trust(assume_hu, allow_bad_crc, max_gib, volume))
     if dry_run or fresh:
         found.refuse(skip_bad=skip_bad)
+    for case in (case for cases in found.good().values() for case in cases):
+        terminal.doubt(case.path, case.doubts())
     if dry_run:
         for line in describe(resolved, found, begin):
             terminal.result(line)
@@ -205,6 +223,8 @@ def denoise(
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
     devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
     overwrite: Overwrite = False,
+    assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
+    volume: WhichVolume = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise."""
@@ -212,13 +232,14 @@ def denoise(
     from engine.journal import Terminal
     from engine.restore import Job, restore
     from engine.run import Run, newest_run
+    from volumes.trust import Trust
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
     job = Job(
         run=Run(model) if model else newest_run(), checkpoint=checkpoint,
         request=Request(prior, _shape(tile, "--tile") if tile else None, strength, photons),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
-        devices=devices,
+        devices=devices, trust=Trust(assume_hu, allow_bad_crc, max_gib, volume),
     )  # fmt: skip
     restore(job, volumes, terminal, only_plan=plan)
 
@@ -265,17 +286,20 @@ def evaluate(
     ] = False,
     devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
     overwrite: Overwrite = False,
+    assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
+    volume: WhichVolume = None,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
     from engine.journal import Terminal
     from engine.selection import Wanted, evaluate
+    from volumes.trust import Trust
 
     wanted = Wanted(
         methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
         split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
         checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
-        overwrite=overwrite,
+        overwrite=overwrite, trust=Trust(assume_hu, allow_bad_crc, max_gib, volume),
     )  # fmt: skip
     evaluate(wanted, output, Terminal(quiet=quiet))
 
@@ -315,6 +339,8 @@ def degrade(
     output: Output = None,
     devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
     overwrite: Overwrite = False,
+    assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
+    volume: WhichVolume = None,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write a copy of each VOLUME with simulated noise or views left out; its header is kept.
@@ -325,8 +351,10 @@ def degrade(
     from engine.degradations import parse
     from engine.degrade import Job, run
     from engine.journal import Terminal
+    from volumes.trust import Trust
 
-    job = Job(parse(kinds), seed, output, overwrite, devices)
+    trust = Trust(assume_hu, allow_bad_crc, max_gib, volume)
+    job = Job(parse(kinds), seed, output, overwrite, devices, trust)
     run(job, volumes, Terminal(quiet=quiet))
 
 
@@ -348,12 +376,14 @@ def phantom(
 @app.command()
 def info(
     path: Annotated[Path, typer.Argument(help="A scan, a denoised scan or a run folder.")],
+    allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0, volume: WhichVolume = None,
     debug: Debug = False,
-) -> None:
+) -> None:  # fmt: skip
     """Show what a scan or a run is; of a run, the fingerprint of its last checkpoint."""
     from engine.info import about
+    from volumes.trust import Trust
 
-    rows = about(path)
+    rows = about(path, Trust(checksum=allow_bad_crc, gib=max_gib, volume=volume))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
@@ -404,6 +434,8 @@ def _shape(text: str, option: str) -> tuple[int, int, int]:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and ends the process with the exit code of the contract."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # the names of files are bytes
     sys.exit(run(arguments))
 
 

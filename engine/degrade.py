@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from engine.refusals import BadInput, BadUsage
 from volumes import nifti
 from volumes.atomic import make_folder
 from volumes.dataset import Case, case_name, find_cases
-from volumes.digest import sha256
 from volumes.nifti import Scan
 from volumes.noise import Gaussian
 from volumes.tomography import pixel_mm
+from volumes.trust import STRICT, Trust
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Job:
     output: Path | None
     overwrite: bool
     devices: str = "auto"
+    trust: Trust = STRICT
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: 
     """
     refuse_existing((output, sidecar(output)), overwrite=overwrite)
     product = Product(output, Degradation(output.name, "gaussian", noise))
-    scan = nifti.open_scan(path)
+    scan = nifti.open_scan(path).verified()
     (counts,) = make(scan, case_name(path), [product], seed, {}, overwrite=overwrite)
     return counts["saturated"]
 
@@ -90,10 +91,11 @@ def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
             pixel_mm(task.scan)
     waiting = [_unfinished(task, job.seed) if many and not job.overwrite else task.products
                for task in tasks]  # fmt: skip
-    if scanner:  # hours may pass before the last scan is read
-        for task, products in zip(tasks, waiting, strict=True):
-            if products:
-                task.scan.verify()
+    # Hours may pass before the last scan is read.
+    tasks = [
+        replace(task, scan=task.scan.verified()) if products else task
+        for task, products in zip(tasks, waiting, strict=True)
+    ]
     if many:
         for task in tasks:
             make_folder(task.products[0].path.parent)
@@ -116,7 +118,7 @@ def _files(job: Job, inputs: Sequence[Path]) -> list[_Task]:
     paths = output_paths(inputs, job.output, f"_{degradation.name}")
     refuse_existing([*paths, *map(sidecar, paths)], overwrite=job.overwrite)
     return [
-        _Task(case_name(source), nifti.open_scan(source), [Product(path, degradation)])
+        _Task(case_name(source), nifti.open_scan(source, job.trust), [Product(path, degradation)])
         for source, path in zip(inputs, paths, strict=True)
     ]
 
@@ -125,7 +127,7 @@ def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
     if job.output is None or is_scan_name(job.output):
         cause = "must name a folder, where several degradations, or those of a folder, are made"
         raise BadUsage("-o", cause, "Write such as -o degraded/")
-    cases = [case for path in inputs for case in _cases(path)]
+    cases = [case for path in inputs for case in _cases(path, job.trust)]
     circle = not isinstance(job.degradations[0].noise, Gaussian)
     tasks = []
     for case in cases:
@@ -141,8 +143,10 @@ def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
     return tasks
 
 
-def _cases(path: Path) -> list[Case]:
-    return find_cases(path) if path.is_dir() else [Case(case_name(path), path)]
+def _cases(path: Path, trust: Trust) -> list[Case]:
+    if path.is_dir():
+        return find_cases(path, trust=trust)
+    return [Case(case_name(path), path, trust=trust)]
 
 
 def _unfinished(task: _Task, seed: int) -> list[Product]:
@@ -150,7 +154,7 @@ def _unfinished(task: _Task, seed: int) -> list[Product]:
     paths = [product.path for product in task.products]
     if not any(path.exists() for path in [*paths, *map(sidecar, paths)]):
         return task.products  # spared the reading of the source
-    key = {"seed": seed, "case": task.case, "source_sha256": sha256(task.scan.path)}
+    key = {"seed": seed, "case": task.case, **task.scan.source()}
     return [product for product in task.products if not product.is_finished(task.scan, key)]
 
 
@@ -162,6 +166,7 @@ def _one(
     if kept:
         terminal.say(f"{task.case}: {kept} of {len(task.products)} files are finished, and kept")
     if products:
+        terminal.doubt(task.scan.path, task.scan.warnings)
         counts = make(
             task.scan, task.case, products, job.seed, machine, overwrite=job.overwrite, tick=tick
         )

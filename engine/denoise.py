@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from engine.refusals import BadInput, BadUsage, NumericalFailure
 from volumes import nifti
 from volumes.atomic import whole_file
 from volumes.crops import Box, read
-from volumes.digest import sha256
 from volumes.nifti import Scan, Stored
 from volumes.padding import padding
 from volumes.sources import Clean
@@ -98,7 +97,8 @@ def denoise(
     source, target = scan.canonical(before), scan.canonical(after)
     mask = _padding(scan, source)
     noisy = _noisy_blocks(scan, source, mask, model.recipe)
-    prior = _prior_blocks(scan, noisy, model.recipe, request.prior)
+    second = second_scan(scan, model.recipe, request.prior)
+    prior = _prior_blocks(scan, noisy, model.recipe, second)
     tiles = plan_for(scan, model.recipe, request.tile)
     keep = Keep(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
@@ -124,14 +124,16 @@ def denoise(
         "notice": "research use, not a medical device",
         "model": {"sha256": model.sha256, "step": model.step},
         "recipe": json.loads(to_json(model.recipe)),
-        "input_sha256": sha256(scan.path),
-        "second_scan_sha256": sha256(request.prior) if request.prior else None,
+        "input_sha256": scan.sha256(),
+        "input_volume": scan.trust.volume,
+        "second_scan_sha256": second.sha256() if second else None,
         "window_hu": [window.low_hu, window.high_hu],
         "strength": request.strength,
         **({"photons": request.photons} if request.photons else {}),
         "tiles": {"count": tiles.count, "shape": tiles.tile},
         "voxels": {"total": int(np.prod(scan.shape)), **counts},
         "change_hu": change.summary(),
+        "warnings": list(scan.warnings),
     }
     return Denoised(scan, before, after, about)
 
@@ -155,6 +157,9 @@ def write(denoised: Denoised, path: Path, *, residual: bool, overwrite: bool) ->
 
 def _padding(scan: Scan, source: Stored) -> npt.NDArray[np.bool_]:
     mask = np.empty(scan.shape, bool)
+    if (source == source.flat[0]).all():  # nothing that could be noise, and nothing that is none
+        mask[:] = True
+        return mask
     for z in range(scan.shape[0]):
         mask[z : z + 1] = padding(scan.hu(source[z : z + 1]))
     return mask
@@ -176,8 +181,7 @@ def _noisy_blocks(
     return block
 
 
-def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None) -> Blocks | None:
-    other = second_scan(scan, recipe, second)
+def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, other: Scan | None) -> Blocks | None:
     if other is not None:
         voxels = other.canonical(other.read())
         return _noisy_blocks(other, voxels, _padding(other, voxels), recipe)
@@ -216,7 +220,7 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
     if not recipe.network.sees_prior:
         kind = type(recipe.network).__name__
         raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
-    other = nifti.open_scan(second)
+    other = nifti.open_scan(second, replace(scan.trust, volume=None))
     same = other.shape == scan.shape and np.allclose(
         _corners(other), _corners(scan), atol=_SAME_PLACE_MM
     )

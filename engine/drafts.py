@@ -14,7 +14,6 @@ import numpy.typing as npt
 from engine.degradations import SCANNER
 from engine.products import Product
 from volumes.atomic import cannot_write
-from volumes.digest import sha256
 from volumes.nifti import Scan, Stored
 from volumes.noise import Gaussian
 from volumes.padding import NEVER_MEASURED_HU, padding
@@ -66,7 +65,8 @@ def make(
                                     strict=True):  # fmt: skip
                 draft.add(image, measured)
             tick(z + 1)
-        about = {"seed": seed, "case": case, "source_sha256": sha256(scan.path)}
+        about: dict[str, Any] = {"seed": seed, "case": case, **scan.source()}
+        about["warnings"] = list(scan.warnings)
         if any(_scanned(product) for product in products):
             about |= {"max_line_integral": round(largest, 4), "computed_on": machine}
         return [draft.finish(scan, source, about, overwrite=overwrite) for draft in drafts]

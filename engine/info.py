@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +13,28 @@ from engine.outputs import sidecar
 from engine.run import Run
 from volumes import nifti
 from volumes.padding import padding
+from volumes.trust import STRICT, Trust
 
 Rows = list[tuple[str, str]]
 
 
-def about(path: Path) -> Rows:
+def about(path: Path, trust: Trust = STRICT) -> Rows:
     """What lies at a path.
+
+    Args:
+        path: of a scan or a run.
+        trust: what is taken on trust of a scan.
 
     Raises:
         Mismatch: where a folder is no run.
         BadInput: where a file is no scan.
     """
-    return _run(Run(path)) if path.is_dir() else _scan(path) + _provenance(path)
+    return _run(Run(path)) if path.is_dir() else _scan(path, trust) + _provenance(path)
 
 
-def _scan(path: Path) -> Rows:
-    scan = nifti.open_scan(path)
+def _scan(path: Path, trust: Trust) -> Rows:
+    # What a scan holds is asked for most where it is in doubt.
+    scan = nifti.open_scan(path, replace(trust, hu=True)).verified()
     hu, _ = scan.read_hu()
     outside = padding(hu)
     measured = hu[~outside]
@@ -44,6 +51,7 @@ def _scan(path: Path) -> Rows:
         ("HU", span),
         ("HU at 1, 50, 99 %", ", ".join(middle) or "none"),
         ("padding", f"{np.mean(outside):.1%} of the voxels"),
+        *(("warning", odd) for odd in scan.warnings),
     ]
 
 

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from volumes.atomic import cannot_write, is_full
+from volumes.refusals import one_line
 
 _SHOW_EVERY_S = 0.2
 _TABLE_COLUMNS = 100
@@ -42,7 +43,12 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """A line that -q does not silence."""
-        self._err.print(f"engine: warning: {text}", markup=False)
+        self._err.print(one_line(f"engine: warning: {text}"), markup=False)
+
+    def doubt(self, path: Path, odd: Sequence[str]) -> None:
+        """What is odd about a file, a line each."""
+        for words in odd:
+            self.warn(f"{path}: {words}")
 
     def result(self, text: str) -> None:
         """A line of the result, on stdout."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.refusals import BadUsage, CannotWrite
-from volumes.atomic import make_folder
+from volumes.atomic import cannot_write, make_folder
 from volumes.dataset import case_name
 
 
 def split_name(path: Path) -> tuple[str, str]:
-    """The name of a scan before its `.nii` or `.nii.gz`, and that ending."""
+    """The name of a scan before its `.nii` or `.nii.gz`, and the ending of what is made of it."""
     for ending in (".nii.gz", ".nii"):
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)], path.name[-len(ending) :]
+    for ending in (".hdr", ".img", ".hdr.gz", ".img.gz"):  # of a pair one file is made
+        if path.name.lower().endswith(ending):
+            return path.name[: -len(ending)], ".nii.gz"
     return path.name, ".nii.gz"
 
 
@@ -63,7 +67,9 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         CannotWrite: where an output would be an input.
     """
     for path in outputs:
-        if any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
+        if _is_there(path) and any(
+            path.exists() and p.exists() and path.samefile(p) for p in inputs
+        ):
             raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
 
 
@@ -74,8 +80,23 @@ def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
         CannotWrite: naming the first that exists.
     """
     for path in outputs:
-        if path.exists() and not overwrite:
+        if _is_there(path) and not overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether anything lies there, a link that leads nowhere included.
+
+    Raises:
+        CannotWrite: where nothing can, as where the name is too long.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return True
 
 
 def make_place(output: Path | None, outputs: Sequence[Path]) -> None:

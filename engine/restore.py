@@ -27,6 +27,7 @@ from engine.refusals import BadUsage
 from engine.run import Run
 from volumes import nifti
 from volumes.nifti import Scan
+from volumes.trust import STRICT, Trust
 from volumes.window import Window
 
 
@@ -42,6 +43,7 @@ class Job:
     residual: bool
     overwrite: bool
     devices: str
+    trust: Trust = STRICT
 
 
 def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan: bool) -> None:
@@ -51,7 +53,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
         Refusal: of the kind that the exit code of the contract names.
     """
     runtime.check(job.devices, "auto", "auto")
-    scans = [nifti.open_scan(volume) for volume in volumes]
+    scans = [nifti.open_scan(volume, job.trust) for volume in volumes]
     model = open_model(job.run, job.checkpoint)
     check_dose(job.request, model.recipe)
     paths = output_paths(volumes, job.output, "_denoised")
@@ -69,10 +71,12 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     refuse_twice(outputs)
     refuse_existing(outputs, overwrite=job.overwrite)
     seconds = [second_scan(scan, model.recipe, job.request.prior) for scan in scans]
-    for read in (*scans, *seconds[:1]):  # the second scan is the same one for all
-        if read is not None:
-            read.verify()
+    scans = [scan.verified() for scan in scans]
+    # The second scan is the same one for all.
+    others = [second.verified() for second in seconds[:1] if second is not None]
     make_place(job.output, outputs)
+    for read in (*scans, *others):
+        terminal.doubt(read.path, read.warnings)
     terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
     runtime.start(job.devices)
     estimator = model.estimator(photons=job.request.photons)

@@ -28,6 +28,7 @@ from volumes.dataset import Case, find_cases
 from volumes.pairs import FLOAT_SCALE, open_pairs
 from volumes.scanned import Scanned, refuse_unscannable
 from volumes.store import Store, default_root
+from volumes.trust import STRICT, Trust
 from volumes.volume import Volume
 
 
@@ -47,6 +48,7 @@ class Wanted:
     allow_seen: bool
     devices: str
     overwrite: bool
+    trust: Trust = STRICT
 
 
 def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
@@ -76,7 +78,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     entering = entrants(wanted.methods, wanted.checkpoint)
     refuse_untold(entering, asked)
     models = {e.label: e.model for e in entering if e.model}
-    cases = find_cases(wanted.data)
+    cases = find_cases(wanted.data, trust=wanted.trust)
     scored = _cases(wanted, models, cases, wanted.split)
     tuning: Sequence[Case] = ()
     if wanted.tuning and any(METHODS[e.method]().candidates()[1:] for e in entering if e.method):
@@ -85,6 +87,8 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     if scans:
         for case in (*scored, *tuning):
             refuse_unscannable(case)
+    for case in dict.fromkeys((*scored, *tuning)):
+        terminal.doubt(case.path, case.doubts())
     volumes = _volumes([*scored, *tuning], scanned=scans)
     held = [volumes[case.name] for case in scored]
     refuse_others(wanted.data, wanted.split, models, held)
@@ -204,7 +208,11 @@ def _recorded(
     """
     return {
         level.label: _volumes(
-            [case for case in find_cases(wanted.data, level.noise.file) if case.name in names]
+            [
+                case
+                for case in find_cases(wanted.data, level.noise.file, trust=wanted.trust)
+                if case.name in names
+            ]
         )
         for level in asked
         if isinstance(level.noise, Recorded)

@@ -13,6 +13,7 @@ from volumes.dataset import Case, find_cases
 from volumes.refusals import Refusal
 from volumes.scanned import Scanned, refuse_unscannable
 from volumes.store import Store, default_root
+from volumes.trust import STRICT, Trust
 from volumes.volume import Volume
 
 Sides = dict[str, list[Case]]
@@ -69,13 +70,18 @@ class Survey:
         }
 
 
-def survey(recipe: Recipe, data: Path) -> Survey:
+def survey(recipe: Recipe, data: Path, trust: Trust = STRICT) -> Survey:
     """The cases of each side of the split, every header judged.
+
+    Args:
+        recipe: that is fitted.
+        data: the folder.
+        trust: what is taken on trust of the scans.
 
     Raises:
         BadInput: where there are none, or the split is impossible.
     """
-    cases = find_cases(data, recipe.noise.file)
+    cases = find_cases(data, recipe.noise.file, trust=trust)
     bad: dict[str, Refusal] = {}
     for case in cases:
         try:

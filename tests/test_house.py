@@ -20,7 +20,7 @@ DIRECTION = {
 FINDS_RECIPES = {"engine/recipe.py"}
 
 DOORS = {
-    "nibabel": {"volumes/nifti.py"},
+    "nibabel": {"volumes/header.py", "volumes/orientation.py"},
     "PIL": {"volumes/photographs.py"},
     "typer": {"engine/cli.py"},
     "h5py": {"engine/keras_weights.py", "volumes/pairs.py"},

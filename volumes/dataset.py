@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from volumes.nifti import Scan, open_scan
 from volumes.pairs import Pair, open_pair, open_pairs, refuse_other_grid
 from volumes.photographs import Photograph, open_photograph
 from volumes.refusals import BadInput
+from volumes.trust import STRICT, Trust
 
 _SCAN = re.compile(r"^(?P<name>.+)\.nii(\.gz)?$", re.IGNORECASE)
+_HALF = re.compile(r"^(?P<name>.+)\.(hdr|img)(\.gz)?$", re.IGNORECASE)
 _PHOTOGRAPH = re.compile(r"^(?P<name>.+)\.png$", re.IGNORECASE)
 _PAIRS = re.compile(r"\.(h5|hdf5|npz)$", re.IGNORECASE)
 # What the engine writes beside a scan, and the labels that data sets ship, are not scans.
@@ -32,11 +34,13 @@ class Case:
         name: unique within the dataset.
         path: of its file, which for a pair is that of the whole set.
         noisy: the file of its noisy recording, where that is a scan of its own.
+        trust: what is taken on trust of its files.
     """
 
     name: str
     path: Path
     noisy: Path | None = None
+    trust: Trust = field(default=STRICT, compare=False)
 
     @property
     def of_a_set(self) -> bool:
@@ -53,21 +57,32 @@ class Case:
             return open_pair(self.path, self.name)
         if _PHOTOGRAPH.match(self.path.name):
             return open_photograph(self.path)
-        scan = open_scan(self.path)
+        scan = open_scan(self.path, self.trust)
         if self.noisy is not None:
-            refuse_other_grid(scan, open_scan(self.noisy))
+            refuse_other_grid(scan, open_scan(self.noisy, self.trust))
         return scan
+
+    def doubts(self) -> tuple[str, ...]:
+        """What is odd about the header of its scan, in words.
+
+        Raises:
+            BadInput: as `open` does.
+        """
+        if self.of_a_set:
+            return ()  # it has thousands of cases, and none of them a header
+        scan = self.open()
+        return scan.warnings if isinstance(scan, Scan) else ()
 
 
 def case_name(path: Path) -> str:
     """The case a scan belongs to: its folder's name in KiTS19's layout, else its file's."""
-    match = _SCAN.match(path.name) or _PHOTOGRAPH.match(path.name)
+    match = next((m for kind in (_SCAN, _PHOTOGRAPH, _HALF) if (m := kind.match(path.name))), None)
     stem = match["name"] if match else path.name
     # Links are not followed: stores of data link every scan into one folder of objects.
     return Path(os.path.abspath(path)).parent.name if stem.lower() == "imaging" else stem
 
 
-def find_cases(folder: Path, noisy: str | None = None) -> list[Case]:
+def find_cases(folder: Path, noisy: str | None = None, *, trust: Trust = STRICT) -> list[Case]:
     """The cases of a folder, or of a file of pairs, in the order of their names.
 
     KiTS19's layout (`case_XXXXX/imaging.nii.gz`) is looked for first, then NIfTI files that lie
@@ -78,6 +93,7 @@ def find_cases(folder: Path, noisy: str | None = None) -> list[Case]:
         noisy: name of the noisy recordings: "quarter" where `case_XXXXX/quarter.nii.gz` lies beside
             the clean `imaging.nii.gz`, in KiTS19's layout. The pairs of a set have their noisy
             images with or without it.
+        trust: what is taken on trust of the files.
 
     Raises:
         BadInput: where there is no folder, no scan in it, one name twice, or a case without its
@@ -101,7 +117,7 @@ def find_cases(folder: Path, noisy: str | None = None) -> list[Case]:
     if not files:
         cause = "holds neither case_*/imaging.nii.gz nor NIfTI files nor PNG photographs"
         raise BadInput(folder, cause, "Name the folder that does by --data")
-    cases = sorted(Case(case_name(path), path) for path in files)
+    cases = sorted(Case(case_name(path), path, trust=trust) for path in files)
     for one, other in pairwise(cases):
         if one.name == other.name:
             raise BadInput(other.path, f"is a second scan named {one.name}", "Rename one of them")

@@ -1,4 +1,4 @@
-"""Digests: what a file holds, whatever it is called."""
+"""Digests: what files hold, whatever they are called."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import hashlib
 from pathlib import Path
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(*paths: Path) -> str:
+    """The sha256 of a file's bytes, in hexadecimal; of several, of one after the other."""
+    found = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: found)
+    return found.hexdigest()

@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from volumes.nifti import DEFLATE_CEILING, Scan
+from volumes.nifti import Scan
 from volumes.refusals import BadInput, Refusal
+from volumes.stream import DEFLATE_CEILING
 from volumes.volume import HU, Shape, SpacingMm
 
 SIDES = ("train", "test")

@@ -15,9 +15,13 @@ class Refusal(Exception):
 
     def __init__(self, path: str | Path, cause: str, remedy: str) -> None:
         self.path, self.cause, self.remedy = str(path), cause.rstrip("."), remedy.rstrip(".")
-        # A file name may hold a newline: the message stays one line whatever it is given.
         end = "" if self.remedy.endswith("?") else "."
-        super().__init__(" ".join(f"{self.path}: {self.cause}. {self.remedy}{end}".split("\n")))
+        super().__init__(one_line(f"{self.path}: {self.cause}. {self.remedy}{end}"))
+
+
+def one_line(text: str) -> str:
+    """The text without what a file's name may hold to break a line or to command a terminal."""
+    return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else " " for c in text)
 
 
 class BadInput(Refusal):

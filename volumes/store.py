@@ -84,7 +84,7 @@ class Store:
         """
         source = _Source(case.path)
         scan = case.open()
-        sha256 = self._sha256(source)
+        sha256 = self._sha256(source) + case.trust.mark
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256, source)
         hu, saturated = self._array(sha256, lambda: _without_padding(scan), source)
@@ -97,8 +97,8 @@ class Store:
         if case.noisy is None or isinstance(scan, Photograph):
             return Volume(hu, scan.spacing_mm, case.name, sha256, saturated)
         recording = _Source(case.noisy)
-        noisy = open_scan(case.noisy)
-        noisy_sha256 = self._sha256(recording)
+        noisy = open_scan(case.noisy, case.trust)
+        noisy_sha256 = self._sha256(recording) + case.trust.mark
         if noisy_sha256 == sha256:
             cause = f"is the same file as its clean scan {case.path}"
             raise BadInput(case.noisy, cause, "Put the noisy recording in its place")

@@ -234,7 +234,7 @@ def test_debug_shows_where_a_refusal_comes_from_and_keeps_its_code(engine, tmp_p
 def test_what_happens_on_the_way_has_an_exit_code(
     engine, scan, monkeypatch, error, code, said
 ):  # fmt: skip
-    def failing(path):
+    def failing(*_):
         raise error
 
     monkeypatch.setattr("engine.info.about", failing)
@@ -603,3 +603,43 @@ def test_a_model_of_first_weights_can_be_used(engine, cpu, scan, tmp_path):
     run = untrained(tmp_path / "mine", tiny("dncnn"), cpu)
     assert engine("denoise", scan, "-m", run.folder, "--checkpoint", "1")[0] == 0
     assert voxels(scan.with_name("scan_denoised.nii.gz")).shape == (4, 16, 16)
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A folder of four files of two volumes, of grey values."""
+    from tests.gates.catalogue import content
+
+    for i in range(4):
+        grey = np.random.default_rng(i).integers(0, 256, (4, 16, 16, 2)).astype("i2")
+        (tmp_path / f"patient{i}.nii").write_bytes(content(grey))
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_what_a_person_vouches_for_reaches_the_scans_of_a_folder(engine, series, tmp_path, command):
+    words = {
+        "fit": ("fit", "unet3d", *shrinking(), "--run", tmp_path / "run", "--dry-run"),
+        "evaluate": ("evaluate", "noisy", "-o", tmp_path / "report", "--split", "all",
+                     "--slices", "1", "--no-tuning"),
+    }[command]  # fmt: skip
+    code, _, err = engine(*words, "--data", series)
+    assert code == 3
+    assert "holds 2 volumes" in err
+    if command == "evaluate":  # a dry run of fit looks at no voxel
+        code, _, err = engine(*words, "--data", series, "--volume", "1")
+        assert code == 3
+        assert "--assume-hu" in err
+    assert engine(*words, "--data", series, "--volume", "1", "--max-gib", "1e-9")[0] == 3
+    assert engine(*words, "--data", series, "--volume", "1", "--assume-hu")[0] == 0
+
+
+def test_a_training_tells_what_is_odd_about_the_scans_that_it_is_given(engine, tmp_path):
+    from tests.gates.catalogue import content as block
+
+    for i in range(4):
+        hu = np.random.default_rng(i).integers(-1000, 300, (4, 16, 16)).astype("i2")
+        (tmp_path / f"patient{i}.nii").write_bytes(block(hu, sform_code=300 if i == 2 else 1))
+    code, _, err = engine("fit", "unet3d", *shrinking(), "--data", tmp_path, "--dry-run", "-q")
+    assert code == 0
+    assert err == f"engine: warning: {tmp_path / 'patient2.nii'}: has the unknown sform_code 300\n"

@@ -16,10 +16,10 @@ def rows(path):
 
 @pytest.fixture
 def scan(tmp_path):
-    """A scan from 1 to 100 HU beside padding, stored as RAS with an intercept."""
+    """A scan from -49 to 50 HU beside padding, stored as RAS with an intercept."""
     stored = np.full((4, 10, 10), 0, "<u2")
     stored[2] = np.arange(2025, 2125).reshape(10, 10)
-    return scan_file(tmp_path / "scan.nii.gz", stored, "RAS", inter=-2024.0)
+    return scan_file(tmp_path / "scan.nii.gz", stored, "RAS", inter=-2074.0)
 
 
 def test_a_scan_is_described_in_canonical_order(scan):
@@ -27,12 +27,12 @@ def test_a_scan_is_described_in_canonical_order(scan):
     assert told["shape (Z, Y, X)"] == "4 x 10 x 10"
     assert told["spacing (Z, Y, X)"] == "3 x 0.8 x 0.7 mm"
     assert told["axes as stored"] == "RAS 10 x 10 x 4"
-    assert told["datatype"] == "uint16, slope 1, intercept -2024"
+    assert told["datatype"] == "uint16, slope 1, intercept -2074"
 
 
 def test_padding_is_left_out_of_the_range(scan):
     told = rows(scan)
-    assert told["HU"] == "1 to 100"
+    assert told["HU"] == "-49 to 50"
     assert told["padding"] == "75.0% of the voxels"
 
 

@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.outputs import beside, make_place, output_paths, refuse_inputs, sidecar, split_name
+from engine.outputs import (
+    beside,
+    make_place,
+    output_paths,
+    refuse_existing,
+    refuse_inputs,
+    sidecar,
+    split_name,
+)
 from engine.refusals import BadUsage, CannotWrite
 
 HERE = Path("a")
@@ -16,6 +24,8 @@ HERE = Path("a")
         ("scan.v1.2.NII.GZ", ("scan.v1.2", ".NII.GZ")),
         ("naïve 患者 (1).nii", ("naïve 患者 (1)", ".nii")),
         ("scan", ("scan", ".nii.gz")),
+        ("scan.hdr", ("scan", ".nii.gz")),
+        ("scan.v1.IMG.GZ", ("scan.v1", ".nii.gz")),
     ],
 )
 def test_a_name_is_split_before_its_ending(name, parts):
@@ -95,3 +105,14 @@ def test_what_belongs_to_an_output_is_named_after_it():
 
 def test_an_output_of_any_name_has_a_residual_of_its_own():
     assert beside(HERE / "mine.nii", "_residual") == HERE / "mine_residual.nii"
+
+
+def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
+    (tmp_path / "out.nii").symlink_to("gone")
+    with pytest.raises(CannotWrite, match="exists already"):
+        refuse_existing([tmp_path / "out.nii"], overwrite=False)
+
+
+def test_a_name_that_is_too_long_is_refused_as_an_output(tmp_path):
+    with pytest.raises(CannotWrite, match="Choose a shorter name"):
+        refuse_existing([tmp_path / ("y" * 300)], overwrite=False)

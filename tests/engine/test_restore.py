@@ -186,3 +186,152 @@ def test_a_refusal_waits_for_no_library_that_is_slow_to_import(unet_run, tmp_pat
         [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
     )
     assert done.stdout.split(maxsplit=1) == ["3", "set()\n"]
+
+
+# What a person is told of a scan, and may vouch for
+
+
+@pytest.fixture
+def spoilt(scans):
+    """A scan whose gzip stream ends with another checksum than its own."""
+    block = bytearray(scans[0].read_bytes())
+    block[-6] ^= 1
+    scans[0].write_bytes(block)
+    return scans[0]
+
+
+def told(path):
+    return json.loads(path.with_name("one_denoised.json").read_text())["warnings"]
+
+
+def test_a_scan_without_a_doubt_has_none_in_its_sidecar(engine, unet_run, scans):
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "-q")
+    assert (code, err) == (0, "")
+    assert told(scans[0]) == []
+
+
+def test_a_wrong_checksum_is_refused_or_stamped_into_the_sidecar(engine, unet_run, spoilt):
+    code, _, err = engine("denoise", spoilt, "-m", unet_run)
+    assert code == 3
+    assert "--allow-bad-crc" in err
+    code, _, err = engine("denoise", spoilt, "-m", unet_run, "--allow-bad-crc", "-q")
+    assert code == 0
+    (stamp,) = told(spoilt)
+    assert "wrong checksum" in stamp
+    assert err == f"engine: warning: {spoilt}: {stamp}\n"
+
+
+def test_the_copy_that_degrade_makes_tells_what_its_source_was_doubted_for(engine, spoilt):
+    assert engine("degrade", spoilt, "--as", "gaussian:0.1")[0] == 3
+    code, _, err = engine("degrade", spoilt, "--as", "gaussian:0.1", "--allow-bad-crc", "-q")
+    assert code == 0
+    (stamp,) = json.loads(spoilt.with_name("one_gaussian-0.1.json").read_text())["warnings"]
+    assert err == f"engine: warning: {spoilt}: {stamp}\n"
+
+
+def test_voxels_that_are_not_finite_come_back_to_the_bit_and_are_told(
+    engine, unet_run, tmp_path, phantom_hu
+):
+    from tests.engine.tiny import scan_file, voxels
+
+    stored = phantom_hu.astype("<f4")
+    stored[3, 30:34, 30:33] = np.nan, np.inf, -np.inf
+    path = scan_file(tmp_path / "one.nii", stored)
+    assert engine("denoise", path, "-m", unet_run, "-q")[0] == 0
+    after = voxels(tmp_path / "one_denoised.nii")
+    gaps = ~np.isfinite(stored)
+    np.testing.assert_array_equal(after.view("<u4")[gaps], stored.view("<u4")[gaps])
+    assert np.isfinite(after[~gaps]).all()
+    assert told(path) == ["holds 12 voxels that are not finite: they are kept"]
+
+
+@pytest.mark.parametrize("value", [0, 40, -1024, -3024])
+def test_a_scan_of_one_value_comes_back_as_it_is_with_a_note(engine, unet_run, tmp_path, value):
+    from tests.engine.tiny import content, scan_file
+
+    path = scan_file(tmp_path / "one.nii", np.full((4, 16, 16), value, np.int16))
+    code, _, err = engine("denoise", path, "-m", unet_run, "-q")
+    assert code == 0
+    assert f"the one value {value}" in err
+    assert content(tmp_path / "one_denoised.nii") == content(path)
+
+
+def test_a_pair_of_header_and_image_becomes_one_file(engine, unet_run, tmp_path):
+    from tests.gates.catalogue import HU, head
+    from volumes import nifti
+
+    (tmp_path / "one.hdr").write_bytes(head(HU.shape, magic=b"ni1", vox_offset=0)[:348])
+    (tmp_path / "one.img").write_bytes(HU.tobytes("F"))
+    code, out, _ = engine("denoise", tmp_path / "one.img", "-m", unet_run, "-q")
+    assert code == 0
+    made = tmp_path / "one_denoised.nii.gz"
+    assert str(made) in out
+    assert nifti.open_scan(made).shape == HU.shape
+
+
+def test_one_volume_of_a_file_of_several_is_chosen_by_its_number(engine, unet_run, tmp_path):
+    from tests.gates.catalogue import HU, content
+    from volumes import nifti
+
+    path = tmp_path / "one.nii"
+    path.write_bytes(content(np.stack([HU, HU[::-1]], axis=-1)))
+    code, _, err = engine("denoise", path, "-m", unet_run)
+    assert code == 3
+    assert "--volume 0 to --volume 1" in err
+    words = ("denoise", path, "-m", unet_run, "--volume", "1", "-q", "--strength", "0")
+    assert engine(*words)[0] == 0
+    hu, _ = nifti.open_scan(tmp_path / "one_denoised.nii").read_hu()
+    np.testing.assert_array_equal(hu, HU[::-1])
+    sidecar = json.loads((tmp_path / "one_denoised.json").read_text())
+    assert sidecar["input_volume"] == 1
+
+
+def test_a_scan_that_is_removed_while_it_is_denoised_is_refused_and_leaves_nothing(
+    engine, unet_run, scans, tmp_path, monkeypatch
+):
+    from engine.keep import Keep
+
+    whole = Keep.weight
+
+    def weight(*arguments):
+        scans[0].unlink(missing_ok=True)
+        return whole(*arguments)
+
+    monkeypatch.setattr(Keep, "weight", weight)
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "-q")
+    assert code == 3
+    assert "cannot be read: No such file" in err
+    assert not list(tmp_path.glob("*_denoised*"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with spaces.nii", "naïve 患者 (1).nii.gz", "-rf.nii", "scan.v1.2.nii", "SCAN.NII.GZ", "scan",
+     "two\nlines.nii"],
+)  # fmt: skip
+def test_the_output_of_a_scan_of_any_name_keeps_what_stands_before_its_ending(
+    engine, unet_run, tmp_path, name
+):
+    from tests.gates.catalogue import content
+
+    (tmp_path / name).write_bytes(content(np.full((4, 8, 8), -1024, "i2")))
+    code, out, _ = engine("denoise", "-m", unet_run, "-q", "--", tmp_path / name)
+    assert code == 0
+    stem, dot, ending = name.partition(".nii" if ".nii" in name else ".NII")
+    made = f"{stem}_denoised{dot}{ending}" if dot else f"{stem}_denoised.nii.gz"
+    assert (tmp_path / made).exists()
+    assert str(tmp_path / made) in out
+
+
+def test_a_name_that_leaves_no_room_for_the_output_s_is_refused_before_any_work(
+    engine, unet_run, tmp_path
+):
+    from tests.gates.catalogue import content
+
+    path = tmp_path / ("y" * 251 + ".nii")
+    path.write_bytes(content())
+    code, _, err = engine("denoise", path, "-m", unet_run)
+    assert code == 4
+    assert "Choose a shorter name" in err
+    out = tmp_path / "short.nii"
+    assert engine("denoise", path, "-m", unet_run, "-o", out, "-q", "--strength", "0")[0] == 0

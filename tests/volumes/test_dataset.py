@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.gates.catalogue import content
 from volumes.dataset import Case, Split, case_name, find_cases
 from volumes.refusals import BadInput
+from volumes.trust import Trust
 
 SIDES = ("training", "validation", "test")
 
@@ -337,3 +339,21 @@ def test_another_program_s_sidecar_does_not_hide_a_scan(tmp_path):
     (tmp_path / "one.nii.gz").write_bytes(b"")
     (tmp_path / "one.json").write_text('{"Modality": "CT"}')
     assert [case.name for case in find_cases(tmp_path)] == ["one"]
+
+
+def test_a_case_tells_what_is_odd_about_its_header(tmp_path):
+    (tmp_path / "one.nii").write_bytes(content(sform_code=300))
+    (case,) = find_cases(tmp_path)
+    assert case.doubts() == ("has the unknown sform_code 300",)
+
+
+def test_what_is_trusted_reaches_every_case_and_decides_no_order(tmp_path):
+    touch(tmp_path, "a.nii", "b.nii")
+    trusting = find_cases(tmp_path, trust=Trust(hu=True))
+    assert [case.trust.hu for case in trusting] == [True, True]
+    assert trusting == find_cases(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["scan.hdr", "scan.img", "scan.IMG.gz"])
+def test_a_pair_is_a_case_named_without_its_ending(name):
+    assert case_name(Path("folder") / name) == "scan"

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.gates.catalogue import content
 from volumes import arrays, digest, nifti
 from volumes.dataset import Case, find_cases
 from volumes.pairs import Pairs
 from volumes.refusals import BadInput, CannotWrite
 from volumes.store import _LAYOUT, Store, default_root
+from volumes.trust import Trust
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +71,7 @@ def test_a_volume_has_the_spacing_and_the_name_of_its_scan(store, case):
 
 @pytest.mark.parametrize("shape", [(1, 40, 30), (3, 1, 5), (1, 1, 1)])
 def test_volumes_of_any_shape_are_stored(store, tmp_path, shape):
-    hu = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    hu = np.arange(np.prod(shape), dtype=np.int16).reshape(shape) - np.int16(100)
     nifti.write_hu(tmp_path / "scan.nii", hu, (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(store.volume(Case("scan", tmp_path / "scan.nii")).hu, hu)
 
@@ -742,3 +744,23 @@ def test_a_damaged_mask_of_padding_is_made_anew(store, tmp_path, hu):
     block[-1] ^= 255
     path.write_bytes(block)
     assert not store.volume(case, scanned=True).padding(16)[6:].any()
+
+
+# What is taken on trust
+
+
+def test_what_was_stored_on_trust_is_not_found_without_it(store, tmp_path):
+    grey = np.arange(1200, dtype=np.int16).reshape(3, 20, 20)
+    nifti.write_hu(tmp_path / "scan.nii", grey, (1.0, 1.0, 1.0))
+    trusted = Case("scan", tmp_path / "scan.nii", trust=Trust(hu=True))
+    np.testing.assert_array_equal(store.volume(trusted).hu, grey)
+    with pytest.raises(BadInput, match="not Hounsfield"):
+        store.volume(Case("scan", tmp_path / "scan.nii"))
+
+
+def test_each_volume_of_a_file_is_stored_as_its_own(store, tmp_path, hu):
+    path = tmp_path / "scan.nii"
+    path.write_bytes(content(np.stack([hu, hu[::-1]], axis=-1)))
+    for k, expected in enumerate((hu, hu[::-1])):
+        found = store.volume(Case("scan", path, trust=Trust(volume=k)))
+        np.testing.assert_array_equal(found.hu, expected)
