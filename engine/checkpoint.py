@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.refusals import Mismatch
+from volumes import document
 from volumes.atomic import cannot_write, make_folder, sync_folder, whole_file
 from volumes.digest import sha256
 
@@ -82,7 +83,7 @@ def _kept(folder: Path) -> set[int]:
     kept = set(steps(folder)[-_KEEP:])
     for step in sorted(kept):
         try:
-            best = json.loads((folder / f"step-{step:08d}" / "state.json").read_bytes())
+            best = document.read(folder / f"step-{step:08d}" / "state.json")
             kept.add(best["best_step"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -109,11 +110,11 @@ def verified(path: Path) -> Progress:
         Mismatch: where they are not.
     """
     try:
-        manifest = json.loads((path / "MANIFEST.json").read_bytes())
+        manifest = document.read(path / "MANIFEST.json")
         for name in ("state.npz", "state.json"):
             if sha256(path / name) != manifest[name]:
                 raise ValueError(f"{name} is not what the manifest says")
-        return Progress(**json.loads((path / "state.json").read_bytes()))
+        return Progress(**document.read(path / "state.json"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         cause = f"is damaged: {error}"
         raise Mismatch(path, cause, "Choose another checkpoint") from error

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.networks import Network
+from volumes import draws
 from volumes.crops import Box, read, reflected
 from volumes.priors import NeighbourMean
 from volumes.sources import Noisy, Source
@@ -22,6 +23,7 @@ Blocks = Callable[[Box], Unit]
 
 _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
+_ANYWHERE_BYTES = 2**29
 _SLICES = 256  # of a source that are kept: neighbouring tiles ask for the same ones
 
 
@@ -122,14 +124,18 @@ class Plan:
         return largest * self.network.bytes_per_voxel
 
 
-def plan(shape: Shape, network: Network, tile: Shape | None = None) -> Plan:
+def plan(
+    shape: Shape, network: Network, tile: Shape | None = None, *, anywhere: bool = False
+) -> Plan:
     """A plan with the tile asked for, else with the largest one that fits into memory.
 
-    A quarter of the free memory is taken, and no more than 4 GiB.
+    A quarter of the free memory is taken, and no more than 4 GiB; `anywhere` takes 512 MiB, so that
+    the tiles are the same on every machine.
     """
     if tile is not None:
         return Plan(shape, tile, network)
-    budget = min(_MEMORY_SHARE * _free_bytes(), _MOST_BYTES) / network.bytes_per_voxel
+    most = _ANYWHERE_BYTES if anywhere else min(_MEMORY_SHARE * _free_bytes(), _MOST_BYTES)
+    budget = most / network.bytes_per_voxel
     whole = padded(shape, network.stride)
     tile = whole
     while math.prod(_with_halo(tile, whole, network)) > budget:
@@ -159,9 +165,35 @@ class Estimator:
     def __init__(self, model: Any) -> None:
         import tensorflow as tf
 
+        self._model = model
         self._infer = tf.function(
             lambda images: model(images, training=False), reduce_retracing=True
         )
+
+    def beyond_halo(self, plan: Plan) -> float:
+        """How much an estimate changes with what lies beyond a tile's halo, in window units.
+
+        A network of convolutions changes by nothing. One with statistics over the whole image, or
+        that reaches farther than its `radius` says, would leave seams.
+        """
+        from engine.feed import tensor
+
+        stride = plan.network.stride
+        halo = padded(plan.network.radius, stride)
+        z, y, x = (2 * (h + s) + s for h, s in zip(halo, stride, strict=True))
+        outside = np.ones((z, y, x), bool)
+        outside[tuple(slice(s, n - s) for s, n in zip(stride, (z, y, x), strict=True))] = False
+        inside = tuple(slice(h + s, h + 2 * s) for h, s in zip(halo, stride, strict=True))
+        found = []
+        for shift in (0.0, 3.0):
+            images = []
+            for name in ("noisy", "prior")[: 1 + plan.network.sees_prior]:
+                image = draws.rng(0, "probe", name).random((z, y, x), np.float32)
+                image[outside] += np.float32(shift)
+                images.append(tensor(image))
+            estimate = self._model(images if len(images) > 1 else images[0], training=False)
+            found.append(np.asarray(estimate, np.float32)[0, ..., 0][inside])
+        return float(np.abs(found[1] - found[0]).max())
 
     def tiles(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Iterator[tuple[Box, Unit]]:
         """The kept box of every tile and its estimate in window units."""

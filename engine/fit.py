@@ -200,7 +200,13 @@ def _about(
         **started.about,
         "replicas": started.replicas,
         "seed": recipe.seed,
-        "command": sys.argv,
+        "command": ["engine", *map(_without_folders, sys.argv[1:])],
         "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
         "recordings": {v.case: v.noisy_sha256 for v in chain(*volumes.values()) if v.noisy_sha256},
     }
+
+
+def _without_folders(word: str) -> str:
+    """A word of the command; of an absolute path its last part: the others may name a person."""
+    name, equals, value = word.rpartition("=")
+    return name + equals + (Path(value).name if Path(value).is_absolute() else value)

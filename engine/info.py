@@ -10,7 +10,7 @@ import numpy as np
 from engine import checkpoint
 from engine.outputs import sidecar
 from engine.run import Run
-from volumes import nifti
+from volumes import document, nifti
 from volumes.padding import padding
 
 Rows = list[tuple[str, str]]
@@ -50,7 +50,7 @@ def _scan(path: Path) -> Rows:
 def _provenance(path: Path) -> Rows:
     """What the engine's own sidecar says; other programs write files of that name, too."""
     try:
-        content = json.loads(sidecar(path).read_bytes())
+        content = document.read(sidecar(path))
         if "degradation" in content:
             return [(name, json.dumps(value)) for name, value in content.items()]
         network = content["recipe"]["network"]
@@ -102,11 +102,11 @@ def _scores(run: Run) -> Rows:
     if run.metrics.is_file():
         for line in run.metrics.read_text().splitlines():
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = document.parsed(line)
+                if "method" in row:
+                    latest[row["method"]] = _means(row["mean"])
+            except (ValueError, TypeError, KeyError):
                 continue  # the end of a line that is being written
-            if "method" in row:
-                latest[row["method"]] = _means(row["mean"])
     return [(f"validation, {method}", scores) for method, scores in latest.items()]
 
 

@@ -17,6 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from volumes import document
+from volumes.refusals import Refusal
+
 _SHOW_EVERY_S = 0.2
 _TABLE_COLUMNS = 100
 
@@ -41,6 +44,10 @@ class Terminal:
     def warn(self, text: str) -> None:
         """A line that -q does not silence."""
         self._err.print(f"engine: warning: {text}", markup=False)
+
+    def refusal(self, refusal: Refusal) -> None:
+        """A refusal that does not end the command."""
+        self._err.print(f"engine: error: {refusal}", markup=False)
 
     def result(self, text: str) -> None:
         """A line of the result, on stdout."""
@@ -118,7 +125,7 @@ class Metrics:
             kept = 0
             for line in file:
                 try:
-                    if json.loads(line)["step"] > step or not line.endswith(b"\n"):
+                    if document.parsed(line)["step"] > step or not line.endswith(b"\n"):
                         break
                 except (ValueError, KeyError, TypeError):
                     break  # the end of a line that was being written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
         CannotWrite: naming the first that exists.
     """
     for path in outputs:
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:  # a link that leads nowhere is there, too
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
 
 

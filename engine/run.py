@@ -16,6 +16,7 @@ from typing import Any
 from engine import checkpoint, recipe
 from engine.recipe import Recipe
 from engine.refusals import Locked, Mismatch
+from volumes import document
 from volumes.atomic import cannot_write, make_folder, whole_file
 
 # A run may be made longer, or saved and validated at other steps, without becoming another run.
@@ -23,6 +24,8 @@ MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
 
 # What `begin` leaves where it is killed, its last file not yet written.
 _BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
+
+_MOST_BYTES = 64 * 2**20  # run.json names every case: a set of pairs may have many thousands
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Run:
     def about(self) -> dict[str, Any]:
         """What run.json says; empty where there is none."""
         try:
-            content = json.loads((self.folder / "run.json").read_bytes())
+            content = document.read(self.folder / "run.json", most_bytes=_MOST_BYTES)
         except (OSError, ValueError):
             return {}
         return content if isinstance(content, dict) else {}

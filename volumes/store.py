@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volumes import digest
+from volumes import digest, document
 from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.dataset import Case
 from volumes.nifti import Scan, open_scan
@@ -228,7 +228,7 @@ def _crc32(hu: HU) -> int:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
+        content = document.read(path)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

@@ -60,12 +60,14 @@ def assert_refused(result, code, path=None):
 def test_help_names_every_command(engine):
     code, out, err = engine("--help")
     assert (code, err) == (0, "")
-    for command in ("fit", "denoise", "degrade", "phantom", "info", "bench"):
+    for command in ("fit", "denoise", "degrade", "phantom", "info", "verify", "bench"):
         assert re.search(rf"^\W*{command}\s", out, re.MULTILINE)
     assert "not a medical device" in out
 
 
-@pytest.mark.parametrize("command", ["fit", "denoise", "degrade", "phantom", "info", "bench"])
+@pytest.mark.parametrize(
+    "command", ["fit", "denoise", "degrade", "phantom", "info", "verify", "bench"]
+)
 def test_every_command_has_help(engine, command):
     code, out, _ = engine(command, "--help")
     assert code == 0

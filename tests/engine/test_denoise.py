@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from engine import checkpoint
-from engine.denoise import Request, denoise, write
+from engine.delivery import write
+from engine.denoise import Request, denoise
 from engine.model import open_model
 from engine.refusals import BadInput, BadUsage, CannotWrite, Mismatch
 from engine.run import Run
@@ -635,15 +636,26 @@ def test_the_newest_run_here_is_the_default_model(engine, cpu, scan, tmp_path, m
     assert about["recipe"]["seed"] == 1
 
 
-def test_a_bad_scan_among_good_ones_is_refused_before_any_is_written(
+def test_a_bad_scan_does_not_keep_the_good_ones_from_being_denoised(
     engine, unet_run, scan, tmp_path
 ):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"<html>")
-    code, out, err = engine("denoise", scan, bad, "-m", unet_run)
-    assert (code, out) == (3, "")
-    assert "looks like a web page" in err
-    assert not scan.with_name("scan_denoised.nii.gz").exists()
+    code, out, err = engine("denoise", bad, scan, "-m", unet_run, "-q")
+    assert code == 3
+    first, last = err.splitlines()
+    assert first.startswith(f"engine: error: {bad}: ")
+    assert "looks like a web page" in first
+    assert last.startswith("engine: error: 1 of 2 scans: could not be denoised.")
+    assert out.splitlines()[0] == str(scan.with_name("scan_denoised.nii.gz"))
+    assert not list(tmp_path.glob("bad_*"))
+
+
+def test_the_only_scan_is_refused_in_one_line(engine, unet_run, tmp_path):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"<html>")
+    code, out, err = engine("denoise", bad, "-m", unet_run, "-q")
+    assert (code, out, err.count("\n")) == (3, "", 1)
 
 
 def test_voxels_that_are_damaged_leave_no_output(engine, unet_run, scan):
