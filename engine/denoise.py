@@ -106,7 +106,7 @@ def denoise(
     prior = _prior_blocks(scan, noisy, model.recipe, request.prior)
     tiles = plan_for(scan, model.recipe, request)
     if tiles.count > 1:
-        _refuse_seams(estimator.beyond_halo(tiles) * window.width_hu, model.recipe)
+        _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
     keep = Keep(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
@@ -158,7 +158,7 @@ def denoise(
 
 
 def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
-    if not beyond_hu <= _SEAM_HU:
+    if beyond_hu > _SEAM_HU:
         kind = type(recipe.network).__name__
         cause = f"would leave seams: {kind} sees beyond its radius, by {beyond_hu:.3g} HU"
         raise BadUsage("--tile", cause, "Choose one tile as large as the scan")

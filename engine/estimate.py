@@ -166,20 +166,29 @@ class Estimator:
         import tensorflow as tf
 
         self._model = model
+        self._beyond: float | None = None
         self._infer = tf.function(
             lambda images: model(images, training=False), reduce_retracing=True
         )
 
-    def beyond_halo(self, plan: Plan) -> float:
+    def beyond_halo(self, network: Network) -> float:
         """How much an estimate changes with what lies beyond a tile's halo, in window units.
 
         A network of convolutions changes by nothing. One with statistics over the whole image, or
-        that reaches farther than its `radius` says, would leave seams.
+        that reaches farther than its `radius` says, would leave seams. Found out once.
+
+        Args:
+            network: gives the stride and the radius that tiles keep to.
         """
+        if self._beyond is None:
+            self._beyond = self._probed(network)
+        return self._beyond
+
+    def _probed(self, network: Network) -> float:
         from engine.feed import tensor
 
-        stride = plan.network.stride
-        halo = padded(plan.network.radius, stride)
+        stride = network.stride
+        halo = padded(network.radius, stride)
         z, y, x = (2 * (h + s) + s for h, s in zip(halo, stride, strict=True))
         outside = np.ones((z, y, x), bool)
         outside[tuple(slice(s, n - s) for s, n in zip(stride, (z, y, x), strict=True))] = False
@@ -187,7 +196,7 @@ class Estimator:
         found = []
         for shift in (0.0, 3.0):
             images = []
-            for name in ("noisy", "prior")[: 1 + plan.network.sees_prior]:
+            for name in ("noisy", "prior")[: 1 + network.sees_prior]:
                 image = draws.rng(0, "probe", name).random((z, y, x), np.float32)
                 image[outside] += np.float32(shift)
                 images.append(tensor(image))

@@ -61,10 +61,15 @@ def leakage(
 
 def warnings(found: dict[str, float]) -> list[str]:
     """What a person should know of `leakage`."""
-    r = found["with_anatomy"]
+    # Edges are the keener witness: what is blurred keeps its mean, and hardly follows the image.
+    r, where = max(
+        ((found["with_anatomy"], "values"), (found["at_edges"], "edges")),
+        key=lambda one: abs(one[0]),
+    )
     if abs(r) <= ANATOMY:
         return []
-    return [f"the residual correlates with the anatomy (r = {r:.2f}): look at what was removed"]
+    told = f"the residual correlates with the anatomy (its {where}, r = {r:.2f})"
+    return [f"{told}: look at what was removed"]
 
 
 def alike(one: dict[str, Any], other: dict[str, float]) -> bool:

@@ -61,6 +61,15 @@ def test_removed_or_invented_anatomy_is_told(scan, anatomy, noise, share):
     assert "correlates with the anatomy" in warning
 
 
+def test_blurred_edges_are_told(scan, anatomy, noise):
+    told = found(scan, ndimage.gaussian_filter(anatomy, (0, 1, 1)), noise / 20 + anatomy * 0)
+    assert leakage.warnings(told) == []
+    blurred = ndimage.gaussian_filter(anatomy, (0, 1, 1))
+    told = found(scan, blurred, anatomy - blurred + noise / 4)
+    (warning,) = leakage.warnings(told)
+    assert "edges" in warning
+
+
 def test_padding_is_left_out(scan, anatomy, noise):
     padding = np.zeros(SHAPE, bool)
     padding[:, :10] = True
