@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ def _kept(folder: Path) -> set[int]:
     kept = set(steps(folder)[-_KEEP:])
     for step in sorted(kept):
         try:
-            best = document.read(folder / f"step-{step:08d}" / "state.json")
+            best = json.loads((folder / f"step-{step:08d}" / "state.json").read_bytes())
             kept.add(best["best_step"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -114,7 +115,10 @@ def verified(path: Path) -> Progress:
         for name in ("state.npz", "state.json"):
             if sha256(path / name) != manifest[name]:
                 raise ValueError(f"{name} is not what the manifest says")
-        return Progress(**document.read(path / "state.json"))
+        progress = Progress(**document.read(path / "state.json"))
+        if type(progress.step) is not int:
+            raise ValueError("state.json names no step")
+        return progress
     except (OSError, ValueError, KeyError, TypeError) as error:
         cause = f"is damaged: {error}"
         raise Mismatch(path, cause, "Choose another checkpoint") from error
@@ -155,13 +159,27 @@ def load(path: Path, names: set[str] | None = None) -> Arrays:
     Raises:
         Mismatch: where the names differ.
     """
-    with np.load(path / "state.npz", allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    try:
+        _refuse_compressed(path / "state.npz")
+        with np.load(path / "state.npz", allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+            if any(array.dtype.kind not in "fiub" for array in arrays.values()):
+                raise ValueError("state.npz holds what are no numbers")
+    except Exception as error:  # numpy and zipfile raise many kinds; each means the same
+        raise Mismatch(path, f"is damaged: {error}", "Choose another checkpoint") from error
     if names is not None and names != set(arrays):
         differing = ", ".join(sorted(names ^ set(arrays))[:3])
         remedy = "Use the recipe and the version that wrote it"
         raise Mismatch(path, f"holds other variables than this network: {differing}", remedy)
     return arrays
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Compressed, a small file may unfold to more than the memory holds."""
+    with zipfile.ZipFile(path) as members:
+        for member in members.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename} is compressed")
 
 
 def fingerprint(path: Path) -> str:

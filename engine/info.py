@@ -80,7 +80,7 @@ def _run(run: Run) -> Rows:
     rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]
     if "started_from" in about:
         before = about["started_from"]
-        rows.append(("started from", f"{before['run']} at step {before['step']:,}"))
+        rows.append(("started from", f"{before.get('run')} at step {before.get('step')}"))
     found = checkpoint.steps(run.checkpoints)
     if not found:
         return [*rows, ("step", "no checkpoint yet")]

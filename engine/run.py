@@ -68,7 +68,7 @@ class Run:
             content = document.read(self.folder / "run.json", most_bytes=_MOST_BYTES)
         except (OSError, ValueError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return content if _is_told(content) else {}
 
     @property
     def begun(self) -> bool:
@@ -188,6 +188,17 @@ class Run:
             file.write(f"process {os.getpid()}")
             file.flush()
             yield
+
+
+def _is_told(content: Any) -> bool:
+    """Whether what run.json holds is what `begin` writes, as far as it is relied on."""
+    if not isinstance(content, dict):
+        return False
+    parts = [content.get("cases", {}), content.get("recordings", {})]
+    parts.append(content.get("started_from") or {})
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    return all(isinstance(part, dict) for part in parts[0].values())
 
 
 def newest_run(root: Path = Path("runs")) -> Run:
