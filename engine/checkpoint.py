@@ -84,7 +84,7 @@ def _kept(folder: Path) -> set[int]:
     kept = set(steps(folder)[-_KEEP:])
     for step in sorted(kept):
         try:
-            best = json.loads((folder / f"step-{step:08d}" / "state.json").read_bytes())
+            best = document.read(folder / f"step-{step:08d}" / "state.json")
             kept.add(best["best_step"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
