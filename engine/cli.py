@@ -176,6 +176,11 @@ def denoise(
         float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
                             "network's estimate.")
     ] = 1.0,
+    photons: Annotated[
+        float | None,
+        typer.Option("--photons", min=1.0, max=1e15, help="Dose of the scan, in photons a ray, for "
+                     "a network that is told it."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
     reproducible: Annotated[
         bool, typer.Option("--reproducible", help="Leave time and machine out of the sidecar, and "
@@ -202,7 +207,8 @@ def denoise(
     job = Job(
         run=Run(model) if model else newest_run(), checkpoint=checkpoint,
         request=Request(
-            prior, _shape(tile, "--tile") if tile else None, strength, reproducible, strip_phi
+            prior, _shape(tile, "--tile") if tile else None, strength, photons, reproducible,
+            strip_phi,
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
         devices=devices,
@@ -381,6 +387,22 @@ def bench(
     from engine.journal import Terminal
 
     compare(steps, rounds, Terminal())
+
+
+@app.command()
+def doctor(
+    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Find out in a minute whether this machine learns, denoises, resumes and refuses as it should.
+
+    Exit code 0 where all is well, else 1.
+    """
+    from engine.doctor import examine
+    from engine.journal import Terminal
+
+    if not examine(devices, Terminal(quiet=quiet)):
+        raise typer.Exit(1)
 
 
 def _shape(text: str, option: str) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.classical import METHODS, Given, tuned
-from engine.entrants import Entrant, networks
+from engine.entrants import Entrant, Networks
 from engine.estimate import blocks_of, prior_blocks, source_blocks
 from engine.levels import Level
 from engine.metrics import attenuation_scores, scores, window_psnr
@@ -137,13 +137,13 @@ def compare(
     Returns:
         The rows; the settings of each method by level; a picture of each level.
     """
-    opened = networks(contest.entrants)
+    networks = Networks(contest.entrants)
     priors = {e.label: e.prior or contest.prior for e in contest.entrants}
     rows: list[Row] = []
     settings: dict[str, dict[str, str]] = {}
     pictures: list[Picture] = []
     for level in contest.levels:
-        chosen = opened | _tuned(contest, priors, level, tick)
+        chosen = networks.at(level.noise) | _tuned(contest, priors, level, tick)
         settings[level.label] = {e.label: repr(chosen[e.label]) for e in contest.entrants}
         for volume in contest.cases:
             known = Known(contest, volume, level)

@@ -38,6 +38,7 @@ class Request:
         prior: a second scan of the same patient on the same grid, in place of the computed prior.
         tile: (Z, Y, X) voxels that one tile keeps; None lets memory decide.
         strength: 0 returns the input, 1 is the network's estimate.
+        photons: a ray, of the scan, for a network that sees the dose.
         reproducible: whether memory decides nothing, and nothing of this machine is told.
         strip: whether the output's header loses its free text and its extensions.
     """
@@ -45,6 +46,7 @@ class Request:
     prior: Path | None = None
     tile: Shape | None = None
     strength: float = 1.0
+    photons: float | None = None
     reproducible: bool = False
     strip: bool = False
 
@@ -143,6 +145,7 @@ def denoise(
         "header": "free text cleared" if request.strip else "kept",
         "window_hu": [window.low_hu, window.high_hu],
         "strength": request.strength,
+        **({"photons": request.photons} if request.photons else {}),
         "tiles": {"count": tiles.count, "shape": tiles.tile},
         "voxels": {"total": int(np.prod(scan.shape)), **counts},
         "change_hu": change.summary(),
@@ -189,6 +192,20 @@ def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, second: Path | None
         return None
     blocks = source_blocks(opened(recipe.prior.of), noisy, scan.shape, recipe.noise.typical)
     return prior_blocks(recipe.prior, blocks, scan.shape[0], scan.spacing_mm[0])
+
+
+def check_dose(request: Request, recipe: Recipe) -> None:
+    """Refuses a dose that is missing, or that the network does not see.
+
+    Raises:
+        BadUsage: naming the option.
+    """
+    kind = type(recipe.network).__name__
+    if recipe.network.sees_dose and request.photons is None:
+        cause = f"is missing, and the {kind} was trained to be told the dose"
+        raise BadUsage("--photons", cause, "Give the photons a ray of the scan, such as 1e5")
+    if request.photons is not None and not recipe.network.sees_dose:
+        raise BadUsage("--photons", f"the {kind} is told no dose", "Leave it out")
 
 
 def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:

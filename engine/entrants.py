@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from engine.classical import METHODS
-from engine.estimate import blocks_of, plan
+from engine.estimate import blocks_of, photons_told, plan
 from engine.estimated import Estimated, parse
 from engine.model import Model, open_model
 from engine.prior import model_of
 from engine.refusals import BadUsage, Mismatch
 from engine.run import Run
+from volumes.noise import Noise
 from volumes.priors import NeighbourMean
 from volumes.sources import Clean
 from volumes.volume import SpacingMm, Unit
@@ -102,8 +103,8 @@ class Network:
 
     slicewise: ClassVar[bool] = False  # its tiles are planned for the whole volume
 
-    def __init__(self, model: Model) -> None:
-        self._model, self._estimator = model, model.estimator()
+    def __init__(self, model: Model, photons: float | None = None) -> None:
+        self._model, self._estimator = model, model.estimator(photons=photons)
 
     def __repr__(self) -> str:
         """What the table prints as the method's setting."""
@@ -120,10 +121,24 @@ class Network:
         return whole
 
 
-def networks(entrants: Sequence[Entrant]) -> dict[str, Any]:
-    """The networks among entrants by label; a model that enters twice is opened once."""
-    opened: dict[Path, Network] = {}
-    for entrant in entrants:
-        if entrant.model and entrant.model.path not in opened:
-            opened[entrant.model.path] = Network(entrant.model)
-    return {e.label: opened[e.model.path] for e in entrants if e.model}
+@dataclass
+class Networks:
+    """The networks among entrants; each is opened once, or once a dose if it is told one.
+
+    Attributes:
+        entrants: the networks, and whatever else.
+    """
+
+    entrants: Sequence[Entrant]
+    _opened: dict[tuple[Path, float | None], Network] = field(default_factory=dict)
+
+    def at(self, noise: Noise) -> dict[str, Network]:
+        """The networks by label, told what they want to know of the noise."""
+        return {e.label: self._network(e.model, noise) for e in self.entrants if e.model}
+
+    def _network(self, model: Model, noise: Noise) -> Network:
+        photons = photons_told(model.recipe.network, noise)
+        key = (model.path, photons)
+        if key not in self._opened:
+            self._opened[key] = Network(model, photons)
+        return self._opened[key]

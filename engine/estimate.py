@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,10 @@ import numpy as np
 from engine.networks import Network
 from volumes import draws
 from volumes.crops import Box, read, reflected
+from volumes.dose import told
+from volumes.noise import Noise
 from volumes.priors import NeighbourMean
+from volumes.scanned import LowDose
 from volumes.sources import Noisy, Source
 from volumes.tiles import Tile, padded, tiles
 from volumes.volume import Shape, Unit
@@ -23,7 +26,7 @@ Blocks = Callable[[Box], Unit]
 
 _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
-_ANYWHERE_BYTES = 2**29
+_ENOUGH_BYTES = 2**29  # where tiles can be parted without a halo, larger ones are no faster
 _SLICES = 256  # of a source that are kept: neighbouring tiles ask for the same ones
 
 
@@ -129,24 +132,36 @@ def plan(
 ) -> Plan:
     """A plan with the tile asked for, else with the largest one that fits into memory.
 
-    A quarter of the free memory is taken, and no more than 4 GiB; `anywhere` takes 512 MiB, so that
-    the tiles are the same on every machine.
+    A quarter of the free memory is taken, and no more than 4 GiB; for a 2D network half a GiB. That
+    much is taken `anywhere`, free or not, where the tiles must be the same on every machine.
     """
     if tile is not None:
         return Plan(shape, tile, network)
-    most = _ANYWHERE_BYTES if anywhere else min(_MEMORY_SHARE * _free_bytes(), _MOST_BYTES)
-    budget = most / network.bytes_per_voxel
-    whole = padded(shape, network.stride)
-    tile = whole
-    while math.prod(_with_halo(tile, whole, network)) > budget:
-        # The longest axis is halved: compact tiles waste least on their halo.
-        axis = int(np.argmax(tile))
-        half = padded((-(-tile[axis] // 2),) * 3, network.stride)[axis]
-        if half == tile[axis]:
+    most = _MOST_BYTES if all(network.radius) else _ENOUGH_BYTES
+    taken = _ENOUGH_BYTES if anywhere else min(_MEMORY_SHARE * _free_bytes(), most)
+    budget = taken / network.bytes_per_voxel
+    whole = largest = padded(shape, network.stride)
+    while math.prod(_with_halo(largest, whole, network)) > budget:
+        cuts = [axis for axis in range(3) if _half(largest, axis, network) != largest]
+        if not cuts:
             break
-        z, y, x = (half if i == axis else n for i, n in enumerate(tile))
-        tile = (z, y, x)
-    return Plan(shape, tile, network)
+        largest = _half(largest, min(cuts, key=partial(_waste, largest, network)), network)
+    return Plan(shape, largest, network)
+
+
+def _waste(tile: Shape, network: Network, axis: int) -> tuple[bool, int]:
+    """Orders axes by what is computed in vain where a tile is halved along them.
+
+    Slices of a 2D network need no halo; else the longest axis, since compact tiles waste least.
+    """
+    return network.radius[axis] > 0, -tile[axis]
+
+
+def _half(tile: Shape, axis: int, network: Network) -> Shape:
+    """The tile halved along an axis, rounded up to the stride."""
+    half = padded((-(-tile[axis] // 2),) * 3, network.stride)[axis]
+    z, y, x = (half if i == axis else n for i, n in enumerate(tile))
+    return z, y, x
 
 
 def _with_halo(tile: Shape, whole: Shape, network: Network) -> Shape:
@@ -159,14 +174,26 @@ def _free_bytes() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-class Estimator:
-    """Applies one network to volumes; its graph is traced once."""
+def photons_told(network: Network, noise: Noise) -> float | None:
+    """Photons a ray of the typical scan under a noise, for a network that sees the dose."""
+    dose = noise.acquisition.dose if isinstance(noise, LowDose) else None
+    return dose.photons if dose and network.sees_dose else None
 
-    def __init__(self, model: Any) -> None:
+
+class Estimator:
+    """Applies one network to volumes; its graph is traced once.
+
+    Args:
+        model: the Keras model.
+        photons: a ray, of the scans, for a network that sees the dose.
+    """
+
+    def __init__(self, model: Any, photons: float | None = None) -> None:
         import tensorflow as tf
 
         self._model = model
         self._beyond: float | None = None
+        self._dose = [] if photons is None else [np.full((1, 1, 1), told(photons))]
         self._infer = tf.function(
             lambda images: model(images, training=False), reduce_retracing=True
         )
@@ -200,6 +227,7 @@ class Estimator:
                 image = draws.rng(0, "probe", name).random((z, y, x), np.float32)
                 image[outside] += np.float32(shift)
                 images.append(tensor(image))
+            images += [tensor(image) for image in self._dose]
             estimate = self._model(images if len(images) > 1 else images[0], training=False)
             found.append(np.asarray(estimate, np.float32)[0, ..., 0][inside])
         return float(np.abs(found[1] - found[0]).max())
@@ -209,10 +237,9 @@ class Estimator:
         from engine.feed import tensor
 
         for tile in plan.tiles():
-            images = tensor(noisy(tile.read))
-            if prior is not None:
-                images = [images, tensor(prior(tile.read))]
-            estimate = self._infer(images).numpy()[0, ..., 0]
+            second = self._dose if prior is None else [prior(tile.read)]
+            images = [tensor(image) for image in (noisy(tile.read), *second)]
+            estimate = self._infer(images if second else images[0]).numpy()[0, ..., 0]
             yield tile.keep, estimate[tile.inner]
 
     def volume(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Unit:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from engine.entrants import Entrant
 from engine.journal import Terminal
+from engine.levels import Level
 from engine.model import Model
-from engine.refusals import Mismatch
+from engine.refusals import BadUsage, Mismatch
+from volumes.scanned import LowDose
 from volumes.volume import Volume
 
 
@@ -58,6 +60,19 @@ def refuse_seen_in_tuning(
                 cause = f"{entrant.label} is to be tuned on {seen[0]}, which its prior has seen"
                 remedy = "Use --no-tuning, or ask for it by --allow-seen"
                 raise Mismatch(data, cause, remedy)
+
+
+def refuse_untold(entering: Sequence[Entrant], levels: Sequence[Level]) -> None:
+    """A network that sees the dose is told it by a level that has one.
+
+    Raises:
+        BadUsage: naming the first level that has none.
+    """
+    without = [level.label for level in levels if not isinstance(level.noise, LowDose)]
+    for entrant in entering if without else ():
+        if entrant.model and entrant.model.recipe.network.sees_dose:
+            cause = f"{without[0]} has no dose, which {entrant.label} wants to be told"
+            raise BadUsage("--as", cause, "Compare it under low_dose:PHOTONS alone")
 
 
 def warn(entering: Sequence[Entrant], terminal: Terminal) -> None:

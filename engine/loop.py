@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from engine import checkpoint
 from engine.checkpoint import Progress
-from engine.estimate import Estimator
+from engine.estimate import Estimator, photons_told
 from engine.evaluate import Validation, as_rows, mean
 from engine.feed import Feed, feed
 from engine.interrupt import Stop
@@ -100,7 +100,7 @@ class Loop:
         self.run, self.recipe, self.runtime, self.examples = run, recipe, runtime, examples
         self.validation, self.terminal = validation, terminal
         self.training = Training(recipe, runtime)
-        self.estimator = Estimator(self.training.model)
+        self.estimator = Estimator(self.training.model, photons_told(recipe.network, recipe.noise))
         self.progress = Progress()
         self._bad = 0
         self._origin: Origin | None = None

@@ -49,15 +49,19 @@ class Model:
         learned = self.run.learned_from()
         return [v.case for v in volumes if v.case in training or v.sha256 in learned]
 
-    def estimator(self, precision: str = "float32") -> Any:
+    def estimator(self, precision: str = "float32", photons: float | None = None) -> Any:
         """The network with its weights, ready for `engine.estimate`.
+
+        Args:
+            precision: of its inner layers.
+            photons: a ray, of the scans, for a network that sees the dose.
 
         Raises:
             Mismatch: where the checkpoint holds other variables than the network.
         """
         from engine.estimate import Estimator
 
-        return Estimator(self.network(precision))
+        return Estimator(self.network(precision), photons)
 
     def network(self, precision: str = "float32") -> Any:
         """The Keras model with its weights.

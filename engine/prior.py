@@ -76,6 +76,9 @@ def model_of(source: Estimated) -> Model:
     if network.sees_prior or network.radius[0]:
         cause = f"holds a {type(network).__name__}; a prior is made slice by slice"
         raise Mismatch(Path(source.run), cause, "Name a run of a 2D network")
+    if network.sees_dose:
+        cause = "holds a network that sees the dose, which a prior is not told"
+        raise Mismatch(Path(source.run), cause, "Name a run without network.sees_dose")
     return model
 
 

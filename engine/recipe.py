@@ -82,6 +82,11 @@ class Recipe:
             raise ValueError(f"{type(self.network).__name__} sees a prior: give the recipe one")
         if self.prior is not None and not self.network.sees_prior:
             raise ValueError(f"{type(self.network).__name__} sees no prior: set prior=None")
+        if self.network.sees_dose and not isinstance(self.noise, LowDose):
+            raise ValueError(
+                "network.sees_dose must be false where the noise has no dose; that of "
+                "low_dose recipes has one"
+            )
         told = isinstance(self.noise, Gaussian)
         if not told and self.prior and isinstance(self.prior.of, SliceTV):
             raise ValueError("SliceTV needs to know the noise, which only Gaussian noise tells")

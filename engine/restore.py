@@ -12,7 +12,7 @@ import numpy as np
 
 from engine import provenance, runtime
 from engine.delivery import write
-from engine.denoise import Denoised, Request, denoise, plan_for, second_scan
+from engine.denoise import Denoised, Request, check_dose, denoise, plan_for, second_scan
 from engine.journal import Terminal
 from engine.model import Model, open_model
 from engine.outputs import (
@@ -59,6 +59,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     runtime.check(job.devices, "auto", "auto")
     failed = _Failed(len(volumes), terminal)
     model = open_model(job.run, job.checkpoint)
+    check_dose(job.request, model.recipe)
     paths = output_paths(volumes, job.output, "_denoised")
     if not only_plan:
         _refuse_outputs(job, volumes, paths)
@@ -80,7 +81,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
         terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
         started = runtime.start(job.devices)
         made = provenance.made(started, reproducible=job.request.reproducible)
-        estimator = model.estimator()
+        estimator = model.estimator(photons=job.request.photons)
     for scan, path in waiting:
         with failed.told():
             _one(scan, path, job, model, estimator, made, terminal)

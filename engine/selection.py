@@ -10,7 +10,13 @@ from typing import Any
 from engine import runtime
 from engine.classical import METHODS
 from engine.entrants import entrants
-from engine.fairness import refuse_others, refuse_seen, refuse_seen_in_tuning, warn
+from engine.fairness import (
+    refuse_others,
+    refuse_seen,
+    refuse_seen_in_tuning,
+    refuse_untold,
+    warn,
+)
 from engine.journal import Terminal
 from engine.levels import Level, levels, scanned
 from engine.model import Model
@@ -68,6 +74,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     from engine.tables import table
 
     entering = entrants(wanted.methods, wanted.checkpoint)
+    refuse_untold(entering, asked)
     models = {e.label: e.model for e in entering if e.model}
     cases = find_cases(wanted.data)
     scored = _cases(wanted, models, cases, wanted.split)

@@ -21,6 +21,7 @@ class Batch(NamedTuple):
     noisy_hu: Any  # the same; (B, 0, Y, X) where noise is added here
     weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
     sigma: Any  # (B,) float32
+    dose: Any  # (B,) float32
     keys: Any  # (B, 2) int32
 
 
@@ -38,6 +39,7 @@ class TrainingStep:
         self.model, self.adam, self.strategy = model, adam, strategy
         self.window, self.noise, self.source = window, noise, source
         self.loss, self.batch = loss, batch
+        self.sees_dose = "dose" in [given.name for given in model.inputs]
         self.moving = [variable.value for variable in model.non_trainable_variables]
         self.local = tf.function(self._local, jit_compile=True) if xla else self._local
         self.run = tf.function(self._run)
@@ -72,12 +74,14 @@ class TrainingStep:
         return loss, tape.gradient(scaled_loss, self.adam.variables)
 
     def images(self, batch: Batch) -> tuple[Any, Any]:
-        """The clean image and what the network is given: noisy, or [noisy, prior]."""
+        """The clean image and what the network is given: noisy, [noisy, prior] or [noisy, dose]."""
         clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
         if isinstance(self.noise, Gaussian):
             noisy = self.noise.add(clean, batch.sigma, batch.keys)
         else:
             noisy = self.window.noisy(batch.noisy_hu[..., None], self.noise.bounds)
+        if self.sees_dose:
+            return clean, [noisy, tf.reshape(batch.dose, (-1, 1, 1, 1, 1))]
         if self.source is None:
             return clean, noisy
         prior = weighted_slices(batch.weights, self.source.image(clean, noisy, batch.sigma))

@@ -28,6 +28,7 @@ class Example:
             is added on the accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) where there is none.
         sigma: of the noise, as a fraction of the window; not a number where it is not known.
+        dose: of the simulated scanner, as a network is told; not a number where it counts none.
         key: (2,) int32 of the noise.
         case: the case that the crop was taken from.
         box: where, halo excluded.
@@ -37,6 +38,7 @@ class Example:
     noisy_hu: HU
     weights: npt.NDArray[np.float32]
     sigma: float
+    dose: float
     key: npt.NDArray[np.int32]
     case: str
     box: Box
@@ -80,11 +82,12 @@ class Examples:
         halo_box = Box(
             (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
         )
-        sigma = math.nan
+        sigma = dose = math.nan
         if isinstance(self.noise, Scanned):
             clean, noisy = self._slices(self.noise, volume, halo_box, leader)
             within = Box((0, *halo_box.start[1:]), halo_box.shape)
             hu, noisy_hu = (pose.of(read(slices, within)) for slices in (clean, noisy))
+            dose = self.noise.told(self._scan_rng(leader))
         else:
             hu = self._block(volume.hu, halo_box, pose)
             recorded = isinstance(self.noise, Recorded)
@@ -99,7 +102,7 @@ class Examples:
             # A mirrored crop has its missing slices on the other side.
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         key = draws.device_key(self.seed, "noise", i)
-        return Example(hu, noisy_hu, weights, sigma, key, volume.case, box)
+        return Example(hu, noisy_hu, weights, sigma, dose, key, volume.case, box)
 
     def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
         """The whole slices of a box, clean and noisy, reflected where it reaches beyond."""
@@ -107,11 +110,14 @@ class Examples:
             rows = reflected(box.start[0], box.shape[0], volume.hu.shape[0])
             slices, place = np.unique(rows, return_inverse=True)
             clean = noise.reference(volume.hu[slices])
-            rng = draws.rng(self.seed, "scan", leader)
+            rng = self._scan_rng(leader)
             noisy = noise.example(volume, slices.tolist(), rng, self.seed, leader)
             self._last.leader, self._last.slices = leader, (clean[place], noisy[place])
         both: tuple[HU, HU] = self._last.slices
         return both
+
+    def _scan_rng(self, leader: int) -> np.random.Generator:
+        return draws.rng(self.seed, "scan", leader)
 
     def _block(self, hu: HU, box: Box, pose: Pose) -> HU:
         return pose.of(resampled(read(hu, box), self.crop.shape[1:]))

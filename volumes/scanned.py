@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from volumes.dataset import Case
-from volumes.dose import FULL_DOSE, Dose
+from volumes.dose import FULL_DOSE, Dose, told
 from volumes.nifti import Scan
 from volumes.refusals import BadInput
 from volumes.sinograms import sinogram
@@ -51,6 +51,11 @@ class Scanned(ABC):
     @abstractmethod
     def drawn(self, rng: np.random.Generator) -> Acquisition:
         """That of one training example."""
+
+    def told(self, rng: np.random.Generator) -> float:
+        """What a network is told of the dose that `drawn` gives with the same generator."""
+        dose = self.drawn(rng).dose
+        return told(dose.photons) if dose else math.nan
 
     def reference(self, hu: HU) -> HU:
         """(Z, Y, X) clean slices as they are compared: air where the scanner sees nothing."""

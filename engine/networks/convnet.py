@@ -27,6 +27,7 @@ class ConvNet3D:
 
     kernel: ClassVar[Extent] = VOLUME
     sees_prior: ClassVar[bool] = False
+    sees_dose: ClassVar[bool] = False
     stride: ClassVar[Extent] = (1, 1, 1)
 
     def __post_init__(self) -> None:

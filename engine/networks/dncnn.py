@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from engine.networks.layers import SLICE, Extent, Layers, image
+from engine.networks.layers import SLICE, Extent, Layers, dose, image
 
 _MOST_LAYERS = 1000
 
@@ -23,12 +23,14 @@ class DnCNN:
         normalised: whether the inner convolutions are followed by batch normalisation.
         bias: whether they have one. The normalisation's own shift makes it a variable without an
             effect, but published counts include it.
+        sees_dose: whether it is told the photons of each scan, as a second channel.
     """
 
     depth: int = 17
     width: int = 64
     normalised: bool = True
     bias: bool = False
+    sees_dose: bool = False
 
     sees_prior: ClassVar[bool] = False
     stride: ClassVar[Extent] = (1, 1, 1)
@@ -43,12 +45,17 @@ class DnCNN:
             raise ValueError("network.bias must be true where network.normalised is false")
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate.
+
+        One that sees the dose takes [noisy, (B, 1, 1, 1, 1) dose].
+        """
         import keras
 
         noisy = image("noisy")
         layers = Layers(SLICE, precision, seed)
-        x = layers.convolution(noisy, self.width, "convolution1")
+        given = [noisy, dose()] if self.sees_dose else [noisy]
+        seen = layers.with_dose(*given) if self.sees_dose else noisy
+        x = layers.convolution(seen, self.width, "convolution1")
         for layer in range(2, self.depth):
             relu = not self.normalised
             x = layers.convolution(x, self.width, f"convolution{layer}", relu=relu, bias=self.bias)
@@ -56,7 +63,7 @@ class DnCNN:
                 x = layers.normalised(x, f"normalisation{layer}")
         noise = layers.head(x, extent=SLICE)
         estimate = keras.layers.Subtract(dtype="float32", name="estimate")([noisy, noise])
-        return keras.Model(noisy, estimate)
+        return keras.Model(given if self.sees_dose else noisy, estimate)
 
     @property
     def radius(self) -> Extent:

@@ -106,6 +106,13 @@ class Layers:
 
         return layers.Concatenate(dtype=self._policy, name=name)(parts)
 
+    def with_dose(self, noisy: Any, dose: Any) -> Any:
+        """The noisy image with a second channel that is the dose everywhere."""
+        from keras import layers, ops
+
+        everywhere = ops.zeros_like(noisy) + dose
+        return layers.Concatenate(dtype="float32", name="with_dose")([noisy, everywhere])
+
     @property
     def stride(self) -> Extent:
         """What `pooled` divides a shape by."""
@@ -137,6 +144,13 @@ class Layers:
 
         seed = int(draws.device_key(self.seed, "weights", name)[0])
         return initializers.GlorotUniform(seed=seed)
+
+
+def dose() -> Any:
+    """An input: one number an example, (B, 1, 1, 1, 1), from `volumes.dose.told`."""
+    import keras
+
+    return keras.Input((1, 1, 1, 1), name="dose", dtype="float32")
 
 
 def image(name: str) -> Any:

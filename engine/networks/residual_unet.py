@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from engine.networks.layers import POINT, SLICE, Extent, Layers, image
+from engine.networks.layers import POINT, SLICE, Extent, Layers, dose, image
 from engine.networks.unet import MOST_LEVELS, receptive_radius
 
 
@@ -26,11 +26,13 @@ class ResidualUNet2D:
         width: channels of the first level, doubled at each further one.
         levels: resolutions, the full one included.
         normalised: whether convolutions are followed by batch normalisation.
+        sees_dose: whether it is told the photons of each scan, as a second channel.
     """
 
     width: int = 8
     levels: int = 5
     normalised: bool = True
+    sees_dose: bool = False
 
     sees_prior: ClassVar[bool] = False
 
@@ -42,12 +44,17 @@ class ResidualUNet2D:
             )
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate.
+
+        One that sees the dose takes [noisy, (B, 1, 1, 1, 1) dose].
+        """
         import keras
 
         noisy = image("noisy")
         layers = Layers(SLICE, precision, seed)
-        x = layers.convolution(noisy, self.width, "down1_a")
+        given = [noisy, dose()] if self.sees_dose else [noisy]
+        seen = layers.with_dose(*given) if self.sees_dose else noisy
+        x = layers.convolution(seen, self.width, "down1_a")
         x = self._convolution(layers, x, self.width, "down1_b")
         skips = []
         for level in range(2, self.levels + 1):
@@ -60,7 +67,7 @@ class ResidualUNet2D:
             x = self._pair(layers, x, level, "up")
         residual = layers.head(x, extent=self._head_extent)
         estimate = keras.layers.Subtract(dtype="float32", name="estimate")([noisy, residual])
-        return keras.Model(noisy, estimate)
+        return keras.Model(given if self.sees_dose else noisy, estimate)
 
     @property
     def stride(self) -> Extent:

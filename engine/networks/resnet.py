@@ -27,6 +27,7 @@ class ResNet2D:
     widths: tuple[int, ...] = (32, 32, 32, 64, 64, 64, 64)
 
     sees_prior: ClassVar[bool] = False
+    sees_dose: ClassVar[bool] = False
     stride: ClassVar[Extent] = (1, 1, 1)
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ class UNet3D:
 
     kernel: ClassVar[Extent] = VOLUME
     sees_prior: ClassVar[bool] = False
+    sees_dose: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.width < 1 or not 1 <= self.levels <= MOST_LEVELS:
@@ -79,6 +80,7 @@ class ResPrUNet(UNet3D):
     """
 
     sees_prior: ClassVar[bool] = True
+    sees_dose: ClassVar[bool] = False
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
         """The Keras model: [noisy, prior], each (B, Z, Y, X, 1) -> the clean estimate."""

@@ -5,7 +5,7 @@ import pytest
 
 from engine import estimate
 from engine.estimate import Plan, blocks_of, plan, prior_blocks
-from engine.networks import DnCNN, ResPrUNet, UNet2D, UNet3D
+from engine.networks import DnCNN, ResidualUNet2D, ResPrUNet, UNet2D, UNet3D
 from volumes import NeighbourMean
 from volumes.crops import Box
 
@@ -166,6 +166,23 @@ def test_a_plan_never_takes_more_than_4_gib(monkeypatch):
 def test_a_volume_that_fits_is_one_tile(monkeypatch):
     monkeypatch.setattr(estimate, "_free_bytes", lambda: 16 * 2**30)
     assert plan((20, 512, 512), UNet3D(8)).count == 1
+
+
+@pytest.mark.parametrize("network", [UNet2D(32), DnCNN(), ResidualUNet2D()], ids=str)
+def test_whole_slices_of_a_2d_network_are_parted_before_any_is_cut(monkeypatch, network):
+    monkeypatch.setattr(estimate, "_free_bytes", lambda: 64 * 2**30)
+    found = plan((1059, 512, 512), network)
+    assert found.tile[1:] == (512, 512)
+    assert 1 < found.count < 1059
+    assert found.bytes <= 2**29
+
+
+def test_a_slice_that_does_not_fit_is_cut(monkeypatch):
+    monkeypatch.setattr(estimate, "_free_bytes", lambda: 2**28)
+    found = plan((5, 512, 512), UNet2D(32))
+    assert found.tile[0] == 1
+    assert found.tile[1] < 512
+    assert found.bytes <= 2**26
 
 
 def test_where_nothing_fits_the_smallest_tiles_are_taken(monkeypatch):
