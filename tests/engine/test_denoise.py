@@ -712,7 +712,7 @@ def test_a_bad_scan_does_not_keep_the_good_ones_from_being_denoised(
     bad.write_bytes(b"<html>")
     code, out, err = engine("denoise", bad, scan, "-m", unet_run, "-q")
     assert code == 3
-    first, last = err.splitlines()
+    first, *_, last = err.splitlines()
     assert first.startswith(f"engine: error: {bad}: ")
     assert "looks like a web page" in first
     assert last.startswith("engine: error: 1 of 2 scans: could not be denoised.")
