@@ -213,13 +213,13 @@ def _claiming(arrays: dict[str, np.ndarray], ran: Path) -> bytes:
 
 
 def _bomb(arrays: dict[str, np.ndarray], ran: Path) -> bytes:
-    """A gigabyte of zeros in a megabyte, of a variable that the network does not have."""
+    """A quarter of a gigabyte of zeros in a thousandth of it, of a variable too many."""
     block = io.BytesIO()
     with zipfile.ZipFile(block, "w", zipfile.ZIP_DEFLATED) as file:
         with file.open("model/bomb.npy", "w", force_zip64=True) as member:
-            shape = {"descr": "|u1", "fortran_order": False, "shape": (2**30,)}
+            shape = {"descr": "|u1", "fortran_order": False, "shape": (2**28,)}
             np.lib.format.write_array_header_1_0(member, shape)
-            for _ in range(2**6):
+            for _ in range(2**4):
                 member.write(bytes(2**24))
         for name, array in arrays.items():
             one = io.BytesIO()
@@ -265,7 +265,7 @@ MALICIOUS = {
     "objects in the arrays": _arrays(_objects),
     "a pickle for the arrays": _arrays(_pickle),
     "arrays that claim exabytes": _arrays(_claiming),
-    "arrays that unfold to a gigabyte": _arrays(_bomb),
+    "arrays that unfold a thousandfold": _arrays(_bomb),
     "arrays that climb out of their folder": _arrays(_climbing),
     "arrays of words": _arrays(_words),
     "arrays that are none": _arrays(lambda arrays, ran: b"PK\x03\x04 no archive"),
