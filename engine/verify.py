@@ -59,7 +59,8 @@ def verify(path: Path, run: Run | None, source: Path | None) -> Iterator[str]:
         yield "model: not checked, name it by --model"
     else:
         yield _model(run, said)
-    yield f"{provenance.NOTICE}"
+    yield "estimate: not checked, the network was not applied again"
+    yield provenance.NOTICE
 
 
 def _beside(path: Path) -> Path | None:
