@@ -55,7 +55,7 @@ def headers(file: BinaryIO) -> dict[str, Header]:
                 np.lib.format.read_magic(opened)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
                 size = opened.tell() + math.prod(shape) * dtype.itemsize
-            if dtype.hasobject or size != member.file_size:
+            if dtype.kind not in "fiub" or size != member.file_size:
                 raise ValueError(f"{name} is not the array that it claims to be")
             found[name] = Header(shape, dtype)
     return found

@@ -221,13 +221,24 @@ def denoise(
                      "a network that is told it."),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
+    reproducible: Annotated[
+        bool, typer.Option("--reproducible", help="Leave time and machine out of the sidecar, and "
+                           "choose tiles that every machine would.")
+    ] = False,
+    strip_phi: Annotated[
+        bool, typer.Option("--strip-phi", help="Clear free text and extensions of the header, "
+                           "which may hold names and dates.")
+    ] = False,
     devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise."""
+    """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise.
+
+    Research use, not a medical device.
+    """
     from engine.denoise import Request
     from engine.journal import Terminal
     from engine.restore import Job, restore
@@ -237,7 +248,10 @@ def denoise(
     terminal = Terminal(quiet=quiet, verbose=verbose)
     job = Job(
         run=Run(model) if model else newest_run(), checkpoint=checkpoint,
-        request=Request(prior, _shape(tile, "--tile") if tile else None, strength, photons),
+        request=Request(
+            prior, _shape(tile, "--tile") if tile else None, strength, photons, reproducible,
+            strip_phi,
+        ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
         devices=devices, trust=Trust(assume_hu, allow_bad_crc, max_gib, volume),
     )  # fmt: skip
@@ -387,6 +401,30 @@ def info(
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="VOLUME_denoised.nii.gz")],
+    model: Annotated[
+        Path | None, typer.Option("-m", "--model", help="The run folder that it should be of.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", help="The scan that was denoised. Default: VOLUME, where it lies "
+                     "beside the output."),
+    ] = None,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Check a denoised scan against its sidecar, its input and its model.
+
+    Ends with 3 where a file is not what the sidecar says, with 5 where the model is another.
+    """
+    from engine.run import Run
+    from engine.verify import verify as checked
+
+    for line in checked(path, Run(model) if model else None, source):
+        print(line)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,23 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine import leakage, provenance
 from engine.estimate import Blocks, Plan, plan, prior_blocks, source_blocks
 from engine.keep import Keep
 from engine.model import Model
-from engine.outputs import beside, sidecar
 from engine.prior import opened
-from engine.recipe import Recipe, to_json
+from engine.recipe import Recipe
 from engine.refusals import BadInput, BadUsage, NumericalFailure
 from volumes import nifti
-from volumes.atomic import whole_file
 from volumes.crops import Box, read
+from volumes.free_text import cleared
 from volumes.nifti import Scan, Stored
-from volumes.padding import padding
+from volumes.padding import padding_of
 from volumes.sources import Clean
 from volumes.volume import AIR_HU, Shape, Unit
 
 _LINEAR_CEILING = 10.0
 _SAME_PLACE_MM = 0.01
+_SEAM_HU = 0.01
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,16 @@ class Request:
         tile: (Z, Y, X) voxels that one tile keeps; None lets memory decide.
         strength: 0 returns the input, 1 is the network's estimate.
         photons: a ray, of the scan, for a network that sees the dose.
+        reproducible: whether memory decides nothing, and nothing of this machine is told.
+        strip: whether the output's header loses its free text and its extensions.
     """
 
     prior: Path | None = None
     tile: Shape | None = None
     strength: float = 1.0
     photons: float | None = None
+    reproducible: bool = False
+    strip: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,9 @@ class Denoised:
         return np.where(np.isfinite(difference), difference, np.float32(0))
 
 
-def plan_for(scan: Scan, recipe: Recipe, tile: Shape | None) -> Plan:
+def plan_for(scan: Scan, recipe: Recipe, request: Request) -> Plan:
     """The tiles of a scan under a recipe's network."""
-    return plan(scan.shape, recipe.network, tile)
+    return plan(scan.shape, recipe.network, request.tile, anywhere=request.reproducible)
 
 
 def denoise(
@@ -87,19 +91,22 @@ def denoise(
         tick: called with the number of tiles done.
 
     Raises:
-        BadInput: where the scan or the second scan cannot be used.
-        BadUsage: where a second scan is given to a network that sees no prior.
+        BadInput: where the scan or the second scan cannot be used, or changes meanwhile.
+        BadUsage: where a second scan is given to a network that sees no prior, or tiles to one that
+            sees beyond their halo.
         NumericalFailure: where the network's estimate is not finite.
     """
     window = model.recipe.window
     before = scan.read()
     after = before.copy(order="K")
     source, target = scan.canonical(before), scan.canonical(after)
-    mask = _padding(scan, source)
+    mask = padding_of(scan.hu, source)
     noisy = _noisy_blocks(scan, source, mask, model.recipe)
     second = second_scan(scan, model.recipe, request.prior)
     prior = _prior_blocks(scan, noisy, model.recipe, second)
-    tiles = plan_for(scan, model.recipe, request.tile)
+    tiles = plan_for(scan, model.recipe, request)
+    if tiles.count > 1:
+        _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
     keep = Keep(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
@@ -108,61 +115,55 @@ def denoise(
             raise NumericalFailure(model.path, "gives numbers that are not finite", "Use another")
         hu = scan.hu(source[box.slices])
         weight = keep.weight(box, estimate)
-        with np.errstate(invalid="ignore"):  # infinite voxels are padding, and stay
-            wanted = hu + request.strength * (1 - weight) * (window.hu(estimate) - hu)
+        share = np.float32(request.strength) * (1 - weight)
+        seen = noisy(box)
+        with np.errstate(invalid="ignore", over="ignore"):  # padding stays, whatever it holds
+            # A network that returns what it sees must give back every bit, so its correction is
+            # added. Where it was shown less than there is, its estimate replaces the voxel.
+            corrected = hu + share * np.float32(window.width_hu) * (estimate - seen)
+            replaced = (1 - share) * hu + share * window.hu(estimate)
+            wanted = np.where(seen == window.unit(hu), corrected, replaced)
         # What does not change keeps its bits, whatever the datatype would round it to.
         moved = ~mask[box.slices] & (wanted != hu)
         stored, saturated = scan.stored(wanted[moved])
+        differing = stored != target[box.slices][moved]
         target[box.slices][moved] = stored
         counts["above_window"] += int(np.count_nonzero(weight == 1))
-        counts["changed"] += int(np.count_nonzero(moved))
+        counts["changed"] += int(np.count_nonzero(differing))
         counts["saturated"] += saturated
         change.add(wanted[moved] - hu[moved])
         tick(done)
     counts["padding"] = int(np.count_nonzero(mask))
+    residual = leakage.leakage(scan, source, target, mask)
     about = {
-        "notice": "research use, not a medical device",
-        "model": {"sha256": model.sha256, "step": model.step},
-        "recipe": json.loads(to_json(model.recipe)),
+        "notice": provenance.NOTICE,
+        **provenance.origin(model),
         "input_sha256": scan.sha256(),
         "input_volume": scan.trust.volume,
         "second_scan_sha256": second.sha256() if second else None,
+        "header": "free text cleared" if request.strip else "kept",
         "window_hu": [window.low_hu, window.high_hu],
         "strength": request.strength,
         **({"photons": request.photons} if request.photons else {}),
         "tiles": {"count": tiles.count, "shape": tiles.tile},
         "voxels": {"total": int(np.prod(scan.shape)), **counts},
         "change_hu": change.summary(),
-        "warnings": list(scan.warnings),
+        "residual": residual,
+        "warnings": [*scan.warnings, *leakage.warnings(residual)],
     }
+    if counts["saturated"]:
+        told = f"{counts['saturated']:,} voxels were saturated by the file's datatype"
+        about["warnings"].append(told)
+    if request.strip:
+        scan = replace(scan, header=replace(scan.header, head=cleared(scan.head)))
     return Denoised(scan, before, after, about)
 
 
-def write(denoised: Denoised, path: Path, *, residual: bool, overwrite: bool) -> list[Path]:
-    """Writes the scan, its sidecar and, where asked for, the residual; returns their paths.
-
-    Raises:
-        CannotWrite: where one of them exists or the system refuses.
-    """
-    written = [path]
-    nifti.write_like(denoised.scan, denoised.after, path, overwrite=overwrite)
-    if residual:
-        written.append(beside(path, "_residual"))
-        nifti.write_derived(denoised.scan, denoised.residual(), written[-1], overwrite=overwrite)
-    written.append(sidecar(path))
-    with whole_file(written[-1], overwrite=overwrite) as file:
-        file.write((json.dumps(denoised.about, indent=2) + "\n").encode())
-    return written
-
-
-def _padding(scan: Scan, source: Stored) -> npt.NDArray[np.bool_]:
-    mask = np.empty(scan.shape, bool)
-    if (source == source.flat[0]).all():  # nothing that could be noise, and nothing that is none
-        mask[:] = True
-        return mask
-    for z in range(scan.shape[0]):
-        mask[z : z + 1] = padding(scan.hu(source[z : z + 1]))
-    return mask
+def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
+    if beyond_hu > _SEAM_HU:
+        kind = type(recipe.network).__name__
+        cause = f"would leave seams: {kind} sees beyond its radius, by {beyond_hu:.3g} HU"
+        raise BadUsage("--tile", cause, "Choose one tile as large as the scan")
 
 
 def _noisy_blocks(
@@ -184,7 +185,7 @@ def _noisy_blocks(
 def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, other: Scan | None) -> Blocks | None:
     if other is not None:
         voxels = other.canonical(other.read())
-        return _noisy_blocks(other, voxels, _padding(other, voxels), recipe)
+        return _noisy_blocks(other, voxels, padding_of(other.hu, voxels), recipe)
     if recipe.prior is None:
         return None
     blocks = source_blocks(opened(recipe.prior.of), noisy, scan.shape, recipe.noise.typical)

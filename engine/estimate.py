@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from engine.networks import Network
+from volumes import draws
 from volumes.crops import Box, read, reflected
 from volumes.dose import told
 from volumes.noise import Noise
@@ -126,15 +127,19 @@ class Plan:
         return largest * self.network.bytes_per_voxel
 
 
-def plan(shape: Shape, network: Network, tile: Shape | None = None) -> Plan:
+def plan(
+    shape: Shape, network: Network, tile: Shape | None = None, *, anywhere: bool = False
+) -> Plan:
     """A plan with the tile asked for, else with the largest one that fits into memory.
 
-    A quarter of the free memory is taken, and no more than 4 GiB; for a 2D network half a GiB.
+    A quarter of the free memory is taken, and no more than 4 GiB; for a 2D network half a GiB. That
+    much is taken `anywhere`, free or not, where the tiles must be the same on every machine.
     """
     if tile is not None:
         return Plan(shape, tile, network)
     most = _MOST_BYTES if all(network.radius) else _ENOUGH_BYTES
-    budget = min(_MEMORY_SHARE * _free_bytes(), most) / network.bytes_per_voxel
+    taken = _ENOUGH_BYTES if anywhere else min(_MEMORY_SHARE * _free_bytes(), most)
+    budget = taken / network.bytes_per_voxel
     whole = largest = padded(shape, network.stride)
     while math.prod(_with_halo(largest, whole, network)) > budget:
         cuts = [axis for axis in range(3) if _half(largest, axis, network) != largest]
@@ -186,11 +191,46 @@ class Estimator:
     def __init__(self, model: Any, photons: float | None = None) -> None:
         import tensorflow as tf
 
+        self._model = model
+        self._beyond: float | None = None
         self._dose = [] if photons is None else [np.full((1, 1, 1), told(photons))]
-
         self._infer = tf.function(
             lambda images: model(images, training=False), reduce_retracing=True
         )
+
+    def beyond_halo(self, network: Network) -> float:
+        """How much an estimate changes with what lies beyond a tile's halo, in window units.
+
+        A network of convolutions changes by nothing. One with statistics over the whole image, or
+        that reaches farther than its `radius` says, would leave seams. Found out once.
+
+        Args:
+            network: gives the stride and the radius that tiles keep to.
+        """
+        if self._beyond is None:
+            self._beyond = self._probed(network)
+        return self._beyond
+
+    def _probed(self, network: Network) -> float:
+        from engine.feed import tensor
+
+        stride = network.stride
+        halo = padded(network.radius, stride)
+        z, y, x = (2 * (h + s) + s for h, s in zip(halo, stride, strict=True))
+        outside = np.ones((z, y, x), bool)
+        outside[tuple(slice(s, n - s) for s, n in zip(stride, (z, y, x), strict=True))] = False
+        inside = tuple(slice(h + s, h + 2 * s) for h, s in zip(halo, stride, strict=True))
+        found = []
+        for shift in (0.0, 3.0):
+            images = []
+            for name in ("noisy", "prior")[: 1 + network.sees_prior]:
+                image = draws.rng(0, "probe", name).random((z, y, x), np.float32)
+                image[outside] += np.float32(shift)
+                images.append(tensor(image))
+            images += [tensor(image) for image in self._dose]
+            estimate = self._model(images if len(images) > 1 else images[0], training=False)
+            found.append(np.asarray(estimate, np.float32)[0, ..., 0][inside])
+        return float(np.abs(found[1] - found[0]).max())
 
     def tiles(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Iterator[tuple[Box, Unit]]:
         """The kept box of every tile and its estimate in window units."""

@@ -193,5 +193,11 @@ def _about(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
         **started.about,
         "replicas": started.replicas,
         "seed": recipe.seed,
-        "command": sys.argv,
+        "command": ["engine", *map(_without_folders, sys.argv[1:])],
     }
+
+
+def _without_folders(word: str) -> str:
+    """A word of the command; of an absolute path its last part: the others may name a person."""
+    name, equals, value = word.rpartition("=")
+    return name + equals + (Path(value).name if Path(value).is_absolute() else value)

@@ -11,7 +11,7 @@ import numpy as np
 from engine import checkpoint
 from engine.outputs import sidecar
 from engine.run import Run
-from volumes import nifti
+from volumes import document, nifti
 from volumes.padding import padding
 from volumes.trust import STRICT, Trust
 
@@ -58,7 +58,7 @@ def _scan(path: Path, trust: Trust) -> Rows:
 def _provenance(path: Path) -> Rows:
     """What the engine's own sidecar says; other programs write files of that name, too."""
     try:
-        content = json.loads(sidecar(path).read_bytes())
+        content = document.read(sidecar(path))
         if "degradation" in content:
             return [(name, json.dumps(value)) for name, value in content.items()]
         network = content["recipe"]["network"]
@@ -88,7 +88,7 @@ def _run(run: Run) -> Rows:
     rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]
     if "started_from" in about:
         before = about["started_from"]
-        rows.append(("started from", f"{before['run']} at step {before['step']:,}"))
+        rows.append(("started from", f"{before.get('run')} at step {before.get('step')}"))
     found = checkpoint.steps(run.checkpoints)
     if not found:
         return [*rows, ("step", "no checkpoint yet")]
@@ -110,11 +110,11 @@ def _scores(run: Run) -> Rows:
     if run.metrics.is_file():
         for line in run.metrics.read_text().splitlines():
             try:
-                row = json.loads(line)
-            except ValueError:
+                row = document.parsed(line)
+                if "method" in row:
+                    latest[row["method"]] = _means(row["mean"])
+            except (ValueError, TypeError, KeyError):
                 continue  # the end of a line that is being written
-            if "method" in row:
-                latest[row["method"]] = _means(row["mean"])
     return [(f"validation, {method}", scores) for method, scores in latest.items()]
 
 

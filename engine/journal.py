@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from volumes import document
 from volumes.atomic import cannot_write, is_full
-from volumes.refusals import one_line
+from volumes.refusals import Refusal, one_line
 
 _SHOW_EVERY_S = 0.2
 _TABLE_COLUMNS = 100
@@ -49,6 +50,10 @@ class Terminal:
         """What is odd about a file, a line each."""
         for words in odd:
             self.warn(f"{path}: {words}")
+
+    def refusal(self, refusal: Refusal) -> None:
+        """A refusal that does not end the command."""
+        self._err.print(f"engine: error: {refusal}", markup=False)
 
     def result(self, text: str) -> None:
         """A line of the result, on stdout."""
@@ -168,7 +173,7 @@ class Metrics:
             kept = 0
             for line in file:
                 try:
-                    if json.loads(line)["step"] > step or not line.endswith(b"\n"):
+                    if document.parsed(line)["step"] > step or not line.endswith(b"\n"):
                         break
                 except (ValueError, KeyError, TypeError):
                     break  # the end of a line that was being written

@@ -23,9 +23,8 @@ from typing import Any
 from engine import archive
 from engine.archive import Arrays
 from engine.refusals import Damaged, Mismatch
+from volumes import document
 from volumes.atomic import sync_folder, synced_file
-
-_JSON_BYTES = 2**20
 
 # What reading says of a folder that was once whole; all else is said of the machine that reads it.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO)
@@ -84,13 +83,13 @@ def described(path: Path, step: int) -> Iterator[tuple[BufferedReader, Progress]
     with _judged(path):
         if path.is_symlink():
             raise ValueError("is a link")
-        manifest = json.loads(_text(path / "MANIFEST.json"))
+        manifest = document.parsed(_text(path / "MANIFEST.json"))
         if not isinstance(manifest, dict) or set(manifest) != {"state.npz", "state.json"}:
             raise ValueError("MANIFEST.json names other files")
         state = _text(path / "state.json")
         if hashlib.sha256(state).hexdigest() != manifest["state.json"]:
             raise ValueError("state.json is not what the manifest says")
-        progress = _progress(json.loads(state), step)
+        progress = _progress(document.parsed(state), step)
         opened = _opened(path / "state.npz")
     with opened as file:
         with _judged(path):
@@ -105,7 +104,7 @@ def _judged(path: Path) -> Iterator[None]:
     """Tells damage from a machine that cannot read at the moment."""
     try:
         yield
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError) as error:
         if isinstance(error, OSError) and error.errno not in _DAMAGE:
             raise unreadable(path, error) from error
         raise damaged(path, error) from error
@@ -123,9 +122,9 @@ def _opened(path: Path) -> BufferedReader:
 
 def _text(path: Path) -> bytes:
     with _opened(path) as file:
-        text = file.read(_JSON_BYTES + 1)
-    if len(text) > _JSON_BYTES:
-        raise ValueError(f"{path.name} is longer than {_JSON_BYTES:,} bytes")
+        text = file.read(document.MOST_BYTES + 1)
+    if len(text) > document.MOST_BYTES:
+        raise ValueError(f"{path.name} is longer than {document.MOST_BYTES:,} bytes")
     return text
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine.degradations import SCANNER, Degradation
 from engine.outputs import sidecar
 from engine.refusals import CannotWrite
-from volumes import nifti
+from volumes import document, nifti
 from volumes.atomic import cannot_write, whole_file
 from volumes.nifti import Scan, Stored
 from volumes.noise import Gaussian
@@ -60,7 +60,7 @@ class Product:
             return False
         remedy = "Choose another -o, remove it, or ask for --overwrite"
         try:
-            found = json.loads(sidecar(self.path).read_bytes())
+            found = document.read(sidecar(self.path))
         except (OSError, ValueError) as error:
             raise CannotWrite(self.path, "exists without a sidecar", remedy) from error
         wanted = json.loads(json.dumps({**self.recipe(scan), **key}))

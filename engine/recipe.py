@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import recipes as shipped
-from engine import estimated, losses, networks, schedules
+from engine import declared, estimated, losses, networks, schedules
 from engine.networks import Network
 from engine.refusals import BadUsage, Mismatch
 from engine.schedules import Schedule
-from volumes import Crop, Gaussian, NeighbourMean, Recorded, Split, Window
+from volumes import Crop, Gaussian, NeighbourMean, Recorded, Split, Window, document
 from volumes.geometry import FanBeam, Parallel
 from volumes.noise import Noise
 from volumes.scanned import LowDose, SparseView
@@ -258,10 +258,10 @@ def from_json(path: Path) -> Recipe:
         Mismatch: where the file is missing, damaged or of another version.
     """
     try:
-        recipe = _rebuilt(json.loads(path.read_bytes()))
+        recipe = _rebuilt(document.read(path))
     except OSError as error:
         raise Mismatch(path, f"cannot be read: {error.strerror}", "Name a run folder") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         remedy = "Use the version of the engine that wrote it"
         raise Mismatch(path, f"is no recipe of this version ({error})", remedy) from error
     if not isinstance(recipe, Recipe):
@@ -310,7 +310,9 @@ def _rebuilt(value: Any) -> Any:
         fields = {name: _rebuilt(field) for name, field in value.items() if name != "kind"}
         if "loss" in fields:
             fields["loss"] = _LOSSES[fields["loss"]]
-        return _KINDS[value["kind"]](**fields)
+        kind = _KINDS[value["kind"]]
+        declared.refuse_misfits(kind, fields)
+        return kind(**fields)
     return tuple(_rebuilt(part) for part in value) if isinstance(value, list) else value
 
 

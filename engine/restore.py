@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine import runtime
-from engine.denoise import Denoised, Request, check_dose, denoise, plan_for, second_scan, write
+from engine import provenance, runtime
+from engine.delivery import write
+from engine.denoise import Denoised, Request, check_dose, denoise, plan_for, second_scan
 from engine.journal import Terminal
 from engine.model import Model, open_model
 from engine.outputs import (
@@ -23,10 +25,11 @@ from engine.outputs import (
     sidecar,
 )
 from engine.preview import panel
-from engine.refusals import BadUsage
+from engine.refusals import BadInput, BadUsage, NumericalFailure
 from engine.run import Run
 from volumes import nifti
 from volumes.nifti import Scan
+from volumes.refusals import Refusal
 from volumes.trust import STRICT, Trust
 from volumes.window import Window
 
@@ -49,20 +52,79 @@ class Job:
 def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan: bool) -> None:
     """Denoises scans; everything that can be refused is, before TensorFlow is imported.
 
+    One scan that cannot be denoised does not keep the others from it; all of them are told in the
+    end. What is wrong with the command, the model or a place to write stops all.
+
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
     runtime.check(job.devices, "auto", "auto")
-    scans = [nifti.open_scan(volume, job.trust) for volume in volumes]
+    failed = _Failed(len(volumes), terminal)
     model = open_model(job.run, job.checkpoint)
     check_dose(job.request, model.recipe)
     paths = output_paths(volumes, job.output, "_denoised")
-    if only_plan:
-        for scan in scans:
-            terminal.result(_plan(scan, model, job.request))
-        return
-    if job.preview and len(scans) > 1:
-        cause = f"is one picture for {len(scans)} scans"
+    if not only_plan:
+        _refuse_outputs(job, volumes, paths)
+    waiting: list[tuple[Scan, Path]] = []
+    for volume, path in zip(volumes, paths, strict=True):
+        with failed.told():
+            scan = nifti.open_scan(volume, job.trust)
+            second = second_scan(scan, model.recipe, job.request.prior)
+            if only_plan:
+                terminal.result(_plan(scan, model, job.request))
+                continue
+            read = [each.verified() for each in (scan, second) if each is not None]
+            for each in read:
+                terminal.doubt(each.path, each.warnings)
+            waiting.append((read[0], path))
+    if waiting:
+        places = [path for _, path in waiting]
+        make_place(job.output, places + ([job.preview] if job.preview else []))
+        terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
+        started = runtime.start(job.devices)
+        made = provenance.made(started, reproducible=job.request.reproducible)
+        estimator = model.estimator(photons=job.request.photons)
+    for scan, path in waiting:
+        with failed.told():
+            _one(scan, path, job, model, estimator, made, terminal)
+    failed.end()
+
+
+class _Failed:
+    """The scans that could not be denoised: told at once where there are others, and in the end."""
+
+    def __init__(self, count: int, terminal: Terminal) -> None:
+        self._count, self._terminal = count, terminal
+        self._refusals: list[Refusal] = []
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Goes on after a refusal of one scan of several."""
+        try:
+            yield
+        except (BadInput, NumericalFailure) as refusal:
+            if self._count == 1:
+                raise
+            self._terminal.refusal(refusal)
+            self._refusals.append(refusal)
+
+    def end(self) -> None:
+        """Ends with what the refusals were, where there were any.
+
+        Raises:
+            BadInput: naming how many; NumericalFailure where it was that each time.
+        """
+        if not self._refusals:
+            return
+        kinds = {type(refusal) for refusal in self._refusals}
+        kind = kinds.pop() if len(kinds) == 1 else BadInput
+        title = f"{len(self._refusals)} of {self._count} scans"
+        raise kind(title, "could not be denoised", "Mend or leave out those named above")
+
+
+def _refuse_outputs(job: Job, volumes: Sequence[Path], paths: Sequence[Path]) -> None:
+    if job.preview and len(volumes) > 1:
+        cause = f"is one picture for {len(volumes)} scans"
         raise BadUsage(job.preview, cause, "Ask for --preview with one scan")
     outputs = [*paths, *(sidecar(path) for path in paths)]
     outputs += [beside(path, "_residual") for path in paths if job.residual]
@@ -70,35 +132,25 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     refuse_inputs(outputs, volumes)
     refuse_twice(outputs)
     refuse_existing(outputs, overwrite=job.overwrite)
-    seconds = [second_scan(scan, model.recipe, job.request.prior) for scan in scans]
-    scans = [scan.verified() for scan in scans]
-    # The second scan is the same one for all.
-    others = [second.verified() for second in seconds[:1] if second is not None]
-    make_place(job.output, outputs)
-    for read in (*scans, *others):
-        terminal.doubt(read.path, read.warnings)
-    terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
-    runtime.start(job.devices)
-    estimator = model.estimator(photons=job.request.photons)
-    for scan, path in zip(scans, paths, strict=True):
-        _one(scan, path, job, model, estimator, terminal)
 
 
 def _one(
-    scan: Scan, path: Path, job: Job, model: Model, estimator: Any, terminal: Terminal
-) -> None:
+    scan: Scan, path: Path, job: Job, model: Model, estimator: Any, made: dict[str, Any],
+    terminal: Terminal,
+) -> None:  # fmt: skip
     terminal.detail(_plan(scan, model, job.request))
-    count = plan_for(scan, model.recipe, job.request.tile).count
+    count = plan_for(scan, model.recipe, job.request).count
     with terminal.progress(scan.path.name, count) as bar:
         denoised = denoise(scan, model, estimator, job.request, bar.at)
+    denoised.about.update(made)
     for written in write(denoised, path, residual=job.residual, overwrite=job.overwrite):
         terminal.result(str(written))
     if job.preview:
         draw(denoised, job.preview, model.recipe.window)
         terminal.result(str(job.preview))
-    saturated = denoised.about["voxels"]["saturated"]
-    if saturated:
-        terminal.warn(f"{path}: {saturated:,} voxels were saturated by the file's datatype")
+    # What is odd about the input has been told.
+    found = [words for words in denoised.about["warnings"] if words not in scan.warnings]
+    terminal.doubt(path, found)
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:
@@ -114,7 +166,7 @@ def draw(denoised: Denoised, path: Path, window: Window) -> None:
 
 
 def _plan(scan: Scan, model: Model, request: Request) -> str:
-    plan = plan_for(scan, model.recipe, request.tile)
+    plan = plan_for(scan, model.recipe, request)
     volume_bytes = 2 * scan.nbytes + int(np.prod(scan.shape))
     return (
         f"{scan.path}: {' x '.join(map(str, scan.shape))} voxels, {plan.count} tiles that keep "

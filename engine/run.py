@@ -18,6 +18,7 @@ from engine.archive import Arrays
 from engine.checkpoint import Progress
 from engine.recipe import Recipe
 from engine.refusals import Mismatch
+from volumes import document
 from volumes.atomic import make_folder, whole_file
 
 _CLOCKS_DIFFER_S = 300.0  # of a file server and this machine
@@ -29,6 +30,8 @@ _LOOKS = 5
 
 # What `begin` leaves where it is killed, its last file not yet written.
 _BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
+
+_MOST_BYTES = 64 * 2**20  # run.json names every case: a set of pairs may have many thousands
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,10 @@ class Run:
     def about(self) -> dict[str, Any]:
         """What run.json says; empty where there is none."""
         try:
-            content = json.loads((self.folder / "run.json").read_bytes())
+            content = document.read(self.folder / "run.json", most_bytes=_MOST_BYTES)
         except (OSError, ValueError):
             return {}
-        return content if isinstance(content, dict) else {}
+        return content if _is_told(content) else {}
 
     @property
     def begun(self) -> bool:
@@ -294,6 +297,17 @@ class Run:
     @property
     def _lock(self) -> Path:
         return self.folder / ".lock"
+
+
+def _is_told(content: Any) -> bool:
+    """Whether what run.json holds is what `begin` writes, as far as it is relied on."""
+    if not isinstance(content, dict):
+        return False
+    parts = [content.get("cases", {}), content.get("recordings", {})]
+    parts.append(content.get("started_from") or {})
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    return all(isinstance(part, dict) for part in parts[0].values())
 
 
 def newest_run(root: Path = Path("runs")) -> Run:

@@ -1,6 +1,7 @@
 """The house: which way imports point, and which file alone may do what."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,6 +118,20 @@ def test_arrays_become_tensors_in_the_feed(file: Path) -> None:
 def test_nothing_is_unpickled_or_evaluated(file: Path) -> None:
     assert not {m.split(".")[0] for m in imported(parsed(file))} & {"pickle", "marshal", "joblib"}
     assert not {"eval", "exec", "keras.models.load_model"} & set(calls(parsed(file)))
+
+
+def test_nothing_reaches_out(file: Path) -> None:
+    ways_out = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "aiohttp"}
+    used = {module.split(".")[0] for module in imported(parsed(file))}
+    assert not used & ways_out
+    assert "subprocess" not in used or name(file) in {"engine/bench.py", "engine/doctor.py"}
+
+
+def test_json_files_are_read_by_the_document_alone(file: Path) -> None:
+    text = file.read_text()
+    assert "json.load(" not in text
+    for given in re.findall(r"json\.loads\((.*)\)", text):
+        assert "read" not in given or name(file) == "volumes/document.py"
 
 
 def test_a_file_is_named_by_its_noun(file: Path) -> None:

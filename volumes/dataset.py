@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
+from volumes import document
 from volumes.nifti import Scan, open_scan
 from volumes.pairs import Pair, open_pair, open_pairs, refuse_other_grid
 from volumes.photographs import Photograph, open_photograph
@@ -149,7 +149,7 @@ def _paired(folder: Path, cases: list[Case], noisy: str) -> list[Case]:
 def _is_made_by_the_engine(path: Path, name: str) -> bool:
     """Whether a sidecar says so: neither noisy copies nor estimates are scans to learn from."""
     try:
-        content = json.loads(path.with_name(f"{name}.json").read_bytes())
+        content = document.read(path.with_name(f"{name}.json"))
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and ("degradation" in content or "change_hu" in content)

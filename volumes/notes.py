@@ -7,14 +7,15 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from volumes import document
 from volumes.atomic import whole_file
 
 
 def read(path: Path) -> dict[str, Any] | None:
     """What a note says; None where there is none, or it is not as it was written."""
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = document.read(path)
+    except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.pop("crc32", None) != _crc32(content):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,25 @@ def padding(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     mask = np.zeros(hu.shape, bool)
     for z, slice_ in enumerate(hu):
         mask[z] = ~np.isfinite(slice_) | _never_measured(slice_) | _outside_field(slice_)
+    return mask
+
+
+def padding_of(
+    hu: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]], stored: npt.NDArray[Any]
+) -> npt.NDArray[np.bool_]:
+    """(Z, Y, X) mask of the padding of stored values, of which one slice at a time becomes HU.
+
+    A scan of one value throughout is padding.
+
+    Args:
+        hu: makes HU of stored values.
+        stored: (Z, Y, X).
+    """
+    if (stored == stored.flat[0]).all():  # nothing that could be noise, and nothing that is none
+        return np.ones(stored.shape, bool)
+    mask = np.empty(stored.shape, bool)
+    for z in range(len(stored)):
+        mask[z : z + 1] = padding(hu(stored[z : z + 1]))
     return mask
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,7 @@ class Window:
     clip: bool = True
 
     def __post_init__(self) -> None:
-        if not self.low_hu < self.high_hu:
+        if not -math.inf < self.low_hu < self.high_hu < math.inf:
             raise ValueError(
                 f"window.low_hu must lie below window.high_hu, not {self.low_hu} and {self.high_hu}"
             )

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from engine.networks.layers import SLICE, Extent, Layers, dose, image
 
+_MOST_LAYERS = 1000
+
 
 @dataclass(frozen=True)
 class DnCNN:
@@ -34,10 +36,10 @@ class DnCNN:
     stride: ClassVar[Extent] = (1, 1, 1)
 
     def __post_init__(self) -> None:
-        if self.depth < 2 or self.width < 1:
+        if not 2 <= self.depth <= _MOST_LAYERS or self.width < 1:
             raise ValueError(
-                f"network.depth must be at least 2 and network.width positive, not {self.depth} "
-                f"and {self.width}"
+                f"network.depth must lie in [2, {_MOST_LAYERS}] and network.width be positive, not "
+                f"{self.depth} and {self.width}"
             )
         if not (self.normalised or self.bias):
             raise ValueError("network.bias must be true where network.normalised is false")

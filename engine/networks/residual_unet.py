@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.networks.layers import POINT, SLICE, Extent, Layers, dose, image
-from engine.networks.unet import receptive_radius
+from engine.networks.unet import MOST_LEVELS, receptive_radius
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class ResidualUNet2D:
     sees_prior: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.levels < 1:
+        if self.width < 1 or not 1 <= self.levels <= MOST_LEVELS:
             raise ValueError(
-                f"network.width and network.levels must be positive, not {self.width} and "
-                f"{self.levels}"
+                f"network.width must be positive and network.levels lie in [1, {MOST_LEVELS}], "
+                f"not {self.width} and {self.levels}"
             )
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:

@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 from engine.networks.layers import SLICE, VOLUME, Extent, Layers, image
 
+MOST_LEVELS = 12  # a slice of 512 voxels is one voxel at the tenth
+
 
 @dataclass(frozen=True)
 class UNet3D:
@@ -30,10 +32,10 @@ class UNet3D:
     sees_dose: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.levels < 1:
+        if self.width < 1 or not 1 <= self.levels <= MOST_LEVELS:
             raise ValueError(
-                f"network.width and network.levels must be positive, not {self.width} and "
-                f"{self.levels}"
+                f"network.width must be positive and network.levels lie in [1, {MOST_LEVELS}], "
+                f"not {self.width} and {self.levels}"
             )
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,16 +61,24 @@ def assert_refused(result, code, path=None):
 def test_help_names_every_command(engine):
     code, out, err = engine("--help")
     assert (code, err) == (0, "")
-    for command in ("fit", "denoise", "degrade", "phantom", "info", "bench"):
+    for command in ("fit", "denoise", "degrade", "phantom", "info", "verify", "bench"):
         assert re.search(rf"^\W*{command}\s", out, re.MULTILINE)
     assert "not a medical device" in out
 
 
-@pytest.mark.parametrize("command", ["fit", "denoise", "degrade", "phantom", "info", "bench"])
+@pytest.mark.parametrize(
+    "command", ["fit", "denoise", "degrade", "phantom", "info", "verify", "bench"]
+)
 def test_every_command_has_help(engine, command):
     code, out, _ = engine(command, "--help")
     assert code == 0
     assert f"Usage: engine {command}" in out
+
+
+def test_what_it_is_not_for_is_said_wherever_one_looks_first(engine):
+    readme = Path(__file__).parents[2] / "README.md"
+    assert "**Research use. Not a medical device.**" in readme.read_text()
+    assert "Research use, not a medical device." in engine("denoise", "--help")[1]
 
 
 def test_the_version_is_that_of_the_package(engine):

@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.denoise import Request, denoise, write
+from engine import checkpoint, prior
+from engine.delivery import write
+from engine.denoise import Request, denoise
 from engine.model import open_model
 from engine.refusals import BadInput, BadUsage, CannotWrite, Mismatch
 from engine.run import Run
@@ -400,6 +401,13 @@ def test_the_sidecar_says_what_was_done(unet, unet_run, tmp_path, tissue_hu):
     about = told(unet, path, strength=0.75, tile=(6, 8, 8))
     last = Run(unet_run).checkpoint("last")
     assert about["model"] == {"sha256": checkpoint.fingerprint(last), "step": 1}
+    assert about["output_sha256"] == hashlib.sha256((tmp_path / "out.nii").read_bytes()).hexdigest()
+    assert about["header"] == "kept"
+    recipe = json.loads((unet_run / "recipe.json").read_text())
+    for name in ("steps", "validate_every", "checkpoint_every"):
+        recipe.pop(name)
+    assert about["recipe"] == recipe
+    assert about["recipe_sha256"] == hashlib.sha256(json.dumps(recipe).encode()).hexdigest()
     assert about["input_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert about["second_scan_sha256"] is None
     assert about["recipe"]["network"] == {"kind": "UNet3D", "width": 2, "levels": 2}
@@ -413,6 +421,68 @@ def test_the_sidecar_names_the_second_scan_by_its_content(respr, pair):
     path, second, _ = pair
     about = told(respr, path, prior=second)
     assert about["second_scan_sha256"] == hashlib.sha256(second.read_bytes()).hexdigest()
+
+
+def test_the_sidecar_describes_the_residual(unet, tmp_path, noisy_hu):
+    path = scan_file(tmp_path / "scan.nii", noisy_hu)
+    about = told(unet, path)
+    residual = noisy_hu - voxels(tmp_path / "out.nii").astype(float)
+    assert about["residual"]["mean_hu"] == pytest.approx(residual.mean(), abs=1e-3)
+    assert about["residual"]["std_hu"] == pytest.approx(residual.std(), abs=1e-3)
+    assert about["residual"]["max_hu"] == np.abs(residual).max()
+    assert about["voxels"]["changed"] == np.count_nonzero(residual)
+
+
+def test_a_residual_that_holds_anatomy_is_told_on_stderr_and_in_the_sidecar(
+    engine, unet_run, tmp_path, phantom_hu
+):
+    scan = scan_file(tmp_path / "scan.nii", phantom_hu)
+    code, _, err = engine("denoise", scan, "-m", unet_run, "-q")  # first weights remove anatomy
+    assert code == 0
+    (warning,) = json.loads((tmp_path / "scan_denoised.json").read_text())["warnings"]
+    assert "correlates with the anatomy" in warning
+    assert err == f"engine: warning: {tmp_path / 'scan_denoised.nii'}: {warning}\n"
+
+
+def test_the_sidecar_names_versions_machine_and_time(engine, unet_run, tmp_path, tissue_hu):
+    scan = scan_file(tmp_path / "scan.nii", tissue_hu)
+    assert engine("denoise", scan, "-m", unet_run, "-q")[0] == 0
+    about = json.loads((tmp_path / "scan_denoised.json").read_text())
+    assert set(about["versions"]) >= {"engine", "tensorflow", "keras", "numpy"}
+    assert set(about["machine"]) == {"devices", "threads", "onednn"}
+    assert about["precision"] == "float32"
+    assert about["time"].endswith("+00:00")
+
+
+def test_what_is_reproducible_names_neither_machine_nor_time(
+    engine, unet_run, tmp_path, tissue_hu, monkeypatch
+):
+    scan = scan_file(tmp_path / "scan.nii", tissue_hu)
+    sidecars = []
+    for free in (2**20, 2**36):
+        monkeypatch.setattr("engine.estimate._free_bytes", lambda free=free: free)
+        words = ("-m", unet_run, "-q", "--reproducible", "--overwrite")
+        assert engine("denoise", scan, *words)[0] == 0
+        sidecars.append((tmp_path / "scan_denoised.json").read_text())
+    assert sidecars[0] == sidecars[1]
+    assert not {"machine", "time"} & set(json.loads(sidecars[0]))
+
+
+def test_the_network_behind_a_prior_is_named_by_its_weights_not_by_its_folder(
+    engine, cpu, tmp_path, tissue_hu
+):
+    behind = untrained(tmp_path / "behind", tiny("unet2d"), cpu)
+    recipe = tiny("respr_unet3d", f"prior={behind.folder}")
+    run = untrained(tmp_path / "run", recipe, cpu)
+    prior.adopt(recipe.prior, Run(tmp_path / "fresh"))
+    (tmp_path / "fresh" / "prior").rename(run.folder / "prior")
+    scan = scan_file(tmp_path / "scan.nii", tissue_hu)
+    assert engine("denoise", scan, "-m", run.folder, "-q")[0] == 0
+    text = (tmp_path / "scan_denoised.json").read_text()
+    of = json.loads(text)["recipe"]["prior"]["of"]
+    fingerprint = checkpoint.fingerprint(behind.checkpoint("last"))
+    assert of == {"kind": "Estimated", "sha256": fingerprint}
+    assert str(tmp_path) not in text
 
 
 def test_the_sidecar_counts_voxels(respr, tmp_path, tissue_hu):
@@ -637,15 +707,26 @@ def test_the_newest_run_here_is_the_default_model(engine, cpu, scan, tmp_path, m
     assert about["recipe"]["seed"] == 1
 
 
-def test_a_bad_scan_among_good_ones_is_refused_before_any_is_written(
+def test_a_bad_scan_does_not_keep_the_good_ones_from_being_denoised(
     engine, unet_run, scan, tmp_path
 ):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"<html>")
-    code, out, err = engine("denoise", scan, bad, "-m", unet_run)
-    assert (code, out) == (3, "")
-    assert "looks like a web page" in err
-    assert not scan.with_name("scan_denoised.nii.gz").exists()
+    code, out, err = engine("denoise", bad, scan, "-m", unet_run, "-q")
+    assert code == 3
+    first, *_, last = err.splitlines()
+    assert first.startswith(f"engine: error: {bad}: ")
+    assert "looks like a web page" in first
+    assert last.startswith("engine: error: 1 of 2 scans: could not be denoised.")
+    assert out.splitlines()[0] == str(scan.with_name("scan_denoised.nii.gz"))
+    assert not list(tmp_path.glob("bad_*"))
+
+
+def test_the_only_scan_is_refused_in_one_line(engine, unet_run, tmp_path):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"<html>")
+    code, out, err = engine("denoise", bad, "-m", unet_run, "-q")
+    assert (code, out, err.count("\n")) == (3, "", 1)
 
 
 def test_voxels_that_are_damaged_leave_no_output(engine, unet_run, scan):
@@ -703,6 +784,40 @@ def test_the_file_exists_check_of_writing_holds_on_its_own(unet, scan, tmp_path)
     with pytest.raises(CannotWrite, match="exists already"):
         write(done, out, residual=False, overwrite=False)
     assert out.read_bytes() == b"mine"
+
+
+# -- Whole or not at all ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", ["scan_denoised.nii", "scan_residual.nii", "scan_denoised.json"])
+def test_where_one_file_cannot_be_written_none_is_left(
+    engine, unet_run, tmp_path, tissue_hu, monkeypatch, last
+):
+    scan = scan_file(tmp_path / "scan.nii", tissue_hu)
+    replace_ = os.replace
+
+    def full(source, target):
+        if str(target).endswith(last):
+            raise OSError(28, "No space left on device")
+        replace_(source, target)
+
+    monkeypatch.setattr("os.replace", full)
+    code, out, err = engine("denoise", scan, "-m", unet_run, "-q", "--save-residual")
+    assert (code, out) == (4, "")
+    assert "No space left" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.nii"]
+
+
+def test_a_sidecar_of_a_scan_that_was_replaced_does_not_pass_for_the_new_one_s(
+    engine, unet_run, tmp_path, tissue_hu, monkeypatch
+):
+    scan = scan_file(tmp_path / "scan.nii", tissue_hu)
+    assert engine("denoise", scan, "-m", unet_run, "-q")[0] == 0
+    before = (tmp_path / "scan_denoised.json").read_text()
+    words = ("-m", unet_run, "-q", "--overwrite", "--strength", "0.5")
+    assert engine("denoise", scan, *words)[0] == 0
+    (tmp_path / "scan_denoised.json").write_text(before)
+    assert engine("verify", tmp_path / "scan_denoised.nii")[0] == 3
 
 
 # -- Real scans ------------------------------------------------------------------------------------

@@ -101,15 +101,62 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
     assert whole.exists()
 
 
-def test_a_damaged_scan_among_good_ones_is_refused_before_any_is_written(
+def test_a_damaged_scan_does_not_keep_the_good_ones_from_being_denoised(
     engine, unet_run, scans, tmp_path
 ):
-    block = scans[1].read_bytes()
-    scans[1].write_bytes(block[: len(block) // 2])
+    block = scans[0].read_bytes()
+    scans[0].write_bytes(block[: len(block) // 2])
     code, _, err = engine("denoise", *scans, "-m", unet_run)
     assert code == 3
-    assert str(scans[1]) in err
-    assert not list(tmp_path.glob("*_denoised*"))
+    assert str(scans[0]) in err
+    assert "1 of 2 scans: could not be denoised" in err
+    made = sorted(path.name for path in tmp_path.glob("*_denoised*"))
+    assert made == ["two_denoised.json", "two_denoised.nii.gz"]
+
+
+def test_a_scan_that_breaks_while_it_is_denoised_leaves_nothing_and_stops_no_other(
+    engine, unet_run, scans, tmp_path, monkeypatch
+):
+    from volumes.nifti import Scan
+
+    whole = Scan.verify
+
+    def verify_then_vanish(scan):
+        whole(scan)
+        if scan.path == scans[0]:
+            scan.path.unlink()
+
+    monkeypatch.setattr(Scan, "verify", verify_then_vanish)
+    code, _, err = engine("denoise", *scans, "-m", unet_run)
+    assert code == 3
+    assert "cannot be read" in err
+    made = sorted(path.name for path in tmp_path.glob("*_denoised*"))
+    assert made == ["two_denoised.json", "two_denoised.nii.gz"]
+
+
+def test_several_scans_that_are_all_bad_are_each_told(engine, unet_run, scans, tmp_path):
+    for scan in scans:
+        scan.write_bytes(b"<html>")
+    code, out, err = engine("denoise", *scans, "-m", unet_run, "-q")
+    assert (code, out) == (3, "")
+    assert [str(scan) in err for scan in scans] == [True, True]
+    assert "2 of 2 scans" in err
+
+
+def test_a_scan_that_changes_while_it_is_read_is_refused(engine, unet_run, scans, monkeypatch):
+    from volumes.nifti import Scan
+
+    whole = Scan.read
+
+    def read_and_change(scan):
+        stored = whole(scan)
+        scan.path.write_bytes(scan.path.read_bytes() + b"more")
+        return stored
+
+    monkeypatch.setattr(Scan, "read", read_and_change)
+    code, _, err = engine("denoise", scans[0], "-m", unet_run)
+    assert code == 3
+    assert "changed while it was read" in err
 
 
 def test_a_plan_makes_no_folder(engine, unet_run, scans, tmp_path):
