@@ -235,7 +235,7 @@ def test_a_run_goes_on_where_its_prior_s_run_is_gone(grown, tmp_path, engine, da
 def test_a_network_that_makes_no_prior_is_refused_before_scans_are_read(
     unet_run, dataset, engine, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("engine.fit._volumes", lambda *arguments: pytest.fail("read in vain"))
+    monkeypatch.setattr("engine.fit.read", lambda *_, **__: pytest.fail("read in vain"))
     words = ("respr_unet3d", *shrinking("respr_unet3d"), f"prior={unet_run}")
     code, _, error = engine("fit", *words, "--data", dataset, "--run", tmp_path / "new")
     assert code == 5

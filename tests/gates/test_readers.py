@@ -159,12 +159,16 @@ def test_a_process_whose_reader_hangs_ends_when_it_is_asked_to_and_goes_on_to_th
         [sys.executable, "-c", HANGING, *line[line.index("fit") :]],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
-    assert process.stderr.readline() == "hangs\n"
-    time.sleep(3)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 75, process.stderr.read()
-    assert "stopped at step 5 by SIGTERM" in process.stderr.read()
-    process.stderr.close()
+    try:
+        assert process.stderr.readline() == "hangs\n"
+        time.sleep(3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 75
+        assert "stopped at step 5 by SIGTERM" in process.stderr.read()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
     train(dataset, tmp_path / "run", "steps=8")
     train(dataset, tmp_path / "whole", "steps=8")
     ends = [checkpoint.fingerprint(Run(tmp_path / n).checkpoint("last")) for n in ("run", "whole")]
