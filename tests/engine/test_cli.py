@@ -482,6 +482,9 @@ def test_a_run_that_was_never_saved_starts_anew_without_rows_of_its_first_try(
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     shutil.rmtree(run / "checkpoints")
+    about = json.loads((run / "run.json").read_text())
+    assert about.pop("saved")
+    (run / "run.json").write_text(json.dumps(about))
     assert fit()[0] == 0
     names = ("step", "method", "loss")
     told = [
