@@ -17,7 +17,7 @@ from engine import changes, checkpoint, lock, recipe
 from engine.archive import Arrays
 from engine.checkpoint import Progress
 from engine.recipe import Recipe
-from engine.refusals import Mismatch
+from engine.refusals import Mismatch, Refusal
 from volumes import document
 from volumes.atomic import make_folder, whole_file
 
@@ -282,9 +282,17 @@ class Run:
             Locked: where another process holds it.
         """
         self._refuse_foreign()
+        new = not self.folder.exists()
         make_folder(self.folder)
         with lock.held(self._lock):
-            yield
+            try:
+                yield
+            except Refusal:
+                if new and [path.name for path in self.folder.iterdir()] == [self._lock.name]:
+                    # Refused before anything was begun: no folder that would look like a run.
+                    self._lock.unlink()
+                    self.folder.rmdir()
+                raise
 
     def refuse_locked(self) -> None:
         """Refuses a run that another process holds, before any work is done for it.

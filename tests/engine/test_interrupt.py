@@ -5,6 +5,15 @@ import pytest
 
 from engine.interrupt import interruptible
 
+
+@pytest.fixture(autouse=True)
+def _not_under_nohup():
+    """Who ignores HUP when the tests begin, ignores it for good."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"]
 
 

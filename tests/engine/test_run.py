@@ -16,7 +16,7 @@ from engine import checkpoint
 from engine.changes import MAY_CHANGE
 from engine.checkpoint import Progress
 from engine.recipe import find, fingerprint, override
-from engine.refusals import CannotWrite, Locked, Mismatch
+from engine.refusals import BadInput, CannotWrite, Locked, Mismatch
 from engine.run import Run, newest_run
 from tests.engine.tiny import shrinking, tiny
 
@@ -450,3 +450,13 @@ def test_run_json_of_a_training_tells_the_cases_by_their_content(trained, datase
     assert set(about["cases"]) == {"training", "validation", "test"}
     assert about["seed"] == 0
     assert about["precision"] == "float32"
+
+
+def test_a_refusal_before_anything_is_begun_leaves_no_folder_that_looks_like_a_run(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for run in (Run(tmp_path / "new"), Run(mine)):
+        with pytest.raises(BadInput), run.locked():
+            raise BadInput("scan.nii", "is bad", "Mend it")
+    assert not (tmp_path / "new").exists()
+    assert mine.exists()
