@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import sys
@@ -11,6 +10,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from engine.ending import told
+from engine.options import (
+    AssumeHu,
+    BadCrc,
+    Data,
+    Debug,
+    Devices,
+    MaxGib,
+    Output,
+    Overwrite,
+    Quiet,
+    Seed,
+    Verbose,
+    Which,
+    WhichVolume,
+)
 
 app = typer.Typer(
     name="engine",
@@ -21,27 +37,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results and errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
-Output = Annotated[
-    Path | None, typer.Option("-o", "--output", help="A file for one input, else a folder.")
-]
-AssumeHu = Annotated[
-    bool, typer.Option("--assume-hu", help="Take values for HU that do not look like it.")
-]
-BadCrc = Annotated[
-    bool, typer.Option("--allow-bad-crc", help="Read on where gzip's checksum is wrong.")
-]
-MaxGib = Annotated[
-    float, typer.Option("--max-gib", min=0.0, help="Refuse scans of more GiB of voxels.")
-]
-WhichVolume = Annotated[
-    int | None, typer.Option("--volume", min=0, help="Of a 4D file, counted from 0.")
-]
 
 
 def _version(asked: bool) -> None:
@@ -73,9 +68,7 @@ def fit(
         str, typer.Argument(help="A recipe's path, or the name of one that ships.")
     ] = "respr_unet3d",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Cases. Default: $ENGINE_DATA, else ./data.")
-    ] = None,
+    data: Data = None,
     run: Annotated[
         Path | None,
         typer.Option("--run", help="Run folder, resumed where it holds a run of this recipe. "
@@ -199,9 +192,7 @@ def denoise(
     prior: Annotated[
         Path | None, typer.Option("--prior", help="A second scan, on the same grid, as the prior.")
     ] = None,
-    checkpoint: Annotated[
-        str, typer.Option("--checkpoint", help="best, last or a step.")
-    ] = "best",
+    checkpoint: Which = "best",
     tile: Annotated[
         str | None, typer.Option("--tile", metavar="Z,Y,X", help="Voxels a tile keeps.")
     ] = None,
@@ -229,7 +220,7 @@ def denoise(
         bool, typer.Option("--strip-phi", help="Clear free text and extensions of the header, "
                            "which may hold names and dates.")
     ] = False,
-    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    devices: Devices = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None,
@@ -266,9 +257,7 @@ def evaluate(
                        "bm4d, spade. METHOD@PRIOR gives it another prior: mean, noisy, tv, clean, "
                        "turned or a run folder; :RADIUS averages neighbours."),
     ],
-    data: Annotated[
-        Path | None, typer.Option("--data", help="Cases. Default: $ENGINE_DATA, else ./data.")
-    ] = None,
+    data: Data = None,
     split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",
     noise: Annotated[
         str | None,
@@ -290,7 +279,7 @@ def evaluate(
     slices: Annotated[
         int | None, typer.Option("--slices", min=1, help="Score so many slices about the middle.")
     ] = None,
-    checkpoint: Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")] = "best",
+    checkpoint: Which = "best",
     tuning: Annotated[
         bool, typer.Option("--tuning/--no-tuning", help="Let validation cases choose the "
                            "parameters of classical methods, or keep their usual ones.")
@@ -298,7 +287,7 @@ def evaluate(
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Score cases that a network was trained on, too.")
     ] = False,
-    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    devices: Devices = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None,
@@ -351,7 +340,7 @@ def degrade(
     ],
     seed: Seed = 0,
     output: Output = None,
-    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    devices: Devices = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None,
@@ -442,7 +431,7 @@ def bench(
 
 @app.command()
 def doctor(
-    devices: Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")] = "auto",
+    devices: Devices = "auto",
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Find out in a minute whether this machine learns, denoises, resumes and refuses as it should.
@@ -486,35 +475,5 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # a refusal, a bug, or what typer and TensorFlow raise
         if "--debug" in arguments:
             traceback.print_exc()
-        return _told(error)
+        return told(error)
     return result if isinstance(result, int) else 0
-
-
-def _told(error: Exception) -> int:
-    """Tells an error in one line; returns its exit code."""
-    from volumes.atomic import cannot_write, is_full
-    from volumes.refusals import Refusal
-
-    if isinstance(error, Refusal):
-        return _refused(str(error), error.exit_code)
-    usage = getattr(error, "format_message", None)
-    if usage is not None:  # typer's own: a wrong option or a missing argument
-        message = usage().strip().rstrip(".")
-        return _refused(f"{message}. See engine --help.", 2) if message else 2
-    if isinstance(error, MemoryError):
-        return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
-    if isinstance(error, OSError) and is_full(error):
-        return _told(cannot_write(Path(error.filename or "disk"), error))
-    kind = type(error).__name__
-    if kind == "ResourceExhaustedError":  # TensorFlow's word for a full disk, too
-        for code in (errno.ENOSPC, errno.EDQUOT):
-            if os.strerror(code) in str(error):
-                return _told(cannot_write(Path("disk"), OSError(code, os.strerror(code))))
-        return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
-    first = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
-    return _refused(f"{kind}: {first}. This is a bug; --debug shows where.", 1)
-
-
-def _refused(message: str, code: int) -> int:
-    print(f"engine: error: {message}", file=sys.stderr)
-    return code

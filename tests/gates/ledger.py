@@ -3,9 +3,9 @@
 A test that carries `@pytest.mark.gate("G3")` belongs to a gate. It asks the fixture `faults` how
 many to inject (`faults.times(push=100, soak=5000)`), and counts each that was handled as promised
 (`faults.handled()`). `--soak` asks for the long numbers, `--fault-seed` for other faults than
-usual, and `--gates FILE` writes the table between the markers of a Markdown file:
+usual, and `--gates=FILE` writes the table between the markers of a Markdown file:
 
-    pytest -m gate --soak --gates README.md
+    pytest -m gate --soak --gates=README.md
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Ledger:
         if BEGIN not in text or END not in text:
             raise pytest.UsageError(f"{path} has no {BEGIN} and {END}")
         command = "pytest -m gate" + (" --soak" if self.soak else "")
-        said = f"`{command} --gates {path.name}` printed, on {os.cpu_count()} cores:"
+        said = f"`{command} --gates={path.name}` printed, on {os.cpu_count()} cores:"
         inside = re.escape(BEGIN) + ".*?" + re.escape(END)
         table = f"{BEGIN}\n{said}\n\n{self.table()}\n{END}"
         path.write_text(re.sub(inside, lambda _: table, text, count=1, flags=re.DOTALL))

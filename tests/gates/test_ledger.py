@@ -50,7 +50,7 @@ def test_the_table_counts_what_was_injected_and_stands_between_its_markers(gates
 def test_the_soak_injects_the_long_numbers_and_says_so(gates) -> None:
     _, text = gates("--soak")
     assert "| 1 | 50 | 0 |" in text
-    assert "pytest -m gate --soak --gates TABLE.md" in text
+    assert "pytest -m gate --soak --gates=TABLE.md" in text
 
 
 def test_a_gate_that_failed_says_so_in_the_table_and_how_to_replay(gates) -> None:
