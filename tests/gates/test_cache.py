@@ -268,14 +268,21 @@ def test_a_cache_on_a_read_only_disk_is_read(
 ) -> None:  # fmt: skip
     assert_whole(store, case, hu)
 
-    def read_only(path, flags, *_):
+    whole = os.open
+
+    def read_only(path, flags, *more):
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return whole(path, flags, *more)
+
+    def nothing_new(path, *_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
 
     conversions.clear()
     for path in files(store, "*.lock"):
         path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "open", read_only, raising=False)
+        patch.setattr(atomic, "open", nothing_new, raising=False)
         patch.setattr(arrays.os, "open", read_only)
         said: list[str] = []
         assert_whole(Store(store.root, said.append), case, hu)
