@@ -325,7 +325,7 @@ def test_a_disk_without_room_keeps_what_it_has(small_disk, monkeypatch, asked):
 def test_a_full_disk_is_not_told_as_full_memory(engine, monkeypatch, text, code):
     from tensorflow import errors
 
-    def failing(_):
+    def failing(*_):
         raise errors.ResourceExhaustedError(None, None, text)
 
     monkeypatch.setattr("engine.info.about", failing)
