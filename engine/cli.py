@@ -28,6 +28,8 @@ from engine.options import (
     WhichVolume,
 )
 
+_PIPE_CLOSED = 141  # as of a process that SIGPIPE ends
+
 app = typer.Typer(
     name="engine",
     help="Trains and applies networks that remove noise and artefacts from CT volumes. "
@@ -71,12 +73,14 @@ def fit(
     data: Data = None,
     run: Annotated[
         Path | None,
-        typer.Option("--run", help="Run folder, resumed where it holds a run of this recipe. "
+        typer.Option("--run", readable=False,
+                     help="Run folder, resumed where it holds a run of this recipe. "
                      "Default: runs/<recipe's name>."),
     ] = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RUN", help="Start from the weights of another run.")
+        typer.Option("--from", metavar="RUN", readable=False,
+                     help="Start from the weights of another run.")
     ] = None,
     start_checkpoint: Annotated[
         str | None,
@@ -132,6 +136,7 @@ def fit(
     from engine.run import Run
     from engine.survey import survey
     from volumes import Gaussian
+    from volumes.dataset import unused
     from volumes.trust import Trust
 
     stop = context.with_resource(interruptible())
@@ -164,6 +169,9 @@ def fit(
     found = survey(resolved, data, Trust(assume_hu, allow_bad_crc, max_gib, volume))
     if dry_run or fresh:
         found.refuse(skip_bad=skip_bad)
+    if others := unused(data):
+        named = ", ".join(path.name for path in others[:3])
+        terminal.warn(f"{data}: {len(others)} beside the cases are not used: {named}")
     for case in (case for cases in found.good().values() for case in cases):
         terminal.doubt(case.path, case.doubts())
     if dry_run:
@@ -183,14 +191,16 @@ def fit(
 
 @app.command()
 def denoise(
-    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.")],
+    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.", readable=False)],
     model: Annotated[
         Path | None,
-        typer.Option("-m", "--model", help="A run folder. Default: the newest under ./runs."),
+        typer.Option("-m", "--model", readable=False,
+                     help="A run folder. Default: the newest under ./runs."),
     ] = None,
     output: Output = None,
     prior: Annotated[
-        Path | None, typer.Option("--prior", help="A second scan, on the same grid, as the prior.")
+        Path | None, typer.Option("--prior", readable=False,
+                     help="A second scan, on the same grid, as the prior.")
     ] = None,
     checkpoint: Which = "best",
     tile: Annotated[
@@ -313,7 +323,7 @@ def import_weights(
     network: Annotated[
         str, typer.Option("--network", help="The recipe whose network they fit, such as unet2d.")
     ],
-    run: Annotated[Path, typer.Option("--run", help="The run folder to make.")],
+    run: Annotated[Path, typer.Option("--run", readable=False, help="The run folder to make.")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
     debug: Debug = False,
 ) -> None:
@@ -331,7 +341,9 @@ def import_weights(
 
 @app.command()
 def degrade(
-    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans, or folders of cases.")],
+    volumes: Annotated[
+        list[Path], typer.Argument(help="NIfTI scans, or folders of cases.", readable=False)
+    ],
     kinds: Annotated[
         str,
         typer.Option("--as", metavar="KIND:VALUE[,...]", help="gaussian:SIGMA, a fraction of the "
@@ -396,11 +408,13 @@ def info(
 def verify(
     path: Annotated[Path, typer.Argument(metavar="VOLUME_denoised.nii.gz")],
     model: Annotated[
-        Path | None, typer.Option("-m", "--model", help="The run folder that it should be of.")
+        Path | None, typer.Option("-m", "--model", readable=False,
+                     help="The run folder that it should be of.")
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--input", help="The scan that was denoised. Default: VOLUME, where it lies "
+        typer.Option("--input", readable=False,
+                     help="The scan that was denoised. Default: VOLUME, where it lies "
                      "beside the output."),
     ] = None,
     debug: Debug = False,
@@ -472,6 +486,11 @@ def run(arguments: list[str]) -> int:
         result: Any = app(arguments, prog_name="engine", standalone_mode=False)
     except KeyboardInterrupt:
         return 130
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere, without a word
+        return _PIPE_CLOSED
     except Exception as error:  # a refusal, a bug, or what typer and TensorFlow raise
         if "--debug" in arguments:
             traceback.print_exc()

@@ -108,7 +108,7 @@ def _scores(run: Run) -> Rows:
     """The last validation of each method."""
     latest: dict[str, str] = {}
     if run.metrics.is_file():
-        for line in run.metrics.read_text().splitlines():
+        for line in run.metrics.read_bytes().splitlines():
             try:
                 row = document.parsed(line)
                 if "method" in row:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -109,15 +109,20 @@ class Metrics:
     not.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path, step: int, warn: Callable[[str], None] = lambda _: None) -> None:
         """Opens the file to go on after a step; rows of later steps, of a lost stretch, go.
+
+        Args:
+            path: of the file.
+            step: that the training goes on from.
+            warn: is told what is no row, and kept.
 
         Raises:
             CannotWrite: where the system refuses.
         """
         self._path, self._held = path, b""
         try:
-            self._drop_after(path, step)
+            self._drop_after(path, step, warn)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
             self._end = self._file.seek(0, os.SEEK_END)
         except OSError as error:
@@ -166,17 +171,22 @@ class Metrics:
         self._end, self._held = self._end + len(self._held), b""
 
     @staticmethod
-    def _drop_after(path: Path, step: int) -> None:
+    def _drop_after(path: Path, step: int, warn: Callable[[str], None]) -> None:
+        """Drops rows of later steps and a torn end; a damaged line between is told and kept."""
         if not path.exists():
+            if step > 0:
+                warn(f"{path}: is gone, and with it the rows up to step {step:,}")
             return
         with open(path, "rb+") as file:
             kept = 0
-            for line in file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # the end of a line that was being written
                 try:
-                    if document.parsed(line)["step"] > step or not line.endswith(b"\n"):
+                    if document.parsed(line)["step"] > step:
                         break
                 except (ValueError, KeyError, TypeError):
-                    break  # the end of a line that was being written
+                    warn(f"{path}: line {number:,} is no row of metrics; it is kept as it is")
                 kept += len(line)
             file.truncate(kept)
 

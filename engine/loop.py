@@ -175,7 +175,7 @@ class Loop:
         """
         recipe, first = self.recipe, self.progress.step
         # A run that was never saved starts anew, its rows of step 0 included.
-        metrics = Metrics(self.run.metrics, first or -1)
+        metrics = Metrics(self.run.metrics, first or -1, self.terminal.warn)
         events = Events(self.run.tensorboard, first, self.terminal.warn)
         what = f"{self.run.folder.name} [{self.runtime.precision}]"
         try:

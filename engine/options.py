@@ -29,6 +29,7 @@ WhichVolume = Annotated[
 ]
 Devices = Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Cases. Default: $ENGINE_DATA, else ./data.")
+    Path | None,
+    typer.Option("--data", readable=False, help="Cases. Default: $ENGINE_DATA, else ./data."),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")]

@@ -169,13 +169,30 @@ class Run:
             None where the run has never been saved.
 
         Raises:
-            Mismatch: where it has, and nothing that verifies is left.
+            Mismatch: where it has, and nothing that verifies is left; or where run.json is damaged
+                or gone.
         """
+        if checkpoint.steps(self.checkpoints):
+            self._refuse_untold()
         found = checkpoint.newest(self.checkpoints, warn)
         if found is None and self.about().get("saved"):
             cause = "was saved, and its checkpoints are gone"
             raise Mismatch(self.folder, cause, "Bring them back, or start anew with --fresh")
         return found
+
+    def _refuse_untold(self) -> None:
+        """What a run has learned from stands in run.json alone: without it, nothing is guessed."""
+        path, remedy = self.folder / "run.json", "Bring it back, or start anew with --fresh"
+        try:
+            content = document.read(path, most_bytes=_MOST_BYTES)
+        except OSError as error:
+            cause = f"cannot be read ({error.strerror or error}), and tells what the run has seen"
+            raise Mismatch(path, cause, remedy) from error
+        except ValueError as error:
+            cause = f"is damaged ({error}), and tells what the run has seen"
+            raise Mismatch(path, cause, remedy) from error
+        if not _is_told(content) or "cases" not in content:
+            raise Mismatch(path, "does not tell what the run has seen", remedy)
 
     def sweep(self) -> None:
         """Removes what killed processes left half-written; call it while holding the lock."""

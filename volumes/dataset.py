@@ -104,9 +104,7 @@ def find_cases(folder: Path, noisy: str | None = None, *, trust: Trust = STRICT)
     if not folder.is_dir():
         remedy = "Name a folder of scans by --data, or make one with `engine phantom`"
         raise BadInput(folder, "is not a folder", remedy)
-    files = sorted(
-        path for pattern in ("*/imaging.nii.gz", "*/imaging.nii") for path in folder.glob(pattern)
-    )
+    files = sorted(path for place in _folders(folder) for path in _imaging(place))
     if noisy is not None and not files:
         cause = f"holds no case_*/imaging.nii.gz, beside which {noisy}.nii.gz could lie"
         raise BadInput(folder, cause, "Lay the scans out in one folder a case")
@@ -122,6 +120,40 @@ def find_cases(folder: Path, noisy: str | None = None, *, trust: Trust = STRICT)
         if one.name == other.name:
             raise BadInput(other.path, f"is a second scan named {one.name}", "Rename one of them")
     return cases if noisy is None else _paired(folder, cases, noisy)
+
+
+def unused(folder: Path) -> list[Path]:
+    """What lies in a folder of cases in KiTS19's layout and is none: other folders, flat scans.
+
+    Run folders, and folders of them, may lie there, too.
+    """
+    if not folder.is_dir() or not any(_imaging(place) for place in _folders(folder)):
+        return []
+    others = [place for place in _folders(folder) if not _imaging(place) and not _of_runs(place)]
+    return sorted([*others, *(path for path in folder.iterdir() if _is_data(path, _SCAN))])
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and path.name[:1] != "."]
+
+
+def _imaging(place: Path) -> list[Path]:
+    """The clean scans of one case.
+
+    Raises:
+        BadInput: where the system does not let them be seen: a case must not go without a word.
+    """
+    paths = [place / "imaging.nii.gz", place / "imaging.nii"]
+    try:
+        os.listdir(place)
+        return [path for path in paths if os.path.lexists(path)]
+    except OSError as error:
+        cause = f"cannot be read: {error.strerror or error}"
+        raise BadInput(place, cause, "Check your rights, or take it away") from error
+
+
+def _of_runs(place: Path) -> bool:
+    return any(next(place.glob(pattern), None) for pattern in ("recipe.json", "*/recipe.json"))
 
 
 def _paired(folder: Path, cases: list[Case], noisy: str) -> list[Case]:

@@ -655,3 +655,10 @@ def test_a_training_tells_what_is_odd_about_the_scans_that_it_is_given(engine, t
     code, _, err = engine("fit", "unet3d", *shrinking(), "--data", tmp_path, "--dry-run", "-q")
     assert code == 0
     assert err == f"engine: warning: {tmp_path / 'patient2.nii'}: has the unknown sform_code 300\n"
+
+
+def test_who_stops_reading_the_output_is_no_bug():
+    command = f"{sys.executable} -m engine fit --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""

@@ -203,3 +203,21 @@ def test_details_are_for_the_verbose(capfd):
     assert capfd.readouterr().err == ""
     Terminal(verbose=True).detail("a detail")
     assert capfd.readouterr().err == "a detail\n"
+
+
+@pytest.mark.parametrize("odd", [b"\n", b"\0\0\n", b"{\n", b"[]\n", b'{"loss": 1}\n'])
+def test_a_damaged_line_between_rows_costs_no_row_and_is_told(path, odd):
+    lines = written(path, 1, 2, 3, 4).splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], odd, *lines[1:]]))
+    told = []
+    Metrics(path, 3, told.append).close()
+    assert path.read_bytes() == b"".join([lines[0], odd, *lines[1:3]])
+    assert told == [f"{path}: line 2 is no row of metrics; it is kept as it is"]
+
+
+def test_rows_that_are_gone_are_told(path):
+    told = []
+    Metrics(path, 20, told.append).close()
+    assert told == [f"{path}: is gone, and with it the rows up to step 20"]
+    Metrics(path.with_name("new.jsonl"), -1, told.append).close()
+    assert len(told) == 1

@@ -460,3 +460,16 @@ def test_a_refusal_before_anything_is_begun_leaves_no_folder_that_looks_like_a_r
             raise BadInput("scan.nii", "is bad", "Mend it")
     assert not (tmp_path / "new").exists()
     assert mine.exists()
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"cases": 3}'])
+def test_a_saved_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(tmp_path, text):
+    run = Run(tmp_path)
+    run.begin(tiny(), find("unet3d"), {"cases": {"training": {"a": "0"}}})
+    checkpoint.save(run.checkpoints, {"a": np.zeros(2)}, Progress(3))
+    assert run.newest(print) is not None
+    (tmp_path / "run.json").unlink()
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(Mismatch, match=r"run\.json: .*--fresh"):
+        run.newest(print)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
+import os
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from tests.gates.catalogue import content
-from volumes.dataset import Case, Split, case_name, find_cases
+from volumes.dataset import Case, Split, case_name, find_cases, unused
 from volumes.refusals import BadInput
 from volumes.trust import Trust
 
@@ -357,3 +359,32 @@ def test_what_is_trusted_reaches_every_case_and_decides_no_order(tmp_path):
 @pytest.mark.parametrize("name", ["scan.hdr", "scan.img", "scan.IMG.gz"])
 def test_a_pair_is_a_case_named_without_its_ending(name):
     assert case_name(Path("folder") / name) == "scan"
+
+
+def test_a_case_that_may_not_be_seen_is_refused_and_not_left_out(tmp_path, monkeypatch):
+    for name in ("case_00000", "case_00001"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "imaging.nii.gz").write_bytes(b"")
+    whole = os.listdir
+
+    def forbidding(place="."):
+        if Path(place).name == "case_00001":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
+        return whole(place)
+
+    monkeypatch.setattr(os, "listdir", forbidding)
+    with pytest.raises(BadInput, match="case_00001: cannot be read: Permission denied"):
+        find_cases(tmp_path)
+
+
+def test_what_lies_beside_the_cases_and_is_none_is_named(tmp_path):
+    (tmp_path / "case_00000").mkdir()
+    (tmp_path / "case_00000" / "imaging.nii.gz").write_bytes(b"")
+    assert unused(tmp_path) == []
+    for name in ("case_00001", ".hidden", "runs/unet3d", "mine"):
+        (tmp_path / name).mkdir(parents=True)
+    for place in ("runs/unet3d", "mine"):
+        (tmp_path / place / "recipe.json").write_text("{}")
+    (tmp_path / "flat.nii.gz").write_bytes(b"")
+    assert [path.name for path in unused(tmp_path)] == ["case_00001", "flat.nii.gz"]
+    assert unused(tmp_path / "case_00000") == []
