@@ -91,6 +91,7 @@ def fit(
     resolved = to_json(recipe).rstrip()
     with run.locked():
         run.sweep()
+        run.refuse_untold()
         done = run.newest(terminal.warn)
         if done is not None and done.step > recipe.steps:
             cause = f"has {done.step:,} steps already, {recipe.steps:,} are asked for"

@@ -169,19 +169,24 @@ class Run:
             None where the run has never been saved.
 
         Raises:
-            Mismatch: where it has, and nothing that verifies is left; or where run.json is damaged
-                or gone.
+            Mismatch: where it has, and nothing that verifies is left.
         """
-        if checkpoint.steps(self.checkpoints):
-            self._refuse_untold()
         found = checkpoint.newest(self.checkpoints, warn)
         if found is None and self.about().get("saved"):
             cause = "was saved, and its checkpoints are gone"
             raise Mismatch(self.folder, cause, "Bring them back, or start anew with --fresh")
         return found
 
-    def _refuse_untold(self) -> None:
-        """What a run has learned from stands in run.json alone: without it, nothing is guessed."""
+    def refuse_untold(self) -> None:
+        """Refuses to go on where run.json is damaged or gone.
+
+        What a run has learned from stands there alone, and is not guessed.
+
+        Raises:
+            Mismatch: naming it.
+        """
+        if not checkpoint.steps(self.checkpoints):
+            return
         path, remedy = self.folder / "run.json", "Bring it back, or start anew with --fresh"
         try:
             content = document.read(path, most_bytes=_MOST_BYTES)

@@ -662,3 +662,16 @@ def test_who_stops_reading_the_output_is_no_bug():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode in (0, 141)
     assert done.stderr == ""
+
+
+def test_a_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(
+    engine, trained, dataset, tmp_path
+):
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    (run / "run.json").write_text("{")
+    words = ["fit", "unet3d", *shrinking(), "--data", dataset, "--run", run, "steps=6"]
+    code, _, error = engine(*words)
+    assert code == 5
+    assert "run.json: is damaged" in error
+    assert (run / "run.json").read_text() == "{"
