@@ -62,21 +62,25 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     failed = _Failed(len(volumes), terminal)
     model = open_model(job.run, job.checkpoint)
     check_dose(job.request, model.recipe)
-    paths = output_paths(volumes, job.output, "_denoised")
-    if not only_plan:
-        _refuse_outputs(job, volumes, paths)
-    waiting: list[tuple[Scan, Path]] = []
-    for volume, path in zip(volumes, paths, strict=True):
+    opened: list[tuple[list[Scan], int]] = []
+    for number, volume in enumerate(volumes):
         with failed.told():
             scan = nifti.open_scan(volume, job.trust)
             second = second_scan(scan, model.recipe, job.request.prior)
+            opened.append(([scan] if second is None else [scan, second], number))
             if only_plan:
                 terminal.result(_plan(scan, model, job.request))
-                continue
-            read = [each.verified() for each in (scan, second) if each is not None]
+    if only_plan:
+        return failed.end()
+    paths = output_paths(volumes, job.output, "_denoised")
+    _refuse_outputs(job, volumes, paths)
+    waiting: list[tuple[Scan, Path]] = []
+    for scans, number in opened:
+        with failed.told():
+            read = [each.verified() for each in scans]
             for each in read:
                 terminal.doubt(each.path, each.warnings)
-            waiting.append((read[0], path))
+            waiting.append((read[0], paths[number]))
     if waiting:
         places = [path for _, path in waiting]
         make_place(job.output, places + ([job.preview] if job.preview else []))

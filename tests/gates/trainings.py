@@ -134,6 +134,7 @@ class Dropping:
     """A network with state beyond its weights: two dropouts, and batch statistics."""
 
     sees_prior = False
+    sees_dose = False
     stride = (1, 1, 1)
     radius = (1, 1, 1)
     bytes_per_voxel = 64
