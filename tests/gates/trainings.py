@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import recipe
+from engine.networks import UNet3D
 from tests.gates.disk import Disk, Operation, sending
 
 PRELOADED = ["tests.gates.trainings", "tests.gates.preloaded"]
@@ -130,11 +131,9 @@ def _calling(aim: Aim) -> Any:
 
 
 @dataclass(frozen=True)
-class Dropping:
+class Dropping(UNet3D):
     """A network with state beyond its weights: two dropouts, and batch statistics."""
 
-    sees_prior = False
-    sees_dose = False
     stride = (1, 1, 1)
     radius = (1, 1, 1)
     bytes_per_voxel = 64
