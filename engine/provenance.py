@@ -103,3 +103,12 @@ def read(path: Path) -> dict[str, Any]:
         cause = "is not the sidecar of a denoised scan"
         raise BadInput(place, cause, "Denoise the scan again")
     return content
+
+
+def is_sidecar(place: Path) -> bool:
+    """Whether a file is the sidecar of a denoised scan, and not what another program has noted."""
+    try:
+        content = document.read(place)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("notice") == NOTICE

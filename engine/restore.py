@@ -25,7 +25,7 @@ from engine.outputs import (
     sidecar,
 )
 from engine.preview import panel
-from engine.refusals import BadInput, BadUsage, NumericalFailure
+from engine.refusals import BadInput, BadUsage, CannotWrite, NumericalFailure
 from engine.run import Run
 from volumes import nifti
 from volumes.nifti import Scan
@@ -136,6 +136,12 @@ def _refuse_outputs(job: Job, volumes: Sequence[Path], paths: Sequence[Path]) ->
     refuse_inputs(outputs, volumes)
     refuse_twice(outputs)
     refuse_existing(outputs, overwrite=job.overwrite)
+    if job.preview and job.preview.suffix.lower() != ".png":
+        raise BadUsage(job.preview, "is no name of a picture", "End it in .png")
+    for path in paths:
+        if sidecar(path).exists() and not provenance.is_sidecar(sidecar(path)):
+            cause = "describes something else than a denoised scan"
+            raise CannotWrite(sidecar(path), cause, "Choose another -o, or move it away")
 
 
 def _one(

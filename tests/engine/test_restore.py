@@ -394,3 +394,27 @@ def test_a_name_that_leaves_no_room_for_the_output_s_is_refused_before_any_work(
     assert "Choose a shorter name" in err
     out = tmp_path / "short.nii"
     assert engine("denoise", path, "-m", unet_run, "-o", out, "-q", "--strength", "0")[0] == 0
+
+
+def test_what_another_program_has_noted_is_not_overwritten(engine, unet_run, scans, tmp_path):
+    out = tmp_path / "out.nii.gz"
+    noted = tmp_path / "out.json"
+    noted.write_text('{"EchoTime": 0.03}')
+    words = ["denoise", scans[0], "-m", unet_run, "-o", out, "--overwrite", "-q"]
+    code, _, err = engine(*words)
+    assert code == 4
+    assert "out.json: describes something else than a denoised scan" in err
+    assert noted.read_text() == '{"EchoTime": 0.03}'
+    noted.unlink()
+    assert engine(*words)[0] == 0
+    assert engine(*words)[0] == 0  # its own is replaced
+
+
+def test_a_picture_is_called_one(engine, unet_run, scans, tmp_path):
+    kept = tmp_path / "metrics.jsonl"
+    kept.write_text("{}")
+    words = ["denoise", scans[0], "-m", unet_run, "--preview", kept, "--overwrite"]
+    code, _, err = engine(*words)
+    assert code == 2
+    assert "metrics.jsonl: is no name of a picture" in err
+    assert kept.read_text() == "{}"
