@@ -54,7 +54,7 @@ def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
         aside.mkdir()
         manifest.write(aside, arrays, progress)
         _verified(aside, progress.step)
-        if _is_there(final):  # a run resumed from before it does this step again
+        if os.path.lexists(final):  # a run resumed from before it does this step again
             if _same(aside, final):
                 return final
             _set_aside(final, "replaced")
@@ -122,7 +122,7 @@ def _temporary(path: Path) -> Path:
 def _set_aside(path: Path, why: str) -> Path:
     """Renames a checkpoint out of the way; what was set aside before stays."""
     aside, count = path.with_name(f"{why}-{path.name}"), 0
-    while _is_there(aside):
+    while os.path.lexists(aside):
         count += 1
         aside = path.with_name(f"{why}-{path.name}.{count}")
     try:
@@ -131,10 +131,6 @@ def _set_aside(path: Path, why: str) -> Path:
     except OSError as error:
         raise cannot_write(path, error) from error
     return aside
-
-
-def _is_there(path: Path) -> bool:
-    return os.path.lexists(path)
 
 
 def _same(one: Path, other: Path) -> bool:

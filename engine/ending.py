@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from pathlib import Path
 
@@ -25,9 +23,10 @@ def told(error: Exception) -> int:
         return told(cannot_write(Path(error.filename or "disk"), error))
     kind = type(error).__name__
     if kind == "ResourceExhaustedError":  # TensorFlow's word for a full disk, too
-        for code in (errno.ENOSPC, errno.EDQUOT):
-            if os.strerror(code) in str(error):
-                return told(cannot_write(Path("disk"), OSError(code, os.strerror(code))))
+        from engine.memory import disk_full
+
+        if full := disk_full(error):
+            return told(cannot_write(Path("disk"), full))
         return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
     first = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
     return _refused(f"{kind}: {first}. This is a bug; --debug shows where.", 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.networks import Network
-from volumes import draws
+from volumes import draws, memory
 from volumes.crops import Box, read, reflected
 from volumes.dose import told
 from volumes.noise import Noise
@@ -138,7 +137,7 @@ def plan(
     if tile is not None:
         return Plan(shape, tile, network)
     most = _MOST_BYTES if all(network.radius) else _ENOUGH_BYTES
-    taken = _ENOUGH_BYTES if anywhere else min(_MEMORY_SHARE * _free_bytes(), most)
+    taken = _ENOUGH_BYTES if anywhere else min(_MEMORY_SHARE * memory.free_bytes(), most)
     budget = taken / network.bytes_per_voxel
     whole = largest = padded(shape, network.stride)
     while math.prod(_with_halo(largest, whole, network)) > budget:
@@ -168,10 +167,6 @@ def _with_halo(tile: Shape, whole: Shape, network: Network) -> Shape:
     halo = padded(network.radius, network.stride)
     z, y, x = (min(t + 2 * h, n) for t, h, n in zip(tile, halo, whole, strict=True))
     return z, y, x
-
-
-def _free_bytes() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def photons_told(network: Network, noise: Noise) -> float | None:

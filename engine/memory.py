@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from engine.recipe import Recipe
-from engine.refusals import CannotWrite, OutOfMemory
+from engine.refusals import OutOfMemory
+from volumes.atomic import cannot_write
 
 
 @contextmanager
@@ -21,15 +24,15 @@ def told(recipe: Recipe, folder: Path, replicas: int) -> Iterator[None]:
 
     Raises:
         OutOfMemory: where memory ends within the block.
-        CannotWrite: where it is the disk that is full: TensorFlow has one error for both.
+        DiskFull: where it is the disk that is full.
     """
     import tensorflow as tf
 
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        if "No space left" in str(error):
-            raise CannotWrite(folder, "the disk is full", "Free some space") from error
+        if full := disk_full(error):
+            raise cannot_write(folder, full) from error
         cause = f"memory does not hold a step of {_sizes(recipe.batch, recipe.crop.shape)}"
         fewer = smaller(recipe, replicas)
         remedy = "Use a smaller network"
@@ -38,6 +41,14 @@ def told(recipe: Recipe, folder: Path, replicas: int) -> Iterator[None]:
             crop = ",".join(map(str, shape))
             remedy = f"Use batch={batch} crop.shape={crop}, which needs about half as much"
         raise OutOfMemory(folder, cause, remedy) from error
+
+
+def disk_full(error: Exception) -> OSError | None:
+    """The system's error behind TensorFlow's, which has one for a full disk and a full memory."""
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        if os.strerror(code) in str(error):
+            return OSError(code, os.strerror(code))
+    return None
 
 
 def smaller(recipe: Recipe, replicas: int) -> tuple[int, tuple[int, ...]] | None:

@@ -69,12 +69,15 @@ class Run:
         return recipe.from_json(self.folder / "recipe.json")
 
     def about(self) -> dict[str, Any]:
-        """What run.json says; empty where there is none."""
+        """What run.json says; empty where there is none, or not what `begin` writes."""
         try:
-            content = document.read(self.folder / "run.json", most_bytes=_MOST_BYTES)
+            content = self._told()
         except (OSError, ValueError):
             return {}
         return content if _is_told(content) else {}
+
+    def _told(self) -> Any:
+        return document.read(self.folder / "run.json", most_bytes=_MOST_BYTES)
 
     @property
     def begun(self) -> bool:
@@ -189,7 +192,7 @@ class Run:
             return
         path, remedy = self.folder / "run.json", "Bring it back, or start anew with --fresh"
         try:
-            content = document.read(path, most_bytes=_MOST_BYTES)
+            content = self._told()
         except OSError as error:
             cause = f"cannot be read ({error.strerror or error}), and tells what the run has seen"
             raise Mismatch(path, cause, remedy) from error

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volumes import notes
+from volumes import memory, notes
 from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.refusals import CannotWrite
 from volumes.shelf import Shelf
@@ -143,7 +143,7 @@ def _held(
 ) -> tuple[npt.NDArray[Any], Counts]:
     """An array in memory, where it fits there."""
     needed = math.prod(content.shape) * np.dtype(dtype).itemsize
-    if needed > _MEMORY_SHARE * _free_bytes():
+    if needed > _MEMORY_SHARE * memory.free_bytes():
         cause = f"{refused.cause}, and memory does not hold the {needed:,} bytes of a scan"
         raise CannotWrite(refused.path, cause, _ELSEWHERE)
     array, filled = np.empty(math.prod(content.shape), dtype), 0
@@ -152,14 +152,6 @@ def _held(
         filled += piece.size
     array.setflags(write=False)
     return array.reshape(content.shape), content.counts
-
-
-def _free_bytes() -> int:
-    """Memory that can be had without swapping: caches of files are given up for it."""
-    with suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as lines:
-        line = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _crc32(array: npt.NDArray[Any]) -> int:

@@ -127,9 +127,13 @@ def unused(folder: Path) -> list[Path]:
 
     Run folders, and folders of them, may lie there, too.
     """
-    if not folder.is_dir() or not any(_imaging(place) for place in _folders(folder)):
+    if not folder.is_dir():
         return []
-    others = [place for place in _folders(folder) if not _imaging(place) and not _of_runs(place)]
+    places = _folders(folder)
+    others = [place for place in places if not _imaging(place)]
+    if len(others) == len(places):  # another layout
+        return []
+    others = [place for place in others if not _of_runs(place)]
     return sorted([*others, *(path for path in folder.iterdir() if _is_data(path, _SCAN))])
 
 
@@ -143,13 +147,12 @@ def _imaging(place: Path) -> list[Path]:
     Raises:
         BadInput: where the system does not let them be seen: a case must not go without a word.
     """
-    paths = [place / "imaging.nii.gz", place / "imaging.nii"]
     try:
-        os.listdir(place)
-        return [path for path in paths if os.path.lexists(path)]
+        names = os.listdir(place)
     except OSError as error:
         cause = f"cannot be read: {error.strerror or error}"
         raise BadInput(place, cause, "Check your rights, or take it away") from error
+    return [place / name for name in ("imaging.nii.gz", "imaging.nii") if name in names]
 
 
 def _of_runs(place: Path) -> bool:

@@ -460,7 +460,7 @@ def test_what_is_reproducible_names_neither_machine_nor_time(
     scan = scan_file(tmp_path / "scan.nii", tissue_hu)
     sidecars = []
     for free in (2**20, 2**36):
-        monkeypatch.setattr("engine.estimate._free_bytes", lambda free=free: free)
+        monkeypatch.setattr("volumes.memory.free_bytes", lambda free=free: free)
         words = ("-m", unet_run, "-q", "--reproducible", "--overwrite")
         assert engine("denoise", scan, *words)[0] == 0
         sidecars.append((tmp_path / "scan_denoised.json").read_text())

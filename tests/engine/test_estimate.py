@@ -3,10 +3,9 @@ import math
 import numpy as np
 import pytest
 
-from engine import estimate
 from engine.estimate import Plan, blocks_of, plan, prior_blocks
 from engine.networks import DnCNN, ResidualUNet2D, ResPrUNet, UNet2D, UNet3D
-from volumes import NeighbourMean
+from volumes import NeighbourMean, memory
 from volumes.crops import Box
 
 TILES = {  # by the shape of the volume
@@ -152,25 +151,25 @@ def test_the_distance_of_slices_counts_where_the_prior_asks_for_it():
 @pytest.mark.parametrize("shape", [(1059, 512, 512), (64, 512, 512), (1, 2048, 2048)])
 @pytest.mark.parametrize("network", [UNet3D(32), UNet2D(32), ResPrUNet(32), DnCNN()], ids=str)
 def test_a_plan_stays_within_a_quarter_of_the_free_memory(monkeypatch, network, shape, free_gib):
-    monkeypatch.setattr(estimate, "_free_bytes", lambda: int(free_gib * 2**30))
+    monkeypatch.setattr(memory, "free_bytes", lambda: int(free_gib * 2**30))
     assert plan(shape, network).bytes <= free_gib / 4 * 2**30
 
 
 def test_a_plan_never_takes_more_than_4_gib(monkeypatch):
-    monkeypatch.setattr(estimate, "_free_bytes", lambda: 2**50)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**50)
     network, shape = UNet3D(32), (1059, 512, 512)
     assert math.prod(shape) * network.bytes_per_voxel > 4 * 2**30
     assert 2**30 < plan(shape, network).bytes <= 4 * 2**30
 
 
 def test_a_volume_that_fits_is_one_tile(monkeypatch):
-    monkeypatch.setattr(estimate, "_free_bytes", lambda: 16 * 2**30)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 16 * 2**30)
     assert plan((20, 512, 512), UNet3D(8)).count == 1
 
 
 @pytest.mark.parametrize("network", [UNet2D(32), DnCNN(), ResidualUNet2D()], ids=str)
 def test_whole_slices_of_a_2d_network_are_parted_before_any_is_cut(monkeypatch, network):
-    monkeypatch.setattr(estimate, "_free_bytes", lambda: 64 * 2**30)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 64 * 2**30)
     found = plan((1059, 512, 512), network)
     assert found.tile[1:] == (512, 512)
     assert 1 < found.count < 1059
@@ -178,7 +177,7 @@ def test_whole_slices_of_a_2d_network_are_parted_before_any_is_cut(monkeypatch, 
 
 
 def test_a_slice_that_does_not_fit_is_cut(monkeypatch):
-    monkeypatch.setattr(estimate, "_free_bytes", lambda: 2**28)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**28)
     found = plan((5, 512, 512), UNet2D(32))
     assert found.tile[0] == 1
     assert found.tile[1] < 512
@@ -186,12 +185,12 @@ def test_a_slice_that_does_not_fit_is_cut(monkeypatch):
 
 
 def test_where_nothing_fits_the_smallest_tiles_are_taken(monkeypatch):
-    monkeypatch.setattr(estimate, "_free_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0)
     assert plan((8, 64, 64), UNet3D(32)).tile == UNet3D(32).stride
 
 
 def test_a_tile_that_is_asked_for_is_taken(monkeypatch):
-    monkeypatch.setattr(estimate, "_free_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0)
     assert plan((8, 64, 64), UNet3D(32), (8, 32, 32)).tile == (8, 32, 32)
 
 

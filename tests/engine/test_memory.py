@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.recipe import override
-from engine.refusals import CannotWrite, OutOfMemory
+from engine.refusals import DiskFull, OutOfMemory
 from tests.engine.tiny import tiny
 
 
@@ -56,9 +56,11 @@ def test_a_device_that_is_full_is_told_in_one_line_with_a_step_that_takes_less(t
 def test_a_disk_that_is_full_is_not_taken_for_memory(tf, tmp_path):
     from engine.memory import told
 
-    with pytest.raises(CannotWrite) as caught, told(tiny(), tmp_path, 1):
-        raise tf.errors.ResourceExhaustedError(None, None, "a/b; No space left on device")
-    assert caught.value.exit_code == 4
+    for words in ("No space left on device", "Disk quota exceeded"):
+        with pytest.raises(DiskFull) as caught, told(tiny(), tmp_path, 1):
+            raise tf.errors.ResourceExhaustedError(None, None, f"a/b; {words}")
+        assert str(caught.value).startswith(f"{tmp_path}: cannot be written: {words}. ")
+        assert caught.value.exit_code == 4
 
 
 def test_other_errors_pass(tf, tmp_path):

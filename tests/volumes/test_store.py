@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.gates.catalogue import content
-from volumes import arrays, digest, nifti
+from volumes import digest, memory, nifti
 from volumes.dataset import Case, find_cases
 from volumes.pairs import Pairs
 from volumes.refusals import BadInput, CannotWrite
@@ -305,7 +305,7 @@ def test_where_nothing_can_be_kept_volumes_are_held_in_memory_and_that_is_told_o
 
 def test_what_memory_does_not_hold_either_is_refused(tmp_path, case, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(arrays, "_free_bytes", lambda: 8000)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 8000)
     with pytest.raises(CannotWrite, match="memory does not hold the 8,398 bytes") as caught:
         Store(tmp_path / "file").volume(case)
     assert "ENGINE_CACHE" in caught.value.remedy
