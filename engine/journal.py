@@ -30,6 +30,7 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
+        self._doubted: set[tuple[Path, str]] = set()
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -47,9 +48,11 @@ class Terminal:
         self._err.print(one_line(f"engine: warning: {text}"), markup=False)
 
     def doubt(self, path: Path, odd: Sequence[str]) -> None:
-        """What is odd about a file, a line each."""
+        """What is odd about a file, a line each; nothing is said twice."""
         for words in odd:
-            self.warn(f"{path}: {words}")
+            if (path, words) not in self._doubted:
+                self._doubted.add((path, words))
+                self.warn(f"{path}: {words}")
 
     def refusal(self, refusal: Refusal) -> None:
         """A refusal that does not end the command."""

@@ -89,7 +89,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
             refuse_unscannable(case)
     for case in dict.fromkeys((*scored, *tuning)):
         terminal.doubt(case.path, case.doubts())
-    volumes = _volumes([*scored, *tuning], scanned=scans)
+    volumes = _volumes([*scored, *tuning], terminal, scanned=scans)
     held = [volumes[case.name] for case in scored]
     refuse_others(wanted.data, wanted.split, models, held)
     if not wanted.allow_seen:
@@ -114,7 +114,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         prior=_prior(models),
         protocol=wanted.protocol,
         slices=wanted.slices,
-        recorded=_recorded(wanted, asked, [case.name for case in {*scored, *tuning}]),
+        recorded=_recorded(wanted, asked, [case.name for case in {*scored, *tuning}], terminal),
     )
     rows, settings, pictures = compare(contest, terminal.say)
     about = _about(wanted, contest, settings)
@@ -199,7 +199,7 @@ def _prior(models: dict[str, Model]) -> NeighbourMean:
 
 
 def _recorded(
-    wanted: Wanted, asked: Sequence[Level], names: Sequence[str]
+    wanted: Wanted, asked: Sequence[Level], names: Sequence[str], terminal: Terminal
 ) -> dict[str, dict[str, Volume]]:
     """The volumes of each recorded level, with their recordings.
 
@@ -212,16 +212,23 @@ def _recorded(
                 case
                 for case in find_cases(wanted.data, level.noise.file, trust=wanted.trust)
                 if case.name in names
-            ]
+            ],
+            terminal,
         )
         for level in asked
         if isinstance(level.noise, Recorded)
     }
 
 
-def _volumes(cases: Sequence[Case], *, scanned: bool = False) -> dict[str, Volume]:
-    store = Store(default_root())
-    return {case.name: store.volume(case, scanned=scanned) for case in cases}
+def _volumes(
+    cases: Sequence[Case], terminal: Terminal, *, scanned: bool = False
+) -> dict[str, Volume]:
+    store = Store(default_root(), terminal.warn)
+    volumes: dict[str, Volume] = {}
+    for case in dict.fromkeys(cases):
+        volumes[case.name] = volume = store.volume(case, scanned=scanned)
+        terminal.doubt(case.path, volume.odd)
+    return volumes
 
 
 def _title(wanted: Wanted, window: Window) -> str:

@@ -115,11 +115,12 @@ def read(
     scanned = isinstance(recipe.noise, Scanned)
     cases = [(side, case) for side, cases in found.good().items() for case in cases]
     volumes: dict[str, list[Volume]] = {side: [] for side in found.sides}
-    bad = dict(found.bad)
+    bad, odd = dict(found.bad), dict[Path, tuple[str, ...]]()
     with terminal.progress(f"reading scans into {store.root}", len(cases)) as bar:
         for done, (side, case) in enumerate(cases, 1):
             try:
-                volumes[side].append(store.volume(case, scanned=scanned))
+                volumes[side].append(volume := store.volume(case, scanned=scanned))
+                odd[case.path] = volume.odd
             except BadInput as refusal:
                 bad[case.name] = refusal
             bar.at(done, case.name)
@@ -130,9 +131,8 @@ def read(
     known.refuse(skip_bad=skip_bad)
     for why in known.bad.values():
         terminal.warn(f"{why.path}: {why.cause}: left out")
-    for volume in (volume for members in volumes.values() for volume in members):
-        if volume.saturated:
-            terminal.warn(f"{volume.case}: {volume.saturated:,} voxels lie beyond int16 HU")
+    for path, words in odd.items():
+        terminal.doubt(path, words)
     _refuse_leaks(volumes)
     return volumes, known
 

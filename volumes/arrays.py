@@ -25,7 +25,7 @@ from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.refusals import CannotWrite
 from volumes.shelf import Shelf
 
-Counts = dict[str, int]
+Odd = tuple[str, ...]
 
 _MEMORY_SHARE = 0.5
 _ELSEWHERE = "Free some space, or name another place by ENGINE_CACHE"
@@ -38,12 +38,12 @@ class Content:
 
     shape: tuple[int, ...]
     pieces: Iterable[npt.NDArray[Any]]
-    counts: Counts
+    odd: Odd = ()
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """Arrays by name, and with each what was counted when it was made.
+    """Arrays by name, and with each what was odd when it was made, in words.
 
     Attributes:
         shelf: whose folder they lie in.
@@ -53,8 +53,8 @@ class Arrays:
 
     def array(
         self, name: str, make: Callable[[], Content], dtype: type[np.generic] = np.int16
-    ) -> tuple[Any, Counts]:
-        """The array of a name, read-only, and its counts; made first where need be.
+    ) -> tuple[Any, Odd]:
+        """The array of a name, read-only, and what was odd; made first where need be.
 
         Of several processes and threads that want the same one, one makes it and the others wait.
 
@@ -73,7 +73,7 @@ class Arrays:
                 refused = refusal
         return found or _held(make(), dtype, refused or _closed(self.shelf))
 
-    def _found(self, name: str, dtype: type[np.generic]) -> tuple[Any, Counts] | None:
+    def _found(self, name: str, dtype: type[np.generic]) -> tuple[Any, Odd] | None:
         """No lock is needed: files appear whole, and are never changed."""
         description = notes.read(self.shelf.folder / f"{name}.json")
         if description is None:
@@ -85,11 +85,11 @@ class Arrays:
         except Exception:  # numpy raises many kinds here; each means that the array is damaged
             return None
         wanted = [np.dtype(dtype).str, description["shape"], description["array_crc32"]]
-        return (array, description["counts"]) if found == wanted else None
+        return (array, tuple(description["odd"])) if found == wanted else None
 
     def _made(
         self, name: str, make: Callable[[], Content], dtype: type[np.generic]
-    ) -> tuple[Any, Counts]:
+    ) -> tuple[Any, Odd]:
         path, description = (self.shelf.folder / f"{name}{end}" for end in (".npy", ".json"))
         if description.exists():
             self.shelf.damaged(path)
@@ -103,9 +103,9 @@ class Arrays:
                 crc = zlib.crc32(values, crc)
                 file.write(values)
         # The description comes last: its presence is what makes the array valid.
-        told = {"shape": content.shape, "array_crc32": crc, "counts": content.counts}
+        told = {"shape": content.shape, "array_crc32": crc, "odd": content.odd}
         notes.write(description, told)
-        return self._mapped(name), content.counts
+        return self._mapped(name), content.odd
 
     def _mapped(self, name: str) -> Any:
         return np.load(self.shelf.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -140,7 +140,7 @@ def _closed(shelf: Shelf) -> CannotWrite:
 
 def _held(
     content: Content, dtype: type[np.generic], refused: CannotWrite
-) -> tuple[npt.NDArray[Any], Counts]:
+) -> tuple[npt.NDArray[Any], Odd]:
     """An array in memory, where it fits there."""
     needed = math.prod(content.shape) * np.dtype(dtype).itemsize
     if needed > _MEMORY_SHARE * memory.free_bytes():
@@ -151,7 +151,7 @@ def _held(
         array[filled : filled + piece.size] = np.ravel(piece)
         filled += piece.size
     array.setflags(write=False)
-    return array.reshape(content.shape), content.counts
+    return array.reshape(content.shape), content.odd
 
 
 def _crc32(array: npt.NDArray[Any]) -> int:

@@ -41,6 +41,23 @@ _PIECE_VOXELS = 2**18
 
 
 @dataclass(frozen=True)
+class Voxels:
+    """The voxels of a scan as HU.
+
+    Attributes:
+        hu: (Z, Y, X) int16, air where they are not finite.
+        gaps: (Z, Y, X) mask of those that are not.
+        saturated: how many int16 could not hold.
+        odd: what is odd about them and their file, in words.
+    """
+
+    hu: HU
+    gaps: npt.NDArray[np.bool_]
+    saturated: int
+    odd: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scan:
     """A NIfTI file as it lies on disk, its voxels not yet read.
 
@@ -147,12 +164,15 @@ class Scan:
         Raises:
             BadInput: where the file ends early, is damaged, or was changed since it was judged.
         """
+        return self._read()[0]
+
+    def _read(self) -> tuple[Stored, list[str]]:
+        """As `read`, and what is odd about the end of the file, in words."""
         stored = np.empty(self.stored_shape, self.dtype, order="F")
         flat: Any = stored.reshape(-1, order="F").view(np.uint8)
         with self._reading() as stream:
             stream.need(memoryview(flat), self.promised)
-            self._end(stream)
-        return stored
+            return stored, self._end(stream)
 
     def verified(self) -> Scan:
         """The scan, read through once, with what is odd about its voxels among its warnings.
@@ -220,12 +240,13 @@ class Scan:
 
         Values between integers are rounded; non-finite ones become air.
         """
-        hu, _, saturated = self.read_hu_and_gaps()
-        return hu, saturated
+        found = self.read_voxels()
+        return found.hu, found.saturated
 
-    def read_hu_and_gaps(self) -> tuple[HU, npt.NDArray[np.bool_], int]:
-        """As `read_hu`, and between them the (Z, Y, X) mask of non-finite voxels."""
-        view = self.canonical(self.read())
+    def read_voxels(self) -> Voxels:
+        """As `read_hu`, with what is known of them."""
+        stored, odd = self._read()
+        view = self.canonical(stored)
         hu, gaps = np.empty(self.shape, np.int16), np.empty(self.shape, bool)
         saturated, census = 0, Census()
         for z, slice_ in enumerate(view):  # a slice at a time: no float copy of the volume
@@ -235,8 +256,10 @@ class Scan:
             value = np.rint(np.where(gaps[z], AIR_HU, value))
             saturated += int(np.count_nonzero((value < -32768) | (value > 32767)))
             hu[z] = np.clip(value, -32768, 32767)
-        census.judged(self.path, self.trust)
-        return hu, gaps, saturated
+        odd += census.judged(self.path, self.trust)
+        if saturated:
+            odd.append(f"holds {saturated:,} voxels that lie beyond int16 HU: they are clipped")
+        return Voxels(hu, gaps, saturated, tuple(odd))
 
 
 def open_scan(path: str | Path, trust: Trust = STRICT) -> Scan:

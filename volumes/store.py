@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes import digest, notes
-from volumes.arrays import Arrays, Content
+from volumes.arrays import Arrays, Content, Odd
 from volumes.atomic import make_folder
 from volumes.dataset import Case
 from volumes.nifti import Scan, open_scan
@@ -29,7 +29,7 @@ from volumes.shelf import Shelf
 from volumes.volume import AIR_HU, HU, Volume
 
 # Of what is stored, and of how: another one when either changes, and all is made anew.
-_LAYOUT = "v2"
+_LAYOUT = "v3"
 _SECOND_NS, _TICK_NS = 10**9, 20 * 10**6
 
 Stamp = tuple[int, ...]
@@ -87,15 +87,15 @@ class Store:
         sha256 = self._sha256(source) + case.trust.mark
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256, source)
-        hu, saturated = self._array(sha256, lambda: _without_padding(scan), source)
+        hu, odd = self._array(sha256, lambda: _without_padding(scan), source)
         if scanned and not isinstance(scan, Photograph):
             name = f"{sha256}-padding"
             padded, _ = self._array(name, lambda: _padded(scan), source, dtype=np.uint8)
             return Volume(
-                hu, scan.spacing_mm, case.name, sha256, saturated, kept=self._shelf, padded=padded
+                hu, scan.spacing_mm, case.name, sha256, odd, kept=self._shelf, padded=padded
             )
         if case.noisy is None or isinstance(scan, Photograph):
-            return Volume(hu, scan.spacing_mm, case.name, sha256, saturated)
+            return Volume(hu, scan.spacing_mm, case.name, sha256, odd)
         recording = _Source(case.noisy)
         noisy = open_scan(case.noisy, case.trust)
         noisy_sha256 = self._sha256(recording) + case.trust.mark
@@ -104,8 +104,8 @@ class Store:
             raise BadInput(case.noisy, cause, "Put the noisy recording in its place")
         name = f"{sha256}-{noisy_sha256}"
         noisy_hu, more = self._array(name, lambda: _recorded(noisy, scan), source, recording)
-        saturated += more
-        return Volume(hu, scan.spacing_mm, case.name, sha256, saturated, noisy_hu, noisy_sha256)
+        odd += tuple(f"{case.noisy.name} {words}" for words in more)
+        return Volume(hu, scan.spacing_mm, case.name, sha256, odd, noisy_hu, noisy_sha256)
 
     def _pair(self, case: Case, pair: Pair, sha256: str, source: _Source) -> Volume:
         name = f"{sha256}-{pair.side}"
@@ -114,7 +114,7 @@ class Store:
             both, _ = self._array(name, lambda: _side(pair.pairs, pair.side), source)
             self._sets[name] = both
         hu, noisy_hu = both[pair.index, :1], both[pair.index, 1:]
-        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), 0, noisy_hu)
+        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), (), noisy_hu)
 
     def _sha256(self, source: _Source) -> str:
         """The sha256 of a file; files that stand as noted are not read again."""
@@ -137,11 +137,10 @@ class Store:
     def _array(
         self, name: str, make: Callable[[], Content], *sources: _Source,
         dtype: type[np.generic] = np.int16,
-    ) -> tuple[Any, int]:  # fmt: skip
-        """The array of a name, read-only, and how many of its voxels were saturated."""
+    ) -> tuple[Any, Odd]:  # fmt: skip
+        """The array of a name, read-only, and what was odd when it was read."""
         # A file that changes between its hash and its voxels would be kept under another's name.
-        array, counts = Arrays(self._shelf).array(name, lambda: _guarded(make(), sources), dtype)
-        return array, counts["saturated_voxels"]
+        return Arrays(self._shelf).array(name, lambda: _guarded(make(), sources), dtype)
 
 
 @dataclass(frozen=True)
@@ -189,35 +188,38 @@ def _guarded(content: Content, sources: tuple[_Source, ...]) -> Content:
 
 
 def _without_padding(scan: Scan | Photograph) -> Content:
-    hu, saturated = scan.read_hu()
-    return _aired(hu, padding(hu), saturated)
+    if isinstance(scan, Photograph):
+        hu, _ = scan.read_hu()
+        odd: Odd = ()
+    else:
+        found = scan.read_voxels()
+        hu, odd = found.hu, found.odd
+    return _aired(hu, padding(hu), odd)
 
 
 def _padded(scan: Scan) -> Content:
-    hu, gaps, saturated = scan.read_hu_and_gaps()
-    gaps |= padding(hu)
-    bits = np.packbits(gaps, axis=-1)
-    return Content(bits.shape, bits, {"saturated_voxels": saturated})
+    found = scan.read_voxels()
+    bits = np.packbits(found.gaps | padding(found.hu), axis=-1)
+    return Content(bits.shape, bits)
 
 
 def _recorded(noisy: Scan, clean: Scan) -> Content:
-    clean_hu, gaps, _ = clean.read_hu_and_gaps()
+    reference = clean.read_voxels()
     # Noise may look like padding: only the clean scan can tell.
-    gaps |= padding(clean_hu)
-    del clean_hu
-    hu, saturated = noisy.read_hu()
-    return _aired(hu, gaps, saturated)
+    air = reference.gaps | padding(reference.hu)
+    del reference
+    found = noisy.read_voxels()
+    return _aired(found.hu, air, found.odd)
 
 
-def _aired(hu: HU, air: npt.NDArray[np.bool_], saturated: int) -> Content:
+def _aired(hu: HU, air: npt.NDArray[np.bool_], odd: Odd) -> Content:
     hu[air] = AIR_HU
-    counts = {"padding_voxels": int(np.count_nonzero(air)), "saturated_voxels": saturated}
-    return Content(hu.shape, hu, counts)
+    return Content(hu.shape, hu, odd)
 
 
 def _side(pairs: Pairs, side: str) -> Content:
     count, y, x = pairs.shape(side)
-    return Content((count, 2, y, x), _both(pairs, side), {"saturated_voxels": 0})
+    return Content((count, 2, y, x), _both(pairs, side))
 
 
 def _both(pairs: Pairs, side: str) -> Iterator[HU]:

@@ -28,7 +28,7 @@ class Volume:
         spacing_mm: distance of neighbouring voxels along (Z, Y, X).
         case: name of the case, which keys its noise and its place in a split.
         sha256: of the file that it was read from; of its clean image where a set of pairs holds it.
-        saturated: voxels whose value int16 could not hold, here or in the noisy recording.
+        odd: what is odd about its voxels or those of the noisy recording, in words.
         noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
             where the case has none.
         noisy_sha256: of the file of that recording; empty where it lies in the clean one's.
@@ -41,7 +41,7 @@ class Volume:
     spacing_mm: SpacingMm
     case: str
     sha256: str
-    saturated: int = 0
+    odd: tuple[str, ...] = ()
     noisy_hu: HU | None = None
     noisy_sha256: str = ""
     kept: Shelf | None = None

@@ -657,6 +657,42 @@ def test_a_training_tells_what_is_odd_about_the_scans_that_it_is_given(engine, t
     assert err == f"engine: warning: {tmp_path / 'patient2.nii'}: has the unknown sform_code 300\n"
 
 
+@pytest.fixture
+def gaps(tmp_path):
+    """A folder of scans of which one has voxels that are no numbers, and the scan."""
+    folder = tmp_path / "gaps"
+    folder.mkdir()
+    for i in range(4):
+        hu = np.random.default_rng(i).integers(-1000, 300, (4, 16, 16)).astype("f4")
+        hu[2, 3, 4:9] = np.nan if i == 2 else 0
+        scan_file(folder / f"patient{i}.nii", hu)
+    return folder, folder / "patient2.nii"
+
+
+def test_a_training_tells_of_voxels_that_are_no_numbers_whenever_it_is_given_them(
+    engine, gaps, tmp_path
+):
+    folder, scan = gaps
+    for fresh in ((), ("--fresh",)):  # read, and found in the cache
+        code, _, err = engine(
+            "fit", "unet3d", *shrinking(), "crop.shape=4,16,16", "--data", folder, "--run",
+            tmp_path / "run", "-q", *fresh,
+        )  # fmt: skip
+        assert code == 0
+        told = f"engine: warning: {scan}: holds 5 voxels that are not finite\n"
+        assert err.count(told) == 1
+
+
+def test_a_comparison_tells_of_them_once(engine, gaps, tmp_path):
+    folder, scan = gaps
+    code, _, err = engine(
+        "evaluate", "noisy", "--data", folder, "--split", "all", "--noise", "gaussian:0.1",
+        "--slices", "1", "--no-tuning", "-o", tmp_path / "report", "-q",
+    )  # fmt: skip
+    assert code == 0
+    assert err == f"engine: warning: {scan}: holds 5 voxels that are not finite\n"
+
+
 def test_who_stops_reading_the_output_is_no_bug():
     command = f"{sys.executable} -m engine fit --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.gates.catalogue import content
+from tests.volumes.conversions import counted
 from volumes import digest, memory, nifti
 from volumes.dataset import Case, find_cases
 from volumes.pairs import Pairs
@@ -43,20 +44,8 @@ def store(tmp_path):
 
 
 def only(store, pattern):
-    (path,) = (store.root / "v2").glob(pattern)
+    (path,) = (store.root / "v3").glob(pattern)
     return path
-
-
-def conversions(monkeypatch):
-    """Counts how often a scan's voxels are read from now on."""
-    read, counted = nifti.Scan.read, []
-
-    def counting(scan):
-        counted.append(scan.path)
-        return read(scan)
-
-    monkeypatch.setattr(nifti.Scan, "read", counting)
-    return counted
 
 
 def test_a_volume_has_the_voxels_of_its_scan(store, case, hu):
@@ -86,18 +75,18 @@ def test_voxels_are_mapped_into_memory_and_cannot_be_written(store, case):
 
 def test_a_second_call_converts_nothing(store, case, hu, monkeypatch):
     store.volume(case)
-    counted = conversions(monkeypatch)
+    converted = counted(monkeypatch)
     np.testing.assert_array_equal(Store(store.root).volume(case).hu, hu)
-    assert counted == []
+    assert converted == []
 
 
 def test_the_same_scan_under_another_name_is_converted_once(store, case, tmp_path, monkeypatch):
     store.volume(case)
     copy = tmp_path / "copy.nii.gz"
     copy.write_bytes(case.path.read_bytes())
-    counted = conversions(monkeypatch)
+    converted = counted(monkeypatch)
     assert store.volume(Case("copy", copy)).case == "copy"
-    assert counted == []
+    assert converted == []
 
 
 def test_padding_becomes_air(store, tmp_path, hu):
@@ -109,7 +98,7 @@ def test_padding_becomes_air(store, tmp_path, hu):
     np.testing.assert_array_equal(stored[:, 6:], hu[:, 6:])
 
 
-def test_the_description_counts_padding_and_saturated_voxels(store, tmp_path, hu):
+def test_the_description_tells_of_saturated_voxels(store, tmp_path, hu):
     hu[0, :2] = -3024
     nifti.write_hu(tmp_path / "hu.nii", hu, (1.0, 1.0, 1.0))
     scan = nifti.open_scan(tmp_path / "hu.nii")
@@ -117,8 +106,8 @@ def test_the_description_counts_padding_and_saturated_voxels(store, tmp_path, hu
     values[5, 5, 5] = 1e6
     nifti.write_derived(scan, values, tmp_path / "scan.nii")
     store.volume(Case("scan", tmp_path / "scan.nii"))
-    counts = json.loads(only(store, "*.json").read_bytes())["counts"]
-    assert counts == {"padding_voxels": 2 * 13, "saturated_voxels": 1}
+    odd = json.loads(only(store, "*.json").read_bytes())["odd"]
+    assert odd == ["holds 1 voxels that lie beyond int16 HU: they are clipped"]
 
 
 def damaged(store, content):
@@ -174,9 +163,9 @@ def test_no_flipped_bit_in_a_stored_array_changes_what_is_read(store, case, hu):
 def test_a_half_written_store_is_completed(store, case, hu, monkeypatch, pattern):
     store.volume(case)
     only(store, pattern).unlink()
-    counted = conversions(monkeypatch)
+    converted = counted(monkeypatch)
     np.testing.assert_array_equal(store.volume(case).hu, hu)
-    assert len(counted) == 1
+    assert len(converted) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"crc32": 5}', b"\xff\xfe"])
@@ -200,7 +189,7 @@ def test_an_interrupted_conversion_leaves_nothing_that_counts(store, case, hu, m
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(case)
-    assert [p.suffix for p in (store.root / "v2").iterdir() if p.is_file()] == [".lock"]
+    assert [p.suffix for p in (store.root / "v3").iterdir() if p.is_file()] == [".lock"]
     np.testing.assert_array_equal(store.volume(case).hu, hu)
 
 
@@ -243,7 +232,7 @@ def test_an_array_that_is_in_use_survives_its_repair(store, case, hu):
 
 
 def test_threads_that_want_the_same_scan_convert_it_once(store, case, hu, monkeypatch):
-    counted, volumes, failures = conversions(monkeypatch), [], []
+    converted, volumes, failures = counted(monkeypatch), [], []
 
     def want():
         try:
@@ -260,7 +249,7 @@ def test_threads_that_want_the_same_scan_convert_it_once(store, case, hu, monkey
     assert len(volumes) == 8
     for volume in volumes:
         np.testing.assert_array_equal(volume.hu, hu)
-    assert len(counted) == 1
+    assert len(converted) == 1
 
 
 def test_processes_that_want_the_same_scan_all_get_it(store, case, hu):
@@ -284,7 +273,7 @@ def test_a_damaged_scan_is_refused_and_never_stored(store, case):
     case.path.write_bytes(content)
     with pytest.raises(BadInput):
         store.volume(case)
-    assert not list((store.root / "v2").glob("*.npy"))
+    assert not list((store.root / "v3").glob("*.npy"))
 
 
 def test_where_nothing_can_be_kept_volumes_are_held_in_memory_and_that_is_told_once(
@@ -339,17 +328,17 @@ def test_what_is_damaged_is_told_and_what_was_never_there_is_not(store, case):
 def test_a_scan_that_changes_between_its_hash_and_its_voxels_is_refused_and_never_stored(
     store, case, hu, monkeypatch
 ):
-    read = nifti.Scan.read
+    read = nifti.Scan.read_voxels
 
     def changing(scan):
         nifti.write_hu(case.path, hu + 1, (3.0, 0.8, 0.7), overwrite=True)
         return read(scan)
 
     with monkeypatch.context() as patch:
-        patch.setattr(nifti.Scan, "read", changing)
+        patch.setattr(nifti.Scan, "read_voxels", changing)
         with pytest.raises(BadInput, match="was changed while it was read"):
             store.volume(case)
-    assert not list((store.root / "v2").glob("*.npy"))
+    assert not list((store.root / "v3").glob("*.npy"))
     np.testing.assert_array_equal(store.volume(case).hu, hu + 1)
 
 
@@ -378,14 +367,14 @@ def test_no_flipped_bit_in_a_note_changes_what_is_told_of_a_scan(store, case, hu
         flipped[place // 8] ^= 1 << place % 8
         only(store, name).write_bytes(flipped)
         volume = store.volume(case)
-        assert (volume.sha256, volume.saturated) == (whole.sha256, whole.saturated), place
+        assert (volume.sha256, volume.odd) == (whole.sha256, whole.odd), place
         np.testing.assert_array_equal(volume.hu, hu)
 
 
 def test_what_a_killed_process_left_half_written_is_swept(store, case):
-    (store.root / "v2").mkdir(parents=True)
+    (store.root / "v3").mkdir(parents=True)
     sha256 = digest.sha256(case.path)
-    old, young = (store.root / "v2" / f".{sha256[:40]}.{pid}-7.tmp" for pid in (1, 2))
+    old, young = (store.root / "v3" / f".{sha256[:40]}.{pid}-7.tmp" for pid in (1, 2))
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
@@ -403,7 +392,7 @@ def test_another_way_to_make_arrays_asks_for_another_layout(store, tmp_path):
     nifti.write_derived(nifti.open_scan(tmp_path / "a.nii"), hu, tmp_path / "float.nii")
     volume = store.volume(Case("float", tmp_path / "float.nii"), scanned=True)
     stored = zlib.crc32(np.ascontiguousarray(volume.hu)), zlib.crc32(bytes(volume.padded))
-    assert (_LAYOUT, *stored) == ("v2", 163756165, 1223276700)
+    assert (_LAYOUT, *stored) == ("v3", 163756165, 1223276700)
 
 
 @pytest.fixture
@@ -424,7 +413,7 @@ def paired(case, noisy_hu):
 
 def of_the_recording(store, pattern="*.npy"):
     """The file of the second array of a pair of scans."""
-    return next(p for p in (store.root / "v2").glob(pattern) if "-" in p.stem)
+    return next(p for p in (store.root / "v3").glob(pattern) if "-" in p.stem)
 
 
 def test_a_case_without_a_noisy_recording_has_none(store, case):
@@ -474,21 +463,22 @@ def test_what_is_no_number_in_either_scan_is_air_in_the_recording(store, paired,
     np.testing.assert_array_equal(volume.noisy_hu, noisy_hu)
 
 
-def test_a_recording_s_saturated_voxels_are_counted(store, paired):
+def test_a_recording_s_saturated_voxels_are_told(store, paired):
     scan = nifti.open_scan(paired.noisy)
     floats = scan.hu(scan.read())
     floats[3, 3, 3] = 1e6
     nifti.write_derived(scan, floats, paired.noisy.with_name("new.nii.gz"))
     paired.noisy.with_name("new.nii.gz").replace(paired.noisy)
-    assert store.volume(paired).saturated == 1
-    assert Store(store.root).volume(paired).saturated == 1
+    told = (f"{paired.noisy.name} holds 1 voxels that lie beyond int16 HU: they are clipped",)
+    assert store.volume(paired).odd == told
+    assert Store(store.root).volume(paired).odd == told
 
 
 def test_a_second_call_converts_no_recording(store, paired, noisy_hu, monkeypatch):
     store.volume(paired)
-    counted = conversions(monkeypatch)
+    converted = counted(monkeypatch)
     np.testing.assert_array_equal(Store(store.root).volume(paired).noisy_hu, noisy_hu)
-    assert counted == []
+    assert converted == []
 
 
 def test_the_scan_of_one_pair_may_be_the_recording_of_another(store, paired, hu, noisy_hu):
@@ -540,7 +530,7 @@ def test_a_damaged_recording_is_refused_and_never_stored(store, paired):
     paired.noisy.write_bytes(content)
     with pytest.raises(BadInput, match=r"quarter\.nii\.gz"):
         store.volume(paired)
-    assert not [p for p in (store.root / "v2").glob("*.npy") if "-" in p.stem]
+    assert not [p for p in (store.root / "v3").glob("*.npy") if "-" in p.stem]
 
 
 def test_a_scan_is_not_its_own_recording(store, paired):
@@ -576,7 +566,7 @@ def test_the_pairs_of_a_set_are_stored_as_they_are_read(store, pairs, hu, noisy_
         np.testing.assert_array_equal(volume.noisy_hu, case.open().read_noisy_hu()[0])
         assert volume.case == case.name
         assert volume.spacing_mm == (1.0, 1.0, 1.0)
-        assert volume.saturated == 0
+        assert volume.odd == ()
 
 
 def test_pairs_are_mapped_into_memory_and_cannot_be_written(store, pairs):
@@ -649,7 +639,7 @@ def test_an_interrupted_conversion_of_a_set_leaves_nothing_that_counts(
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(pairs[0])
-    assert not [p for p in (store.root / "v2").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
+    assert not [p for p in (store.root / "v3").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
     np.testing.assert_array_equal(store.volume(pairs[0]).hu, hu[16:])
 
 
@@ -729,9 +719,9 @@ def test_a_volume_to_be_scanned_tells_where_padding_was(store, tmp_path, hu):
 
 def test_where_padding_was_is_read_once(store, case, monkeypatch):
     store.volume(case, scanned=True)
-    counted = conversions(monkeypatch)
+    converted = counted(monkeypatch)
     Store(store.root).volume(case, scanned=True)
-    assert counted == []
+    assert converted == []
 
 
 def test_a_damaged_mask_of_padding_is_made_anew(store, tmp_path, hu):
