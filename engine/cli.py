@@ -30,6 +30,8 @@ from engine.options import (
 
 _PIPE_CLOSED = 141  # as of a process that SIGPIPE ends
 
+_CTRL_C = 130
+
 app = typer.Typer(
     name="engine",
     help="Trains and applies networks that remove noise and artefacts from CT volumes. "
@@ -484,8 +486,8 @@ def run(arguments: list[str]) -> int:
     """Runs a command; returns its exit code."""
     try:
         result: Any = app(arguments, prog_name="engine", standalone_mode=False)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as error:
+        return told(error)
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
             raise
@@ -495,4 +497,6 @@ def run(arguments: list[str]) -> int:
         if "--debug" in arguments:
             traceback.print_exc()
         return told(error)
+    if result == _CTRL_C:  # typer has caught it
+        return told(KeyboardInterrupt())
     return result if isinstance(result, int) else 0

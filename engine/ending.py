@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 
-def told(error: Exception) -> int:
+def told(error: BaseException) -> int:
     """Tells a person of an error in one line on stderr; returns the exit code of the contract."""
     from volumes.atomic import cannot_write, is_full
     from volumes.refusals import Refusal
 
+    if isinstance(error, KeyboardInterrupt):
+        return _refused("stopped: by Ctrl-C. Files that were finished are whole and stay.", 130)
     if isinstance(error, Refusal):
         return _refused(str(error), error.exit_code)
     usage = getattr(error, "format_message", None)

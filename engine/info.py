@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from engine import checkpoint
 from engine.outputs import sidecar
 from engine.run import Run
+from engine.validations import validations
 from volumes import document, nifti
 from volumes.padding import padding
 from volumes.trust import STRICT, Trust
@@ -107,14 +109,9 @@ def _run(run: Run) -> Rows:
 def _scores(run: Run) -> Rows:
     """The last validation of each method."""
     latest: dict[str, str] = {}
-    if run.metrics.is_file():
-        for line in run.metrics.read_bytes().splitlines():
-            try:
-                row = document.parsed(line)
-                if "method" in row:
-                    latest[row["method"]] = _means(row["mean"])
-            except (ValueError, TypeError, KeyError):
-                continue  # the end of a line that is being written
+    for row in validations(run):
+        with suppress(KeyError):
+            latest[row.method] = _means(row.mean)
     return [(f"validation, {method}", scores) for method, scores in latest.items()]
 
 

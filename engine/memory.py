@@ -43,7 +43,7 @@ def told(recipe: Recipe, folder: Path, replicas: int) -> Iterator[None]:
         raise OutOfMemory(folder, cause, remedy) from error
 
 
-def disk_full(error: Exception) -> OSError | None:
+def disk_full(error: BaseException) -> OSError | None:
     """The system's error behind TensorFlow's, which has one for a full disk and a full memory."""
     for code in (errno.ENOSPC, errno.EDQUOT):
         if os.strerror(code) in str(error):

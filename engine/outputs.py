@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.refusals import BadUsage, CannotWrite
 from volumes.atomic import cannot_write, make_folder
 from volumes.dataset import case_name
+
+# What is written is NIfTI in one file; a folder of such a name would be a surprise.
+_OTHER_FILE = re.compile(r"\.(hdr|img|mha|mhd|nrrd|dcm|npy|npz|png|h5|json|gz|bz2|xz|zst)$", re.I)
 
 
 def split_name(path: Path) -> tuple[str, str]:
@@ -32,9 +36,13 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
             are named by their case.
 
     Raises:
-        BadUsage: where one file is asked for several inputs, or two outputs would be one.
+        BadUsage: where one file is asked for several inputs, two outputs would be one, or a file
+            of another format is meant.
         CannotWrite: where an output would be an input.
     """
+    if output is not None and _is_another_file(output):
+        cause = "is neither the name of a folder nor that of a .nii or .nii.gz file"
+        raise BadUsage(output, cause, "Choose another -o")
     if output is not None and is_scan_name(output):
         if len(inputs) > 1:
             cause = f"is one file for {len(inputs)} inputs"
@@ -110,6 +118,10 @@ def make_place(output: Path | None, outputs: Sequence[Path]) -> None:
     for path in outputs:
         if not path.parent.is_dir():
             raise CannotWrite(path, "lies in a folder that is not there", "Make the folder first")
+
+
+def _is_another_file(path: Path) -> bool:
+    return bool(_OTHER_FILE.search(path.name)) and not is_scan_name(path) and not path.is_dir()
 
 
 def is_scan_name(path: Path) -> bool:

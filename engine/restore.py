@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from engine.outputs import (
 from engine.preview import panel
 from engine.refusals import BadInput, BadUsage, CannotWrite, NumericalFailure
 from engine.run import Run
+from engine.validations import harm
 from volumes import nifti
 from volumes.nifti import Scan
 from volumes.refusals import Refusal
@@ -62,6 +63,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     failed = _Failed(len(volumes), terminal)
     model = open_model(job.run, job.checkpoint)
     check_dose(job.request, model.recipe)
+    harmful = harm(job.run, model.step)
     opened: list[tuple[list[Scan], int]] = []
     for number, volume in enumerate(volumes):
         with failed.told():
@@ -77,7 +79,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     waiting: list[tuple[Scan, Path]] = []
     for scans, number in opened:
         with failed.told():
-            read = [each.verified() for each in scans]
+            read = [_once_more(each.verified()) for each in scans]
             for each in read:
                 terminal.doubt(each.path, each.warnings)
             waiting.append((read[0], paths[number]))
@@ -85,12 +87,15 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
         places = [path for _, path in waiting]
         make_place(job.output, places + ([job.preview] if job.preview else []))
         terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
+        if harmful:
+            terminal.warn(f"{job.run.folder}: {harmful}")
         started = runtime.start(job.devices)
         made = provenance.made(started, reproducible=job.request.reproducible)
+        doubts = [f"the model {harmful}"] if harmful else []
         estimator = model.estimator(photons=job.request.photons)
     for scan, path in waiting:
         with failed.told():
-            _one(scan, path, job, model, estimator, made, terminal)
+            _one(scan, path, job, model, estimator, made, doubts, terminal)
     failed.end()
 
 
@@ -144,22 +149,29 @@ def _refuse_outputs(job: Job, volumes: Sequence[Path], paths: Sequence[Path]) ->
             raise CannotWrite(sidecar(path), cause, "Choose another -o, or move it away")
 
 
+def _once_more(scan: Scan) -> Scan:
+    """The scan, which tells where it is one that was denoised already."""
+    if not provenance.is_sidecar(sidecar(scan.path)):
+        return scan
+    return replace(scan, warnings=(*scan.warnings, "was denoised already, as its sidecar says"))
+
+
 def _one(
     scan: Scan, path: Path, job: Job, model: Model, estimator: Any, made: dict[str, Any],
-    terminal: Terminal,
+    doubts: list[str], terminal: Terminal,
 ) -> None:  # fmt: skip
     terminal.detail(_plan(scan, model, job.request))
     count = plan_for(scan, model.recipe, job.request).count
     with terminal.progress(scan.path.name, count) as bar:
         denoised = denoise(scan, model, estimator, job.request, bar.at)
-    denoised.about.update(made)
+    # What is odd about the input and the model has been told.
+    found = [words for words in denoised.about["warnings"] if words not in scan.warnings]
+    denoised.about.update(made, warnings=[*doubts, *denoised.about["warnings"]])
     for written in write(denoised, path, residual=job.residual, overwrite=job.overwrite):
         terminal.result(str(written))
     if job.preview:
         draw(denoised, job.preview, model.recipe.window)
         terminal.result(str(job.preview))
-    # What is odd about the input has been told.
-    found = [words for words in denoised.about["warnings"] if words not in scan.warnings]
     terminal.doubt(path, found)
 
 

@@ -135,7 +135,7 @@ class Run:
     def _chosen(self, which: str) -> Path:
         found = checkpoint.steps(self.checkpoints)
         if not found:
-            raise Mismatch(self.folder, "has no checkpoint yet", "Train it with `engine fit`")
+            raise Mismatch(self.folder, "has no checkpoint yet", self._remedy())
         last = checkpoint.place(self.checkpoints, found[-1])
         if which == "last":
             step = found[-1]
@@ -148,6 +148,13 @@ class Run:
             remedy = f"Choose best, last or one of {', '.join(map(str, found))}"
             raise Mismatch(self.folder, f"has no checkpoint {which}", remedy)
         return checkpoint.place(self.checkpoints, step)
+
+    def _remedy(self) -> str:
+        """What to do where there is no checkpoint: a part of a run may have been named."""
+        for place in self.folder.parents[:2]:
+            if (place / "recipe.json").is_file():
+                return f"Name the run, {place}, and choose by --checkpoint"
+        return "Train it with `engine fit`"
 
     @property
     def recipes(self) -> list[str]:

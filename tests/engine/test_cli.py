@@ -236,7 +236,7 @@ def test_debug_shows_where_a_refusal_comes_from_and_keeps_its_code(engine, tmp_p
         (ZeroDivisionError("division by zero"), 1, "This is a bug"),
         (MemoryError(), 7, "Use a smaller --tile"),
         (type("ResourceExhaustedError", (Exception,), {})("OOM"), 7, "the device has too little"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "stopped: by Ctrl-C. Files that were finished are whole"),
     ],
     ids=["bug", "memory", "device memory", "Ctrl-C"],
 )

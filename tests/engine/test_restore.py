@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -418,3 +419,59 @@ def test_a_picture_is_called_one(engine, unet_run, scans, tmp_path):
     assert code == 2
     assert "metrics.jsonl: is no name of a picture" in err
     assert kept.read_text() == "{}"
+
+
+# -- What a person should know ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_a_network_that_helps_none_of_its_own_scans_is_told_and_stands_in_the_sidecar(
+    engine, unet_run, scans, tmp_path
+):
+    run = shutil.copytree(unet_run, tmp_path / "run")
+    rows = [("noisy", 0, 0.01, 20.0), ("network", 1, 0.02, 17.0)]
+    lines = [
+        json.dumps({"method": method, "step": step, "mean": {"mse": mse, "psnr_db": psnr_db}})
+        for method, step, mse, psnr_db in rows
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    words = "made its own validation scans no better at step 1: 17.00 dB, untouched 20.00 dB"
+    code, _, err = engine("denoise", *scans[:2], "-m", run, "-o", tmp_path / "out", "-q")
+    assert code == 0
+    assert err == f"engine: warning: {run}: {words}\n"
+    sidecar = json.loads((tmp_path / "out" / "one_denoised.json").read_text())
+    assert sidecar["warnings"] == [f"the model {words}"]
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_a_scan_that_was_denoised_already_is_told(engine, unet_run, scans):
+    assert engine("denoise", scans[0], "-m", unet_run, "-q")[0] == 0
+    once = scans[0].with_name("one_denoised.nii.gz")
+    code, _, err = engine("denoise", once, "-m", unet_run, "-q")
+    assert code == 0
+    words = "was denoised already, as its sidecar says"
+    assert err == f"engine: warning: {once}: {words}\n"
+    twice = json.loads(once.with_name("one_denoised_denoised.json").read_text())
+    assert twice["warnings"] == [words]
+
+
+def test_a_part_of_a_run_is_no_model_and_the_run_is_named(engine, unet_run, scans):
+    for part in ("checkpoints", "checkpoints/step-00000001"):
+        code, _, err = engine("denoise", scans[0], "-m", unet_run / part)
+        assert code == 5
+        assert f"Name the run, {unet_run}, and choose by --checkpoint" in err
+
+
+@pytest.mark.parametrize("name", ["o.img", "o.hdr", "o.mha", "o.json", "o.tar.gz", "o.DCM"])
+def test_a_file_of_another_format_is_not_taken_for_a_folder(engine, unet_run, scans, name):
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "-o", scans[0].with_name(name))
+    assert code == 2
+    assert "neither the name of a folder nor that of a .nii" in err
+    assert not scans[0].with_name(name).exists()
+
+
+def test_a_folder_that_is_there_may_have_any_name(engine, unet_run, scans):
+    folder = scans[0].with_name("o.img")
+    folder.mkdir()
+    assert engine("denoise", scans[0], "-m", unet_run, "-o", folder, "-q")[0] == 0
+    assert (folder / "one_denoised.nii.gz").is_file()

@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from engine.run import Run
+from engine.validations import harm, validations
+
+
+def row(step, method, mse):
+    return {"step": step, "method": method, "mean": {"mse": mse, "psnr_db": 20.0 + step}}
+
+
+@pytest.fixture
+def noted(tmp_path):
+    """A run whose metrics.jsonl holds some lines."""
+
+    def note(*lines):
+        run = Run(tmp_path)
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        run.metrics.write_text("\n".join(texts))
+        return run
+
+    return note
+
+
+def test_validations_come_in_order_and_what_is_none_is_passed_over(noted):
+    run = noted(
+        row(0, "noisy", 0.1), {"step": 1, "loss": 2.0}, "", "[]", "{\"method\": 3}",
+        row(4, "network", 0.2), '{"step": 5, "method": "net',
+    )  # fmt: skip
+    assert [(v.step, v.method, v.mean["mse"]) for v in validations(run)] == [
+        (0, "noisy", 0.1), (4, "network", 0.2),
+    ]  # fmt: skip
+
+
+def test_a_run_without_metrics_has_no_validations(tmp_path):
+    assert list(validations(Run(tmp_path))) == []
+
+
+@pytest.mark.parametrize(("network", "harmful"), [(0.05, False), (0.1, True), (0.2, True)])
+def test_a_network_that_makes_its_own_scans_no_better_is_known(noted, network, harmful):
+    run = noted(row(0, "noisy", 0.1), row(4, "network", network), row(8, "network", 0.01))
+    told = "made its own validation scans no better at step 4: 24.00 dB, untouched 20.00 dB"
+    assert harm(run, 4) == (told if harmful else None)
+    assert harm(run, 8) is None
+
+
+def test_it_is_compared_with_the_noisy_scans_of_its_time(noted):
+    run = noted(
+        row(0, "noisy", 0.1), row(4, "network", 0.05), row(4, "noisy", 0.01), row(8, "noisy", 0.5)
+    )
+    assert harm(run, 4) is not None
+
+
+@pytest.mark.parametrize("lines", [[], [row(0, "noisy", 0.1)], [row(4, "network", 0.1)],
+                                   [row(0, "noisy", None), row(4, "network", 0.1)]])  # fmt: skip
+def test_where_nothing_was_validated_nothing_is_said(noted, lines):
+    assert harm(noted(*lines), 4) is None
