@@ -2,6 +2,11 @@
 
 White noise has no neighbours and knows no anatomy. Where the residual does, structure was removed
 with the noise, or the noise was not white.
+
+A residual that is larger at edges holds them. One that is smaller there is no leak: the network was
+careful, and left noise in. On three real volumes under white noise of 2, 5 and 10 %, the noise
+itself is never told and a Gaussian blur always; of trained networks, those mostly whose residual is
+larger than the noise was.
 """
 
 from __future__ import annotations
@@ -63,7 +68,7 @@ def warnings(found: dict[str, float]) -> list[str]:
     """What a person should know of `leakage`."""
     # Edges are the keener witness: what is blurred keeps its mean, and hardly follows the image.
     r, where = max(
-        ((found["with_anatomy"], "values"), (found["at_edges"], "edges")),
+        ((found["with_anatomy"], "values"), (max(found["at_edges"], 0.0), "edges")),
         key=lambda one: abs(one[0]),
     )
     if abs(r) <= ANATOMY:

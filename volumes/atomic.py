@@ -78,8 +78,9 @@ def make_folder(path: Path) -> None:
         CannotWrite: where the system refuses.
     """
     try:
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
+        missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
+        if missing:
+            path.mkdir(parents=True, exist_ok=True)
         for folder in missing:
             sync_folder(folder.parent)
     except OSError as error:

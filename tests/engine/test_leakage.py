@@ -70,6 +70,13 @@ def test_blurred_edges_are_told(scan, anatomy, noise):
     assert "edges" in warning
 
 
+def test_noise_that_was_left_in_at_edges_is_no_leak(scan, anatomy, noise):
+    edge = ndimage.gaussian_gradient_magnitude(anatomy, (0, 1, 1)) > 2
+    told = found(scan, anatomy, np.where(edge, 0, noise - noise.mean()))
+    assert told["at_edges"] < -0.1
+    assert leakage.warnings(told) == []
+
+
 def test_padding_is_left_out(scan, anatomy, noise):
     padding = np.zeros(SHAPE, bool)
     padding[:, :10] = True

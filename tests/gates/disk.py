@@ -44,11 +44,13 @@ class Disk:
         under: the folder.
         strike: says for the number of an operation and the operation what befalls it, if anything.
         done: operations so far, those that failed left out.
+        struck: those that something befell.
     """
 
     under: Path
     strike: Callable[[int, Operation], Blow | None] = lambda number, operation: None
     done: list[Operation] = field(default_factory=list)
+    struck: list[Operation] = field(default_factory=list)
     tried: int = 0
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class Disk:
         blow = self.strike(self.tried, operation)
         self.tried += 1
         if blow is not None:
+            self.struck.append(operation)
             if half is not None:
                 half()
             blow()

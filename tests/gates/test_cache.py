@@ -378,11 +378,16 @@ def test_whoever_is_killed_while_he_builds_leaves_nothing_that_lies(
     ((status, (calls, _, found)),) = zygote((tmp_path / "whole", 0, None))
     assert (status, found) == (0, wanted)
     assert calls > 500
-    seen_states = set()
-    for n in range(faults.times(push=60, soak=3000)):
+    seen_states, missed = set(), 0
+    kills = faults.times(push=60, soak=3000)
+    for n in range(kills):
         root = tmp_path / f"killed-{n}"
         at = faults.random("kill", n).randrange(1, calls)
         ((status, answer),) = zygote((root, at, None))
+        if status == 0:  # it was done in fewer calls than the one that was counted
+            assert answer[2] == wanted
+            missed += 1
+            continue
         assert (status, answer) == (signal.SIGKILL, None)
         left = frozenset(p.suffix for p in root.rglob("*") if p.is_file())
         seen_states.add(left)
@@ -390,6 +395,7 @@ def test_whoever_is_killed_while_he_builds_leaves_nothing_that_lies(
         assert (status, told, found) == (0, 0, wanted), (at, left)
         faults.handled()
     assert len(seen_states) > 3, "kills met too few moments"
+    assert missed <= 0.05 * kills
 
 
 @pytest.mark.gate("G10")

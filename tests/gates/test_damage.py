@@ -74,7 +74,8 @@ def swap(random, folder, path):
 
 def rename(random, folder, path):
     """A whole checkpoint stands under another step."""
-    path.rename(checkpoint.place(folder, random.choice([1, 3, 5, 7, 10**9])))
+    others = [checkpoint.place(folder, step) for step in (1, 3, 5, 7, 10**9)]
+    path.rename(random.choice([other for other in others if not other.exists()]))
 
 
 def delete(random, folder, path):

@@ -216,16 +216,21 @@ def test_denoising_leaves_whole_files_or_none(engine, cpu, tmp_path, faults):
         disk = Disk(out, strike) if strike else Disk(out)
         with disk.watched():
             code, _, err = engine("denoise", scan, "-m", run.folder, "-o", out, "--save-residual")
-        return code, err, disk.tried
+        return code, err, disk
 
-    code, err, count = denoised()
+    code, err, disk = denoised()
     assert code == 0, err
     whole = {path.name for path in out.iterdir()}
-    everything = list(blows(count))
+    everything = list(blows(disk.tried))
     random = faults.random("denoise")
     for code, number, strike in random.sample(everything, faults.times(push=12, soak=400)):
-        ended, err, _ = denoised(strike)
+        ended, err, disk = denoised(strike)
         told = f"{errno.errorcode[code]} at {number}: {err}"
+        if all(_costs_nothing(code, operation) for operation in disk.struck):
+            assert ended == 0, told
+            assert {path.name for path in out.iterdir()} == whole, told
+            faults.handled(len(disk.struck))
+            continue
         assert ended == 4, told
         assert os.strerror(code) in err, told
         assert {path.name for path in out.iterdir()} < whole, told
@@ -234,6 +239,12 @@ def test_denoising_leaves_whole_files_or_none(engine, cpu, tmp_path, faults):
         for path in out.glob("*.json"):
             json.loads(path.read_text())
         faults.handled()
+
+
+def _costs_nothing(code, operation):
+    """Whether a file has its name already, or its folder cannot be synced, as on some systems."""
+    unsynced = operation.kind == "fsync" and operation.path.is_dir() and code == errno.EACCES
+    return operation.kind == "unlink" or unsynced
 
 
 # -- Disks that are full indeed --------------------------------------------------------------------

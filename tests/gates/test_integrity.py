@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from engine import checkpoint
+from engine import checkpoint, leakage
 from engine.delivery import write
 from engine.denoise import Denoised, Request, denoise
 from engine.estimate import Estimator
@@ -360,3 +361,26 @@ def test_every_kind_of_network_keeps_to_its_radius(cpu, tmp_path: Path, faults: 
         tiled, whole = (estimate(pair, path, tile=tile) for tile in ((1, 16, 16), (3, 40, 36)))
         assert np.abs(tiled - whole).max() <= 0.01, name
         faults.handled()
+
+
+@pytest.mark.real_ct
+def test_what_is_removed_from_real_scans_is_told_where_it_is_more_than_noise(
+    real_ct: Path, tmp_path: Path, faults: Faults
+) -> None:
+    cases = find_cases(real_ct)
+    for case in cases[: faults.times(push=2, soak=len(cases))]:
+        hu, _ = case.open().read_hu()
+        clean = hu[len(hu) // 2 :][:4]
+        rng = faults.random(case.name)
+        noise = np.random.default_rng(rng.randrange(2**32)).normal(0, 70, clean.shape)
+        noisy = np.rint(clean + noise).astype(np.int16)
+        scan, mask = nifti.open_scan(scan_file(tmp_path / "noisy.nii", noisy)), padding(clean)
+        removed = {
+            "the noise": clean,
+            "noise and edges": ndimage.gaussian_filter(noisy.astype(float), (0, 1, 1)),
+        }
+        for what, estimate in removed.items():
+            after = np.where(mask, noisy, np.rint(estimate)).astype(np.int16)
+            told = leakage.warnings(leakage.leakage(scan, noisy, after, mask))
+            assert bool(told) == (what != "the noise"), (case.name, what)
+            faults.handled()
