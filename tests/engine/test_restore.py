@@ -1,12 +1,11 @@
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.engine.fresh import fresh
 from tests.engine.tiny import tiny, untrained
 
 
@@ -67,16 +66,10 @@ def test_a_network_that_gives_no_numbers_gives_no_scan(engine, cpu, scans, tmp_p
 def test_a_second_scan_is_refused_before_tensorflow_is_imported(
     unet_run: Path, scans: list[Path]
 ) -> None:
-    words = ["denoise", str(scans[0]), "-m", str(unet_run), "--prior", str(scans[1])]
-    program = (
-        "import sys; from engine.cli import run; code = run(sys.argv[1:]); "
-        "print(code, 'tensorflow' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["2", "False"]
-    assert "sees no prior" in done.stderr
+    ended = fresh("denoise", scans[0], "-m", unet_run, "--prior", scans[1])
+    assert ended.code == 2
+    assert not {"tensorflow", "keras"} & ended.slow
+    assert "sees no prior" in ended.err
 
 
 def test_scores_that_json_has_no_word_for_become_null(tmp_path):
@@ -228,15 +221,8 @@ def test_the_best_of_a_checkpoint_that_remains_remains_too(tmp_path):
 def test_a_refusal_waits_for_no_library_that_is_slow_to_import(unet_run, tmp_path):
     bad = tmp_path / "bad.nii.gz"
     bad.write_text("no scan")
-    program = (
-        "import sys; from engine.cli import run; code = run(sys.argv[1:]); "
-        "print(code, {'tensorflow', 'scipy.ndimage', 'matplotlib'} & set(sys.modules))"
-    )
-    words = ["denoise", str(bad), "-m", str(unet_run)]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split(maxsplit=1) == ["3", "set()\n"]
+    ended = fresh("denoise", bad, "-m", unet_run)
+    assert (ended.code, ended.slow) == (3, set())
 
 
 # What a person is told of a scan, and may vouch for

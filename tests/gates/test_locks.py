@@ -16,6 +16,7 @@ from engine.checkpoint import Progress
 from engine.model import open_model
 from engine.recipe import find
 from engine.run import Run
+from tests.engine.fresh import fresh
 from tests.engine.tiny import scan_file, shrinking, tiny, untrained
 from tests.gates.trainings import Aim, ended, start
 
@@ -90,14 +91,10 @@ def test_a_second_fit_is_refused_and_changes_nothing(run, holder, fit, words, tm
 
 
 def test_a_second_fit_is_refused_before_tensorflow_is_imported(run, holder, dataset):
-    program = (
-        "import sys; from engine.cli import run; code = run(sys.argv[1:]); "
-        "print(code, 'tensorflow' in sys.modules)"
-    )
     words = ["fit", "unet3d", *shrinking(), "network.levels=1", "--data", dataset]
-    line = [sys.executable, "-c", program, *words, "--run", run.folder, "-q"]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["8", "False"]
+    ended = fresh(*words, "--run", run.folder, "-q")
+    assert ended.code == 8
+    assert not {"tensorflow", "keras"} & ended.slow
 
 
 def test_an_import_into_a_run_that_is_trained_is_refused(
