@@ -18,6 +18,7 @@ from engine.estimated import settled
 from engine.interrupt import Stop
 from engine.journal import Terminal
 from engine.origin import Origin
+from engine.provenance import code
 from engine.recipe import Recipe, to_json
 from engine.refusals import BadUsage, Interrupted, Mismatch
 from engine.run import Run
@@ -190,6 +191,7 @@ def _about(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
 
     return {
         "engine": __version__,
+        "code_sha256": code(),
         "python": sys.version.split()[0],
         **started.about,
         "replicas": started.replicas,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from volumes import document
 from volumes.digest import sha256
 
 NOTICE = "research use, not a medical device"
+_PACKAGES = ("engine", "volumes")
 _LIBRARIES = ("numpy", "scipy", "nibabel")
 
 
@@ -53,6 +55,13 @@ def origin(model: Model) -> dict[str, Any]:
     }
 
 
+@cache
+def code() -> str:
+    """The sha256 of the program's own files: a version alone does not tell two commits apart."""
+    root = Path(__file__).parents[1]
+    return sha256(*sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py")))
+
+
 def content(path: Path) -> str:
     """The sha256 of a file.
 
@@ -72,6 +81,7 @@ def made(started: Runtime, *, reproducible: bool) -> dict[str, Any]:
     libraries = {name: version(name) for name in _LIBRARIES}
     about: dict[str, Any] = {
         "versions": {"engine": __version__, **framework, **libraries},
+        "code_sha256": code(),
         "precision": "float32",  # whatever it was trained in
     }
     if not reproducible:

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from engine import checkpoint, prior
+from engine import checkpoint, prior, provenance
 from engine.delivery import write
 from engine.denoise import Request, denoise
 from engine.model import open_model
@@ -449,6 +449,7 @@ def test_the_sidecar_names_versions_machine_and_time(engine, unet_run, tmp_path,
     assert engine("denoise", scan, "-m", unet_run, "-q")[0] == 0
     about = json.loads((tmp_path / "scan_denoised.json").read_text())
     assert set(about["versions"]) >= {"engine", "tensorflow", "keras", "numpy"}
+    assert about["code_sha256"] == provenance.code()
     assert set(about["machine"]) == {"devices", "threads", "onednn"}
     assert about["precision"] == "float32"
     assert about["time"].endswith("+00:00")
