@@ -473,3 +473,32 @@ def test_a_saved_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(t
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(Mismatch, match=r"run\.json: .*--fresh"):
         run.refuse_untold()
+
+
+# -- While another process saves -------------------------------------------------------------------
+
+
+def test_a_run_that_is_saved_faster_than_it_can_be_read_says_so(run, monkeypatch):
+    save(run, 2)
+
+    def gone(path):
+        raise Mismatch(path / "MANIFEST.json", "is gone", "Try again")
+
+    monkeypatch.setattr(checkpoint, "load", gone)
+    monkeypatch.setattr(type(run.folder), "exists", lambda _: False)
+    with pytest.raises(Mismatch, match="is being saved faster than it can be read"):
+        run.opened("last")
+
+
+def test_a_checkpoint_that_is_there_and_damaged_is_looked_at_once(run, monkeypatch):
+    save(run, 2)
+    looks = []
+
+    def damaged(path):
+        looks.append(path)
+        raise Mismatch(path, "is damaged", "Choose another checkpoint")
+
+    monkeypatch.setattr(checkpoint, "load", damaged)
+    with pytest.raises(Mismatch, match="is damaged"):
+        run.opened("last")
+    assert len(looks) == 1
