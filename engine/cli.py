@@ -175,7 +175,7 @@ def fit(
         named = ", ".join(path.name for path in others[:3])
         terminal.warn(f"{data}: {len(others)} beside the cases are not used: {named}")
     for case in (case for cases in found.good().values() for case in cases):
-        terminal.doubt(case.path, case.doubts())
+        terminal.doubt(case.doubts())
     if dry_run:
         for line in describe(resolved, found, begin):
             terminal.result(line)

@@ -17,6 +17,7 @@ from engine.outputs import (
     output_paths,
     refuse_existing,
     refuse_inputs,
+    refuse_other_file,
     refuse_twice,
     sidecar,
 )
@@ -127,6 +128,7 @@ def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
     if job.output is None or is_scan_name(job.output):
         cause = "must name a folder, where several degradations, or those of a folder, are made"
         raise BadUsage("-o", cause, "Write such as -o degraded/")
+    refuse_other_file(job.output)
     cases = [case for path in inputs for case in _cases(path, job.trust)]
     circle = not isinstance(job.degradations[0].noise, Gaussian)
     tasks = []
@@ -166,7 +168,7 @@ def _one(
     if kept:
         terminal.say(f"{task.case}: {kept} of {len(task.products)} files are finished, and kept")
     if products:
-        terminal.doubt(task.scan.path, task.scan.warnings)
+        terminal.doubt({task.scan.path: task.scan.warnings})
         counts = make(
             task.scan, task.case, products, job.seed, machine, overwrite=job.overwrite, tick=tick
         )

@@ -27,7 +27,8 @@ from volumes.examples import Examples
 from volumes.volume import Volume
 
 _DECIDES_BITS = (
-    "engine", "tensorflow", "keras", "devices", "replicas", "onednn", "threads", "precision", "xla",
+    "engine", "code_sha256", "tensorflow", "keras", "devices", "replicas", "onednn", "threads",
+    "precision", "xla",
 )  # fmt: skip
 
 

@@ -109,9 +109,12 @@ def _run(run: Run) -> Rows:
 def _scores(run: Run) -> Rows:
     """The last validation of each method."""
     latest: dict[str, str] = {}
-    for row in validations(run):
-        with suppress(KeyError):
-            latest[row.method] = _means(row.mean)
+    try:
+        for row in validations(run):
+            with suppress(ValueError, TypeError, KeyError):
+                latest[row.method] = _means(row.mean)
+    except OSError as error:
+        return [("validation", f"metrics.jsonl cannot be read: {error.strerror or error}")]
     return [(f"validation, {method}", scores) for method, scores in latest.items()]
 
 

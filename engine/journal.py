@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from rich.table import Table
 from volumes import document
 from volumes.atomic import cannot_write, is_full
 from volumes.refusals import Refusal, one_line
+from volumes.volume import Odd
 
 _SHOW_EVERY_S = 0.2
 _TABLE_COLUMNS = 100
@@ -30,7 +31,7 @@ class Terminal:
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
-        self._doubted: set[tuple[Path, str]] = set()
+        self._doubted: set[str] = set()
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
@@ -47,12 +48,12 @@ class Terminal:
         """A line that -q does not silence."""
         self._err.print(one_line(f"engine: warning: {text}"), markup=False)
 
-    def doubt(self, path: Path, odd: Sequence[str]) -> None:
-        """What is odd about a file, a line each; nothing is said twice."""
-        for words in odd:
-            if (path, words) not in self._doubted:
-                self._doubted.add((path, words))
-                self.warn(f"{path}: {words}")
+    def doubt(self, odd: Odd) -> None:
+        """What is odd about files, a line each; nothing is said twice."""
+        for line in dict.fromkeys(f"{path}: {words}" for path in odd for words in odd[path]):
+            if line not in self._doubted:
+                self._doubted.add(line)
+                self.warn(line)
 
     def refusal(self, refusal: Refusal) -> None:
         """A refusal that does not end the command."""

@@ -12,7 +12,11 @@ from volumes.atomic import cannot_write, make_folder
 from volumes.dataset import case_name
 
 # What is written is NIfTI in one file; a folder of such a name would be a surprise.
-_OTHER_FILE = re.compile(r"\.(hdr|img|mha|mhd|nrrd|dcm|npy|npz|png|h5|json|gz|bz2|xz|zst)$", re.I)
+_OTHER_FILE = re.compile(
+    r"\.(hdr|img|mha|mhd|mgz|mnc|nrrd|dcm|dicom|npy|npz|h5|hdf5|png|jpe?g|tiff?|json|csv|txt|md|pdf"
+    r"|gz|bz2|xz|zst|zip|7z|tar)$",
+    re.IGNORECASE,
+)
 
 
 def split_name(path: Path) -> tuple[str, str]:
@@ -40,9 +44,8 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
             of another format is meant.
         CannotWrite: where an output would be an input.
     """
-    if output is not None and _is_another_file(output):
-        cause = "is neither the name of a folder nor that of a .nii or .nii.gz file"
-        raise BadUsage(output, cause, "Choose another -o")
+    if output is not None:
+        refuse_other_file(output)
     if output is not None and is_scan_name(output):
         if len(inputs) > 1:
             cause = f"is one file for {len(inputs)} inputs"
@@ -55,6 +58,17 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
     refuse_twice(paths)
     refuse_inputs(paths, inputs)
     return paths
+
+
+def refuse_other_file(output: Path) -> None:
+    """Refuses the name of a file of another format, which would become that of a folder.
+
+    Raises:
+        BadUsage: where no folder of that name is there.
+    """
+    if _OTHER_FILE.search(output.name) and not is_scan_name(output) and not output.is_dir():
+        cause = "is neither the name of a folder nor that of a .nii or .nii.gz file"
+        raise BadUsage(output, cause, "Choose another -o")
 
 
 def refuse_twice(outputs: Sequence[Path]) -> None:
@@ -88,7 +102,10 @@ def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
         CannotWrite: naming the first that exists.
     """
     for path in outputs:
-        if _is_there(path) and not overwrite:
+        there = _is_there(path)
+        if there and path.is_dir():
+            raise CannotWrite(path, "is a folder", "Choose another -o")
+        if there and not overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
 
 
@@ -118,10 +135,6 @@ def make_place(output: Path | None, outputs: Sequence[Path]) -> None:
     for path in outputs:
         if not path.parent.is_dir():
             raise CannotWrite(path, "lies in a folder that is not there", "Make the folder first")
-
-
-def _is_another_file(path: Path) -> bool:
-    return bool(_OTHER_FILE.search(path.name)) and not is_scan_name(path) and not path.is_dir()
 
 
 def is_scan_name(path: Path) -> bool:

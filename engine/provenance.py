@@ -56,10 +56,17 @@ def origin(model: Model) -> dict[str, Any]:
 
 
 @cache
-def code() -> str:
-    """The sha256 of the program's own files: a version alone does not tell two commits apart."""
+def code() -> str | None:
+    """The sha256 of the program's own files, by their names; None where it was installed without.
+
+    A version alone does not tell two commits apart.
+    """
     root = Path(__file__).parents[1]
-    return sha256(*sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py")))
+    files = sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py"))
+    found = hashlib.sha256()
+    for path in files:
+        found.update(f"{path.relative_to(root).as_posix()} {sha256(path)}\n".encode())
+    return found.hexdigest() if files else None
 
 
 def content(path: Path) -> str:
@@ -117,8 +124,18 @@ def read(path: Path) -> dict[str, Any]:
 
 def is_sidecar(place: Path) -> bool:
     """Whether a file is the sidecar of a denoised scan, and not what another program has noted."""
+    return _noted(place) is not None
+
+
+def is_of(path: Path) -> bool:
+    """Whether a scan is the one that the sidecar beside it speaks of: names alone may deceive."""
+    said = _noted(sidecar(path))
+    return said is not None and said.get("output_sha256") == sha256(path)
+
+
+def _noted(place: Path) -> dict[str, Any] | None:
     try:
-        content = document.read(place)
+        said = document.read(place)
     except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("notice") == NOTICE
+        return None
+    return said if isinstance(said, dict) and said.get("notice") == NOTICE else None

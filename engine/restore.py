@@ -79,10 +79,11 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     waiting: list[tuple[Scan, Path]] = []
     for scans, number in opened:
         with failed.told():
-            read = [_once_more(each.verified()) for each in scans]
-            for each in read:
-                terminal.doubt(each.path, each.warnings)
-            waiting.append((read[0], paths[number]))
+            scan, *others = [each.verified() for each in scans]
+            scan = _once_more(scan)
+            for each in (scan, *others):
+                terminal.doubt({each.path: each.warnings})
+            waiting.append((scan, paths[number]))
     if waiting:
         places = [path for _, path in waiting]
         make_place(job.output, places + ([job.preview] if job.preview else []))
@@ -151,7 +152,7 @@ def _refuse_outputs(job: Job, volumes: Sequence[Path], paths: Sequence[Path]) ->
 
 def _once_more(scan: Scan) -> Scan:
     """The scan, which tells where it is one that was denoised already."""
-    if not provenance.is_sidecar(sidecar(scan.path)):
+    if not provenance.is_of(scan.path):
         return scan
     return replace(scan, warnings=(*scan.warnings, "was denoised already, as its sidecar says"))
 
@@ -165,14 +166,14 @@ def _one(
     with terminal.progress(scan.path.name, count) as bar:
         denoised = denoise(scan, model, estimator, job.request, bar.at)
     # What is odd about the input and the model has been told.
-    found = [words for words in denoised.about["warnings"] if words not in scan.warnings]
+    found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
     denoised.about.update(made, warnings=[*doubts, *denoised.about["warnings"]])
     for written in write(denoised, path, residual=job.residual, overwrite=job.overwrite):
         terminal.result(str(written))
     if job.preview:
         draw(denoised, job.preview, model.recipe.window)
         terminal.result(str(job.preview))
-    terminal.doubt(path, found)
+    terminal.doubt({path: found})
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:

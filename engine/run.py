@@ -66,6 +66,7 @@ class Run:
         Raises:
             Mismatch: where the folder is no run.
         """
+        self.refuse_part()
         return recipe.from_json(self.folder / "recipe.json")
 
     def about(self) -> dict[str, Any]:
@@ -135,7 +136,8 @@ class Run:
     def _chosen(self, which: str) -> Path:
         found = checkpoint.steps(self.checkpoints)
         if not found:
-            raise Mismatch(self.folder, "has no checkpoint yet", self._remedy())
+            self.refuse_part()
+            raise Mismatch(self.folder, "has no checkpoint yet", "Train it with `engine fit`")
         last = checkpoint.place(self.checkpoints, found[-1])
         if which == "last":
             step = found[-1]
@@ -149,12 +151,18 @@ class Run:
             raise Mismatch(self.folder, f"has no checkpoint {which}", remedy)
         return checkpoint.place(self.checkpoints, step)
 
-    def _remedy(self) -> str:
-        """What to do where there is no checkpoint: a part of a run may have been named."""
-        for place in self.folder.parents[:2]:
+    def refuse_part(self) -> None:
+        """Refuses the name of what lies within a run.
+
+        Raises:
+            Mismatch: naming the run.
+        """
+        if (self.folder / "recipe.json").exists():
+            return
+        for place in self.folder.absolute().parents[:3]:
             if (place / "recipe.json").is_file():
-                return f"Name the run, {place}, and choose by --checkpoint"
-        return "Train it with `engine fit`"
+                remedy = f"Name the run, {place}, and choose by --checkpoint or --from-checkpoint"
+                raise Mismatch(self.folder, "is a part of a run", remedy)
 
     @property
     def recipes(self) -> list[str]:

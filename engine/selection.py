@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from engine.fairness import (
 from engine.journal import Terminal
 from engine.levels import Level, levels, scanned
 from engine.model import Model
-from engine.outputs import refuse_existing
+from engine.outputs import refuse_existing, refuse_other_file
 from engine.refusals import BadInput, BadUsage, Mismatch
 from volumes import Clean, NeighbourMean, Recorded, Split, Window
 from volumes.atomic import make_folder
@@ -68,6 +68,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         cause = "has no meaning where the protocol scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
     runtime.check(wanted.devices, "auto", "auto")
+    refuse_other_file(output)
     refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
     from engine.comparison import Contest, compare
@@ -87,9 +88,9 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
     if scans:
         for case in (*scored, *tuning):
             refuse_unscannable(case)
-    for case in dict.fromkeys((*scored, *tuning)):
-        terminal.doubt(case.path, case.doubts())
-    volumes = _volumes([*scored, *tuning], terminal, scanned=scans)
+    store = Store(default_root(), terminal.warn)
+    volumes = _volumes(store, [*scored, *tuning], terminal, scanned=scans)
+    recorded = _recorded(store, wanted, asked, set(volumes), terminal)
     held = [volumes[case.name] for case in scored]
     refuse_others(wanted.data, wanted.split, models, held)
     if not wanted.allow_seen:
@@ -114,7 +115,7 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         prior=_prior(models),
         protocol=wanted.protocol,
         slices=wanted.slices,
-        recorded=_recorded(wanted, asked, [case.name for case in {*scored, *tuning}], terminal),
+        recorded=recorded,
     )
     rows, settings, pictures = compare(contest, terminal.say)
     about = _about(wanted, contest, settings)
@@ -199,7 +200,7 @@ def _prior(models: dict[str, Model]) -> NeighbourMean:
 
 
 def _recorded(
-    wanted: Wanted, asked: Sequence[Level], names: Sequence[str], terminal: Terminal
+    store: Store, wanted: Wanted, asked: Sequence[Level], names: Collection[str], terminal: Terminal
 ) -> dict[str, dict[str, Volume]]:
     """The volumes of each recorded level, with their recordings.
 
@@ -208,6 +209,7 @@ def _recorded(
     """
     return {
         level.label: _volumes(
+            store,
             [
                 case
                 for case in find_cases(wanted.data, level.noise.file, trust=wanted.trust)
@@ -221,13 +223,13 @@ def _recorded(
 
 
 def _volumes(
-    cases: Sequence[Case], terminal: Terminal, *, scanned: bool = False
+    store: Store, cases: Sequence[Case], terminal: Terminal, *, scanned: bool = False
 ) -> dict[str, Volume]:
-    store = Store(default_root(), terminal.warn)
     volumes: dict[str, Volume] = {}
     for case in dict.fromkeys(cases):
+        terminal.doubt(case.doubts())
         volumes[case.name] = volume = store.volume(case, scanned=scanned)
-        terminal.doubt(case.path, volume.odd)
+        terminal.doubt(volume.odd)
     return volumes
 
 

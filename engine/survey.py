@@ -115,12 +115,11 @@ def read(
     scanned = isinstance(recipe.noise, Scanned)
     cases = [(side, case) for side, cases in found.good().items() for case in cases]
     volumes: dict[str, list[Volume]] = {side: [] for side in found.sides}
-    bad, odd = dict(found.bad), dict[Path, tuple[str, ...]]()
+    bad = dict(found.bad)
     with terminal.progress(f"reading scans into {store.root}", len(cases)) as bar:
         for done, (side, case) in enumerate(cases, 1):
             try:
-                volumes[side].append(volume := store.volume(case, scanned=scanned))
-                odd[case.path] = volume.odd
+                volumes[side].append(store.volume(case, scanned=scanned))
             except BadInput as refusal:
                 bad[case.name] = refusal
             bar.at(done, case.name)
@@ -131,8 +130,8 @@ def read(
     known.refuse(skip_bad=skip_bad)
     for why in known.bad.values():
         terminal.warn(f"{why.path}: {why.cause}: left out")
-    for path, words in odd.items():
-        terminal.doubt(path, words)
+    for volume in (volume for members in volumes.values() for volume in members):
+        terminal.doubt(volume.odd)
     _refuse_leaks(volumes)
     return volumes, known
 

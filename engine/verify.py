@@ -72,7 +72,9 @@ def verify(path: Path, run: Run | None, source: Path | None) -> Iterator[str]:
         yield "model: not checked, name it by --model"
     else:
         yield _model(run, said)
+    yield _code(said)
     yield "estimate: not checked, the network was not applied again"
+    yield "options, versions, machine and time: not checked, the sidecar alone tells them"
     yield provenance.NOTICE
 
 
@@ -118,12 +120,26 @@ def _compared(source: Scan, scan: Scan, said: dict[str, Any]) -> Iterator[str]:
     if not isinstance(described, dict) or not leakage.alike(described, found):
         cause = "describes another residual than input and output give"
         raise BadInput(sidecar(scan.path), cause, _REMEDY)
-    yield "leakage: as described"
+    warned = said.get("warnings")
+    for words in leakage.warnings(found):
+        if not isinstance(warned, list) or words not in warned:
+            raise BadInput(sidecar(scan.path), f"does not warn that {words}", _REMEDY)
+    yield "leakage: as described, and warned of"
 
 
 def _bits(stored: Stored) -> npt.NDArray[np.uint8]:
     """Stored values as unsigned integers, so that no value is unlike itself."""
     return np.ascontiguousarray(stored).view(f"u{stored.dtype.itemsize}")
+
+
+def _code(said: dict[str, Any]) -> str:
+    """Whether this program made it: another one may have, and rightly."""
+    made, own = said.get("code_sha256"), provenance.code()
+    if made is None or own is None:
+        return "code: not checked, its hash is not known"
+    if made == own:
+        return f"code: this program's, sha256 {own}"
+    return f"code: another version of the program, sha256 {made}"
 
 
 def _model(run: Run, said: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from volumes.atomic import cannot_write, make_folder, whole_file
 from volumes.refusals import CannotWrite
 from volumes.shelf import Shelf
 
-Odd = tuple[str, ...]
+Words = tuple[str, ...]
 
 _MEMORY_SHARE = 0.5
 _ELSEWHERE = "Free some space, or name another place by ENGINE_CACHE"
@@ -38,7 +38,7 @@ class Content:
 
     shape: tuple[int, ...]
     pieces: Iterable[npt.NDArray[Any]]
-    odd: Odd = ()
+    odd: Words = ()
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Arrays:
 
     def array(
         self, name: str, make: Callable[[], Content], dtype: type[np.generic] = np.int16
-    ) -> tuple[Any, Odd]:
+    ) -> tuple[Any, Words]:
         """The array of a name, read-only, and what was odd; made first where need be.
 
         Of several processes and threads that want the same one, one makes it and the others wait.
@@ -73,7 +73,7 @@ class Arrays:
                 refused = refusal
         return found or _held(make(), dtype, refused or _closed(self.shelf))
 
-    def _found(self, name: str, dtype: type[np.generic]) -> tuple[Any, Odd] | None:
+    def _found(self, name: str, dtype: type[np.generic]) -> tuple[Any, Words] | None:
         """No lock is needed: files appear whole, and are never changed."""
         description = notes.read(self.shelf.folder / f"{name}.json")
         if description is None:
@@ -89,7 +89,7 @@ class Arrays:
 
     def _made(
         self, name: str, make: Callable[[], Content], dtype: type[np.generic]
-    ) -> tuple[Any, Odd]:
+    ) -> tuple[Any, Words]:
         path, description = (self.shelf.folder / f"{name}{end}" for end in (".npy", ".json"))
         if description.exists():
             self.shelf.damaged(path)
@@ -140,7 +140,7 @@ def _closed(shelf: Shelf) -> CannotWrite:
 
 def _held(
     content: Content, dtype: type[np.generic], refused: CannotWrite
-) -> tuple[npt.NDArray[Any], Odd]:
+) -> tuple[npt.NDArray[Any], Words]:
     """An array in memory, where it fits there."""
     needed = math.prod(content.shape) * np.dtype(dtype).itemsize
     if needed > _MEMORY_SHARE * memory.free_bytes():

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
-from volumes import document
+from volumes import digest, document
 from volumes.nifti import Scan, open_scan
 from volumes.pairs import Pair, open_pair, open_pairs, refuse_other_grid
 from volumes.photographs import Photograph, open_photograph
 from volumes.refusals import BadInput
 from volumes.trust import STRICT, Trust
+from volumes.volume import Odd
 
 _SCAN = re.compile(r"^(?P<name>.+)\.nii(\.gz)?$", re.IGNORECASE)
 _HALF = re.compile(r"^(?P<name>.+)\.(hdr|img)(\.gz)?$", re.IGNORECASE)
@@ -62,16 +63,16 @@ class Case:
             refuse_other_grid(scan, open_scan(self.noisy, self.trust))
         return scan
 
-    def doubts(self) -> tuple[str, ...]:
-        """What is odd about the header of its scan, in words.
+    def doubts(self) -> Odd:
+        """What is odd about the headers of its files.
 
         Raises:
             BadInput: as `open` does.
         """
         if self.of_a_set:
-            return ()  # it has thousands of cases, and none of them a header
-        scan = self.open()
-        return scan.warnings if isinstance(scan, Scan) else ()
+            return {}  # it has thousands of cases, and none of them a header
+        scans = [self.open(), *([open_scan(self.noisy, self.trust)] if self.noisy else [])]
+        return {scan.path: scan.warnings for scan in scans if isinstance(scan, Scan)}
 
 
 def case_name(path: Path) -> str:
@@ -185,9 +186,13 @@ def _is_made_by_the_engine(path: Path, name: str) -> bool:
     """Whether a sidecar says so: neither noisy copies nor estimates are scans to learn from."""
     try:
         content = document.read(path.with_name(f"{name}.json"))
+        if not isinstance(content, dict):
+            return False
+        if "output_sha256" in content:  # of an estimate, which another scan may have replaced
+            return bool(digest.sha256(path) == content["output_sha256"])
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and ("degradation" in content or "change_hu" in content)
+    return "degradation" in content or "change_hu" in content
 
 
 def _is_data(path: Path, kind: re.Pattern[str]) -> bool:

@@ -56,7 +56,8 @@ class Census:
         if gaps > _MOST_GAPS * self._total:
             cause = f"holds {gaps / self._total:.1%} voxels that are not finite"
             raise BadInput(path, cause, "Export it again with padding of -1024")
-        found = [f"holds {gaps:,} voxels that are not finite"] if gaps else []
+        are = "voxel that is" if gaps == 1 else "voxels that are"
+        found = [f"holds {gaps:,} {are} not finite"] if gaps else []
         if self._low == self._high:
             return [*found, f"holds the one value {self._low:g}: there is nothing to see in it"]
         # One value in padding tells nothing.

@@ -258,7 +258,8 @@ class Scan:
             hu[z] = np.clip(value, -32768, 32767)
         odd += census.judged(self.path, self.trust)
         if saturated:
-            odd.append(f"holds {saturated:,} voxels that lie beyond int16 HU: they are clipped")
+            lie = "voxel that lies" if saturated == 1 else "voxels that lie"
+            odd.append(f"holds {saturated:,} {lie} beyond int16 HU: clipped to it")
         return Voxels(hu, gaps, saturated, tuple(odd))
 
 

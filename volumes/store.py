@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes import digest, notes
-from volumes.arrays import Arrays, Content, Odd
+from volumes.arrays import Arrays, Content, Words
 from volumes.atomic import make_folder
 from volumes.dataset import Case
 from volumes.nifti import Scan, open_scan
@@ -87,7 +87,8 @@ class Store:
         sha256 = self._sha256(source) + case.trust.mark
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256, source)
-        hu, odd = self._array(sha256, lambda: _without_padding(scan), source)
+        hu, words = self._array(sha256, lambda: _without_padding(scan), source)
+        odd = {case.path: words}
         if scanned and not isinstance(scan, Photograph):
             name = f"{sha256}-padding"
             padded, _ = self._array(name, lambda: _padded(scan), source, dtype=np.uint8)
@@ -104,7 +105,7 @@ class Store:
             raise BadInput(case.noisy, cause, "Put the noisy recording in its place")
         name = f"{sha256}-{noisy_sha256}"
         noisy_hu, more = self._array(name, lambda: _recorded(noisy, scan), source, recording)
-        odd += tuple(f"{case.noisy.name} {words}" for words in more)
+        odd[case.noisy] = more
         return Volume(hu, scan.spacing_mm, case.name, sha256, odd, noisy_hu, noisy_sha256)
 
     def _pair(self, case: Case, pair: Pair, sha256: str, source: _Source) -> Volume:
@@ -114,7 +115,7 @@ class Store:
             both, _ = self._array(name, lambda: _side(pair.pairs, pair.side), source)
             self._sets[name] = both
         hu, noisy_hu = both[pair.index, :1], both[pair.index, 1:]
-        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), (), noisy_hu)
+        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), {}, noisy_hu)
 
     def _sha256(self, source: _Source) -> str:
         """The sha256 of a file; files that stand as noted are not read again."""
@@ -137,7 +138,7 @@ class Store:
     def _array(
         self, name: str, make: Callable[[], Content], *sources: _Source,
         dtype: type[np.generic] = np.int16,
-    ) -> tuple[Any, Odd]:  # fmt: skip
+    ) -> tuple[Any, Words]:  # fmt: skip
         """The array of a name, read-only, and what was odd when it was read."""
         # A file that changes between its hash and its voxels would be kept under another's name.
         return Arrays(self._shelf).array(name, lambda: _guarded(make(), sources), dtype)
@@ -190,7 +191,7 @@ def _guarded(content: Content, sources: tuple[_Source, ...]) -> Content:
 def _without_padding(scan: Scan | Photograph) -> Content:
     if isinstance(scan, Photograph):
         hu, _ = scan.read_hu()
-        odd: Odd = ()
+        odd: Words = ()
     else:
         found = scan.read_voxels()
         hu, odd = found.hu, found.odd
@@ -212,7 +213,7 @@ def _recorded(noisy: Scan, clean: Scan) -> Content:
     return _aired(found.hu, air, found.odd)
 
 
-def _aired(hu: HU, air: npt.NDArray[np.bool_], odd: Odd) -> Content:
+def _aired(hu: HU, air: npt.NDArray[np.bool_], odd: Words) -> Content:
     hu[air] = AIR_HU
     return Content(hu.shape, hu, odd)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ AIR_HU = -1000
 
 Shape = tuple[int, int, int]
 SpacingMm = tuple[float, float, float]
+Odd = Mapping[Path, tuple[str, ...]]  # what is odd about files, in words
 HU = npt.NDArray[np.int16]
 Unit = npt.NDArray[np.float32]
 
@@ -28,7 +31,7 @@ class Volume:
         spacing_mm: distance of neighbouring voxels along (Z, Y, X).
         case: name of the case, which keys its noise and its place in a split.
         sha256: of the file that it was read from; of its clean image where a set of pairs holds it.
-        odd: what is odd about its voxels or those of the noisy recording, in words.
+        odd: what is odd about its voxels, and about those of the noisy recording.
         noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
             where the case has none.
         noisy_sha256: of the file of that recording; empty where it lies in the clean one's.
@@ -41,7 +44,7 @@ class Volume:
     spacing_mm: SpacingMm
     case: str
     sha256: str
-    odd: tuple[str, ...] = ()
+    odd: Odd = field(default_factory=dict)
     noisy_hu: HU | None = None
     noisy_sha256: str = ""
     kept: Shelf | None = None

@@ -711,3 +711,43 @@ def test_a_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(
     assert code == 5
     assert "run.json: is damaged" in error
     assert (run / "run.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("command", ["degrade a folder", "evaluate"])
+def test_a_file_of_another_format_becomes_no_folder(engine, dataset, tmp_path, command):
+    words = {
+        "degrade a folder": ("degrade", dataset, "--as", "gaussian:0.1"),
+        "evaluate": ("evaluate", "noisy", "--data", dataset, "--split", "all"),
+    }[command]
+    code, _, err = engine(*words, "-o", tmp_path / "out.csv")
+    assert code == 2
+    assert "out.csv: is neither the name of a folder nor that of a .nii" in err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_folder_is_no_file_that_can_be_replaced(engine, scan, tmp_path):
+    (tmp_path / "d.nii").mkdir()
+    for more in ((), ("--overwrite",)):
+        code, _, err = engine(
+            "degrade", scan, "--as", "gaussian:0.1", "-o", tmp_path / "d.nii", *more
+        )
+        assert code == 4
+        assert err == f"engine: error: {tmp_path / 'd.nii'}: is a folder. Choose another -o.\n"
+
+
+def test_a_comparison_without_its_recordings_is_refused_before_a_report_is_begun(
+    engine, dataset, tmp_path
+):
+    words = ("--data", dataset, "--split", "all", "--noise", "recorded:nope")
+    code, _, err = engine("evaluate", "noisy", *words, "-o", tmp_path / "report")
+    assert code == 3
+    assert "has no nope.nii.gz beside imaging.nii.gz" in err
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_run_that_goes_on_with_other_code_says_so(fit, monkeypatch):
+    assert fit("--steps", "2")[0] == 0
+    monkeypatch.setattr("engine.fit.code", lambda: "0" * 64)
+    code, _, err = fit("--steps", "4")
+    assert code == 0
+    assert "code_sha256 changed: resumed, not to the bit" in err

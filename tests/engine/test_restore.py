@@ -421,7 +421,10 @@ def test_a_network_that_helps_none_of_its_own_scans_is_told_and_stands_in_the_si
         for method, step, mse, psnr_db in rows
     ]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-    words = "made its own validation scans no better at step 1: 17.00 dB, untouched 20.00 dB"
+    words = (
+        "made its own validation scans no better at step 1: 16.99 dB of the mean MSE, "
+        "untouched 20.00 dB"
+    )
     code, _, err = engine("denoise", *scans[:2], "-m", run, "-o", tmp_path / "out", "-q")
     assert code == 0
     assert err == f"engine: warning: {run}: {words}\n"
@@ -441,11 +444,32 @@ def test_a_scan_that_was_denoised_already_is_told(engine, unet_run, scans):
     assert twice["warnings"] == [words]
 
 
+@pytest.mark.usefixtures("untold_residual")
+def test_another_scan_of_that_name_was_not_denoised(engine, unet_run, scans):
+    assert engine("denoise", scans[0], "-m", unet_run, "-q")[0] == 0
+    once = scans[0].with_name("one_denoised.nii.gz")
+    shutil.copy(scans[0], once)
+    code, _, err = engine("denoise", once, "-m", unet_run, "-q")
+    assert (code, err) == (0, "")
+
+
 def test_a_part_of_a_run_is_no_model_and_the_run_is_named(engine, unet_run, scans):
-    for part in ("checkpoints", "checkpoints/step-00000001"):
-        code, _, err = engine("denoise", scans[0], "-m", unet_run / part)
-        assert code == 5
-        assert f"Name the run, {unet_run}, and choose by --checkpoint" in err
+    path = "checkpoints/step-00000001"
+    for part in ("checkpoints", path, f"{path}/state.npz"):
+        commands = [("denoise", scans[0], "-m", unet_run / part)]
+        commands += [("fit", "unet3d", "--from", unet_run / part, "--run", scans[0].parent / "new")]
+        commands += [] if part.endswith("npz") else [("info", unet_run / part)]
+        for words in commands:
+            code, _, err = engine(*words)
+            assert code == 5
+            assert f"{unet_run / part}: is a part of a run. Name the run, {unet_run}, and" in err
+
+
+def test_a_part_of_a_run_is_known_from_within_it(engine, unet_run, scans, monkeypatch):
+    monkeypatch.chdir(unet_run / "checkpoints")
+    code, _, err = engine("denoise", scans[0], "-m", "step-00000001")
+    assert code == 5
+    assert f"Name the run, {unet_run}" in err
 
 
 @pytest.mark.parametrize("name", ["o.img", "o.hdr", "o.mha", "o.json", "o.tar.gz", "o.DCM"])

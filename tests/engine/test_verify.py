@@ -37,10 +37,10 @@ def test_all_that_can_be_checked_is_checked(engine, unet_run, denoised):
     assert (code, err) == (0, "")
     checked = [line.partition(":")[0] for line in out.splitlines()]
     assert checked == [
-        "output", "residual", "input", "header", "padding", "voxels", "leakage", "model",
-        "estimate", "research use, not a medical device",
+        "output", "residual", "input", "header", "padding", "voxels", "leakage", "model", "code",
+        "estimate", "options, versions, machine and time", "research use, not a medical device",
     ]  # fmt: skip
-    assert out.count("not checked") == 1  # the estimate
+    assert out.count("not checked") == 2  # the estimate, and what the sidecar alone tells
 
 
 def test_what_could_not_be_checked_is_said(engine, denoised, scan):
@@ -49,7 +49,10 @@ def test_what_could_not_be_checked_is_said(engine, denoised, scan):
     code, out, _ = engine("verify", denoised)
     assert code == 0
     unchecked = [line.partition(":")[0] for line in out.splitlines() if "not checked" in line]
-    assert unchecked == ["residual", "input", "kept voxels", "model", "estimate"]
+    assert unchecked == [
+        "residual", "input", "kept voxels", "model", "estimate",
+        "options, versions, machine and time",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [0.1, 0.5, 0.99])
@@ -193,3 +196,24 @@ def test_tensorflow_is_not_imported(unet_run, denoised):
     ended = fresh("verify", denoised, "-m", unet_run)
     assert ended.code == 0
     assert not {"tensorflow", "keras"} & ended.slow
+
+
+def test_a_warning_that_was_taken_out_is_missed(engine, unet_run, denoised):
+    told = json.loads(denoised.with_name("scan_denoised.json").read_text())["warnings"]
+    assert any("correlates with the anatomy" in words for words in told)
+    edited(denoised, lambda about: about.update(warnings=[]))
+    code, _, err = engine("verify", denoised, "-m", unet_run)
+    assert code == 3
+    assert "does not warn that the residual correlates with the anatomy" in err
+
+
+def test_what_another_version_made_is_said_to_be_so(engine, unet_run, denoised):
+    _, said, _ = engine("verify", denoised, "-m", unet_run)
+    assert "code: this program's, sha256 " in said
+    assert "options, versions, machine and time: not checked" in said
+    edited(denoised, lambda about: about.update(code_sha256="0" * 64))
+    code, said, _ = engine("verify", denoised, "-m", unet_run)
+    assert code == 0
+    assert f"code: another version of the program, sha256 {'0' * 64}\n" in said
+    edited(denoised, lambda about: about.pop("code_sha256"))
+    assert "code: not checked, its hash is not known" in engine("verify", denoised)[1]

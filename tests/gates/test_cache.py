@@ -70,7 +70,7 @@ def assert_whole(store: Store, case: Case, hu: np.ndarray) -> None:
     assert volume.hu.dtype == np.int16
     np.testing.assert_array_equal(volume.hu, hu)
     assert not volume.padding(0).any()
-    assert volume.odd == ()
+    assert volume.odd == {case.path: ()}
 
 
 def means_the_same(path: Path, array: np.ndarray) -> bool:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 from itertools import chain
 from pathlib import Path
@@ -346,7 +348,24 @@ def test_another_program_s_sidecar_does_not_hide_a_scan(tmp_path):
 def test_a_case_tells_what_is_odd_about_its_header(tmp_path):
     (tmp_path / "one.nii").write_bytes(content(sform_code=300))
     (case,) = find_cases(tmp_path)
-    assert case.doubts() == ("has the unknown sform_code 300",)
+    assert case.doubts() == {case.path: ("has the unknown sform_code 300",)}
+
+
+def test_a_case_tells_what_is_odd_about_the_header_of_its_recording(tmp_path):
+    (tmp_path / "case_00000").mkdir()
+    for name, code in (("imaging.nii", 1), ("quarter.nii", 300)):
+        (tmp_path / "case_00000" / name).write_bytes(content(sform_code=code))
+    (case,) = find_cases(tmp_path, "quarter")
+    assert case.doubts() == {case.path: (), case.noisy: ("has the unknown sform_code 300",)}
+
+
+def test_a_scan_that_lies_where_an_estimate_lay_is_a_scan(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.nii").write_bytes(name.encode())
+        made = hashlib.sha256(b"one").hexdigest()
+        told = {"change_hu": {}, "output_sha256": made}
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+    assert [case.name for case in find_cases(tmp_path)] == ["two"]
 
 
 def test_what_is_trusted_reaches_every_case_and_decides_no_order(tmp_path):

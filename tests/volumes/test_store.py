@@ -107,7 +107,7 @@ def test_the_description_tells_of_saturated_voxels(store, tmp_path, hu):
     nifti.write_derived(scan, values, tmp_path / "scan.nii")
     store.volume(Case("scan", tmp_path / "scan.nii"))
     odd = json.loads(only(store, "*.json").read_bytes())["odd"]
-    assert odd == ["holds 1 voxels that lie beyond int16 HU: they are clipped"]
+    assert odd == ["holds 1 voxel that lies beyond int16 HU: clipped to it"]
 
 
 def damaged(store, content):
@@ -469,7 +469,8 @@ def test_a_recording_s_saturated_voxels_are_told(store, paired):
     floats[3, 3, 3] = 1e6
     nifti.write_derived(scan, floats, paired.noisy.with_name("new.nii.gz"))
     paired.noisy.with_name("new.nii.gz").replace(paired.noisy)
-    told = (f"{paired.noisy.name} holds 1 voxels that lie beyond int16 HU: they are clipped",)
+    words = ("holds 1 voxel that lies beyond int16 HU: clipped to it",)
+    told = {paired.path: (), paired.noisy: words}
     assert store.volume(paired).odd == told
     assert Store(store.root).volume(paired).odd == told
 
@@ -566,7 +567,7 @@ def test_the_pairs_of_a_set_are_stored_as_they_are_read(store, pairs, hu, noisy_
         np.testing.assert_array_equal(volume.noisy_hu, case.open().read_noisy_hu()[0])
         assert volume.case == case.name
         assert volume.spacing_mm == (1.0, 1.0, 1.0)
-        assert volume.odd == ()
+        assert not any(volume.odd.values())
 
 
 def test_pairs_are_mapped_into_memory_and_cannot_be_written(store, pairs):
