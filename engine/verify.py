@@ -120,11 +120,11 @@ def _compared(source: Scan, scan: Scan, said: dict[str, Any]) -> Iterator[str]:
     if not isinstance(described, dict) or not leakage.alike(described, found):
         cause = "describes another residual than input and output give"
         raise BadInput(sidecar(scan.path), cause, _REMEDY)
-    warned = said.get("warnings")
-    for words in leakage.warnings(found):
+    warned, due = said.get("warnings"), leakage.warnings(found)
+    for words in due:
         if not isinstance(warned, list) or words not in warned:
             raise BadInput(sidecar(scan.path), f"does not warn that {words}", _REMEDY)
-    yield "leakage: as described, and warned of"
+    yield "leakage: as described" + (", and warned of" if due else "")
 
 
 def _bits(stored: Stored) -> npt.NDArray[np.uint8]:
