@@ -39,22 +39,34 @@ def test_the_handlers_of_before_come_back_after_an_error():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_ctrl_c_ends_the_process_with_130(monkeypatch):
-    codes = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-    with interruptible():
-        signal.raise_signal(signal.SIGINT)
-        assert codes == []
-        signal.raise_signal(signal.SIGINT)
-    assert codes == [130]
-
-
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds that pass when the test says so."""
     now_s = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now_s[0])
     return now_s
+
+
+@pytest.mark.parametrize("first", SIGNALS)
+def test_a_second_ctrl_c_ends_the_process_with_130(monkeypatch, clock, first):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with interruptible():
+        signal.raise_signal(getattr(signal, first))
+        assert codes == []
+        clock[0] += 0.15
+        signal.raise_signal(signal.SIGINT)
+    assert codes == [130]
+
+
+def test_a_ctrl_c_that_reaches_process_and_group_is_one(monkeypatch, clock):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with interruptible() as stop:
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 0.01
+        signal.raise_signal(signal.SIGINT)
+    assert (codes, stop.asked) == ([], "SIGINT")
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
