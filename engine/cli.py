@@ -419,17 +419,34 @@ def verify(
                      help="The scan that was denoised. Default: VOLUME, where it lies "
                      "beside the output."),
     ] = None,
-    debug: Debug = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Apply the model once more and compare every "
+                           "voxel; takes as long as denoising did.")
+    ] = False,
+    prior: Annotated[
+        Path | None, typer.Option("--prior", readable=False,
+                     help="The second scan, for --again, where one was given.")
+    ] = None,
+    devices: Devices = "auto",
+    quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Check a denoised scan against its sidecar, its input and its model.
 
     Ends with 3 where a file is not what the sidecar says, with 5 where the model is another.
     """
+    from engine import runtime
+    from engine.journal import Terminal
+    from engine.refusals import BadUsage
+    from engine.repetition import Repetition
     from engine.run import Run
     from engine.verify import verify as checked
 
-    for line in checked(path, Run(model) if model else None, source):
-        print(line)
+    runtime.check(devices, "auto", "auto")
+    if prior is not None and not again:
+        raise BadUsage("--prior", "is looked at by --again alone", "Ask for that, or leave it out")
+    repetition = Repetition(prior, devices, Terminal(quiet=quiet)) if again else None
+    for line in checked(path, Run(model) if model else None, source, repetition):
+        print(line, flush=True)
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""Verifying: whether a denoised scan is what its sidecar says; without TensorFlow."""
+"""Verifying: whether a denoised scan is what its sidecar says.
+
+TensorFlow is imported only where the network is to be applied again.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from engine import leakage, provenance
-from engine.model import open_model
+from engine.model import Model, open_model
 from engine.outputs import beside, sidecar
-from engine.refusals import BadInput, Mismatch
+from engine.refusals import BadInput, BadUsage, Mismatch
+from engine.repetition import Repetition, repeated
 from engine.run import Run
 from volumes import nifti
 from volumes.free_text import cleared
-from volumes.nifti import Scan, Stored
+from volumes.nifti import Scan
 from volumes.padding import padding_of
 from volumes.trust import Trust
 
@@ -27,21 +30,29 @@ _REMEDY = "Denoise the scan again"
 _HASHED = Trust(hu=True, checksum=True, gib=math.inf)
 
 
-def verify(path: Path, run: Run | None, source: Path | None) -> Iterator[str]:
+def verify(
+    path: Path, run: Run | None, source: Path | None, again: Repetition | None = None
+) -> Iterator[str]:
     """Checks one thing after the other; what could not be checked is said, too.
 
     Args:
         path: of the denoised scan; its sidecar lies beside it.
         run: that it should be of; None leaves that open.
         source: the scan that was denoised; None looks for it beside the output.
+        again: how the network is applied again, if it is.
 
     Yields:
         What was found to be so, a line each.
 
     Raises:
-        BadInput: where a file is not the one that the sidecar speaks of.
+        BadInput: where a file is not the one that the sidecar speaks of, or not what the network
+            gives.
+        BadUsage: where the network is to be applied again and the model is not named, or the second
+            scan does not fit.
         Mismatch: where the model is another.
     """
+    if again is not None and run is None:
+        raise BadUsage("--again", "applies no model", "Name it by --model")
     scan = nifti.open_scan(path, _HASHED)
     said = provenance.read(path)
     _refuse_other(path, said["output_sha256"], "altered since it was written")
@@ -53,7 +64,12 @@ def verify(path: Path, run: Run | None, source: Path | None) -> Iterator[str]:
     elif "residual_sha256" in said:
         yield f"residual: not checked, {residual.name} is not there"
     source = source or _beside(path)
+    denoised = None
     if source is None:
+        if again is not None:
+            raise BadInput(
+                path, "lies without its input, which --again needs", "Name it by --input"
+            )
         yield "input: not checked, name it by --input"
         yield "kept voxels: not checked without the input"
     else:
@@ -68,12 +84,17 @@ def verify(path: Path, run: Run | None, source: Path | None) -> Iterator[str]:
         )
         yield f"input: the scan that was denoised, sha256 {said['input_sha256']}"
         yield from _compared(denoised, scan, said)
+    model = None
     if run is None:
         yield "model: not checked, name it by --model"
     else:
-        yield _model(run, said)
+        model = _model(run, said)
+        yield f"model: step {model.step:,}, sha256 {model.sha256}"
     yield _code(said)
-    yield "estimate: not checked, the network was not applied again"
+    if again is None or denoised is None or model is None:
+        yield "estimate: not checked, ask for it by --again"
+    else:
+        yield f"estimate: {repeated(again, denoised, scan, said, model)}"
     yield "options, versions, machine and time: not checked, the sidecar alone tells them"
     yield provenance.NOTICE
 
@@ -102,13 +123,13 @@ def _compared(source: Scan, scan: Scan, said: dict[str, Any]) -> Iterator[str]:
     stored, became = source.read(), scan.read()
     before, after = source.canonical(stored), source.canonical(became)
     mask = padding_of(source.hu, before)
-    if not np.array_equal(_bits(before[mask]), _bits(after[mask])):
+    if not np.array_equal(nifti.bits(before[mask]), nifti.bits(after[mask])):
         raise BadInput(scan.path, "has padding that is not its input's", _REMEDY)
     yield f"padding: {np.count_nonzero(mask):,} voxels, the input's to the bit"
     counts = {
         "total": int(mask.size),
         "padding": int(np.count_nonzero(mask)),
-        "changed": int(np.count_nonzero(_bits(stored) != _bits(became))),
+        "changed": int(np.count_nonzero(nifti.bits(stored) != nifti.bits(became))),
     }
     told = said.get("voxels")
     for name, count in counts.items():
@@ -127,11 +148,6 @@ def _compared(source: Scan, scan: Scan, said: dict[str, Any]) -> Iterator[str]:
     yield "leakage: as described" + (", and warned of" if due else "")
 
 
-def _bits(stored: Stored) -> npt.NDArray[np.uint8]:
-    """Stored values as unsigned integers, so that no value is unlike itself."""
-    return np.ascontiguousarray(stored).view(f"u{stored.dtype.itemsize}")
-
-
 def _code(said: dict[str, Any]) -> str:
     """Whether this program made it: another one may have, and rightly."""
     made, own = said.get("code_sha256"), provenance.code()
@@ -142,8 +158,8 @@ def _code(said: dict[str, Any]) -> str:
     return f"code: another version of the program, sha256 {made}"
 
 
-def _model(run: Run, said: dict[str, Any]) -> str:
-    """That a checkpoint of a run is the model, and its recipe the recipe.
+def _model(run: Run, said: dict[str, Any]) -> Model:
+    """The checkpoint of a run that is the model, and its recipe the recipe.
 
     Raises:
         Mismatch: where none is.
@@ -157,4 +173,4 @@ def _model(run: Run, said: dict[str, Any]) -> str:
         raise Mismatch(model.path, f"holds other weights, sha256 {model.sha256}", remedy)
     if found["recipe_sha256"] != said.get("recipe_sha256") or found["recipe"] != said.get("recipe"):
         raise Mismatch(run.folder / "recipe.json", "is another recipe", remedy)
-    return f"model: step {model.step:,}, sha256 {model.sha256}"
+    return model

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from volumes.atomic import whole_file
 from volumes.header import new_head
 from volumes.refusals import CannotWrite
-from volumes.scan import Scan, Stored, open_scan
+from volumes.scan import Scan, Stored, bits, open_scan
 from volumes.volume import HU, SpacingMm
 
-__all__ = ["Scan", "Stored", "open_scan", "write_derived", "write_hu", "write_like"]
+__all__ = ["Scan", "Stored", "bits", "open_scan", "write_derived", "write_hu", "write_like"]
 
 
 def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = False) -> None:

@@ -263,6 +263,11 @@ class Scan:
         return Voxels(hu, gaps, saturated, tuple(odd))
 
 
+def bits(stored: Stored) -> npt.NDArray[Any]:
+    """Stored values as unsigned integers, so that no value is unlike itself."""
+    return np.ascontiguousarray(stored).view(f"u{stored.dtype.itemsize}")
+
+
 def open_scan(path: str | Path, trust: Trust = STRICT) -> Scan:
     """Reads and judges the header of a NIfTI file; no voxel is read or allocated.
 
