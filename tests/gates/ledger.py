@@ -84,6 +84,13 @@ class Ledger:
     soak: bool
     rows: dict[str, _Row] = field(default_factory=dict)
 
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Hears of every test."""
+        told = dict(report.user_properties).get(_PROPERTY)
+        if told is not None and _decides(report):
+            gate, faults = told
+            self.note(gate, report.outcome, faults, report.duration)
+
     def note(self, gate: str, outcome: str, faults: int, seconds: float) -> None:
         """Adds the outcome of one test."""
         row = self.rows.setdefault(gate, _Row())
@@ -123,6 +130,7 @@ class Ledger:
         path.write_text(re.sub(inside, lambda _: table, text, count=1, flags=re.DOTALL))
 
 
+_PROPERTY = "gate and faults"
 _LEDGER = pytest.StashKey[Ledger]()
 _FAULTS = pytest.StashKey[Faults]()
 
@@ -135,7 +143,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_LEDGER] = Ledger(config.getoption("--soak"))
+    config.stash[_LEDGER] = ledger = Ledger(config.getoption("--soak"))
+    config.pluginmanager.register(ledger, "gates")
+
+
+def _decides(report: pytest.TestReport) -> bool:
+    """Of the reports of one test, the one that says what came of it."""
+    return report.when == "call" or (report.when == "setup" and not report.passed)
 
 
 def _gate(item: pytest.Item) -> str | None:
@@ -165,9 +179,7 @@ def faults(request: pytest.FixtureRequest) -> Faults:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report: pytest.TestReport = yield  # type: ignore[assignment]
     gate = _gate(item)
-    if gate is None or not (
-        report.when == "call" or (report.when == "setup" and not report.passed)
-    ):
+    if gate is None or not _decides(report):
         return report
     counted = item.stash.get(_FAULTS, None)
     # A test without the fixture is one fault of its own.
@@ -176,7 +188,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome, report.longrepr = "failed", f"{gate}: no fault was injected"
     if report.failed and counted:
         report.sections.append(("replay", f"pytest '{item.nodeid}' --fault-seed {counted.seed}"))
-    item.config.stash[_LEDGER].note(gate, report.outcome, faults, report.duration)
+    # Where several processes test, reports are what the first one hears of the others.
+    report.user_properties.append((_PROPERTY, (gate, faults)))
     return report
 
 

@@ -47,6 +47,13 @@ def test_the_table_counts_what_was_injected_and_stands_between_its_markers(gates
     assert "| all | | 2 | 4 | 0 |" in text
 
 
+def test_what_several_processes_injected_is_counted_together(gates) -> None:
+    result, text = gates("-n", "2")
+    assert result.ret == 0
+    assert f"| G3 | {GATES['G3']} | 1 | 3 | 0 |" in text
+    assert "| all | | 2 | 4 | 0 |" in text
+
+
 def test_the_soak_injects_the_long_numbers_and_says_so(gates) -> None:
     _, text = gates("--soak")
     assert "| 1 | 50 | 0 |" in text
