@@ -24,6 +24,10 @@ def test_one_fault():
 @pytest.fixture
 def gates(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    # A conftest of another folder: its hooks are not asked for tests beside it.
+    inner = pytester.mkpydir("inner")
+    (inner / "conftest.py").write_text("def pytest_runtest_logreport(report): pass\n")
+    (inner / "test_inner.py").write_text("def test_inner(): pass\n")
     pytester.makefile(".md", TABLE=f"before\n{BEGIN}\nold\n{END}\nafter\n")
 
     def run(*options: str, gate: str = "G3", last: str = "") -> tuple[pytest.RunResult, str]:
