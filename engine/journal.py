@@ -50,7 +50,7 @@ class Terminal:
 
     def doubt(self, odd: Odd) -> None:
         """What is odd about files, a line each; nothing is said twice."""
-        for line in dict.fromkeys(f"{path}: {words}" for path in odd for words in odd[path]):
+        for line in (f"{path}: {words}" for path in odd for words in odd[path]):
             if line not in self._doubted:
                 self._doubted.add(line)
                 self.warn(line)

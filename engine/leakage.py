@@ -4,9 +4,8 @@ White noise has no neighbours and knows no anatomy. Where the residual does, str
 with the noise, or the noise was not white.
 
 A residual that is larger at edges holds them. One that is smaller there is no leak: the network was
-careful, and left noise in. On three real volumes under white noise of 2, 5 and 10 %, the noise
-itself is never told and a Gaussian blur always; of trained networks, those mostly whose residual is
-larger than the noise was.
+careful, and left noise in. The gate of integrity holds the limit on real volumes: removing the
+noise itself is never told, a Gaussian blur always.
 """
 
 from __future__ import annotations

@@ -128,9 +128,13 @@ def is_sidecar(place: Path) -> bool:
 
 
 def is_of(path: Path) -> bool:
-    """Whether a scan is the one that the sidecar beside it speaks of: names alone may deceive."""
+    """Whether a scan is the one that the sidecar beside it speaks of: names alone may deceive.
+
+    Raises:
+        BadInput: where it cannot be read.
+    """
     said = _noted(sidecar(path))
-    return said is not None and said.get("output_sha256") == sha256(path)
+    return said is not None and said.get("output_sha256") == content(path)
 
 
 def _noted(place: Path) -> dict[str, Any] | None:

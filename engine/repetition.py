@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from engine.journal import Terminal
 from engine.model import Model
 from engine.outputs import sidecar
 from engine.refusals import BadInput, BadUsage
-from volumes import nifti
+from volumes import document, nifti
 from volumes.nifti import Scan
 
 _STEPS = 1  # of the stored values: another machine sums in another order, and rounds
@@ -88,8 +87,8 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> Request:
     photons, tiles = said.get("photons"), said.get("tiles")
     tile = tiles.get("shape") if isinstance(tiles, dict) else None
     if (
-        not (_is_number(strength) and 0 <= strength <= 1.5)
-        or not (photons is None or (_is_number(photons) and photons >= 1))
+        not (document.is_number(strength) and 0 <= strength <= 1.5)
+        or not (photons is None or (document.is_number(photons) and photons >= 1))
         or not (isinstance(tile, list) and len(tile) == 3)
         or not all(type(size) is int and size > 0 for size in tile)
     ):
@@ -101,7 +100,3 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> Request:
         raise BadUsage("--prior", "was not given when the scan was denoised", "Leave it out")
     return Request(prior=second, tile=(tile[0], tile[1], tile[2]), strength=strength,
                    photons=photons)  # fmt: skip
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)

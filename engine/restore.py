@@ -63,7 +63,6 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
     failed = _Failed(len(volumes), terminal)
     model = open_model(job.run, job.checkpoint)
     check_dose(job.request, model.recipe)
-    harmful = harm(job.run, model.step)
     opened: list[tuple[list[Scan], int]] = []
     for number, volume in enumerate(volumes):
         with failed.told():
@@ -88,6 +87,7 @@ def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan:
         places = [path for _, path in waiting]
         make_place(job.output, places + ([job.preview] if job.preview else []))
         terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
+        harmful = harm(job.run, model.step)
         if harmful:
             terminal.warn(f"{job.run.folder}: {harmful}")
         started = runtime.start(job.devices)

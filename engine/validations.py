@@ -58,16 +58,12 @@ def harm(run: Run, step: int) -> str | None:
     if found is None:
         return None
     validated, after, before = found
-    if not (_is_score(after) and _is_score(before)) or after < before:
+    if not (document.is_number(after) and document.is_number(before)) or after < before:
         return None
     return (
         f"made its own validation scans no better at step {validated:,}: {_db(after)} of the mean "
         f"MSE, untouched {_db(before)}"
     )
-
-
-def _is_score(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _db(mse: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,11 @@ def read(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
     if len(text) > most_bytes:
         raise ValueError(f"{path.name} is larger than {most_bytes:,} bytes")
     return parsed(text)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number that float64 holds; true and false are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def parsed(text: str | bytes) -> Any:

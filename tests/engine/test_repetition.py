@@ -102,7 +102,7 @@ def test_another_strength_than_the_one_used_is_found(verified):
 @pytest.mark.parametrize("told", [
     {"strength": None}, {"strength": "1"}, {"strength": True}, {"strength": 7}, {"tiles": []},
     {"tiles": {"shape": [1, 2]}}, {"tiles": {"shape": [0, 8, 8]}}, {"tiles": {"shape": "all"}},
-    {"photons": "many"}, {"photons": -1},
+    {"photons": "many"}, {"photons": -1}, {"photons": 10**400},
 ])  # fmt: skip
 def test_a_sidecar_that_does_not_say_how_is_refused(verified, told):
     code, _, err = verified(told=told)

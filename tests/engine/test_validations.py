@@ -66,7 +66,7 @@ def test_whole_numbers_are_scores_too(noted):
     assert harm(noted(row(0, "noisy", 1), row(4, "network", 2)), 4) is not None
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "true", "[]"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "1" + "0" * 400, "true", "[]"])
 def test_what_is_no_score_says_nothing(noted, number):
     lines = [f'{{"step": {s}, "method": "{m}", "mean": {{"mse": {number}}}}}'
              for s, m in ((0, "noisy"), (4, "network"))]  # fmt: skip

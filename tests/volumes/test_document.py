@@ -36,3 +36,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "one.json")
     with pytest.raises(OSError, match="Not a regular file"):
         document.read(tmp_path / "one.json")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "2.5", "1e300"])
+def test_numbers_are_numbers(text):
+    assert document.is_number(document.parsed(text))
+
+
+@pytest.mark.parametrize("text", ["true", "null", '"1"', "[1]", "NaN", "-Infinity", "1" * 400])
+def test_what_float64_does_not_hold_is_none(text):
+    assert not document.is_number(document.parsed(text))
