@@ -66,7 +66,7 @@ def refuse_other_file(output: Path) -> None:
     Raises:
         BadUsage: where no folder of that name is there.
     """
-    if _OTHER_FILE.search(output.name) and not is_scan_name(output) and not output.is_dir():
+    if _OTHER_FILE.search(output.name) and not is_scan_name(output) and not os.path.isdir(output):
         cause = "is neither the name of a folder nor that of a .nii or .nii.gz file"
         raise BadUsage(output, cause, "Choose another -o")
 

@@ -472,12 +472,14 @@ def test_a_part_of_a_run_is_known_from_within_it(engine, unet_run, scans, monkey
     assert f"Name the run, {unet_run}" in err
 
 
-@pytest.mark.parametrize("name", ["o.img", "o.hdr", "o.mha", "o.json", "o.tar.gz", "o.DCM"])
+@pytest.mark.parametrize(
+    "name", ["o.img", "o.hdr", "o.mha", "o.json", "o.tar.gz", "o.DCM", "o" * 300 + ".csv"]
+)
 def test_a_file_of_another_format_is_not_taken_for_a_folder(engine, unet_run, scans, name):
     code, _, err = engine("denoise", scans[0], "-m", unet_run, "-o", scans[0].with_name(name))
     assert code == 2
     assert "neither the name of a folder nor that of a .nii" in err
-    assert not scans[0].with_name(name).exists()
+    assert name not in [path.name for path in scans[0].parent.iterdir()]
 
 
 def test_a_folder_that_is_there_may_have_any_name(engine, unet_run, scans):
