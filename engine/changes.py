@@ -18,7 +18,7 @@ from engine.refusals import Mismatch
 # A run may be made longer, or saved and validated at other steps, as one likes.
 MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
 
-_SCORED_BY = ("window.", "noise.", "prior", "validate_slices")
+_SCORED_BY = ("window.", "noise.", "prior", "validate_slices", "validate_at")
 _ANEW = "choose another --run, or start anew with --fresh"
 _LISTED = 3
 
@@ -56,7 +56,8 @@ class Changes:
 def of_recipe(before: Recipe, after: Recipe) -> Changes:
     """How two recipes differ."""
     differing = differences(before, after, but=MAY_CHANGE)
-    fixed: tuple[str, ...] = ("network.",)
+    # A checkpoint without an average cannot go on with one.
+    fixed: tuple[str, ...] = ("network.", "average:")
     if _estimated(before) or _estimated(after):
         # The run holds a copy of that network, which works in the units of one window.
         fixed = (*fixed, "prior.of", "window.")

@@ -25,7 +25,7 @@ from volumes.atomic import cannot_write, make_folder, sync_folder
 
 __all__ = [
     "Arrays", "Header", "Progress", "fingerprint", "fingerprint_of", "load", "newest", "place",
-    "save", "step_of", "steps", "sweep", "verified",
+    "save", "step_of", "steps", "sweep", "verified", "weights",
 ]  # fmt: skip
 
 _NAME = re.compile(r"^step-(\d{8,})$")
@@ -233,6 +233,19 @@ def load(path: Path, wanted: Mapping[str, Header] | None = None) -> Arrays:
         except Exception as error:  # zipfile and numpy raise many kinds; the bytes are as written
             raise manifest.damaged(path, error) from error
     raise Mismatch(path, differing, _OTHER)
+
+
+def weights(arrays: Arrays) -> Arrays:
+    """The weights of a network as they are applied, by `model/` and their path.
+
+    Where a training keeps an average of its weights, that is what is applied.
+    """
+    averaged = {
+        f"model/{name.removeprefix('average/')}": array
+        for name, array in arrays.items()
+        if name.startswith("average/")
+    }
+    return averaged or {n: array for n, array in arrays.items() if n.startswith("model/")}
 
 
 def fingerprint(path: Path) -> str:

@@ -137,7 +137,6 @@ def fit(
     from engine.refusals import BadUsage
     from engine.run import Run
     from engine.survey import survey
-    from volumes import Gaussian
     from volumes.dataset import unused
     from volumes.trust import Trust
 
@@ -156,8 +155,8 @@ def fit(
     begin = None
     if start is not None:
         begin = origin.find(Run(start), start_checkpoint or "best", resolved, folder)
-    if demo and not isinstance(resolved.noise, Gaussian):
-        cause = f"shows Gaussian noise, and {source.stem} has another"
+    if demo and not resolved.noise.additive:
+        cause = f"shows additive noise, and {source.stem} has another"
         raise BadUsage("--demo", cause, "Choose another recipe, or leave it out")
     if data is None:
         data = Path(os.environ.get("ENGINE_DATA", "data"))
@@ -274,7 +273,8 @@ def evaluate(
     noise: Annotated[
         str | None,
         typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1; "
-                     "recorded:NAME. Default: gaussian:0.1, where --as names nothing."),
+                     "coloured:0.05 or coloured:SIGMA/EXPONENT/CUTOFF; recorded:NAME. "
+                     "Default: gaussian:0.1, where --as names nothing."),
     ] = None,
     kinds: Annotated[
         str | None,
@@ -349,7 +349,8 @@ def degrade(
     kinds: Annotated[
         str,
         typer.Option("--as", metavar="KIND:VALUE[,...]", help="gaussian:SIGMA, a fraction of the "
-                     "window [-1000, 400] HU; low_dose:PHOTONS a ray; sparse_view:VIEWS of 900. "
+                     "window [-1000, 400] HU; coloured:SIGMA or coloured:SIGMA/EXPONENT/CUTOFF, "
+                     "the noise of a kernel; low_dose:PHOTONS a ray; sparse_view:VIEWS of 900. "
                      "Several: low_dose:7e4,1e5,sparse_view:60,90."),
     ],
     seed: Seed = 0,

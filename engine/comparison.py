@@ -15,7 +15,7 @@ from engine.levels import Level
 from engine.metrics import attenuation_scores, scores, window_psnr
 from engine.prior import opened
 from engine.residual import autocorrelation, edge_correlation
-from volumes import Gaussian, NeighbourMean, Window
+from volumes import NeighbourMean, Window
 from volumes.crops import Box, read
 from volumes.scanned import Scanned
 from volumes.volume import Unit, Volume
@@ -113,7 +113,7 @@ class Known:
         self.clean, self.noisy, self.spacing_mm = clean, noisy, volume.spacing_mm
         self.scanned_hu = hu if isinstance(level.noise, Scanned) else None
         self.sigma = level.noise.typical
-        if not isinstance(level.noise, Gaussian):
+        if not level.noise.additive:
             within = (clean > 0) & (clean < 1)
             self.sigma = float(np.std((noisy - clean)[within])) if within.any() else 0.0
         self._priors: dict[NeighbourMean, Unit] = {}
@@ -211,7 +211,7 @@ def _scores(
     contest: Contest, level: Level, clean: Unit, noisy: Unit, estimate: Unit
 ) -> dict[str, float]:
     residual = noisy - estimate
-    if not isinstance(level.noise, Gaussian):
+    if not level.noise.additive:
         # What it shows beyond the window is anatomy that the clean image has lost, not noise.
         residual = np.clip(noisy, 0, 1) - np.clip(estimate, 0, 1)
     return {

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.refusals import BadUsage
+from volumes.additive_noise import AdditiveNoise
+from volumes.coloured_noise import Coloured
 from volumes.dose import FULL_DOSE, Dose
 from volumes.noise import Gaussian
 from volumes.tomography import Acquisition, Scanner
@@ -13,8 +15,8 @@ from volumes.window import Window
 
 SCANNER = Scanner()
 _REMEDY = (
-    "Use gaussian:SIGMA, a fraction of the window such as 0.1, low_dose:PHOTONS such as 1e5, or "
-    "sparse_view:VIEWS such as 60"
+    "Use gaussian:SIGMA or coloured:SIGMA, a fraction of the window such as 0.1, low_dose:PHOTONS "
+    "such as 1e5, or sparse_view:VIEWS such as 60"
 )
 
 
@@ -24,23 +26,33 @@ class Degradation:
 
     Attributes:
         name: of the file that it makes, such as low_dose-1e5.
-        kind: gaussian, low_dose or sparse_view.
-        noise: white noise in the image, or what a scanner measures.
+        kind: gaussian, coloured, low_dose or sparse_view.
+        noise: added to the image, or what a scanner measures.
     """
 
     name: str
     kind: str
-    noise: Gaussian | Acquisition
+    noise: AdditiveNoise | Acquisition
+
+    @property
+    def added(self) -> AdditiveNoise | None:
+        """The noise that is added to the image; None where a scanner measures it."""
+        return None if isinstance(self.noise, Acquisition) else self.noise
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """What a scanner measures; None where noise is added to the image."""
+        return self.noise if isinstance(self.noise, Acquisition) else None
 
     def about(self) -> dict[str, Any]:
         """What a sidecar says of it: all that decides its voxels but seed, case and source."""
-        if isinstance(self.noise, Gaussian):
-            sigma = self.noise.typical
-            kind = {"kind": self.kind, "sigma": sigma}
-            return {"degradation": kind, "sigma_hu": sigma * Window().width_hu}
-        dose = asdict(self.noise.dose) if self.noise.dose else {}
-        views = SCANNER.geometry.views // SCANNER.stride(self.noise)
-        return {"degradation": {"kind": self.kind, "views": views, **dose}}
+        if isinstance(self.noise, Acquisition):
+            dose = asdict(self.noise.dose) if self.noise.dose else {}
+            views = SCANNER.geometry.views // SCANNER.stride(self.noise)
+            return {"degradation": {"kind": self.kind, "views": views, **dose}}
+        sigma = self.noise.typical
+        kind = {"kind": self.kind, **self.noise.about()}
+        return {"degradation": kind, "sigma_hu": sigma * Window().width_hu}
 
 
 def parse(text: str) -> tuple[Degradation, ...]:
@@ -66,13 +78,13 @@ def parse(text: str) -> tuple[Degradation, ...]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise BadUsage("--as", f"names {twice} twice", "Name each once")
-    if len({isinstance(degradation.noise, Gaussian) for degradation in found}) > 1:
-        cause = "names gaussian beside what a scanner measures; their clean references differ"
+    if len({degradation.acquisition is None for degradation in found}) > 1:
+        cause = "names noise beside what a scanner measures; their clean references differ"
         raise BadUsage("--as", cause, "Ask for them one after the other, into two folders")
     return tuple(found)
 
 
-_EXAMPLES = {"gaussian": "0.1", "low_dose": "1e5", "sparse_view": "60"}
+_EXAMPLES = {"gaussian": "0.1", "coloured": "0.05", "low_dose": "1e5", "sparse_view": "60"}
 
 
 def _one(kind: str, value: str) -> Degradation:
@@ -80,6 +92,8 @@ def _one(kind: str, value: str) -> Degradation:
         raise BadUsage("--as", f"knows no degradation {kind!r}", _REMEDY)
     if kind == "gaussian":
         return Degradation(f"gaussian-{value}", kind, Gaussian(sigma=float(value)))
+    if kind == "coloured":
+        return Degradation(f"coloured-{value.replace('/', '-')}", kind, Coloured.parse(value))
     if kind == "low_dose":
         acquisition = Acquisition(Dose(photons=float(value)))
         return Degradation(f"low_dose-{_short(float(value))}", kind, acquisition)

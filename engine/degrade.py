@@ -24,10 +24,10 @@ from engine.outputs import (
 from engine.products import Product
 from engine.refusals import BadInput, BadUsage
 from volumes import nifti
+from volumes.additive_noise import AdditiveNoise
 from volumes.atomic import make_folder
 from volumes.dataset import Case, case_name, find_cases
 from volumes.nifti import Scan
-from volumes.noise import Gaussian
 from volumes.tomography import pixel_mm
 from volumes.trust import STRICT, Trust
 
@@ -53,8 +53,8 @@ class _Task:
     products: list[Product]
 
 
-def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: bool) -> int:
-    """Adds white noise to a scan; padding and header stay as they are.
+def degrade(path: Path, output: Path, noise: AdditiveNoise, seed: int, *, overwrite: bool) -> int:
+    """Adds white or coloured noise to a scan; padding and header stay as they are.
 
     Sigma is a fraction of the reference's window, [-1000, 400] HU; nothing is clipped to it. The
     noise depends on (seed, case, slice).
@@ -67,7 +67,7 @@ def degrade(path: Path, output: Path, noise: Gaussian, seed: int, *, overwrite: 
         CannotWrite: where the output exists or the system refuses.
     """
     refuse_existing((output, sidecar(output)), overwrite=overwrite)
-    product = Product(output, Degradation(output.name, "gaussian", noise))
+    product = Product(output, Degradation(output.name, noise.name, noise))
     scan = nifti.open_scan(path).verified()
     (counts,) = make(scan, case_name(path), [product], seed, {}, overwrite=overwrite)
     return counts["saturated"]
@@ -86,7 +86,7 @@ def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
     runtime.check(job.devices, "auto", "auto")
     many = len(job.degradations) > 1 or any(path.is_dir() for path in inputs)
     tasks = _folder(job, inputs) if many else _files(job, inputs)
-    scanner = not all(isinstance(d.noise, Gaussian) for d in job.degradations)
+    scanner = any(d.acquisition for d in job.degradations)
     if scanner:
         for task in tasks:
             pixel_mm(task.scan)
@@ -130,7 +130,7 @@ def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
         raise BadUsage("-o", cause, "Write such as -o degraded/")
     refuse_other_file(job.output)
     cases = [case for path in inputs for case in _cases(path, job.trust)]
-    circle = not isinstance(job.degradations[0].noise, Gaussian)
+    circle = job.degradations[0].acquisition is not None
     tasks = []
     for case in cases:
         scan, folder = case.open(), job.output / case.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from engine.degrade import degrade
 from engine.denoise import Request
@@ -10,7 +11,7 @@ from engine.journal import Terminal
 from engine.metrics import scores
 from engine.restore import Job, restore
 from engine.run import Run
-from volumes import Gaussian, draws, nifti
+from volumes import draws, nifti
 from volumes.atomic import make_folder
 from volumes.dataset import find_cases
 from volumes.phantoms import abdomen
@@ -64,7 +65,8 @@ def show(run: Run, data: Path, devices: str, terminal: Terminal) -> None:
     make_folder(folder)
     noisy, denoised = folder / f"{test.name}.nii.gz", folder / f"{test.name}_denoised.nii.gz"
     sigma = recipe.noise.typical
-    degrade(test.path, noisy, Gaussian(sigma), seed=recipe.seed, overwrite=True)
+    noise: Any = next(iter(recipe.noise.at(sigma).values()))
+    degrade(test.path, noisy, noise, seed=recipe.seed, overwrite=True)
     preview = folder / "preview.png"
     job = Job(
         run=run, checkpoint="best", request=Request(), output=denoised, preview=preview,

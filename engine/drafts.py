@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from engine.degradations import SCANNER
 from engine.products import Product
+from volumes.additive_noise import AdditiveNoise
 from volumes.atomic import cannot_write
 from volumes.nifti import Scan, Stored
-from volumes.noise import Gaussian
 from volumes.padding import NEVER_MEASURED_HU, padding
-from volumes.tomography import Acquisition, Image, Sinogram, circle, pixel_mm
+from volumes.tomography import Image, Sinogram, circle, pixel_mm
 from volumes.volume import AIR_HU
 from volumes.window import Window
 
@@ -36,7 +36,7 @@ def make(
     Args:
         scan: the clean one.
         case: its name, which keys the noise.
-        products: of white noise or of a scanner, not of both.
+        products: of added noise or of a scanner, not of both.
         seed: of the noise.
         machine: on what it is computed, for the sidecars.
         overwrite: whether existing files are replaced.
@@ -73,7 +73,7 @@ def make(
 
 
 def _scanned(product: Product) -> bool:
-    return product.degradation is not None and isinstance(product.degradation.noise, Acquisition)
+    return product.degradation is not None and product.degradation.acquisition is not None
 
 
 def _sinogram(products: Sequence[Product], clean: Slice, scan: Scan) -> Sinogram | None:
@@ -87,24 +87,22 @@ def _images(
     z: int,
 ) -> list[Image]:  # fmt: skip
     """A slice of every product, in their order."""
-    acquisitions = [
-        product.degradation.noise for product in products
-        if product.degradation and isinstance(product.degradation.noise, Acquisition)
-    ]  # fmt: skip
+    degradations = [product.degradation for product in products if product.degradation]
+    acquisitions = [d.acquisition for d in degradations if d.acquisition]
     scanned = iter(SCANNER.scan(sinogram, acquisitions, seed, case, z) if sinogram else ())
     images = []
     for product in products:
         if product.degradation is None:
             seen = circle(clean.shape) if product.circle else True
             images.append(Image(np.where(seen, clean, np.float32(AIR_HU)), 0, 0, 0))
-        elif isinstance(product.degradation.noise, Gaussian):
-            images.append(Image(_noisy(clean, product.degradation.noise, seed, case, z), 0, 0, 0))
+        elif added := product.degradation.added:
+            images.append(Image(_noisy(clean, added, seed, case, z), 0, 0, 0))
         else:
             images.append(next(scanned))
     return images
 
 
-def _noisy(clean: Slice, noise: Gaussian, seed: int, case: str, z: int) -> Slice:
+def _noisy(clean: Slice, noise: AdditiveNoise, seed: int, case: str, z: int) -> Slice:
     window = Window()
     # What stands in for padding is not written: any value will do.
     unit = window.unit(clean)[None]

@@ -1,10 +1,10 @@
-"""Evaluation: scores on fixed cases with fixed noise."""
+"""Evaluation: scores on fixed cases with fixed noise, at one level of it or at several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from engine.metrics import Scores, scores
 from engine.prior import opened
 from engine.recipe import Recipe
 from volumes.crops import Box
+from volumes.noise import Noise
 from volumes.volume import Unit, Volume
 
 _SEED = 0  # of validation's noise: the same for every run, so that runs can be compared
@@ -23,17 +24,19 @@ class Pair:
     """One validation case, made once and never changed.
 
     Attributes:
+        level: of its noise, such as "5%"; empty where the recipe validates at one level.
         case: its name.
         clean, noisy, prior: (Z, Y, X) in window units; no prior where the recipe has none.
     """
 
+    level: str
     case: str
     clean: Unit
     noisy: Unit
     prior: Unit | None
 
 
-def pair(recipe: Recipe, volume: Volume, slices: int | None = None) -> Pair:
+def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str = "") -> Pair:
     """The clean and the noisy image of a case, and its prior.
 
     The noise is keyed by the case and the slice alone: it is the same in every run and for every
@@ -43,6 +46,7 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None) -> Pair:
         recipe: gives window, noise and prior.
         volume: the clean scan.
         slices: how many, about the middle; None takes all.
+        level: label of the recipe's noise.
     """
     depth = volume.hu.shape[0]
     length = min(depth, slices or depth)
@@ -53,40 +57,62 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None) -> Pair:
         clean = np.clip(clean, 0, 1)
     noisy = recipe.noise.noisy(volume, clean, recipe.window, _SEED, first)
     if recipe.prior is None:
-        return Pair(volume.case, clean, noisy, None)
+        return Pair(level, volume.case, clean, noisy, None)
     shape = (length, clean.shape[1], clean.shape[2])
     blocks = source_blocks(
         opened(recipe.prior.of), blocks_of(noisy), shape, recipe.noise.typical, blocks_of(clean)
     )
     prior = prior_blocks(recipe.prior, blocks, length, volume.spacing_mm[0])
-    return Pair(volume.case, clean, noisy, prior(Box((0, 0, 0), shape)))
+    return Pair(level, volume.case, clean, noisy, prior(Box((0, 0, 0), shape)))
+
+
+def levels(recipe: Recipe) -> dict[str, Recipe]:
+    """A recipe at each level that it is validated at, by the level's label.
+
+    Raises:
+        ValueError: where its noise has no such level.
+    """
+    if not recipe.validate_at:
+        return {"": recipe}
+    return {
+        label: replace(recipe, noise=noise, validate_at=())
+        for level in recipe.validate_at
+        for label, noise in cast(Mapping[str, Noise], recipe.noise.at(level)).items()
+    }
 
 
 class Validation:
-    """Scores a network on the validation cases."""
+    """Scores a network on the validation cases, at every level."""
 
     def __init__(self, recipe: Recipe, volumes: Iterable[Volume]) -> None:
         self._recipe = recipe
-        self.pairs = [pair(recipe, volume, recipe.validate_slices) for volume in volumes]
+        at = levels(recipe)
+        found = [
+            pair(alike, volume, recipe.validate_slices, level)
+            for volume in volumes
+            for level, alike in at.items()
+        ]
+        order = list(at)
+        self.pairs = sorted(found, key=lambda each: order.index(each.level))
 
-    def baselines(self) -> dict[str, dict[str, Scores]]:
-        """Scores by method and case of what costs no network: the noisy image and the prior."""
-        rows = {"noisy": {p.case: self._scores(p, p.noisy) for p in self.pairs}}
+    def baselines(self) -> dict[str, Scored]:
+        """Scores by method of what costs no network: the noisy image and the prior."""
+        methods = {"noisy": Scored.of([(p, self._scores(p, p.noisy)) for p in self.pairs])}
         if self._recipe.prior is not None:
-            rows["prior"] = {
-                p.case: self._scores(p, p.prior) for p in self.pairs if p.prior is not None
-            }
-        return rows
+            methods["prior"] = Scored.of(
+                [(p, self._scores(p, p.prior)) for p in self.pairs if p.prior is not None]
+            )
+        return methods
 
-    def scores(self, estimator: Estimator) -> tuple[dict[str, Scores], Unit]:
-        """Scores by case, and the estimate of the first case for the panel."""
-        rows, first = {}, None
+    def scores(self, estimator: Estimator) -> tuple[Scored, Unit]:
+        """The network's scores, and its estimate of the first pair for the panel."""
+        rows, first = [], None
         for p in self.pairs:
             estimate = self.estimate(estimator, p)
-            rows[p.case] = self._scores(p, estimate)
+            rows.append((p, self._scores(p, estimate)))
             first = estimate if first is None else first
         assert first is not None  # a split without validation cases is refused
-        return rows, first
+        return Scored.of(rows), first
 
     def estimate(self, estimator: Estimator, pair: Pair) -> Unit:
         """The estimate of a case, (Z, Y, X) in window units."""
@@ -98,12 +124,59 @@ class Validation:
         return scores(pair.clean, estimate, self._recipe.window)
 
 
-def mean(rows: dict[str, Scores]) -> dict[str, float]:
-    """The mean over cases of every score."""
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one method.
+
+    Attributes:
+        cases: scores by level and case.
+    """
+
+    cases: Mapping[str, Mapping[str, Scores]]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[Pair, Scores]]) -> Scored:
+        """From the scores of each pair."""
+        cases: dict[str, dict[str, Scores]] = {}
+        for pair, found in rows:
+            cases.setdefault(pair.level, {})[pair.case] = found
+        return cls(cases)
+
+    @property
+    def levels(self) -> dict[str, dict[str, float]]:
+        """The mean over cases of every score, by level."""
+        return {level: _mean(rows) for level, rows in self.cases.items()}
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The mean over levels of every score.
+
+        That of the mean squared error is the geometric one: it belongs to the mean over levels of
+        PSNR in decibels, and the highest level does not outweigh all others.
+        """
+        levels = list(self.levels.values())
+        means = {name: float(np.mean([level[name] for level in levels])) for name in levels[0]}
+        if len(levels) > 1:
+            errors = np.array([level["mse"] for level in levels])
+            means["mse"] = float(np.exp(np.mean(np.log(errors)))) if errors.all() else 0.0
+        return means
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Plain data for metrics.jsonl: a row a level where there are several, then the mean."""
+        if len(self.cases) == 1:
+            (cases,) = self.cases.values()
+            return [{"validation": _plain(cases), "mean": self.mean}]
+        rows: list[dict[str, Any]] = [
+            {"level": level, "validation": _plain(cases), "mean": _mean(cases)}
+            for level, cases in self.cases.items()
+        ]
+        return [*rows, {"mean": self.mean}]
+
+
+def _mean(rows: Mapping[str, Scores]) -> dict[str, float]:
     values = [asdict(row) for row in rows.values()]
     return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
 
 
-def as_rows(scores: dict[str, Scores]) -> dict[str, Any]:
-    """Scores by case as plain data."""
+def _plain(scores: Mapping[str, Scores]) -> dict[str, Any]:
     return {case: asdict(row) for case, row in scores.items()}

@@ -84,6 +84,7 @@ class Feed:
             np.stack([example.noisy_hu for example in examples]),
             np.stack([example.weights for example in examples]),
             np.array([example.sigma for example in examples], np.float32),
+            np.stack([example.spectrum for example in examples]),
             np.array([example.dose for example in examples], np.float32),
             np.stack([example.key for example in examples]),
         )

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from engine.degradations import parse
 from engine.refusals import BadUsage
-from volumes.noise import Gaussian, Noise, Recorded
+from volumes.additive_noise import percent
+from volumes.coloured_noise import Coloured
+from volumes.noise import Gaussian, Recorded
 from volumes.scanned import LowDose, Scanned, SparseView
 from volumes.tomography import Acquisition
 from volumes.window import Window
 
-_REMEDY = "Write gaussian:0.1, gaussian:0.02,0.05 or recorded:NAME"
+_REMEDY = "Write gaussian:0.02,0.05, coloured:0.05 or recorded:NAME"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Level:
     """
 
     label: str
-    noise: Noise
+    noise: Gaussian | Coloured | Recorded | Scanned
 
     def told(self, window: Window) -> str:
         """What it is, for the report."""
@@ -37,11 +39,11 @@ class Level:
         if isinstance(self.noise, Scanned):
             return _scanner(self.noise.acquisition)
         spread = f"{self.noise.typical * window.width_hu:g} {window.unit_name}"
-        return f"white and Gaussian, standard deviation {spread}"
+        return f"{self.noise.colour} and Gaussian, standard deviation {spread}"
 
 
 def levels(text: str) -> tuple[Level, ...]:
-    """The levels that `--noise` names: `gaussian:0.02,0.1`, `recorded:quarter`.
+    """The levels that `--noise` names: `gaussian:0.02,0.1`, `coloured:0.05`, `recorded:quarter`.
 
     A level that is named twice is one level: its cases must not count twice.
 
@@ -50,7 +52,7 @@ def levels(text: str) -> tuple[Level, ...]:
     """
     kind, _, values = text.partition(":")
     try:
-        makes = {"gaussian": _gaussian, "recorded": _recorded}
+        makes = {"gaussian": _gaussian, "coloured": _coloured, "recorded": _recorded}
         found = [makes[kind](value) for value in values.split(",")]
     except (KeyError, ValueError) as error:
         raise BadUsage("--noise", f"takes no {text!r}", _REMEDY) from error
@@ -65,9 +67,10 @@ def scanned(text: str) -> tuple[Level, ...]:
     """
     found = []
     for degradation in parse(text):
-        if isinstance(degradation.noise, Gaussian):
+        acquisition = degradation.acquisition
+        if acquisition is None:
             raise BadUsage("--as", "names no scanner", f"Write such as --noise {text}")
-        dose, views = degradation.noise.dose, degradation.noise.views
+        dose, views = acquisition.dose, acquisition.views
         assert dose is not None  # those of words count photons
         noise = LowDose(dose.photons) if views is None else SparseView(views, dose.photons)
         found.append(Level(degradation.name, noise))
@@ -82,9 +85,13 @@ def _scanner(acquisition: Acquisition) -> str:
 
 def _gaussian(value: str) -> Level:
     sigma = float(value)
-    if not 0 < sigma < math.inf:
-        raise ValueError(f"a level of noise must be positive, not {sigma}")
-    return Level(f"{100 * sigma:g}%", Gaussian(sigma))
+    return Level(percent(sigma), Gaussian(sigma))
+
+
+def _coloured(value: str) -> Level:
+    noise = Coloured.parse(value)
+    _, slash, spectrum = value.partition("/")
+    return Level(f"coloured {percent(noise.typical)}{slash}{spectrum}", noise)
 
 
 def _recorded(value: str) -> Level:

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from engine import checkpoint, memory
 from engine.archive import Header
+from engine.average import Average
 from engine.checkpoint import Progress
 from engine.estimate import Estimator, photons_told
-from engine.evaluate import Validation, as_rows, mean
+from engine.evaluate import Scored, Validation
 from engine.feed import Clock, feed
 from engine.interrupt import Stop
 from engine.journal import Bar, Metrics, Terminal
@@ -30,6 +31,7 @@ from engine.step import Batch, Learned, TrainingStep
 from engine.tensorboard import Events
 from engine.watch import Watch
 from volumes.examples import Examples
+from volumes.window import Window
 
 _PATIENCE_S = 60.0
 _SCALARS_EVERY = 10
@@ -46,13 +48,24 @@ class Training:
             learned = {v.path: v.value for v in self.model.trainable_variables}
             scaled = runtime.precision == "float16"
             self.adam = Adam(learned, scaled=scaled, clip_norm=recipe.clip_norm)
+            self.average = None
+            if recipe.average:
+                averaged = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
+                self.average = Average(self.model, averaged, recipe.average)
         self.state = _state(self.model) | self.adam.state
+        if self.average is not None:
+            self.state |= self.average.state
         # Shared batch statistics are summed over replicas, which the compiled part cannot do.
         shared = runtime.replicas > 1 and bool(self.model.non_trainable_variables)
         self.step = TrainingStep(
             self.model, recipe.window, recipe.noise, source, recipe.loss, recipe.batch, self.adam,
-            runtime.strategy, xla=runtime.xla and not shared,
+            self.average, runtime.strategy, xla=runtime.xla and not shared,
         )  # fmt: skip
+
+    @property
+    def scored(self) -> Any:
+        """The model that is validated: that of the averaged weights, where they are averaged."""
+        return self.model if self.average is None else self.average.model
 
     def arrays(self) -> checkpoint.Arrays:
         """A copy of every variable."""
@@ -112,7 +125,7 @@ class Loop:
         self.run, self.recipe, self.runtime, self.examples = run, recipe, runtime, examples
         self.validation, self.terminal = validation, terminal
         self.training = Training(recipe, runtime)
-        self.estimator = Estimator(self.training.model, photons_told(recipe.network, recipe.noise))
+        self.estimator = Estimator(self.training.scored, photons_told(recipe.network, recipe.noise))
         self.progress = Progress(recipe=run.recipes[-1] if run.recipes else None)
         self.watch = Watch(run.folder, recipe, runtime.precision, examples, terminal.warn)
         self._rescored = self._told_of_waiting = False
@@ -159,7 +172,9 @@ class Loop:
         foreign = sorted(set(arrays) - set(names))
         if foreign:
             raise Mismatch(origin.path, f"holds {foreign[0]}, which the network lacks", remedy)
-        self.training.assign(own | arrays)
+        averaged = {f"average/{name.removeprefix('model/')}": arrays[name] for name in names}
+        averaged = {name: array for name, array in averaged.items() if name in own}
+        self.training.assign(own | arrays | averaged)
         self.terminal.say(f"Starting from the weights of {origin.folder}, step {origin.step:,}")
 
     def go(self, stop: Stop) -> Progress:
@@ -272,17 +287,19 @@ class Loop:
         return self.progress.step % every == 0 or self.progress.step == self.recipe.steps
 
     def _note_baselines(self, metrics: Metrics) -> None:
-        for method, rows in self.validation.baselines().items():
-            metrics.row(
-                step=self.progress.step, method=method, validation=as_rows(rows), mean=mean(rows)
-            )
+        for method, scored in self.validation.baselines().items():
+            for row in scored.rows():
+                metrics.row(step=self.progress.step, method=method, **row)
 
     def _validate(self, metrics: Metrics, events: Events) -> None:
-        rows, estimate = self.validation.scores(self.estimator)
-        means = mean(rows)
+        scored, estimate = self.validation.scores(self.estimator)
+        means = scored.mean
         step = self.progress.step
-        metrics.row(step=step, method="network", validation=as_rows(rows), mean=means)
+        for row in scored.rows():
+            metrics.row(step=step, method="network", **row)
         events.scalars(step, {f"validation/{name}": value for name, value in means.items()})
+        for level, at in scored.levels.items() if len(scored.cases) > 1 else ():
+            events.scalars(step, {f"validation at {level}/{n}": value for n, value in at.items()})
         best, shown = self.progress.best_mse, self.validation.pairs[0]
         self.watch.validated(step, means["mse"], best, shown, estimate)
         if self.progress.best_mse is None or means["mse"] < self.progress.best_mse:
@@ -292,12 +309,7 @@ class Loop:
             events.picture(step, "validation", self.run.preview.read_bytes())
         except DiskFull as refusal:  # a picture is no reason to end
             self.terminal.warn(str(refusal))
-        window = self.recipe.window
-        self.terminal.say(
-            f"step {step:,}: validation PSNR {means['psnr_db']:.2f} dB, SSIM {means['ssim']:.4f}, "
-            f"relative L2 {means['relative_l2_percent']:.2f} %, RMSE {means['rmse_hu']:.1f} "
-            f"{window.unit_name} (data range [{window.low_hu:g}, {window.high_hu:g}])"
-        )
+        self.terminal.say(f"step {step:,}: validation {_in_words(scored, self.recipe.window)}")
 
     def _draw(self, estimate: Any, step: int) -> None:
         shown, hu = self.validation.pairs[0], self.recipe.window.hu
@@ -338,3 +350,14 @@ class Loop:
             self.terminal.warn(f"{refusal.path}: {refusal.cause}; {again}")
         else:
             self._unsaved = 0
+
+
+def _in_words(scored: Scored, window: Window) -> str:
+    """The mean scores, for the terminal."""
+    means, psnr = scored.mean, "PSNR {psnr_db:.2f} dB"
+    if len(scored.cases) > 1:
+        at = ", ".join(f"{at['psnr_db']:.2f} ({level})" for level, at in scored.levels.items())
+        psnr = f"PSNR {at}, mean {{psnr_db:.2f}} dB"
+    found = psnr + ", SSIM {ssim:.4f}, relative L2 {relative_l2_percent:.2f} %, RMSE {rmse_hu:.1f} "
+    data_range = f"(data range [{window.low_hu:g}, {window.high_hu:g}])"
+    return f"{found.format(**means)}{window.unit_name} {data_range}"

@@ -73,7 +73,7 @@ class Model:
             Mismatch: where the checkpoint holds other variables than the network.
         """
         model = self.recipe.network.build(precision=precision)
-        arrays = self.arrays
+        arrays = checkpoint.weights(self.arrays)
         for variable in model.weights:
             name = f"model/{variable.path}"
             if name not in arrays or arrays[name].shape != tuple(variable.shape):

@@ -52,8 +52,7 @@ class Origin:
         if checkpoint.fingerprint(self.path) != self.sha256:
             cause = "holds other weights than those that a run was to start from"
             raise Mismatch(self.path, cause, remedy)
-        arrays = checkpoint.load(self.path)
-        return {name: array for name, array in arrays.items() if name.startswith("model/")}
+        return checkpoint.weights(checkpoint.load(self.path))
 
     def about(self) -> dict[str, Any]:
         """Plain data for run.json."""

@@ -14,7 +14,6 @@ from engine.refusals import CannotWrite
 from volumes import document, nifti
 from volumes.atomic import cannot_write, whole_file
 from volumes.nifti import Scan, Stored
-from volumes.noise import Gaussian
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Product:
         if self.degradation is None:
             inside = "inside the scanner's circle, air outside" if self.circle else "everywhere"
             return {"reference": f"the source {inside}"}
-        if isinstance(self.degradation.noise, Gaussian):
+        if self.degradation.acquisition is None:
             return self.degradation.about()
         scanner = {
             "geometry": SCANNER.geometry.seeing(max(scan.shape[1:])).about(),

@@ -23,7 +23,17 @@ from engine import declared, estimated, losses, networks, schedules
 from engine.networks import Network
 from engine.refusals import BadUsage, Mismatch
 from engine.schedules import Schedule
-from volumes import Crop, Gaussian, NeighbourMean, Recorded, Split, Window, document
+from volumes import (
+    Coloured,
+    Crop,
+    Gaussian,
+    Mixed,
+    NeighbourMean,
+    Recorded,
+    Split,
+    Window,
+    document,
+)
 from volumes.geometry import FanBeam, Parallel
 from volumes.noise import Noise
 from volumes.scanned import LowDose, SparseView
@@ -48,8 +58,12 @@ class Recipe:
         learning_rate: of Adam, as a function of the step.
         batch: examples a step, over all replicas.
         steps: of the whole training.
+        average: how much of an exponential average of the weights each step keeps, such as 0.998;
+            the average is then what is validated and applied. 0 keeps none.
         clip_norm: largest norm of the gradient; 0 does not clip.
         validate_every, checkpoint_every: in steps.
+        validate_at: levels of noise that are validated, such as (0.02, 0.05, 0.10) of the window;
+            "best" is the highest mean PSNR over them. Empty takes the typical level alone.
         validate_slices: slices of each validation case, about its middle, that are scored during
             training.
         seed: of weights, crops and noise.
@@ -65,8 +79,10 @@ class Recipe:
     learning_rate: Schedule
     batch: int
     steps: int
+    average: float = 0.0
     clip_norm: float = 0.0
     validate_every: int = 1000
+    validate_at: tuple[float, ...] = ()
     validate_slices: int = 32
     checkpoint_every: int = 1000
     seed: int = 0
@@ -77,6 +93,11 @@ class Recipe:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.clip_norm < 0:
             raise ValueError(f"clip_norm must not be negative, not {self.clip_norm}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), not {self.average}")
+        labels = [label for level in self.validate_at for label in self.noise.at(level)]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"validate_at names a level twice: {', '.join(labels)}")
         if self.seed < 0:
             raise ValueError(f"seed must not be negative, not {self.seed}")
         if self.network.sees_prior and self.prior is None:
@@ -88,9 +109,9 @@ class Recipe:
                 "network.sees_dose must be false where the noise has no dose; that of "
                 "low_dose recipes has one"
             )
-        told = isinstance(self.noise, Gaussian)
+        told = self.noise.additive
         if not told and self.prior and isinstance(self.prior.of, SliceTV):
-            raise ValueError("SliceTV needs to know the noise, which only Gaussian noise tells")
+            raise ValueError("SliceTV needs to know the noise, which only additive noise tells")
         if not told and self.crop.scales != (1.0,):
             raise ValueError(
                 "crop.scales must be 1.0 where noise is recorded or scanned, which resampling "
@@ -230,14 +251,22 @@ def _parsed(text: str, kind: Any) -> Any:
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        Recipe, Split, Window, Crop, Gaussian, Recorded, NeighbourMean,
+        Recipe, Split, Window, Crop, Gaussian, Coloured, Mixed, Recorded, NeighbourMean,
         LowDose, SparseView, Scanner, FanBeam, Parallel,
         Noisy, SliceTV, Clean, Turned, estimated.Estimated,
-        schedules.Constant, schedules.Cosine, schedules.Piecewise,
+        schedules.Constant, schedules.Cosine, schedules.Piecewise, schedules.WarmUp,
         networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.ResidualUNet2D,
-        networks.ConvNet3D, networks.ConvNet2D, networks.ResNet2D, networks.DnCNN,
+        networks.BiasFreeUNet2D, networks.ConvNet3D, networks.ConvNet2D,
+        networks.ResNet2D, networks.DnCNN,
     )
 }  # fmt: skip
+# Fields that recipes of earlier versions lacked, at the values that they had without them: a run
+# that was begun then keeps its fingerprint.
+_LATER: dict[str, dict[str, Any]] = {
+    "Recipe": {"average": 0.0, "validate_at": []},
+    "Crop": {"per": "case"},
+    "Gaussian": {"spread": "even"},
+}
 _LOSSES = {loss.__name__: loss for loss in (losses.mean_squared_error, losses.mean_absolute_error)}
 
 
@@ -276,6 +305,7 @@ def fingerprint(recipe: Recipe, *, but: Sequence[str] = ()) -> str:
         BadUsage: as `to_json`.
     """
     fields = {name: value for name, value in _plain(recipe).items() if name not in but}
+    fields = _without_later(fields)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -314,6 +344,16 @@ def _rebuilt(value: Any) -> Any:
         declared.refuse_misfits(kind, fields)
         return kind(**fields)
     return tuple(_rebuilt(part) for part in value) if isinstance(value, list) else value
+
+
+def _without_later(plain: dict[str, Any]) -> dict[str, Any]:
+    """Plain fields less those that an earlier version lacked, where they change nothing."""
+    later = _LATER.get(plain["kind"], {}) if "kind" in plain else {}
+    return {
+        name: _without_later(value) if isinstance(value, dict) else value
+        for name, value in plain.items()
+        if name not in later or value != later[name]
+    }
 
 
 def _flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

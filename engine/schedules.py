@@ -67,7 +67,36 @@ class Piecewise:
         return [rate for start, rate in self.pieces if start <= step][-1]
 
 
-Schedule = Constant | Cosine | Piecewise
+@dataclass(frozen=True)
+class WarmUp:
+    """A schedule whose rate rises from almost 0 to its own over the first steps.
+
+    Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2. It does not shift the
+    schedule: at step n of it the rate is that of `then` at step n.
+
+    Attributes:
+        steps: over which the rate rises.
+        then: the schedule.
+
+    Example:
+        >>> rate = WarmUp(200, Cosine(2e-3, 2e-5))
+        >>> rate(0, 1000), rate(999, 1000)
+        (1e-05, 2e-05)
+    """
+
+    steps: int
+    then: Constant | Cosine | Piecewise
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"a warm-up takes at least one step, not {self.steps}")
+
+    def __call__(self, step: int, steps: int) -> float:
+        """The rate at a step (the first is 0) of so many."""
+        return self.then(step, steps) * min(1.0, (step + 1) / self.steps)
+
+
+Schedule = Constant | Cosine | Piecewise | WarmUp
 
 
 def constant(rate: float) -> Constant:
@@ -85,14 +114,26 @@ def piecewise(*pieces: tuple[int, float]) -> Piecewise:
     return Piecewise(pieces)
 
 
+def warm_up(steps: int, then: Constant | Cosine | Piecewise) -> WarmUp:
+    """A schedule whose rate rises over the first steps, such as `warm_up(200, cosine(1e-3))`."""
+    return WarmUp(steps, then)
+
+
 def parse(text: str) -> Schedule:
     """A schedule from the command line.
 
-    `1e-4`, `cosine:1e-3`, `cosine:1e-3,1e-5`, or `piecewise:0=1e-3,30000=1e-4` (step=rate).
+    `1e-4`, `cosine:1e-3`, `cosine:1e-3,1e-5`, or `piecewise:0=1e-3,30000=1e-4` (step=rate), each
+    with or without `warm_up:STEPS+` before it.
 
     Raises:
         ValueError: where it is none of these.
     """
+    before, plus, rest = text.partition("+")
+    if plus and before.startswith("warm_up:"):
+        then = parse(rest)
+        if isinstance(then, WarmUp):
+            raise ValueError(f"takes one warm-up, not {text!r}")
+        return WarmUp(int(before.removeprefix("warm_up:")), then)
     kind, colon, numbers = text.rpartition(":")
     if kind == "piecewise":
         pieces = [piece.partition("=") for piece in numbers.split(",")]
@@ -102,7 +143,10 @@ def parse(text: str) -> Schedule:
         return Constant(rates[0])
     if kind == "cosine" and len(rates) <= 2:
         return Cosine(*rates)
-    kinds = "a rate, cosine:RATE, cosine:RATE,LAST or piecewise:0=RATE,STEP=RATE"
+    kinds = (
+        "a rate, cosine:RATE, cosine:RATE,LAST or piecewise:0=RATE,STEP=RATE, each with or without "
+        "warm_up:STEPS+ before it"
+    )
     raise ValueError(f"takes {kinds}, not {text!r}")
 
 

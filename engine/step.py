@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from engine.average import Average
 from engine.optimizer import Adam
-from volumes.noise import Gaussian, Noise
+from volumes.noise import Noise
 from volumes.priors import weighted_slices
 from volumes.sources import Source
 from volumes.window import Window
@@ -21,6 +22,7 @@ class Batch(NamedTuple):
     noisy_hu: Any  # the same; (B, 0, Y, X) where noise is added here
     weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
     sigma: Any  # (B,) float32
+    spectrum: Any  # (B, S) float32; (B, 0) of white noise
     dose: Any  # (B,) float32
     keys: Any  # (B, 2) int32
 
@@ -42,9 +44,10 @@ class TrainingStep:
 
     def __init__(
         self, model: Any, window: Window, noise: Noise, source: Source | None,
-        loss: Callable[[Any, Any], Any], batch: int, adam: Adam, strategy: Any, *, xla: bool,
+        loss: Callable[[Any, Any], Any], batch: int, adam: Adam, average: Average | None,
+        strategy: Any, *, xla: bool,
     ) -> None:  # fmt: skip
-        self.model, self.adam, self.strategy = model, adam, strategy
+        self.model, self.adam, self.average, self.strategy = model, adam, average, strategy
         self.window, self.noise, self.source = window, noise, source
         self.loss, self.batch = loss, batch
         self.sees_dose = "dose" in [given.name for given in model.inputs]
@@ -70,6 +73,8 @@ class TrainingStep:
         finite = self.adam.update(gradients, learning_rate, tf.math.is_finite(loss))
         for variable, before in zip(self.moving, moving, strict=True):
             variable.assign(tf.where(finite, variable, before))  # a bad batch leaves no statistics
+        if self.average is not None:
+            self.average.update(finite)
         return loss, finite, norm
 
     def _local(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
@@ -84,8 +89,8 @@ class TrainingStep:
     def images(self, batch: Batch) -> tuple[Any, Any]:
         """The clean image and what the network is given: noisy, [noisy, prior] or [noisy, dose]."""
         clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
-        if isinstance(self.noise, Gaussian):
-            noisy = self.noise.add(clean, batch.sigma, batch.keys)
+        if self.noise.additive:
+            noisy = self.noise.add(clean, batch.sigma, batch.spectrum, batch.keys)
         else:
             noisy = self.window.noisy(batch.noisy_hu[..., None], self.noise.bounds)
         if self.sees_dose:

@@ -21,6 +21,8 @@ class Validation(NamedTuple):
 def validations(run: Run) -> Iterator[Validation]:
     """The validations of a run, in the order of metrics.jsonl; lines that are none are passed over.
 
+    Of one at several levels it is the mean over these.
+
     A run that is trained at the moment may be in the middle of a line.
 
     Raises:
@@ -34,6 +36,8 @@ def validations(run: Run) -> Iterator[Validation]:
                 continue
             try:
                 row = document.parsed(line)
+                if "level" in row:
+                    continue
                 yield Validation(int(row["step"]), str(row["method"]), dict(row["mean"]))
             except (ValueError, TypeError, KeyError, OverflowError):
                 continue

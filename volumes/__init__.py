@@ -3,8 +3,10 @@
 Nothing here knows a network or a training.
 """
 
+from volumes.coloured_noise import Coloured
 from volumes.crops import Crop
 from volumes.dataset import Split
+from volumes.mixed_noise import Mixed
 from volumes.noise import Gaussian, Recorded
 from volumes.priors import NeighbourMean
 from volumes.scanned import LowDose, SparseView
@@ -13,6 +15,6 @@ from volumes.tomography import Scanner
 from volumes.window import Window
 
 __all__ = [
-    "Clean", "Crop", "Gaussian", "LowDose", "NeighbourMean", "Noisy", "Recorded", "Scanner",
-    "SliceTV", "SparseView", "Split", "Turned", "Window",
+    "Clean", "Coloured", "Crop", "Gaussian", "LowDose", "Mixed", "NeighbourMean", "Noisy",
+    "Recorded", "Scanner", "SliceTV", "SparseView", "Split", "Turned", "Window",
 ]  # fmt: skip

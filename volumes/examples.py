@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ class Example:
             is added on the accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) where there is none.
         sigma: of the noise, as a fraction of the window; not a number where it is not known.
+        spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) where it is white.
         dose: of the simulated scanner, as a network is told; not a number where it counts none.
         key: (2,) int32 of the noise.
         case: the case that the crop was taken from.
@@ -38,6 +40,7 @@ class Example:
     noisy_hu: HU
     weights: npt.NDArray[np.float32]
     sigma: float
+    spectrum: npt.NDArray[np.float32]
     dose: float
     key: npt.NDArray[np.int32]
     case: str
@@ -48,8 +51,8 @@ class Example:
 class Examples:
     """An endless sequence of examples.
 
-    Each round of len(volumes) examples (of their groups, where a crop has `patches`) visits every
-    volume once, in an order of its own.
+    Each round of examples (of their groups, where a crop has `patches`) visits every volume once,
+    or once for each of its slices, in an order of its own.
     """
 
     volumes: Sequence[Volume]
@@ -79,7 +82,8 @@ class Examples:
         halo_box = Box(
             (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
         )
-        sigma = dose = math.nan
+        sigma, spectrum = math.nan, np.zeros(0, np.float32)
+        dose = math.nan
         if isinstance(self.noise, Scanned):
             clean, noisy = self._slices(self.noise, volume, halo_box, leader)
             within = Box((0, *halo_box.start[1:]), halo_box.shape)
@@ -87,9 +91,11 @@ class Examples:
             dose = self.noise.told(self._scan_rng(leader))
         else:
             hu = self._block(volume.hu, halo_box, pose)
-            recorded = isinstance(self.noise, Recorded)
-            noisy_hu = self._block(volume.recorded(), halo_box, pose) if recorded else hu[:0]
-            sigma = self.noise.example_sigma(rng)
+            noisy_hu = hu[:0]
+            if isinstance(self.noise, Recorded):
+                noisy_hu = self._block(volume.recorded(), halo_box, pose)
+            else:
+                sigma, spectrum = self.noise.draw(rng)
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # Where the crop is deeper than the volume, its reflection counts as volume.
@@ -99,7 +105,7 @@ class Examples:
             # A mirrored crop has its missing slices on the other side.
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         key = draws.device_key(self.seed, "noise", i)
-        return Example(hu, noisy_hu, weights, sigma, dose, key, volume.case, box)
+        return Example(hu, noisy_hu, weights, sigma, spectrum, dose, key, volume.case, box)
 
     def case(self, i: int) -> str:
         """The case that example i is taken from; nothing is read."""
@@ -110,9 +116,25 @@ class Examples:
         return i - i % self.crop.patches
 
     def _volume(self, i: int) -> Volume:
-        round_, turn = divmod(self._leader(i) // self.crop.patches, len(self.volumes))
-        order = draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
-        return self.volumes[int(order[turn])]
+        group = self._leader(i) // self.crop.patches
+        round_, turn = divmod(group, len(self._visited))
+        return self.volumes[int(self._visited[self._order(round_)[turn]])]
+
+    @cached_property
+    def _visited(self) -> npt.NDArray[np.intp]:
+        """The volumes that a round visits, by their number: once each, or once a slice."""
+        numbers = np.arange(len(self.volumes))
+        if self.crop.per == "case":
+            return numbers
+        return np.repeat(numbers, [volume.hu.shape[0] for volume in self.volumes])
+
+    def _order(self, round_: int) -> npt.NDArray[np.intp]:
+        """In which a round visits them; a round is asked for many times in a row."""
+        last: tuple[int, npt.NDArray[np.intp]] | None = getattr(self._last, "order", None)
+        if last is None or last[0] != round_:
+            order = draws.rng(self.seed, "order", round_).permutation(len(self._visited))
+            self._last.order = last = (round_, order)
+        return last[1]
 
     def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
         """The whole slices of a box, clean and noisy, reflected where it reaches beyond."""

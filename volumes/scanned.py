@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Scanned(ABC):
 
     scanner: Scanner = field(default_factory=Scanner, kw_only=True)
 
+    additive: ClassVar[Literal[False]] = False
     file: ClassVar[None] = None  # nothing is recorded
     # Wide enough for streaks, and for what no photon reached.
     bounds: ClassVar[tuple[float, float]] = (-2.0, 3.0)
@@ -47,6 +48,14 @@ class Scanned(ABC):
     @abstractmethod
     def acquisition(self) -> Acquisition:
         """The typical one: that of validation."""
+
+    @abstractmethod
+    def at(self, level: float) -> Mapping[str, Scanned]:
+        """This scanner with one dose or number of views, by the label that tables give it.
+
+        Raises:
+            ValueError: where there is none such.
+        """
 
     @abstractmethod
     def drawn(self, rng: np.random.Generator) -> Acquisition:
@@ -123,6 +132,10 @@ class LowDose(Scanned):
         low, high = self._ends
         return Acquisition(Dose(low if low == high else math.sqrt(low * high)))
 
+    def at(self, level: float) -> Mapping[str, LowDose]:
+        """With so many photons; see `Scanned.at`."""
+        return {f"{level:g} photons": replace(self, photons=float(level))}
+
     def drawn(self, rng: np.random.Generator) -> Acquisition:
         """With photons drawn from the range."""
         low, high = self._ends
@@ -149,6 +162,10 @@ class SparseView(Scanned):
     def acquisition(self) -> Acquisition:
         """Every one is the same."""
         return Acquisition(Dose(self.photons), self.views)
+
+    def at(self, level: float) -> Mapping[str, SparseView]:
+        """With so many views; see `Scanned.at`."""
+        return {f"{level:g} views": replace(self, views=int(level))}
 
     def drawn(self, rng: np.random.Generator) -> Acquisition:
         """Nothing is drawn."""

@@ -7,11 +7,13 @@ along Z: it runs slice by slice on the same tensors, with the same number of par
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from volumes import draws
 
 Extent = tuple[int, int, int]
+# How a kernel is drawn: Glorot and Bengio (2010), He et al. (2015), or a standard deviation.
+Initial = Literal["glorot_uniform", "he_normal"] | float
 
 VOLUME: Extent = (3, 3, 3)
 SLICE: Extent = (1, 3, 3)
@@ -37,18 +39,37 @@ class Layers:
     seed: int
 
     def convolution(
-        self, x: Any, width: int, name: str, *, relu: bool = True, bias: bool = True
-    ) -> Any:
+        self, x: Any, width: int, name: str, *, relu: bool = True, bias: bool = True,
+        initial: Initial = "glorot_uniform",
+    ) -> Any:  # fmt: skip
         """A "same" convolution to `width` channels."""
-        return self._convolution(x, width, self.kernel, name, self._policy, relu, bias)
+        return self._convolution(x, width, self.kernel, name, self._policy, relu, bias, initial)
+
+    def strided(self, x: Any, width: int, name: str) -> Any:
+        """Learned downsampling to `width` channels: a kernel that is its stride, without bias."""
+        from keras import layers
+
+        return layers.Conv3D(
+            width,
+            self.stride,
+            strides=self.stride,
+            padding="same",
+            use_bias=False,
+            kernel_initializer=self._first_weights(name, "he_normal"),
+            dtype=self._policy,
+            name=name,
+        )(x)
 
     def projection(self, x: Any, width: int, name: str) -> Any:
         """A linear 1x1x1 convolution to `width` channels, without bias."""
         return self._convolution(x, width, POINT, name, self._policy, False, False)
 
-    def head(self, x: Any, name: str = "head", *, extent: Extent = POINT, bias: bool = True) -> Any:
+    def head(
+        self, x: Any, name: str = "head", *, extent: Extent = POINT, bias: bool = True,
+        initial: Initial = "glorot_uniform",
+    ) -> Any:  # fmt: skip
         """The last, linear convolution to one channel, in float32."""
-        return self._convolution(x, 1, extent, name, "float32", False, bias)
+        return self._convolution(x, 1, extent, name, "float32", False, bias, initial)
 
     def normalised(self, x: Any, name: str, *, relu: bool = True) -> Any:
         """Batch normalisation (Ioffe and Szegedy, 2015) and ReLU.
@@ -61,11 +82,17 @@ class Layers:
         x = layers.BatchNormalization(synchronized=True, dtype=self._policy, name=name)(x)
         return layers.ReLU(dtype=self._policy, name=f"{name}_relu")(x) if relu else x
 
+    def summed(self, x: Any, shortcut: Any, name: str) -> Any:
+        """The sum of two tensors."""
+        from keras import layers
+
+        return layers.Add(dtype=self._policy, name=name)([x, shortcut])
+
     def added(self, x: Any, shortcut: Any, name: str) -> Any:
         """The sum of two tensors and ReLU: the end of a residual unit."""
         from keras import layers
 
-        x = layers.Add(dtype=self._policy, name=name)([x, shortcut])
+        x = self.summed(x, shortcut, name)
         return layers.ReLU(dtype=self._policy, name=f"{name}_relu")(x)
 
     def pooled(self, x: Any, name: str) -> Any:
@@ -82,7 +109,10 @@ class Layers:
 
         return layers.UpSampling3D(self.stride, dtype=self._policy, name=name)(x)
 
-    def transposed(self, x: Any, width: int, name: str) -> Any:
+    def transposed(
+        self, x: Any, width: int, name: str, *, bias: bool = True,
+        initial: Initial = "glorot_uniform",
+    ) -> Any:  # fmt: skip
         """Learned upsampling to `width` channels, which undoes `pooled` in shape.
 
         The transposed convolution whose kernel is its stride: each voxel becomes a block of its
@@ -95,7 +125,8 @@ class Layers:
             self.stride,
             strides=self.stride,
             padding="same",
-            kernel_initializer=self._first_weights(name),
+            use_bias=bias,
+            kernel_initializer=self._first_weights(name, initial),
             dtype=self._policy,
             name=name,
         )(x)
@@ -124,8 +155,9 @@ class Layers:
         return _POLICIES[self.precision]
 
     def _convolution(
-        self, x: Any, width: int, extent: Extent, name: str, policy: str, relu: bool, bias: bool
-    ) -> Any:
+        self, x: Any, width: int, extent: Extent, name: str, policy: str, relu: bool, bias: bool,
+        initial: Initial = "glorot_uniform",
+    ) -> Any:  # fmt: skip
         from keras import layers
 
         return layers.Conv3D(
@@ -134,16 +166,20 @@ class Layers:
             padding="same",
             activation="relu" if relu else None,
             use_bias=bias,
-            kernel_initializer=self._first_weights(name),
+            kernel_initializer=self._first_weights(name, initial),
             dtype=policy,
             name=name,
         )(x)
 
-    def _first_weights(self, name: str) -> Any:
+    def _first_weights(self, name: str, initial: Initial) -> Any:
         from keras import initializers
 
         seed = int(draws.device_key(self.seed, "weights", name)[0])
-        return initializers.GlorotUniform(seed=seed)
+        if initial == "glorot_uniform":
+            return initializers.GlorotUniform(seed=seed)
+        if initial == "he_normal":
+            return initializers.HeNormal(seed=seed)
+        return initializers.RandomNormal(stddev=initial, seed=seed)
 
 
 def dose() -> Any:

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.evaluate import Validation, as_rows, mean, pair
+from engine.evaluate import Pair, Scored, Validation, levels, pair
 from engine.metrics import Scores
 from engine.networks import UNet3D
 from tests.engine.tiny import identity, tiny
@@ -78,8 +78,8 @@ def test_the_prior_is_made_of_the_noisy_image(volume):
 def test_the_noisy_image_is_a_baseline_that_can_be_computed(flat):
     rows = Validation(tiny("unet3d", "noise.sigma=0.1"), [flat]).baselines()
     assert list(rows) == ["noisy"]
-    assert rows["noisy"]["flat"].psnr_db == pytest.approx(20, abs=0.2)  # -20 log10 0.1
-    assert rows["noisy"]["flat"].rmse_hu == pytest.approx(140, rel=0.02)
+    assert rows["noisy"].cases[""]["flat"].psnr_db == pytest.approx(20, abs=0.2)  # -20 log10 0.1
+    assert rows["noisy"].cases[""]["flat"].rmse_hu == pytest.approx(140, rel=0.02)
 
 
 def test_the_prior_is_a_baseline_where_there_is_one(flat):
@@ -87,7 +87,7 @@ def test_the_prior_is_a_baseline_where_there_is_one(flat):
     rows = Validation(recipe, [flat]).baselines()
     # All four slices weigh alike in the mean of at least four: a half of the noise stays.
     assert list(rows) == ["noisy", "prior"]
-    assert rows["prior"]["flat"].rmse_hu == pytest.approx(70, rel=0.03)
+    assert rows["prior"].cases[""]["flat"].rmse_hu == pytest.approx(70, rel=0.03)
 
 
 @pytest.fixture
@@ -104,30 +104,80 @@ def identical(cpu):
 
 def test_a_network_that_does_nothing_scores_like_the_noisy_image(volume, identical):
     validation = Validation(tiny(), [volume])
-    rows, _ = validation.scores(identical)
-    noisy = validation.baselines()["noisy"]["phantom"]
+    scored, _ = validation.scores(identical)
+    rows = scored.cases[""]
+    noisy = validation.baselines()["noisy"].cases[""]["phantom"]
     assert rows["phantom"].mse == pytest.approx(noisy.mse, rel=1e-5)
     assert rows["phantom"].ssim == pytest.approx(noisy.ssim, rel=1e-5)
 
 
 def test_every_case_is_scored_and_the_first_one_shown(volume, flat, identical):
     validation = Validation(tiny(), [volume, flat])
-    rows, shown = validation.scores(identical)
-    assert list(rows) == ["phantom", "flat"]
+    scored, shown = validation.scores(identical)
+    assert list(scored.cases[""]) == ["phantom", "flat"]
     np.testing.assert_allclose(shown, np.maximum(validation.pairs[0].noisy, 0), atol=1e-6)
 
 
+def scored(**mse_at):
+    """Scores at levels of one or two cases, told by their mean squared errors."""
+    return Scored.of(
+        (Pair(level, case, None, None, None), Scores(mse, -10 * np.log10(mse), 0.5, 1.0, 20.0))
+        for level, errors in mse_at.items()
+        for case, mse in errors.items()
+    )
+
+
 def test_the_mean_is_over_cases():
-    rows = {"a": Scores(0.1, 10.0, 0.5, 1.0, 20.0), "b": Scores(0.3, 30.0, 0.7, 3.0, 40.0)}
-    assert mean(rows) == pytest.approx(
+    found = Scored.of(
+        [
+            (Pair("", "a", None, None, None), Scores(0.1, 10.0, 0.5, 1.0, 20.0)),
+            (Pair("", "b", None, None, None), Scores(0.3, 30.0, 0.7, 3.0, 40.0)),
+        ]
+    )
+    assert found.mean == pytest.approx(
         {"mse": 0.2, "psnr_db": 20, "ssim": 0.6, "relative_l2_percent": 2, "rmse_hu": 30}
     )
 
 
-def test_scores_become_plain_data_by_case():
-    rows = as_rows({"a": Scores(0.1, 10.0, 0.5, 1.0, 20.0)})
-    assert rows == {
-        "a": {
-            "mse": 0.1, "psnr_db": 10.0, "ssim": 0.5, "relative_l2_percent": 1.0, "rmse_hu": 20.0,
-        }
+def test_the_error_over_levels_is_that_of_the_mean_psnr():
+    found = scored(low={"a": 1e-4}, high={"a": 1e-2})
+    assert found.mean["mse"] == pytest.approx(1e-3)
+    assert found.mean["psnr_db"] == pytest.approx(30)
+    perfect = scored(low={"a": 1e-4}, high={"a": 1e-2})
+    perfect.cases["low"]["a"] = replace(perfect.cases["low"]["a"], mse=0.0)
+    assert perfect.mean["mse"] == 0.0
+
+
+def test_scores_become_a_row_a_level_and_one_of_their_mean():
+    (row,) = scored(**{"": {"a": 0.1, "b": 0.3}}).rows()
+    assert list(row) == ["validation", "mean"]
+    assert row["validation"]["a"] == {
+        "mse": 0.1, "psnr_db": 10.0, "ssim": 0.5, "relative_l2_percent": 1.0, "rmse_hu": 20.0,
     }  # fmt: skip
+    low, high, mean = scored(low={"a": 1e-4}, high={"a": 1e-2}).rows()
+    assert (low["level"], high["level"]) == ("low", "high")
+    assert low["validation"]["a"]["mse"] == low["mean"]["mse"] == 1e-4
+    assert list(mean) == ["mean"]
+    assert mean["mean"]["mse"] == pytest.approx(1e-3)
+
+
+def test_a_recipe_is_validated_at_every_level_of_every_kind_of_its_noise():
+    assert list(levels(tiny())) == [""]
+    assert list(levels(tiny("unet3d", "validate_at=0.02,0.1"))) == ["2%", "10%"]
+    both = levels(tiny("ct_denoiser", "validate_at=0.02,0.1"))
+    assert list(both) == ["2%", "coloured 2%", "10%", "coloured 10%"]
+    assert both["coloured 2%"].noise.typical == 0.02
+
+
+def test_the_noise_of_a_level_is_as_strong_as_its_label_says(flat):
+    recipe = tiny("ct_denoiser", "validate_at=0.02,0.1")
+    pairs = Validation(recipe, [flat]).pairs
+    found = {each.level: float((each.noisy - each.clean).std()) for each in pairs}
+    expected = {"2%": 0.02, "coloured 2%": 0.02, "10%": 0.1, "coloured 10%": 0.1}
+    assert found == pytest.approx(expected, rel=0.05)
+
+
+def test_validation_at_a_level_sees_what_a_recipe_of_that_level_sees(volume):
+    several = Validation(tiny("unet3d", "validate_at=0.02,0.1"), [volume]).pairs
+    (alone,) = Validation(tiny("unet3d", "noise.sigma=0.1"), [volume]).pairs
+    np.testing.assert_array_equal(several[1].noisy, alone.noisy)

@@ -57,7 +57,7 @@ def gathered(feed, examples, strategy, start, stop, batch=2):
 def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
     found = gathered(feed, examples, cpu.strategy, 0, 3)
     assert len(found) == 3
-    for step, (hu, noisy_hu, weights, sigma, dose, keys) in enumerate(found):
+    for step, (hu, noisy_hu, weights, sigma, spectrum, dose, keys) in enumerate(found):
         assert noisy_hu.shape == (2, 0, *hu.shape[2:])  # it is simulated where the step runs
         for place in range(2):
             example = examples[2 * step + place]
@@ -65,13 +65,14 @@ def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
             np.testing.assert_array_equal(weights[place], example.weights)
             np.testing.assert_array_equal(keys[place], example.key)
             assert sigma[place] == np.float32(example.sigma)
+            assert spectrum[place].size == 0  # it is white
             assert np.isnan(dose[place])  # white noise has none
 
 
 def test_a_batch_has_the_types_that_the_step_is_traced_for(cpu, feed, examples):
     given = gathered(feed, examples, cpu.strategy, 0, 1)[0]
     assert [array.dtype for array in given] == [
-        np.int16, np.int16, np.float32, np.float32, np.float32, np.int32,
+        np.int16, np.int16, np.float32, np.float32, np.float32, np.float32, np.int32,
     ]  # fmt: skip
 
 

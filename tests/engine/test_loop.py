@@ -5,10 +5,13 @@ import pytest
 
 from engine import checkpoint
 from engine.checkpoint import Progress
+from engine.estimate import Estimator
 from engine.journal import Terminal
+from engine.model import Model
 from engine.recipe import override
 from engine.refusals import Interrupted, Mismatch
 from engine.run import Run
+from engine.validations import validations
 from tests.engine.tiny import tiny
 from volumes.examples import Examples
 
@@ -111,20 +114,22 @@ def test_who_asks_at_the_last_step_gets_a_finished_run(loop):
     assert checkpoint.steps(ours.run.checkpoints) == [1]
 
 
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(loop, tmp_path):
-    whole = loop("steps=4")
+@pytest.mark.parametrize("more", [(), ("average=0.9",)], ids=str)
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(loop, tmp_path, more):
+    whole = loop("steps=4", *more)
     whole.go(Asked())
     expected, told = whole.training.arrays(), losses(whole)
     whole.run.folder.rename(tmp_path / "whole")
 
-    first = loop("steps=4", "checkpoint_every=100")
+    first = loop("steps=4", "checkpoint_every=100", *more)
     with pytest.raises(Interrupted):
         first.go(Asked(1))
-    again = loop("steps=4")
+    again = loop("steps=4", *more)
     again.restore()
     assert 0 < again.progress.step < 4
     again.go(Asked())
     assert losses(again) == told
+    assert any(name.startswith("average/") for name in expected) == bool(more)
     for name, array in again.training.arrays().items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
@@ -135,6 +140,33 @@ def test_a_checkpoint_of_another_network_is_not_taken_up(loop, change):
     checkpoint.save(ours.run.checkpoints, ours.training.arrays(), Progress(1))
     with pytest.raises(Mismatch, match="step-00000001: holds"):
         loop(change).restore()
+
+
+def test_every_level_has_a_row_and_the_best_is_that_of_the_mean(loop):
+    ours = loop("steps=2", "validate_every=1", "validate_at=0.05,0.2")
+    progress = ours.go(Asked())
+    found = [row for row in rows(ours) if row.get("method") == "network"]
+    assert [row.get("level") for row in found] == ["5%", "20%", None] * 2
+    low, high, mean = (row["mean"] for row in found[-3:])
+    assert mean["mse"] == pytest.approx((low["mse"] * high["mse"]) ** 0.5)
+    assert mean["psnr_db"] == pytest.approx((low["psnr_db"] + high["psnr_db"]) / 2)
+    means = [row["mean"]["mse"] for row in found if "level" not in row]
+    assert progress.best_mse == min(means)
+    assert [found.step for found in validations(ours.run)] == [0, 1, 2]
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_applied(loop):
+    ours = loop("steps=3", "average=0.9", "learning_rate=0.05")
+    ours.go(Asked())
+    arrays = ours.training.arrays()
+    averaged = checkpoint.weights(arrays)
+    assert any((array != arrays[name]).any() for name, array in averaged.items())
+    path, recipe = checkpoint.place(ours.run.checkpoints, 3), ours.recipe
+    applied = Model(ours.run, path, recipe, checkpoint.load(path)).network()
+    for variable in applied.weights:
+        np.testing.assert_array_equal(variable.numpy(), averaged[f"model/{variable.path}"])
+    scored, _ = ours.validation.scores(Estimator(applied))
+    assert scored.mean["mse"] == pytest.approx(ours.progress.best_mse, rel=1e-5)
 
 
 def test_tensorboard_is_told_what_the_rows_say(loop, tf):

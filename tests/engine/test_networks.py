@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from engine.networks import (
+    BiasFreeUNet2D,
     ConvNet2D,
     ConvNet3D,
     DnCNN,
@@ -22,7 +23,7 @@ CNN7 = (32, 32, 64, 64, 128, 64, 64, 64, 32)
 SMALL = [
     UNet3D(2, 2), UNet2D(2, 2), ResPrUNet(2, 2), ResidualUNet2D(2, 2), ResidualUNet2D(2, 2, False),
     ConvNet3D((2, 3)), ConvNet2D((2, 3)), ResNet2D((2, 3)), DnCNN(3, 2),
-    DnCNN(3, 2, normalised=False, bias=True),
+    DnCNN(3, 2, normalised=False, bias=True), BiasFreeUNet2D((2, 3)),
 ]  # fmt: skip
 
 
@@ -64,7 +65,8 @@ def estimate(network, model, *images):
         (ConvNet2D(), 37_633), (ConvNet2D((32, 32)), 9_601), (ConvNet2D(CNN7), 304_993),
         (ConvNet2D((8, 16, 8, 4), pointwise_head=False), 2_737), (ResNet2D(), 337_376),
         (DnCNN(), 558_017), (DnCNN(bias=True), 558_977),
-        (DnCNN(normalised=False, bias=True), 555_137),
+        (DnCNN(normalised=False, bias=True), 555_137), (BiasFreeUNet2D(), 224_544),
+        (BiasFreeUNet2D((48, 64, 96)), 877_344),
     ],
     ids=str,
 )  # fmt: skip
@@ -177,7 +179,9 @@ def test_a_prior_unet_with_a_silent_head_returns_the_prior():
     np.testing.assert_array_equal(model([noisy, prior]).numpy(), prior)
 
 
-@pytest.mark.parametrize("network", [DnCNN(3, 2), ResidualUNet2D(2, 2)], ids=str)
+@pytest.mark.parametrize(
+    "network", [DnCNN(3, 2), ResidualUNet2D(2, 2), BiasFreeUNet2D((2, 3))], ids=str
+)
 def test_a_residual_network_with_a_silent_head_returns_the_noisy_image(network):
     model = network.build()
     for variable in model.get_layer("head").variables:
@@ -198,9 +202,12 @@ def test_a_residual_network_subtracts_what_its_head_says(network):
 
 @pytest.mark.parametrize(
     "network",
-    [UNet2D(2, 3), ResidualUNet2D(2, 3), ConvNet2D((2, 2)), ResNet2D((2, 3)), DnCNN(4, 2)],
+    [
+        UNet2D(2, 3), ResidualUNet2D(2, 3), ConvNet2D((2, 2)), ResNet2D((2, 3)), DnCNN(4, 2),
+        BiasFreeUNet2D((2, 3)),
+    ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_2d_network_looks_at_one_slice_at_a_time(network):
     model, noisy = network.build(), image((5, 8, 8))
     changed = noisy.copy()
@@ -208,6 +215,25 @@ def test_a_2d_network_looks_at_one_slice_at_a_time(network):
     before, after = estimate(network, model, noisy), estimate(network, model, changed)
     differing = np.abs(before - after).max(axis=(0, 2, 3, 4)) > 0
     np.testing.assert_array_equal(differing, [False, False, True, False, False])
+
+
+@pytest.mark.parametrize("gain", [0.25, 3.0])
+def test_a_bias_free_network_scales_with_its_input(gain):
+    network = BiasFreeUNet2D((4, 6))
+    model, noisy = network.build(), image((2, 16, 16)) - 0.3
+    assert biased(network) == []
+    scaled, expected = model(gain * noisy).numpy(), gain * model(noisy).numpy()
+    assert np.abs(expected - gain * noisy).max() > 0.1  # it is no identity
+    np.testing.assert_allclose(scaled, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_block_of_a_bias_free_network_adds_its_input_and_hardly_changes_it_at_first():
+    model = BiasFreeUNet2D((4, 6)).build()
+    before, added, after = keras_part(model, "lower1", "down1_a2", "down1_a_sum")(
+        image((1, 16, 16))
+    )
+    np.testing.assert_allclose(after, before.numpy() + added.numpy(), atol=1e-6)
+    assert 0 < np.std(added) < 0.3 * np.std(before)
 
 
 def positive(network):
@@ -247,7 +273,8 @@ def reach(network, axis):
         UNet3D(1, 1), UNet3D(1, 2), UNet3D(1, 3), UNet2D(1, 3), ResPrUNet(1, 2), DnCNN(4, 1),
         DnCNN(4, 1, normalised=False, bias=True), ResidualUNet2D(1, 1), ResidualUNet2D(1, 3),
         ResidualUNet2D(1, 3, normalised=False), ConvNet3D((1, 1)), ConvNet2D((1, 2, 1)),
-        ConvNet2D((1, 2), pointwise_head=False), ResNet2D((1, 1, 2)),
+        ConvNet2D((1, 2), pointwise_head=False), ResNet2D((1, 1, 2)), BiasFreeUNet2D((1,)),
+        BiasFreeUNet2D((1, 2)), BiasFreeUNet2D((1, 1, 1)),
     ],
     ids=str,
 )  # fmt: skip
@@ -318,7 +345,8 @@ def test_a_lower_precision_computes_in_it_and_stores_in_float32(precision):
     [
         (UNet3D, (0, 3)), (UNet3D, (32, 0)), (UNet2D, (-1, 3)), (ResPrUNet, (32, 0)),
         (DnCNN, (1, 64)), (ResidualUNet2D, (0, 5)), (ResidualUNet2D, (8, 0)), (ConvNet3D, ((),)),
-        (ConvNet2D, ((32, 0),)), (ResNet2D, ((),)), (ResNet2D, ((-1,),)),
+        (ConvNet2D, ((32, 0),)), (ResNet2D, ((),)), (ResNet2D, ((-1,),)), (BiasFreeUNet2D, ((),)),
+        (BiasFreeUNet2D, ((24, 0),)),
     ],
 )  # fmt: skip
 def test_a_network_without_layers_or_channels_is_refused(kind, fields):

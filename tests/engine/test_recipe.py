@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -6,14 +7,14 @@ import pytest
 
 from engine import losses, networks, schedules
 from engine import recipe as recipes
-from engine.recipe import Recipe, differences, find, from_json, load, override, to_json
+from engine.recipe import Recipe, differences, find, fingerprint, from_json, load, override, to_json
 from engine.refusals import BadUsage, Mismatch
 from tests.engine.tiny import tiny
-from volumes import Crop, Gaussian, NeighbourMean, Split, Window
+from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Split, Window
 
 SHIPPED = [
-    "cnn2", "cnn4", "cnn7", "convnet2d", "convnet3d", "dncnn", "dncnn_bsd", "dncnn_plain",
-    "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d", "resnet2d", "respr_unet3d",
+    "cnn2", "cnn4", "cnn7", "convnet2d", "convnet3d", "ct_denoiser", "dncnn",
+    "dncnn_bsd", "dncnn_plain", "gaussian_denoiser", "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d", "resnet2d", "respr_unet3d",
     "sparseview_dncnn", "sparseview_unet2d", "unet2d", "unet2d_residual", "unet2d_residual_bn",
     "unet3d",
 ]  # fmt: skip
@@ -99,7 +100,7 @@ def test_the_recipe_itself_stays_as_it_was(recipe):
         ("batsh=2", "Did you mean batch?"),
         ("crop.shap=1,2,3", "Did you mean shape?"),
         ("netwrok.width=2", "Did you mean network?"),
-        ("noise.qqq=2", "Known here: sigma"),
+        ("noise.qqq=2", "Known here: sigma, spread"),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_one(recipe, assignment, remedy):
@@ -257,7 +258,9 @@ def test_a_shipped_recipe_survives_json(tmp_path, name):
     "assignment",
     [
         "noise.sigma=0.02,0.1", "split.validation=a,b", "learning_rate=cosine:1e-3,1e-5",
-        "learning_rate=piecewise:0=1e-3,30=1e-4", "loss=mean_absolute_error", "window.clip=false",
+        "learning_rate=piecewise:0=1e-3,30=1e-4", "learning_rate=warm_up:9+1e-3",
+        "average=0.99", "validate_at=0.02,0.1", "crop.per=slice", "noise.spread=log",
+        "loss=mean_absolute_error", "window.clip=false",
     ],
 )  # fmt: skip
 def test_an_overridden_recipe_survives_json(tmp_path, recipe, assignment):
@@ -266,6 +269,27 @@ def test_an_overridden_recipe_survives_json(tmp_path, recipe, assignment):
     path.write_text(to_json(changed))
     assert from_json(path) == changed
     assert from_json(path) != recipe
+
+
+def test_noise_of_several_kinds_survives_json(tmp_path):
+    recipe = Recipe(**fields(noise=Mixed((Gaussian(0.1), Coloured((0.02, 0.1))), (3.0, 1.0))))
+    path = tmp_path / "recipe.json"
+    path.write_text(to_json(recipe))
+    assert from_json(path) == recipe
+
+
+def test_a_field_that_is_new_leaves_the_fingerprint_of_old_recipes_alone(tmp_path, recipe):
+    old = json.loads(to_json(recipe))
+    for field in ("average", "validate_at"):
+        del old[field]
+    del old["crop"]["per"], old["noise"]["spread"]
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps(old))
+    assert from_json(path) == recipe
+    was = hashlib.sha256(json.dumps(old, sort_keys=True).encode()).hexdigest()
+    assert fingerprint(recipe) == was
+    assert fingerprint(override(recipe, ["average=0.9"])) != was
+    assert fingerprint(override(recipe, ["crop.per=slice"])) != was
 
 
 @dataclass(frozen=True)

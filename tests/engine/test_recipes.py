@@ -21,6 +21,8 @@ SLICES = [
 # The exceptions: trained on BSD400 and scored on BSD68; trained and scored on a set of pairs.
 PHOTOGRAPHS = ["dncnn_bsd"]
 PAIRS = ["cnn4"]
+# Blind networks, validated at several levels, on scans that they name.
+BLIND = ["ct_denoiser", "gaussian_denoiser"]
 # Simulated scanners: trained on what fewer photons or fewer views make of a scan.
 SCANNED = [
     "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d", "sparseview_dncnn",
@@ -28,7 +30,7 @@ SCANNED = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=VOLUMES + SLICES + PHOTOGRAPHS + PAIRS + SCANNED)
+@pytest.fixture(params=VOLUMES + SLICES + PHOTOGRAPHS + PAIRS + BLIND + SCANNED)
 def name(request):
     return request.param
 
@@ -40,7 +42,7 @@ def network_aside(recipe):
 
 def test_every_file_in_recipes_is_known_here():
     files = {path.stem for path in find("unet3d").parent.glob("*.py")}
-    assert files - {"__init__"} == {*VOLUMES, *SLICES, *PHOTOGRAPHS, *PAIRS, *SCANNED}
+    assert files - {"__init__"} == {*VOLUMES, *SLICES, *PHOTOGRAPHS, *PAIRS, *BLIND, *SCANNED}
 
 
 @pytest.mark.parametrize("name", VOLUMES + SLICES)
@@ -117,6 +119,13 @@ def test_the_networks_of_the_study_are_shown_as_many_scanned_slices(noise):
 def test_respr_unet_on_low_dose_differs_from_that_on_white_noise_in_noise_and_window():
     low, white = load(find("lowdose_respr_unet3d")), load(find("respr_unet3d"))
     assert replace(low, noise=white.noise, window=white.window) == white
+
+
+def test_the_blind_networks_differ_in_the_noise_alone():
+    ct, white = (load(find(name)) for name in BLIND)
+    assert replace(ct, noise=white.noise) == white
+    assert ct.noise.kinds[0] == white.noise
+    assert ct.noise.range == white.noise.range
 
 
 def test_the_docstring_counts_the_parameters(cpu, name):

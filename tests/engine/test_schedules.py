@@ -55,12 +55,21 @@ def test_pieces_start_at_step_0_and_in_order(pieces):
         schedules.piecewise(*pieces)
 
 
+def test_a_warm_up_rises_evenly_to_the_schedule_and_does_not_shift_it():
+    then = schedules.cosine(1e-3, 1e-5)
+    rate = schedules.warm_up(4, then)
+    assert [rate(step, 100) / then(step, 100) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert rate(99, 100) == pytest.approx(1e-5)
+
+
 @pytest.mark.parametrize(
     ("text", "schedule"),
     [
         ("1e-4", schedules.Constant(1e-4)),
         ("cosine:1e-3", schedules.Cosine(1e-3, 0.0)),
         ("cosine:1e-3,1e-5", schedules.Cosine(1e-3, 1e-5)),
+        ("warm_up:20+1e-4", schedules.WarmUp(20, schedules.Constant(1e-4))),
+        ("warm_up:5+cosine:1e-3,1e-5", schedules.WarmUp(5, schedules.Cosine(1e-3, 1e-5))),
         ("piecewise:0=1e-3", schedules.Piecewise(((0, 1e-3),))),
         ("piecewise:0=1e-3,30=1e-4", schedules.Piecewise(((0, 1e-3), (30, 1e-4)))),
     ],
@@ -74,7 +83,8 @@ def test_a_schedule_is_written_in_words(text, schedule):
     [
         "", "fast", "1e-3,1e-5", "cosine", "cosine:", "cosine:1,2,3", "linear:1e-3", "0", "-1",
         "piecewise:", "piecewise:1e-3", "piecewise:5=1e-3", "piecewise:0=1e-3,0.5=1e-4",
-        "piecewise:0=", "piecewise:0=0",
+        "piecewise:0=", "piecewise:0=0", "warm_up:20", "warm_up:0+1e-3", "warm_up:+1e-3",
+        "warm_up:2+warm_up:2+1e-3", "1e-3+warm_up:2",
     ],
 )  # fmt: skip
 def test_other_words_are_refused(text):

@@ -156,7 +156,7 @@ def test_the_prior_of_the_step_is_that_of_the_host(training, batch, volume, inde
     step = training(recipe).step
     clean, (noisy, prior) = step.images(given)
     deep = step.noise.add(
-        step.window.clean(given.hu[..., None]), given.sigma, given.keys
+        step.window.clean(given.hu[..., None]), given.sigma, given.spectrum, given.keys
     ).numpy()[0, ..., 0]  # fmt: skip
     halo, depth = recipe.prior.radius, volume.hu.shape[0]
     for z in range(box.shape[0]):

@@ -32,6 +32,8 @@ class Trainings:
         if recipe == "dropping":
             (folder / "dropping.py").write_text(RECIPE)
             self.words = [str(folder / "dropping.py"), *WORDS]
+        elif recipe == "blind":  # coloured noise, an average of the weights, several levels
+            self.words = ["ct_denoiser", *WORDS, "crop.shape=1,16,16", "network.widths=2,3"]
         else:
             self.words = [recipe, *WORDS, "network.width=2"]
         self.words += ["--data", str(data)]
@@ -92,7 +94,9 @@ def trainings(dataset, tmp_path):
 
 
 @pytest.mark.gate("G1")
-@pytest.mark.parametrize(("recipe", "push", "soak"), [("dropping", 6, 40), ("respr_unet3d", 2, 30)])
+@pytest.mark.parametrize(
+    ("recipe", "push", "soak"), [("dropping", 6, 40), ("respr_unet3d", 2, 30), ("blind", 2, 20)]
+)
 def test_a_training_that_is_killed_ends_with_the_bits_of_one_that_was_not(
     trainings, faults, recipe, push, soak
 ):

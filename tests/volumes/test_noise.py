@@ -10,6 +10,8 @@ from volumes.refusals import BadInput
 from volumes.volume import Volume
 from volumes.window import Window
 
+WHITE = np.zeros((2, 0), np.float32)  # the spectra of two examples
+
 
 def keys(*examples):
     return np.stack([draws.device_key(0, "noise", i) for i in examples])
@@ -19,7 +21,7 @@ def keys(*examples):
 def added(cpu):
     """(2, 16, 48, 48, 1) noise of sigma 0.1 and 0.3 that `add` put on a ramp."""
     clean = np.linspace(0, 1, 2 * 16 * 48 * 48, dtype=np.float32).reshape(2, 16, 48, 48, 1)
-    noisy = Gaussian().add(clean, np.float32([0.1, 0.3]), keys(0, 1)).numpy()
+    noisy = Gaussian().add(clean, np.float32([0.1, 0.3]), WHITE, keys(0, 1)).numpy()
     return (noisy - clean).astype(np.float64)
 
 
@@ -90,22 +92,37 @@ def test_without_sigma_nothing_changes(cpu):
     np.testing.assert_array_equal(
         Gaussian(0.0).degrade(clean[0, ..., 0], 0, 0, "a"), clean[0, ..., 0]
     )
-    np.testing.assert_array_equal(Gaussian(0.0).add(clean, np.float32([0]), keys(0)), clean)
+    np.testing.assert_array_equal(
+        Gaussian(0.0).add(clean, np.float32([0]), WHITE[:1], keys(0)), clean
+    )
 
 
 def test_a_single_sigma_is_that_of_every_example():
     noise = Gaussian(0.07)
-    assert {noise.example_sigma(np.random.default_rng(i)) for i in range(20)} == {0.07}
+    assert {noise.draw(np.random.default_rng(i)).sigma for i in range(20)} == {0.07}
     assert noise.typical == pytest.approx(0.07)
 
 
 def test_a_range_of_sigma_is_drawn_from_evenly():
     noise, rng = Gaussian((0.05, 0.25)), np.random.default_rng(0)
-    sigma = np.array([noise.example_sigma(rng) for _ in range(2000)])
+    sigma = np.array([noise.draw(rng).sigma for _ in range(2000)])
     assert sigma.min() >= 0.05
     assert sigma.max() <= 0.25
     assert stats.kstest(sigma, "uniform", (0.05, 0.2)).pvalue > 1e-3
     assert noise.typical == pytest.approx(0.15)
+
+
+def test_a_range_can_be_drawn_from_evenly_in_the_logarithm():
+    noise, rng = Gaussian((0.01, 0.16), spread="log"), np.random.default_rng(0)
+    logs = np.log([noise.draw(rng).sigma for _ in range(2000)])
+    assert stats.kstest(logs, "uniform", (np.log(0.01), np.log(16))).pvalue > 1e-3
+    assert noise.typical == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(("sigma", "spread"), [((0.0, 0.1), "log"), (0.1, "normal")])
+def test_a_spread_that_cannot_be_drawn_is_refused(sigma, spread):
+    with pytest.raises(ValueError, match=r"noise\.s"):
+        Gaussian(sigma, spread=spread)
 
 
 @pytest.mark.parametrize("sigma", [-0.1, (-0.1, 0.1), (0.2, 0.1), float("nan")])
@@ -130,7 +147,7 @@ def compiled(cpu):
 def batch():
     rng = np.random.default_rng(0)
     clean = rng.random((2, 5, 17, 13, 1)).astype(np.float32)
-    return clean, np.float32([0.1, 0.2]), keys(3, 4)
+    return clean, np.float32([0.1, 0.2]), WHITE, keys(3, 4)
 
 
 @pytest.mark.parametrize("way", ["graph", "xla"])
@@ -150,8 +167,10 @@ def test_the_noise_of_an_example_does_not_depend_on_the_size_of_the_batch(compil
 
 
 def test_another_key_gives_other_noise(compiled, batch):
-    clean, sigma, _ = batch
-    one, other = (compiled["graph"](clean, sigma, k).numpy() for k in (keys(3, 4), keys(5, 6)))
+    clean, sigma, white, _ = batch
+    one, other = (
+        compiled["graph"](clean, sigma, white, k).numpy() for k in (keys(3, 4), keys(5, 6))
+    )
     assert (one != other).mean() > 0.99
 
 

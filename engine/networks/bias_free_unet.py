@@ -1,0 +1,123 @@
+"""Bias-free U-Net: a residual 2D U-Net that works at every level of noise.
+
+Mohan et al., "Robust and interpretable blind image denoising via bias-free convolutional neural
+networks", ICLR 2020, show that a network without additive constants is homogeneous, f(a x) =
+a f(x) for a > 0, and therefore denoises at levels that it has not been trained on. Residual blocks,
+strided convolutions and additive skips are those of DRUNet (Zhang et al., TPAMI 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.networks.layers import SLICE, Extent, Layers, image
+from engine.networks.unet import MOST_LEVELS
+
+_SHELL_WIDTH = 16
+_SMALL = 0.02  # of a block's last kernel: an untrained block hardly changes its input
+
+
+@dataclass(frozen=True)
+class BiasFreeUNet2D:
+    """Slice by slice; 224,544 parameters at widths (24, 32, 48), 877,344 at (48, 64, 96).
+
+    Two convolutions at full resolution before the body and two after it, 16 channels wide. The body
+    works at 1/2, 1/4, 1/8, ... with two residual blocks on either way. The head's output is
+    subtracted from the input. No layer has a bias or is normalised.
+
+    Attributes:
+        widths: channels at 1/2, 1/4, 1/8, ... of the resolution.
+
+    Example:
+        >>> network = BiasFreeUNet2D(widths=(24, 32, 48))
+        >>> network.stride, network.radius
+        ((1, 8, 8), (0, 89, 89))
+    """
+
+    widths: tuple[int, ...] = (24, 32, 48)
+
+    sees_prior: ClassVar[bool] = False
+    sees_dose: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.widths) <= MOST_LEVELS or min(self.widths) < 1:
+            raise ValueError(
+                f"network.widths must be 1 to {MOST_LEVELS} positive numbers, not {self.widths}"
+            )
+
+    def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        import keras
+
+        noisy = image("noisy")
+        layers = Layers(SLICE, precision, seed)
+        x = _convolution(layers, noisy, _SHELL_WIDTH, "shell_down_a")
+        x = _convolution(layers, x, _SHELL_WIDTH, "shell_down_b")
+        skips = []
+        for level, width in enumerate(self.widths, 1):
+            skips.append(x)
+            x = layers.strided(x, width, f"lower{level}")
+            x = _blocks(layers, x, width, f"down{level}" if level < len(self.widths) else "bottom")
+        for level, width in reversed(list(enumerate((_SHELL_WIDTH, *self.widths[:-1]), 1))):
+            x = layers.transposed(x, width, f"raise{level}", bias=False, initial="he_normal")
+            x = layers.summed(x, skips.pop(), f"skip{level}")
+            if level > 1:
+                x = _blocks(layers, x, width, f"up{level - 1}")
+        x = _convolution(layers, x, _SHELL_WIDTH, "shell_up")
+        residual = layers.head(x, extent=SLICE, bias=False, initial="he_normal")
+        estimate = keras.layers.Subtract(dtype="float32", name="estimate")([noisy, residual])
+        return keras.Model(noisy, estimate)
+
+    @property
+    def stride(self) -> Extent:
+        """A volume's shape must be a multiple of it."""
+        return (1, 2 ** len(self.widths), 2 ** len(self.widths))
+
+    @property
+    def radius(self) -> Extent:
+        """How far along each axis an estimate depends on its input."""
+        voxels = _receptive_radius(len(self.widths))
+        return (0, voxels, voxels)
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Memory of an inference in float32.
+
+        The widest moment holds the shell's skip, the raised body and their sum at full resolution,
+        or at half of it the input, skip, inner and outer image of a block.
+        """
+        return 4 * max(4 * _SHELL_WIDTH, 4 * self.widths[0] // 4 + _SHELL_WIDTH)
+
+
+def _blocks(layers: Layers, x: Any, width: int, name: str) -> Any:
+    for half in "ab":
+        inner = _convolution(layers, x, width, f"{name}_{half}1")
+        inner = layers.convolution(
+            inner, width, f"{name}_{half}2", relu=False, bias=False, initial=_SMALL
+        )
+        x = layers.summed(x, inner, f"{name}_{half}_sum")
+    return x
+
+
+def _convolution(layers: Layers, x: Any, width: int, name: str) -> Any:
+    return layers.convolution(x, width, name, bias=False, initial="he_normal")
+
+
+def _receptive_radius(levels: int) -> int:
+    """The farthest input voxel on either side, by following intervals from output to input."""
+    shell, blocks = 2, 4  # convolutions in a row, each of which reaches one voxel farther
+    reach = 0
+    for voxel in range(2**levels):  # dependence differs with the place in the coarsest cell
+        low, high = voxel - shell, voxel + shell
+        for level in range(1, levels + 1):
+            low, high = low // 2, high // 2
+            low, high = low - blocks, high + blocks
+            if level == levels:
+                break
+        for level in range(levels, 0, -1):
+            low, high = 2 * low, 2 * high + 1
+            reached = blocks if level > 1 else shell
+            low, high = low - reached, high + reached
+        reach = max(reach, voxel - low, high - voxel)
+    return reach
