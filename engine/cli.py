@@ -321,23 +321,40 @@ def evaluate(
 
 @app.command(name="import")
 def import_weights(
-    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS.h5", help="Keras weights.")],
-    network: Annotated[
-        str, typer.Option("--network", help="The recipe whose network they fit, such as unet2d.")
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="WEIGHTS", readable=False, help="Keras weights (.h5), or a run."),
     ],
     run: Annotated[Path, typer.Option("--run", readable=False, help="The run folder to make.")],
+    network: Annotated[
+        str | None,
+        typer.Option("--network", help="The recipe whose network Keras weights fit, such as "
+                     "unet2d. A run knows its own."),
+    ] = None,
+    checkpoint: Which = "best",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
     debug: Debug = False,
-) -> None:
-    """Make released Keras weights a run folder; nothing in the file is executed."""
+) -> None:  # fmt: skip
+    """Make weights a run folder: released Keras weights, or those of a run without its optimizer.
+
+    Nothing in a file of Keras weights is executed.
+    """
+    from engine import keras_weights, run_weights
     from engine import recipe as recipes
     from engine.journal import Terminal
-    from engine.keras_weights import import_run
+    from engine.refusals import BadUsage
     from engine.run import Run
 
-    source = recipes.find(network)
-    resolved = recipes.override(recipes.load(source), overrides or ())
-    import_run(weights, resolved, source, Run(run))
+    if weights.is_dir() and network is None:
+        if overrides:
+            raise BadUsage(overrides[0], "changes what the run tells of itself", "Leave it out")
+        run_weights.import_run(Run(weights), checkpoint, Run(run))
+    else:
+        if network is None:
+            raise BadUsage("--network", "is missing", "Name the recipe whose network they fit")
+        source = recipes.find(network)
+        resolved = recipes.override(recipes.load(source), overrides or ())
+        keras_weights.import_run(weights, resolved, source, Run(run))
     Terminal().result(str(run))
 
 

@@ -12,7 +12,7 @@ from engine.classical import METHODS, Given, tuned
 from engine.entrants import Entrant, Networks
 from engine.estimate import blocks_of, prior_blocks, source_blocks
 from engine.levels import Level
-from engine.metrics import attenuation_scores, scores, window_psnr
+from engine.metrics import attenuation_scores, scores, soft_tissue_rmse, window_psnr
 from engine.prior import opened
 from engine.residual import autocorrelation, edge_correlation
 from volumes import NeighbourMean, Window
@@ -201,6 +201,13 @@ def _estimate(method: Any, known: Known, prior: NeighbourMean, part: slice) -> U
     return estimate if seen == part else estimate[part]
 
 
+def _of_hu(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]:
+    return {
+        **window_psnr(clean, estimate, window),
+        "rmse_soft_tissue_hu": soft_tissue_rmse(clean, estimate, window),
+    }
+
+
 def _central(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> Box:
     z, y, x = (min(n, w) for n, w in zip(shape, wanted, strict=True))
     start = [(n - w) // 2 for n, w in zip(shape, (z, y, x), strict=True)]
@@ -218,7 +225,7 @@ def _scores(
         **asdict(scores(clean, estimate, contest.window)),
         "bias_hu": contest.window.width_hu * float(np.mean(estimate - clean, dtype=np.float64)),
         # Photographs and pairs have greys from 0 up, which no radiologist's window shows.
-        **(window_psnr(clean, estimate, contest.window) if contest.window.low_hu < 0 else {}),
+        **(_of_hu(clean, estimate, contest.window) if contest.window.low_hu < 0 else {}),
         "residual_autocorrelation": autocorrelation(residual),
         "residual_at_edges": edge_correlation(residual, clean),
     }

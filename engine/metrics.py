@@ -12,7 +12,7 @@ import numpy as np
 
 from engine import runtime
 from volumes.volume import HU, Unit
-from volumes.window import Window
+from volumes.window import SOFT_TISSUE_HU, Window
 
 
 @dataclass(frozen=True)
@@ -116,3 +116,23 @@ def window_psnr(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]
         mse = float(np.mean((one - other).astype(np.float64) ** 2))
         found[f"psnr_{name}_db"] = -10 * float(np.log10(mse)) if mse else float("inf")
     return found
+
+
+def soft_tissue_rmse(clean: Unit, estimate: Unit, window: Window) -> float:
+    """Root mean squared error in HU where the clean image shows soft tissue, [-160, 240] HU.
+
+    Errors there are what radiologists look at; over a whole slice, air and its noise outweigh them.
+
+    Args:
+        clean: (Z, Y, X) in the units of `window`.
+        estimate: likewise.
+        window: of the images.
+
+    Returns:
+        Not a number where the clean image shows no soft tissue.
+    """
+    low, high = SOFT_TISSUE_HU
+    clean_hu = window.hu(clean)
+    inside = (clean_hu > low) & (clean_hu < high)
+    error = (estimate[inside] - clean[inside]).astype(np.float64)
+    return window.width_hu * float(np.sqrt(np.mean(error**2))) if error.size else float("nan")

@@ -11,6 +11,7 @@ Table = tuple[list[str], list[list[str]]]
 
 _DIGITS = {
     "psnr_db": 2, "ssim": 4, "relative_l2_percent": 2, "rmse_hu": 1, "bias_hu": 2,
+    "rmse_soft_tissue_hu": 1,
     "residual_autocorrelation": 3, "residual_at_edges": 3, "psnr_mu_db": 2, "ssim_mu": 4,
 }  # fmt: skip
 
@@ -57,10 +58,14 @@ def windows(entries: Entries) -> Table:
         for name, (level, width) in DISPLAY_WINDOWS.items()
     ]
     rows = [
-        [*_name(entry), *(_cell(entry, f"psnr_{name}_db", 2) for name in DISPLAY_WINDOWS)]
+        [
+            *_name(entry),
+            *(_cell(entry, f"psnr_{name}_db", 2) for name in DISPLAY_WINDOWS),
+            _cell(entry, "rmse_soft_tissue_hu"),
+        ]
         for entry in entries
     ]
-    return ["method", "noise", *titles], rows
+    return ["method", "noise", *titles, "RMSE of soft tissue (HU)"], rows
 
 
 def residuals(entries: Entries) -> Table:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from engine.metrics import attenuation_scores, scores, window_psnr
+from engine.metrics import attenuation_scores, scores, soft_tissue_rmse, window_psnr
 from volumes import Window
 
 WINDOW = Window()
@@ -221,3 +221,12 @@ def test_an_estimate_that_is_not_finite_has_no_score_of_attenuation(phantom_hu):
     found = attenuation_scores(phantom_hu[:2], estimate_hu)
     assert math.isnan(found["psnr_mu_db"])
     assert math.isnan(found["ssim_mu"])
+
+
+def test_the_error_of_soft_tissue_is_that_where_the_clean_image_shows_it():
+    clean, estimate = in_hu(40), in_hu(50)
+    assert soft_tissue_rmse(clean, estimate, WINDOW) == pytest.approx(10, rel=1e-3)
+    clean[:, : clean.shape[1] // 2] = in_hu(-900)[:, : clean.shape[1] // 2]
+    estimate[:, : clean.shape[1] // 2] += 0.3  # of air, which is not looked at
+    assert soft_tissue_rmse(clean, estimate, WINDOW) == pytest.approx(10, rel=1e-3)
+    assert math.isnan(soft_tissue_rmse(in_hu(-900), in_hu(40), WINDOW))

@@ -14,7 +14,8 @@ from engine.tables import table
 
 SCORES = (
     "mse", "psnr_db", "ssim", "relative_l2_percent", "rmse_hu", "bias_hu", "psnr_lung_db",
-    "psnr_soft_tissue_db", "psnr_bone_db", "residual_autocorrelation", "residual_at_edges",
+    "psnr_soft_tissue_db", "psnr_bone_db", "rmse_soft_tissue_hu",
+    "residual_autocorrelation", "residual_at_edges",
 )  # fmt: skip
 PSNR = {"noisy": (20.0, 21.0, 22.0), "unet": (30.0, 33.0, 30.5), "tv": (29.0, 29.5, 31.0)}
 ABOUT = {
@@ -293,8 +294,9 @@ def test_the_display_windows_of_the_markdown_are_those_of_radiologists(written):
     columns, lines = tables(written[0])[1]
     assert columns[2:] == [
         "lung [-1350, 150] HU", "soft tissue [-160, 240] HU", "bone [-450, 1050] HU",
+        "RMSE of soft tissue (HU)",
     ]  # fmt: skip
-    assert lines[1][2:] == 3 * ["30.97 ± 1.61"]
+    assert lines[1][2:] == [*3 * ["30.97 ± 1.61"], "31.0 ± 1.6"]
 
 
 def test_a_reader_of_the_markdown_needs_no_other_file(written):
