@@ -4,7 +4,7 @@ import pytest
 
 from engine.degradations import parse
 from engine.refusals import BadUsage
-from volumes import Gaussian
+from volumes import Coloured, Gaussian
 from volumes.dose import Dose
 from volumes.tomography import Acquisition
 
@@ -19,6 +19,7 @@ def names(text):
 
 def test_a_degradation_is_written_in_words():
     assert noises("gaussian:0.05") == [Gaussian(0.05)]
+    assert noises("coloured:0.05/0.6/0.25") == [Coloured(0.05, 0.6, 0.25)]
     assert noises("low_dose:7e4") == [Acquisition(Dose(7e4))]
     assert noises("sparse_view:60") == [Acquisition(Dose(1e6), 60)]
 
@@ -37,6 +38,7 @@ def test_a_number_is_of_the_kind_before_it():
         ("low_dose:100000", "low_dose-1e5"), ("low_dose:1.25E+05", "low_dose-1.25e5"),
         ("low_dose:40", "low_dose-4e1"), ("sparse_view:060", "sparse_view-60"),
         ("gaussian:0.10", "gaussian-0.10"),
+        ("coloured:0.05/0.6/0.25", "coloured-0.05-0.6-0.25"), ("coloured:0.05", "coloured-0.05"),
     ],
 )  # fmt: skip
 def test_a_file_is_named_alike_however_its_dose_is_written(text, name):
@@ -54,6 +56,7 @@ def test_an_unknown_kind_is_refused(text):
 @pytest.mark.parametrize(
     "text",
     [
+        "coloured:", "coloured:0", "coloured:0.05/0.6", "coloured:0.05/-1/0.2",
         "gaussian", "gaussian:", "gaussian:loud", "gaussian:-0.1", "low_dose:", "low_dose:-1e5",
         "low_dose:inf", "low_dose:1e5,", "sparse_view:60.5", "sparse_view:-60", "low_dose:1e5,x",
     ],
@@ -73,6 +76,14 @@ def test_views_that_would_not_be_even_are_refused(views):
 def test_a_degradation_that_is_named_twice_is_refused(text):
     with pytest.raises(BadUsage, match="twice"):
         parse(text)
+
+
+def test_the_sidecar_of_coloured_noise_tells_its_spectrum():
+    (degradation,) = parse("coloured:0.05/0.6/0.25")
+    about = degradation.about()
+    assert about["sigma_hu"] == pytest.approx(70)
+    assert about["degradation"]["kind"] == "coloured"
+    assert (about["degradation"]["exponent"], about["degradation"]["cutoff"]) == (0.6, 0.25)
 
 
 def test_white_noise_beside_a_scanner_s_is_refused():

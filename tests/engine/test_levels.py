@@ -2,13 +2,22 @@ import pytest
 
 from engine.levels import Level, levels, scanned
 from engine.refusals import BadUsage
-from volumes import Gaussian, LowDose, Recorded, SparseView, Window
+from volumes import Coloured, Gaussian, LowDose, Recorded, SparseView, Window
 
 
 def test_levels_of_gaussian_noise_are_named_in_percent_of_the_window():
     assert levels("gaussian:0.02,0.125") == (
         Level("2%", Gaussian(0.02)), Level("12.5%", Gaussian(0.125)),
     )  # fmt: skip
+
+
+def test_levels_of_coloured_noise_tell_their_spectrum_where_it_was_chosen():
+    usual, chosen = levels("coloured:0.05,0.1/0.6/0.25")
+    assert (usual.label, chosen.label) == ("coloured 5%", "coloured 10%/0.6/0.25")
+    assert chosen.noise == Coloured(0.1, 0.6, 0.25)
+    told = chosen.told(Window())
+    assert "amplitude f^0.6 exp(-(f / 0.25)^2)" in told
+    assert told.endswith("standard deviation 140 HU")
 
 
 def test_recorded_levels_are_named_by_their_files():
@@ -28,6 +37,7 @@ def test_a_level_that_is_named_twice_is_one():
     [
         "", "gaussian", "gaussian:", "gaussian:0", "gaussian:-0.1", "gaussian:inf", "gaussian:nan",
         "gaussian:0.1,", "poisson:0.1", "recorded:", "recorded:../x", "recorded:imaging",
+        "coloured:", "coloured:0", "coloured:0.1/1",
     ],
 )  # fmt: skip
 def test_what_names_no_level_is_refused(text):

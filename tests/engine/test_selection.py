@@ -205,6 +205,23 @@ def test_a_level_named_twice_is_one_level(evaluate, trained, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_coloured_noise_is_scored_as_degrade_writes_it(
+    evaluate, engine, trained, dataset, tmp_path
+):
+    (case,) = side(trained, "test")
+    kind, words = "coloured:0.05/0.6/0.25", ("--noise", "coloured:0.05/0.6/0.25")
+    assert evaluate("noisy", *words, "--split", "all")[0] == 0
+    (found,) = (row for row in rows(tmp_path / "report") if row["case"] == case)
+    clean = dataset / case / "imaging.nii.gz"
+    code, *_ = engine("degrade", clean, "--as", kind, "-o", tmp_path / f"{case}.nii.gz", "-q")
+    assert code == 0
+    one, other = (
+        np.clip((voxels(path) + 1000) / 1400, 0, 1) for path in (clean, tmp_path / f"{case}.nii.gz")
+    )
+    rmse_hu = 1400 * np.sqrt(np.mean((one - other) ** 2))
+    assert float(found["rmse_hu"]) == pytest.approx(rmse_hu, abs=0.5)  # files hold whole HU
+
+
 def test_slices_and_protocol_are_told_above_the_table(evaluate, trained):
     assert "test, 4 slices about the middle; " in evaluate(trained, "--slices", "4")[1]
     told = evaluate(trained, "--protocol", "reference", "--overwrite")[1]
