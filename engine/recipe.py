@@ -264,7 +264,6 @@ _KINDS = {
 # that was begun then keeps its fingerprint.
 _LATER: dict[str, dict[str, Any]] = {
     "Recipe": {"average": 0.0, "validate_at": []},
-    "Crop": {"per": "case"},
     "Gaussian": {"spread": "even"},
 }
 _LOSSES = {loss.__name__: loss for loss in (losses.mean_squared_error, losses.mean_absolute_error)}

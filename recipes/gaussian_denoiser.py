@@ -22,13 +22,13 @@ recipe = Recipe(
         test=("case_00016",),
     ),
     window=Window(low_hu=-1000, high_hu=400),  # mapped to [0, 1]
-    crop=Crop(shape=(1, 64, 64), central=1.0, turns=True, per="slice"),  # (Z, Y, X) voxels
+    crop=Crop(shape=(1, 64, 64), central=1.0, turns=True),  # (Z, Y, X) voxels
     noise=Gaussian(sigma=(0.005, 0.12)),  # of the window: 7 to 168 HU
     network=BiasFreeUNet2D(widths=(24, 32, 48)),
     loss=losses.mean_absolute_error,
     learning_rate=schedules.warm_up(200, schedules.cosine(2e-3, 2e-5)),
     batch=4,
-    steps=2_000_000,
+    steps=1_000_000,
     average=0.998,  # of every step
     clip_norm=1.0,
     validate_at=(0.02, 0.05, 0.10),

@@ -63,8 +63,6 @@ class Crop:
             whose spacing means something.
         patches: examples in a row that are cut from the same slices, which they share, and with
             them the noise of a simulated scan: it costs whole slices, however small the crop.
-        per: what a round of examples visits once: every "case", or every "slice", so that a scan
-            of 200 slices is seen 200 times as often as a single slice.
     """
 
     shape: Shape = (32, 256, 256)
@@ -73,7 +71,6 @@ class Crop:
     turns: bool = False
     scales: tuple[float, ...] = (1.0,)
     patches: int = 1
-    per: str = "case"
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
@@ -84,8 +81,6 @@ class Crop:
             raise ValueError(f"crop.turns needs slices that are square, not {self.shape[1:]}")
         if not self.scales or not all(0.0 < scale <= 1.0 for scale in self.scales):
             raise ValueError(f"crop.scales must lie in (0, 1], not {self.scales}")
-        if self.per not in ("case", "slice"):
-            raise ValueError(f"crop.per must be case or slice, not {self.per!r}")
         if self.patches < 1:
             raise ValueError(f"crop.patches must be at least 1, not {self.patches}")
 

@@ -6,7 +6,6 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +50,8 @@ class Example:
 class Examples:
     """An endless sequence of examples.
 
-    Each round of examples (of their groups, where a crop has `patches`) visits every volume once,
-    or once for each of its slices, in an order of its own.
+    Each round of len(volumes) examples (of their groups, where a crop has `patches`) visits every
+    volume once, in an order of its own.
     """
 
     volumes: Sequence[Volume]
@@ -116,25 +115,9 @@ class Examples:
         return i - i % self.crop.patches
 
     def _volume(self, i: int) -> Volume:
-        group = self._leader(i) // self.crop.patches
-        round_, turn = divmod(group, len(self._visited))
-        return self.volumes[int(self._visited[self._order(round_)[turn]])]
-
-    @cached_property
-    def _visited(self) -> npt.NDArray[np.intp]:
-        """The volumes that a round visits, by their number: once each, or once a slice."""
-        numbers = np.arange(len(self.volumes))
-        if self.crop.per == "case":
-            return numbers
-        return np.repeat(numbers, [volume.hu.shape[0] for volume in self.volumes])
-
-    def _order(self, round_: int) -> npt.NDArray[np.intp]:
-        """In which a round visits them; a round is asked for many times in a row."""
-        last: tuple[int, npt.NDArray[np.intp]] | None = getattr(self._last, "order", None)
-        if last is None or last[0] != round_:
-            order = draws.rng(self.seed, "order", round_).permutation(len(self._visited))
-            self._last.order = last = (round_, order)
-        return last[1]
+        round_, turn = divmod(self._leader(i) // self.crop.patches, len(self.volumes))
+        order = draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
+        return self.volumes[int(order[turn])]
 
     def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
         """The whole slices of a box, clean and noisy, reflected where it reaches beyond."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from itertools import product
 
@@ -89,22 +88,6 @@ def test_each_round_visits_every_volume_once(examples):
     for turn in range(10):
         cases = sorted(examples[4 * turn + i].case for i in range(4))
         assert cases == [v.case for v in examples.volumes]
-
-
-def test_a_round_per_slice_visits_every_volume_once_for_each_of_its_slices():
-    volumes = [volume(0, (7, 20, 20)), volume(1, (1, 20, 20)), volume(2, (2, 20, 20))]
-    crop = Crop((1, 8, 8), per="slice")
-    found = Examples(volumes, crop, Gaussian(), None, 0)
-    rounds = [[found[10 * turn + i].case for i in range(10)] for turn in range(3)]
-    assert [Counter(visited) for visited in rounds] == [
-        Counter({volumes[0].case: 7, volumes[1].case: 1, volumes[2].case: 2})
-    ] * 3
-    assert rounds[0] != rounds[1]
-
-
-def test_a_round_of_unknown_things_is_refused():
-    with pytest.raises(ValueError, match=r"crop\.per must be case or slice"):
-        Crop((1, 8, 8), per="voxel")
 
 
 def test_rounds_have_orders_of_their_own(examples):
