@@ -90,8 +90,7 @@ def prior_blocks(prior: NeighbourMean, source: Blocks, depth: int, spacing_z_mm:
                 (length + 2 * prior.halo, *box.shape[1:]),
             )
         )
-        weights = prior.weights(first, length, depth, spacing_z_mm)
-        return np.tensordot(weights, slab, 1)[rows - first].astype(np.float32)
+        return prior.of_slab(slab, first, depth, spacing_z_mm)[rows - first]
 
     return block
 

@@ -126,7 +126,7 @@ def test_the_demo_shows_white_noise_alone(engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, error = engine("fit", "lowdose_unet2d", "--demo")
     assert code == 2
-    assert "shows Gaussian noise, and lowdose_unet2d has another" in error
+    assert "shows additive noise, and lowdose_unet2d has another" in error
     assert not list(tmp_path.iterdir())
 
 

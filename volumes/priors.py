@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.sources import Noisy, Source
+from volumes.volume import Unit
 
 _MOST_SLICES = 128  # on each side: more than any anatomy stays itself over
 
@@ -61,12 +62,39 @@ class NeighbourMean:
             depth: number of slices of the volume, padded ones included.
             spacing_z_mm: distance of neighbouring slices.
         """
-        row = np.arange(length)[:, None]
-        column = np.arange(length + 2 * self.radius)[None, :]
-        distance = np.abs(column - self.radius - row)
-        weight = np.exp(-(self.decay + self.decay_per_mm * spacing_z_mm) * distance)
-        slice_ = first - self.radius + column
-        weight *= (distance <= self.radius) & (slice_ >= 0) & (slice_ < depth)
+        band = self._band(first, length, depth, spacing_z_mm)
+        row, offset = np.ogrid[:length, : band.shape[1]]
+        weights = np.zeros((length, length + 2 * self.radius), np.float32)
+        weights[row, row + offset] = band
+        return weights
+
+    def of_slab(self, slab: Unit, first: int, depth: int, spacing_z_mm: float) -> Unit:
+        """(Z, Y, X) prior of the slices from `first` on, on the host.
+
+        Slices are added one after the other: the prior of a block is that of the whole volume to
+        the bit, which a product of matrices does not promise.
+
+        Args:
+            slab: (Z + 2 halo, Y, X), the source with its halo.
+            first: index of the first slice in its volume; may be negative.
+            depth: number of slices of the volume, padded ones included.
+            spacing_z_mm: distance of neighbouring slices.
+        """
+        length = slab.shape[0] - 2 * self.radius
+        band = self._band(first, length, depth, spacing_z_mm)[..., None, None]
+        prior = np.zeros((length, *slab.shape[1:]), np.float32)
+        for offset in range(band.shape[1]):
+            prior += band[:, offset] * slab[offset : offset + length]
+        return prior
+
+    def _band(
+        self, first: int, length: int, depth: int, spacing_z_mm: float
+    ) -> npt.NDArray[np.float32]:
+        """(length, 2 radius + 1) weights of the slices around each slice; see `weights`."""
+        distance = np.arange(-self.radius, self.radius + 1)
+        weight = np.exp(-(self.decay + self.decay_per_mm * spacing_z_mm) * np.abs(distance))
+        slice_ = first + np.arange(length)[:, None] + distance
+        weight = weight * ((slice_ >= 0) & (slice_ < depth))
         return np.asarray(weight / weight.sum(axis=1, keepdims=True), np.float32)
 
 
