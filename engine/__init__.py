@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from engine import losses, schedules
-    from engine.recipe import Recipe
+    from engine.recipe.recipe import Recipe
 
 __version__ = "0.1.0"
 
@@ -16,7 +16,7 @@ __all__ = ["Recipe", "__version__", "losses", "schedules"]
 def __getattr__(name: str) -> Any:
     """`engine.Recipe`, imported when it is first wanted: `engine --help` does without numpy."""
     if name == "Recipe":
-        from engine.recipe import Recipe
+        from engine.recipe.recipe import Recipe
 
         return Recipe
     raise AttributeError(f"module 'engine' has no attribute {name!r}")

@@ -7,6 +7,7 @@ cannot be changed after the first operation.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import sys
@@ -14,9 +15,11 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from engine.refusals import BadUsage
+from engine.errors import BadUsage
+from volumes.storage.digest import sha256
 
 DEVICES = re.compile(r"^(auto|cpu|gpu|cpu:[1-9]\d?|gpu:\d+(,\d+)*)$")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -175,3 +178,20 @@ def _precision(tf: Any, gpus: list[Any]) -> str:
     details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     oldest = min(detail.get("compute_capability", (0, 0)) for detail in details)
     return "bfloat16" if oldest >= (8, 0) else "float16" if oldest >= (7, 0) else "float32"
+
+
+_PACKAGES = ("engine", "volumes")
+
+
+@cache
+def code_sha256() -> str | None:
+    """The sha256 of the program's own files, by their names; None where it was installed without.
+
+    A version alone does not tell two commits apart.
+    """
+    root = Path(__file__).parents[1]
+    files = sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py"))
+    found = hashlib.sha256()
+    for path in files:
+        found.update(f"{path.relative_to(root).as_posix()} {sha256(path)}\n".encode())
+    return found.hexdigest() if files else None

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from volumes import nifti
-from volumes.phantoms import abdomen
+from volumes.phantoms.abdomen import abdomen
 
 pytest_plugins = ("tests.gates.ledger",)
 
@@ -87,7 +87,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def engine(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs the command line in this process: (exit code, stdout, stderr)."""
-    from engine.cli import run
+    from engine.cli.main import run
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
         capfd.readouterr()

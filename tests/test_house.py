@@ -11,6 +11,11 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(p for room in ("volumes", "engine", "recipes") for p in (ROOT / room).rglob("*.py"))
 FORBIDDEN = {"utils", "util", "common", "helpers", "helper", "misc", "base", "manager", "core"}
 
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
 # A room may import itself and what stands to its right.
 DIRECTION = {
     "recipes": {"recipes", "engine", "volumes"},
@@ -18,20 +23,43 @@ DIRECTION = {
     "volumes": {"volumes"},
 }
 # The engine finds the recipes that ship, but imports none of them.
-FINDS_RECIPES = {"engine/recipe.py"}
+FINDS_RECIPES = {"engine/recipe/recipe_file.py"}
 
-DOORS = {
-    "nibabel": {"volumes/header.py", "volumes/orientation.py"},
-    "PIL": {"volumes/photographs.py"},
-    "typer": {"engine/cli.py", "engine/options.py"},
-    "h5py": {"engine/keras_weights.py", "volumes/pairs.py"},
-    "rich": {"engine/journal.py"},
-    "matplotlib": {"engine/preview.py", "engine/figures.py"},
+# Packages and top files, from what is used to what uses it: each imports only what stands on a line
+# before its own. Those of the first line are the ground, and may import each other.
+ORDER = {
+    "engine": [
+        "errors losses schedules runtime terminal output_paths plots networks",
+        "checkpoints recipe",
+        "runs",
+        "inference",
+        "scoring",
+        "simulation report",
+        "training denoising",
+        "comparison",
+        "diagnostics",
+        "cli",
+    ],
+    "volumes": [
+        "errors window random_draws total_variation",
+        "storage",
+        "volume",
+        "boxes padding",
+        "tiles",
+        "nifti",
+        "tomography dataset",
+        "sampling phantoms",
+    ],
 }
 
-
-def name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+DOORS = {
+    "nibabel": {"volumes/nifti/header.py", "volumes/nifti/orientation.py"},
+    "PIL": {"volumes/dataset/photographs.py"},
+    "typer": {path for path in map(name, FILES) if path.startswith("engine/cli/")},
+    "h5py": {"engine/runs/keras_import.py", "volumes/dataset/pairs.py"},
+    "rich": {"engine/terminal.py"},
+    "matplotlib": {"engine/plots.py", "engine/report/figures.py"},
+}
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -65,6 +93,37 @@ def test_imports_point_in_one_direction(file: Path) -> None:
     assert others <= allowed
 
 
+def room(path: str, package: str) -> str:
+    """The sub-package, or the top file, that a path or a dotted name lies in."""
+    parts = path.removesuffix(".py").replace("/", ".").split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == package else ""
+
+
+def test_packages_import_only_what_stands_before_them(file: Path) -> None:
+    package = name(file).split("/")[0]
+    if package not in ORDER or (file.name in ("__init__.py", "__main__.py") and len(
+        file.relative_to(ROOT).parts
+    ) == 2):  # fmt: skip
+        return
+    place = {noun: i for i, nouns in enumerate(ORDER[package]) for noun in nouns.split()}
+    own = room(name(file), package)
+    for node in ast.walk(parsed(file)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == package:
+            names = [node.module] if "." in (node.module or "") else [
+                f"{package}.{alias.name}" for alias in node.names
+            ]  # fmt: skip
+            for other in (room(module or "", package) for module in names):
+                if other in place and other != own:
+                    ground = place[other] == place[own] == 0
+                    assert ground or place[other] < place[own], f"{own} imports {other}"
+
+
+def test_every_package_has_its_place_in_the_order() -> None:
+    for package, lines in ORDER.items():
+        rooms = {room(name(file), package) for file in FILES if name(file).startswith(package)}
+        assert rooms - {"__init__", "__main__"} == set(" ".join(lines).split())
+
+
 def test_recipes_do_not_import_each_other(file: Path) -> None:
     if name(file).startswith("recipes/"):
         assert not [module for module in imported(parsed(file)) if module.startswith("recipes")]
@@ -78,11 +137,12 @@ def test_each_library_has_one_door(file: Path) -> None:
 
 def test_tensorflow_is_imported_at_the_top_only_by_what_runs_after_the_refusals(file: Path) -> None:
     eager = {
-        "engine/average.py",
-        "engine/feed.py",
-        "engine/loop.py",
-        "engine/optimizer.py",
-        "engine/step.py",
+        "engine/training/average.py",
+        "engine/training/batches.py",
+        "engine/training/optimizer.py",
+        "engine/training/state.py",
+        "engine/training/step.py",
+        "engine/training/trainer.py",
     }
     top = {
         module.split(".")[0]
@@ -98,25 +158,32 @@ def test_tensorflow_is_configured_in_the_runtime_alone(file: Path) -> None:
     text = file.read_text()
     if name(file) != "engine/runtime.py":
         assert "tf.config" not in text
-        assert "TF_ENABLE" not in text or name(file) == "engine/bench.py"
+        assert "TF_ENABLE" not in text or name(file) == "engine/diagnostics/bench.py"
 
 
-def test_generators_are_made_in_draws_alone(file: Path) -> None:
+def test_generators_are_made_in_random_draws_alone(file: Path) -> None:
     made = [
         call
         for call in calls(parsed(file))
         if call.startswith(("np.random.", "random.", "tf.random.", "keras.random."))
     ]
-    assert not made or name(file) == "volumes/draws.py"
+    assert not made or name(file) == "volumes/random_draws.py"
 
 
-def test_printing_is_left_to_the_journal_and_the_command_line(file: Path) -> None:
-    doors = {"engine/journal.py", "engine/cli.py", "engine/ending.py", "engine/bench.py"}
-    assert "print" not in set(calls(parsed(file))) or name(file) in doors
+def test_printing_is_left_to_the_terminal_and_the_command_line(file: Path) -> None:
+    doors = {"engine/terminal.py", "engine/diagnostics/bench.py"}
+    allowed = name(file) in doors or name(file).startswith("engine/cli/")
+    assert allowed or "print" not in set(calls(parsed(file)))
 
 
-def test_arrays_become_tensors_in_the_feed(file: Path) -> None:
-    doors = {"engine/feed.py", "volumes/draws.py", "engine/loop.py", "engine/bench.py"}
+def test_arrays_become_tensors_in_few_places(file: Path) -> None:
+    doors = {
+        "engine/training/batches.py",
+        "engine/training/trainer.py",
+        "engine/inference/predictor.py",
+        "engine/diagnostics/bench.py",
+        "volumes/random_draws.py",
+    }
     made = {"tf.constant", "tf.convert_to_tensor"} & set(calls(parsed(file)))
     assert not made or name(file) in doors
 
@@ -130,14 +197,17 @@ def test_nothing_reaches_out(file: Path) -> None:
     ways_out = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "aiohttp"}
     used = {module.split(".")[0] for module in imported(parsed(file))}
     assert not used & ways_out
-    assert "subprocess" not in used or name(file) in {"engine/bench.py", "engine/doctor.py"}
+    assert "subprocess" not in used or name(file) in {
+        "engine/diagnostics/bench.py",
+        "engine/diagnostics/doctor.py",
+    }
 
 
-def test_json_files_are_read_by_the_document_alone(file: Path) -> None:
+def test_json_is_parsed_in_one_place(file: Path) -> None:
     text = file.read_text()
     assert "json.load(" not in text
     for given in re.findall(r"json\.loads\((.*)\)", text):
-        assert "read" not in given or name(file) == "volumes/document.py"
+        assert "read" not in given or name(file) == "volumes/storage/json_files.py"
 
 
 def test_a_file_is_named_by_its_noun(file: Path) -> None:

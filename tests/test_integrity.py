@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from engine import degrade
-from engine.denoise import Request, denoise
-from engine.model import Model, open_model
-from engine.run import Run
+from engine.denoising.denoise import Request, denoise
+from engine.inference.predictor import Predictor
+from engine.runs.run import Run
+from engine.runs.trained_model import Model, open_model
+from engine.simulation import degrade
 from volumes import Gaussian, nifti
 from volumes.dataset import find_cases
 from volumes.padding import padding
-from volumes.phantoms import abdomen
+from volumes.phantoms.abdomen import abdomen
 from volumes.window import Window
 
 SIGMA_HU = 140
@@ -24,7 +25,7 @@ ORDERS = {"stored": "IPL", "RAS": "RAS", "LPS with flipped slices": "LPI"}
 @pytest.fixture(scope="module")
 def model(cpu, tmp_path_factory: pytest.TempPathFactory) -> Model:
     """A small ResPr-UNet, trained on phantoms until it denoises well enough to be judged."""
-    from engine.cli import run
+    from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("integrity")
     for i in range(4):
@@ -42,7 +43,7 @@ def model(cpu, tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture(scope="module")
 def estimator(model: Model):
-    return model.estimator()
+    return Predictor.of(model)
 
 
 class Noisy:

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from engine.run import Run
+from engine.runs.run import Run
 from tests.engine.tiny import shrinking
 from volumes import nifti
 
@@ -45,7 +45,7 @@ def recipe(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(cpu, recorded, recipe, tmp_path_factory):
     """A run that learned for long enough to see that the recordings are brighter."""
-    from engine.cli import run as call
+    from engine.cli.main import run as call
 
     folder = tmp_path_factory.mktemp("runs") / "quarter"
     words = [*shrinking("dncnn_plain"), "steps=60", "validate_every=60", "learning_rate=1e-2"]

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.run import Run
+from engine.checkpoints import checkpoint
+from engine.runs.run import Run
 from tests.engine.tiny import scan_file, shrinking
 from tests.training import rows
 from volumes import LowDose, SparseView, Window
 from volumes.dataset import Case, find_cases
-from volumes.phantoms import abdomen
-from volumes.store import Store, default_root
+from volumes.dataset.store import Store, default_root
+from volumes.phantoms.abdomen import abdomen
 
 KINDS = "low_dose:1e4,1e5,sparse_view:60"
 NOISES = {
@@ -41,7 +41,7 @@ def scans(cpu, tmp_path_factory):
 @pytest.fixture(scope="module")
 def degraded(scans, tmp_path_factory):
     """What `engine degrade` writes of them."""
-    from engine.cli import run
+    from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("degraded") / "out"
     words = ["degrade", str(scans), "--as", KINDS, "-o", str(folder), "--devices", "cpu", "-q"]
@@ -160,7 +160,7 @@ def compared(engine, data: Path, report: Path, *words: str) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def report(scans, tmp_path_factory):
-    from engine.cli import run
+    from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("compared") / "report"
     words = ["evaluate", "noisy", "tv", "--as", KINDS, "--noise", "gaussian:0.1", "--no-tuning"]
@@ -246,7 +246,7 @@ def test_what_no_scanner_measures_is_not_compared(photographs, engine, tmp_path)
 
 @pytest.mark.real_ct
 def test_a_real_slice_of_few_views_is_as_bad_as_measured_elsewhere(cpu, real_ct):
-    from engine.metrics import attenuation_scores
+    from engine.scoring.metrics import attenuation_scores
 
     whole = Store(default_root()).volume(Case("real", real_ct / "case_00003" / "imaging.nii.gz"))
     volume = replace(whole, hu=whole.hu[8:9])

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine import checkpoint
+from engine.checkpoints import checkpoint
 from engine.networks import DnCNN, ResidualUNet2D
-from engine.run import Run
+from engine.runs.run import Run
 from tests.engine.tiny import scan_file, shrinking, tiny
 from volumes import Gaussian, LowDose, SparseView
-from volumes.dose import told
-from volumes.examples import Examples
-from volumes.phantoms import abdomen
+from volumes.phantoms.abdomen import abdomen
+from volumes.sampling.examples import Examples
+from volumes.tomography.photon_noise import told
 from volumes.volume import Volume
 
 RANGE = "noise.photons=1e4,1e6"
@@ -32,7 +32,7 @@ def scans(cpu, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(scans, tmp_path_factory):
     """A tiny training that was told doses between 1e4 and 1e6 photons a ray."""
-    from engine.cli import run
+    from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("runs") / "told"
     words = [*shrinking("lowdose_unet2d"), RANGE, "network.sees_dose=true", "steps=6"]
@@ -134,7 +134,7 @@ def test_a_dose_that_is_missing_or_not_heard_is_refused(scans, run, trained, eng
 
 @pytest.fixture(scope="module")
 def trained(scans, tmp_path_factory):
-    from engine.cli import run
+    from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("runs") / "deaf"
     words = ["fit", "unet2d", *shrinking("unet2d"), "--data", str(scans), "--run", str(folder)]
@@ -143,7 +143,7 @@ def trained(scans, tmp_path_factory):
 
 
 def test_a_comparison_tells_each_level_its_own_dose(scans, run, engine, tmp_path):
-    from engine.entrants import Networks, entrants
+    from engine.comparison.methods import Networks, entrants
 
     networks = Networks(entrants([str(run)], "last"))
     low, high = (networks.at(LowDose(photons))["told"] for photons in (1e4, 1e6))

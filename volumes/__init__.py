@@ -3,15 +3,15 @@
 Nothing here knows a network or a training.
 """
 
-from volumes.coloured_noise import Coloured
-from volumes.crops import Crop
 from volumes.dataset import Split
-from volumes.mixed_noise import Mixed
-from volumes.noise import Gaussian, Recorded
-from volumes.priors import NeighbourMean
-from volumes.scanned import LowDose, SparseView
-from volumes.sources import Clean, Noisy, SliceTV, Turned
-from volumes.tomography import Scanner
+from volumes.sampling.coloured_noise import Coloured
+from volumes.sampling.crops import Crop
+from volumes.sampling.mixed_noise import Mixed
+from volumes.sampling.noise import Gaussian, Recorded
+from volumes.sampling.prior_sources import Clean, Noisy, SliceTV, Turned
+from volumes.sampling.priors import NeighbourMean
+from volumes.sampling.scanner_noise import LowDose, SparseView
+from volumes.tomography.scanner import Scanner
 from volumes.window import Window
 
 __all__ = [

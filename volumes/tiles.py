@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from volumes.crops import Box
+from volumes.boxes import Box
 from volumes.volume import Shape
 
 

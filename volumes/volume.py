@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from volumes.refusals import BadInput
-from volumes.shelf import Shelf
+from volumes.errors import BadInput
+from volumes.storage.cache_folder import Shelf
 
 AIR_HU = -1000
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from volumes import draws
+from volumes import random_draws
 
 Extent = tuple[int, int, int]
 # How a kernel is drawn: Glorot and Bengio (2010), He et al. (2015), or a standard deviation.
@@ -174,7 +174,7 @@ class Layers:
     def _first_weights(self, name: str, initial: Initial) -> Any:
         from keras import initializers
 
-        seed = int(draws.device_key(self.seed, "weights", name)[0])
+        seed = int(random_draws.device_key(self.seed, "weights", name)[0])
         if initial == "glorot_uniform":
             return initializers.GlorotUniform(seed=seed)
         if initial == "he_normal":

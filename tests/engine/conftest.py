@@ -26,7 +26,7 @@ def volume(phantom_hu: np.ndarray) -> Volume:
 @pytest.fixture(scope="session")
 def trained(cpu, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of 4 steps, saved at 2 and 4 and validated at 4."""
-    from engine.cli import run
+    from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("runs") / "trained"
     assert run(["fit", "unet3d", *shrinking(), "--data", str(dataset), "--run", str(folder)]) == 0

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from engine import checkpoint
+from engine.checkpoints import checkpoint
 from engine.networks import UNet2D
-from engine.recipe import find, load
-from engine.run import Run
+from engine.recipe.recipe_file import find, load
+from engine.runs.run import Run
 from tests.engine.tiny import shrinking
 from volumes import Scanner
 from volumes.dataset import find_cases

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from engine import runtime
-from engine.refusals import BadUsage
+from engine.errors import BadUsage
 
 
 def machine(*capabilities):
@@ -142,13 +142,14 @@ def test_networks_that_are_opened_one_after_the_other_warn_of_nothing(cpu, caplo
     import keras
     import tensorflow as tf
 
-    from engine.estimate import Estimator, Plan, blocks_of
+    from engine.inference.predictor import Predictor
+    from engine.inference.tiling import Plan, blocks_of
     from engine.networks import ConvNet2D
 
     tf.get_logger().addHandler(caplog.handler)
     for width in range(1, 8):
         network = ConvNet2D(widths=(width,))
         plan = Plan((1, 8, 8), (1, 8, 8), network)
-        Estimator(network.build()).volume(plan, blocks_of(np.zeros((1, 8, 8), np.float32)), None)
+        Predictor(network.build()).volume(plan, blocks_of(np.zeros((1, 8, 8), np.float32)), None)
     keras.backend.clear_session()
     assert "retracing" not in caplog.text

@@ -15,11 +15,13 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from engine import checkpoint
-from engine.checkpoint import Progress
-from engine.recipe import Recipe, find, load, override
-from engine.run import Run
-from volumes.scanned import Scanned
+from engine.checkpoints import checkpoint
+from engine.checkpoints.checkpoint import Progress
+from engine.recipe.overrides import override
+from engine.recipe.recipe import Recipe
+from engine.recipe.recipe_file import find, load
+from engine.runs.run import Run
+from volumes.sampling.scanner_noise import Scanned
 
 SPACING_MM = (3.0, 0.8, 0.7)
 
@@ -51,7 +53,7 @@ def tiny(name: str = "unet3d", *more: str) -> Recipe:
 
 def untrained(folder: Path, recipe: Recipe, runtime, change=None) -> Run:
     """A run that holds a network with its first weights, or with what `change` makes of them."""
-    from engine.loop import Training
+    from engine.training.state import Training
 
     arrays = Training(recipe, runtime).arrays()
     run = Run(folder)

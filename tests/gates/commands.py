@@ -78,14 +78,14 @@ class Commands:
 
 def _serve(folder: Path, memory_bytes: int, seconds: int) -> None:
     # What is imported here is imported once for all.
-    import engine.cli
-    import engine.restore
+    from engine.cli.main import run
+    from engine.denoising import denoise_scans
     from tests.gates.catalogue import content
 
-    assert engine.restore
+    assert denoise_scans
     (folder / "first.nii").write_bytes(content())
     with contextlib.redirect_stdout(io.StringIO()):
-        engine.cli.run(["info", str(folder / "first.nii")])
+        run(["info", str(folder / "first.nii")])
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + memory_bytes
     said = [folder / name for name in ("out", "err", "tensorflow")]
@@ -108,7 +108,7 @@ def _child(arguments: list[str], most: int, seconds: int, said: list[Path]) -> N
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         for number, path in ((1, said[0]), (2, said[1])):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
-        from engine.cli import main
+        from engine.cli.main import main
 
         main(arguments)
     except SystemExit as end:

@@ -16,11 +16,12 @@ import pytest
 
 from tests.gates.ledger import Faults
 from tests.volumes.conversions import counted
-from volumes import arrays, atomic, nifti
-from volumes import store as store_module
+from volumes import nifti
 from volumes.dataset import Case
-from volumes.refusals import BadInput
-from volumes.store import Store
+from volumes.dataset import store as store_module
+from volumes.dataset.store import Store
+from volumes.errors import BadInput
+from volumes.storage import array_cache, atomic
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (9, 19, 13)
@@ -197,7 +198,7 @@ def test_a_scan_that_changes_while_it_is_read_is_refused_and_not_kept(
     moments = [
         (nifti.Scan, "read_voxels"),
         (store_module.digest, "sha256"),
-        (arrays, "make_folder"),
+        (array_cache, "make_folder"),
     ]
     for n in range(faults.times(push=9, soak=90)):
         path = tmp_path / f"{n}.nii"
@@ -293,7 +294,7 @@ def test_a_cache_on_a_read_only_disk_is_read(
         path.unlink()
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "open", nothing_new, raising=False)
-        patch.setattr(arrays.os, "open", read_only)
+        patch.setattr(array_cache.os, "open", read_only)
         said: list[str] = []
         assert_whole(Store(store.root, said.append), case, hu)
     assert conversions == said == []

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import checkpoint
-from engine.run import Run
+from engine.checkpoints import checkpoint
+from engine.runs.run import Run
 from tests.engine.tiny import shrinking
 from tests.gates.ledger import Faults
 from tests.training import rows, train
@@ -25,7 +25,7 @@ Fit = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def whole(cpu, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 4 steps that nothing disturbed, with checkpoints at 2 and 4."""
-    from engine.cli import run
+    from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("runs") / "whole"
     assert run(["fit", "unet3d", *shrinking(), "--data", str(dataset), "--run", str(folder)]) == 0
@@ -119,7 +119,7 @@ def test_another_value_is_refused_until_it_is_consented_to_and_then_noted(
     path = best[0] / "state.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"best_step": 2, "best_mse": 1e-9}))
     manifest = json.loads((best[0] / "MANIFEST.json").read_text())
-    from volumes.digest import sha256
+    from volumes.storage.digest import sha256
 
     (best[0] / "MANIFEST.json").write_text(json.dumps(manifest | {"state.json": sha256(path)}))
     code, _, err = go_on(change, "--accept-changes")

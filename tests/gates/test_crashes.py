@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.checkpoint import Progress
+from engine.checkpoints import checkpoint
+from engine.checkpoints.checkpoint import Progress
 from tests.gates.disk import Disk, Operation
 
 pytestmark = pytest.mark.gate("G2")

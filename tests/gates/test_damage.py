@@ -9,10 +9,10 @@ from contextlib import suppress
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.archive import Header
-from engine.checkpoint import Progress
-from engine.refusals import Mismatch
+from engine.checkpoints import checkpoint
+from engine.checkpoints.archive import Header
+from engine.checkpoints.checkpoint import Progress
+from engine.errors import Mismatch
 
 pytestmark = pytest.mark.gate("G3")
 
@@ -241,7 +241,7 @@ def flip_first(run, which):
 
 @pytest.fixture(scope="module")
 def trained(cpu, dataset, tmp_path_factory):
-    from engine.cli import run
+    from engine.cli.main import run
     from tests.engine.tiny import shrinking
 
     folder = tmp_path_factory.mktemp("trained") / "run"

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.checkpoint import Progress
-from engine.journal import Metrics
-from engine.recipe import find
-from engine.refusals import CannotWrite, DiskFull
-from engine.run import Run
+from engine.checkpoints import checkpoint
+from engine.checkpoints.checkpoint import Progress
+from engine.errors import CannotWrite, DiskFull
+from engine.recipe.recipe_file import find
+from engine.runs.metrics_file import Metrics
+from engine.runs.run import Run
 from tests.engine.tiny import identity, scan_file, shrinking, tiny, untrained
 from tests.gates.disk import Disk, at, onwards, refusing
 from volumes import nifti
@@ -279,7 +279,7 @@ def test_a_limit_on_the_size_of_files_is_a_full_disk(tmp_path, limit):
 
 
 def test_events_that_cannot_be_written_end_no_training(cpu, tmp_path):
-    from engine.tensorboard import Events
+    from engine.training.tensorboard import Events
 
     said = []
     events = Events(tmp_path / "events", 0, said.append)
@@ -315,7 +315,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("asked", [True, False], ids=["asked for first", "run out"])
 def test_a_disk_without_room_keeps_what_it_has(small_disk, monkeypatch, asked):
     if not asked:
-        monkeypatch.setattr("engine.checkpoint._refuse_full", lambda *_: None)
+        monkeypatch.setattr("engine.checkpoints.checkpoint._refuse_full", lambda *_: None)
     folder = small_disk / "checkpoints"
     for step in (2, 4):
         checkpoint.save(folder, arrays(step, 50_000), Progress(step))
@@ -339,5 +339,5 @@ def test_a_full_disk_is_not_told_as_full_memory(engine, monkeypatch, text, code)
     def failing(*_):
         raise errors.ResourceExhaustedError(None, None, text)
 
-    monkeypatch.setattr("engine.info.about", failing)
+    monkeypatch.setattr("engine.diagnostics.info.about", failing)
     assert engine("info", "anything")[0] == code

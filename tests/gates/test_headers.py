@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from tests.gates.catalogue import HU, content
+from volumes.errors import BadInput
 from volumes.nifti import open_scan
-from volumes.refusals import BadInput
-from volumes.scan import Scan
+from volumes.nifti.scan import Scan
 
 NOTE = b"\1\0\0\0" + struct.pack("<ii", 32, 6) + b"a private note, 24 bytes"
 GOOD = [

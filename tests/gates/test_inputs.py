@@ -12,7 +12,7 @@ import pytest
 from tests.gates.catalogue import File, files
 from tests.gates.commands import Commands
 from volumes.nifti import open_scan
-from volumes.trust import Trust
+from volumes.nifti.read_options import Trust
 
 CATALOGUE = files()
 
@@ -20,10 +20,10 @@ CATALOGUE = files()
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose checkpoint is whole, and fits no network: none is built here."""
-    from engine import checkpoint
-    from engine.checkpoint import Progress
-    from engine.recipe import find
-    from engine.run import Run
+    from engine.checkpoints import checkpoint
+    from engine.checkpoints.checkpoint import Progress
+    from engine.recipe.recipe_file import find
+    from engine.runs.run import Run
     from tests.engine.tiny import tiny
 
     made = Run(tmp_path_factory.mktemp("runs") / "run")

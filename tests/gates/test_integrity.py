@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from engine import checkpoint, leakage
-from engine.delivery import write
-from engine.denoise import Denoised, Request, denoise
-from engine.estimate import Estimator
-from engine.model import Model, open_model
-from engine.refusals import BadUsage
-from engine.verify import verify
+from engine.checkpoints import checkpoint
+from engine.denoising.denoise import Denoised, Request, denoise
+from engine.denoising.verify import verify
+from engine.denoising.writer import write
+from engine.errors import BadUsage
+from engine.inference.predictor import Predictor
+from engine.runs.trained_model import Model, open_model
+from engine.scoring.residual import describe_residual, leak_warnings
 from tests.engine.tiny import comment, content, scan_file, tiny, untrained, voxels
 from tests.gates.ledger import Faults
 from volumes import nifti
@@ -56,7 +57,7 @@ def returning(arrays: checkpoint.Arrays) -> checkpoint.Arrays:
 
 def network(folder: Path, runtime, *fields: str, change=None) -> tuple[Model, object]:
     model = open_model(untrained(folder, tiny("unet3d", *fields), runtime, change))
-    return model, model.estimator()
+    return model, Predictor.of(model)
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +215,7 @@ def test_a_network_that_sees_beyond_its_radius_gets_one_tile_or_none(
         keras.layers.Conv3D(1, 2 * model.recipe.network.radius[0] + 3, padding="same"),
     ):
         noisy = keras.Input((None, None, None, 1))
-        pair = model, Estimator(keras.Model(noisy, layer(noisy)))
+        pair = model, Predictor(keras.Model(noisy, layer(noisy)))
         with pytest.raises(BadUsage, match="UNet3D sees beyond its radius"):
             done(pair, path, tile=(1, 4, 4))
         assert done(pair, path, tile=(4, 12, 12)).about["tiles"]["count"] == 1
@@ -357,7 +358,7 @@ def test_every_kind_of_network_keeps_to_its_radius(cpu, tmp_path: Path, faults: 
     kinds = ("respr_unet3d", "unet2d", "dncnn", "unet2d_residual_bn", "resnet2d", "convnet3d")
     for name in kinds[: faults.times(push=3, soak=len(kinds))]:
         model = open_model(untrained(tmp_path / name, tiny(name), cpu))
-        pair = model, model.estimator()
+        pair = model, Predictor.of(model)
         tiled, whole = (estimate(pair, path, tile=tile) for tile in ((1, 16, 16), (3, 40, 36)))
         assert np.abs(tiled - whole).max() <= 0.01, name
         faults.handled()
@@ -381,6 +382,6 @@ def test_what_is_removed_from_real_scans_is_told_where_it_is_more_than_noise(
         }
         for what, estimate in removed.items():
             after = np.where(mask, noisy, np.rint(estimate)).astype(np.int16)
-            told = leakage.warnings(leakage.leakage(scan, noisy, after, mask))
+            told = leak_warnings(describe_residual(scan, noisy, after, mask))
             assert bool(told) == (what != "the noise"), (case.name, what)
             faults.handled()

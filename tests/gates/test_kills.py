@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine import checkpoint
-from engine.run import Run
+from engine.checkpoints import checkpoint
+from engine.runs.run import Run
 from tests.gates.trainings import RECIPE, Aim, ended, start
 from tests.training import rows
 
@@ -128,11 +128,11 @@ def test_a_training_that_is_killed_ends_with_the_bits_of_one_that_was_not(
 
 
 PHASES = {
-    "start": "engine.recipe.load",
-    "cache build": "volumes.store.Store.volume",
+    "start": "engine.recipe.recipe.load",
+    "cache build": "volumes.dataset.store.Store.volume",
     "import": "engine.runtime.start",
-    "step": "engine.loop.Loop._learn",
-    "validation": "engine.loop.Loop._validate",
+    "step": "engine.training.trainer.Loop._learn",
+    "validation": "engine.training.trainer.Loop._validate",
     "save": "write state.npz",
     "naming": "rename into place",
 }

@@ -11,11 +11,11 @@ import threading
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.checkpoint import Progress
-from engine.model import open_model
-from engine.recipe import find
-from engine.run import Run
+from engine.checkpoints import checkpoint
+from engine.checkpoints.checkpoint import Progress
+from engine.recipe.recipe_file import find
+from engine.runs.run import Run
+from engine.runs.trained_model import open_model
 from tests.engine.fresh import fresh
 from tests.engine.tiny import scan_file, shrinking, tiny, untrained
 from tests.gates.trainings import Aim, ended, start
@@ -102,7 +102,7 @@ def test_an_import_into_a_run_that_is_trained_is_refused(
 ):
     variables = tiny("cnn2").network.build().variables
     layers = [(v.path, np.zeros(v.shape, np.float32)) for v in variables]
-    monkeypatch.setattr("engine.keras_weights._layers", lambda _: layers)
+    monkeypatch.setattr("engine.runs.keras_import._layers", lambda _: layers)
     (tmp_path / "weights.h5").write_text("")
     before = tree(run.folder)
     words = ["--network", "cnn2", *(w for w in shrinking("cnn2") if w.startswith("network"))]

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import checkpoint
-from engine.journal import Terminal
-from engine.recipe import Recipe, override
-from engine.refusals import NumericalFailure
-from engine.run import Run
+from engine.checkpoints import checkpoint
+from engine.errors import NumericalFailure
+from engine.recipe.overrides import override
+from engine.recipe.recipe import Recipe
+from engine.runs.run import Run
+from engine.terminal import Terminal
 from tests.engine.tiny import tiny
 from tests.gates.ledger import Faults
-from volumes.examples import Examples
+from volumes.sampling.examples import Examples
 from volumes.volume import Volume
 
 
@@ -65,8 +66,8 @@ def hu(phantom_hu: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def loop(cpu, hu: np.ndarray, tmp_path: Path):
     """Makes a loop, of which what is fed and how it is computed may be changed."""
-    from engine.evaluate import Validation
-    from engine.loop import Loop
+    from engine.training.trainer import Loop
+    from engine.training.validation import Validation
 
     def make(
         *changes: str, hu: np.ndarray = hu, precision: str = "float32",
@@ -239,7 +240,7 @@ def test_data_of_nothing_but_noise_are_told(faults: Faults, loop, hu: np.ndarray
 def test_an_estimate_that_tells_nothing_is_told_once(
     faults: Faults, loop, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    from engine.evaluate import Validation
+    from engine.training.validation import Validation
 
     def estimate(self, estimator, pair):
         return np.full_like(pair.clean, 0.4) if what == "constant" else pair.noisy.copy()
@@ -255,7 +256,7 @@ def test_an_estimate_that_tells_nothing_is_told_once(
 def test_a_training_that_diverges_is_told_at_the_third_validation(
     faults: Faults, loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.evaluate import Validation
+    from engine.training.validation import Validation
 
     quality = iter([0.001, 0.001, 0.3, 0.3, 0.3, 0.3])
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from engine import checkpoint
-from engine.journal import Terminal
-from engine.recipe import override
-from engine.refusals import BadInput, Interrupted
-from engine.run import Run
+from engine.checkpoints import checkpoint
+from engine.errors import BadInput, Interrupted
+from engine.recipe.overrides import override
+from engine.runs.run import Run
+from engine.terminal import Terminal
 from tests.engine.tiny import tiny
 from tests.gates.ledger import Faults
 from tests.gates.test_numerics import Noted
 from tests.training import command, train
-from volumes.examples import Examples
-from volumes.refusals import CannotWrite
+from volumes.errors import CannotWrite
+from volumes.sampling.examples import Examples
 from volumes.volume import Volume
 
 
@@ -47,8 +47,8 @@ class Nobody:
 
 @pytest.fixture
 def loop(cpu, phantom_hu, tmp_path: Path):
-    from engine.evaluate import Validation
-    from engine.loop import Loop
+    from engine.training.trainer import Loop
+    from engine.training.validation import Validation
 
     volume = Volume(phantom_hu, (3.0, 0.8, 0.7), "phantom", "0" * 64)
 
@@ -106,12 +106,12 @@ def test_the_error_of_a_reader_is_what_is_shown(
 def test_a_reader_that_hangs_is_named_and_does_not_keep_a_training_from_ending(
     faults: Faults, loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine import loop as loop_module
-    from engine import readers
+    from engine.training import reader_threads
+    from engine.training import trainer as loop_module
 
     monkeypatch.setattr(loop_module, "_PATIENCE_S", 0.2)
-    monkeypatch.setattr(readers, "_LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(readers, "_END_S", 0.3)
+    monkeypatch.setattr(reader_threads, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(reader_threads, "_END_S", 0.3)
     for bad in (0, 7):
         answered, terminal = threading.Event(), Noted()
 
@@ -183,7 +183,7 @@ def test_files_that_vanish_while_a_training_runs_are_not_missed(
 ) -> None:
     import shutil
 
-    from engine.loop import Loop
+    from engine.training.trainer import Loop
     from tests.engine.tiny import shrinking
 
     shutil.copytree(dataset, tmp_path / "data")

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.run import Run
+from engine.runs.run import Run
 from tests.engine.tiny import comment, content, scan_file, shrinking, tiny, untrained
 from tests.gates.ledger import Faults
-from volumes.digest import sha256
+from volumes.storage.digest import sha256
 
 pytestmark = pytest.mark.gate("G15")
 
@@ -363,7 +363,7 @@ def test_objects_in_the_cache_are_made_anew(
     engine, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults
 ) -> None:
     from volumes.dataset import find_cases
-    from volumes.store import _LAYOUT, Store
+    from volumes.dataset.store import _LAYOUT, Store
 
     cache, ran = tmp_path / "cache", tmp_path / "ran"
     case = find_cases(dataset)[0]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.gates.catalogue import content
+from volumes.errors import BadInput
 from volumes.nifti import open_scan
-from volumes.refusals import BadInput
-from volumes.trust import Trust
+from volumes.nifti.read_options import Trust
 
 # Smooth enough to be compressed by every means that deflate has.
 Z, Y, X = np.mgrid[:9, :23, :21]

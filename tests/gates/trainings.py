@@ -20,8 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from engine import recipe
 from engine.networks import UNet3D
+from engine.recipe import recipe
 from tests.gates.disk import Disk, Operation, sending
 
 PRELOADED = ["tests.gates.trainings", "tests.gates.preloaded"]
@@ -71,7 +71,7 @@ def fit(words: list[str], cache: Path, said: Path, aim: Aim | None, noted: Path 
         aim: of what befalls it.
         noted: takes the phases of what it did to its run folder.
     """
-    from engine.cli import run
+    from engine.cli.main import run
 
     os.environ["ENGINE_CACHE"] = str(cache)
     recipe._KINDS.setdefault("Dropping", Dropping)

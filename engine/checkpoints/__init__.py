@@ -1,0 +1,1 @@
+"""Checkpoints: every variable of a training on disk, verified."""

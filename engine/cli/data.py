@@ -1,0 +1,114 @@
+"""`engine degrade`, `engine phantom`, `engine import`: data and weights for other commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.app import app
+from engine.cli.options import (
+    AssumeHu,
+    BadCrc,
+    Debug,
+    Devices,
+    MaxGib,
+    Output,
+    Overwrite,
+    Quiet,
+    Seed,
+    Which,
+    WhichVolume,
+)
+from engine.cli.options import shape as three
+
+
+@app.command()
+def degrade(
+    volumes: Annotated[
+        list[Path], typer.Argument(help="NIfTI scans, or folders of cases.", readable=False)
+    ],
+    kinds: Annotated[
+        str,
+        typer.Option("--as", metavar="KIND:VALUE[,...]", help="gaussian:SIGMA, a fraction of the "
+                     "window [-1000, 400] HU; coloured:SIGMA or coloured:SIGMA/EXPONENT/CUTOFF, "
+                     "the noise of a kernel; low_dose:PHOTONS a ray; sparse_view:VIEWS of 900. "
+                     "Several: low_dose:7e4,1e5,sparse_view:60,90."),
+    ],
+    seed: Seed = 0,
+    output: Output = None,
+    devices: Devices = "auto",
+    overwrite: Overwrite = False,
+    assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
+    volume: WhichVolume = None,
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write a copy of each VOLUME with simulated noise or views left out; its header is kept.
+
+    Several kinds, or a folder, make a folder of cases: OUT/<case>/imaging.nii.gz is the clean
+    reference, and <kind>.nii.gz lies beside it. Files that are finished there are kept.
+    """
+    from engine.simulation.degradation import parse
+    from engine.simulation.degrade import Job, run
+    from engine.terminal import Terminal
+    from volumes.nifti.read_options import Trust
+
+    trust = Trust(assume_hu, allow_bad_crc, max_gib, volume)
+    job = Job(parse(kinds), seed, output, overwrite, devices, trust)
+    run(job, volumes, Terminal(quiet=quiet))
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where case_00000/... will lie.")],
+    cases: Annotated[int, typer.Option("--cases", min=1, help="How many.")] = 8,
+    shape: Annotated[str, typer.Option("--shape", metavar="Z,Y,X")] = "48,256,256",
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Write synthetic abdomens in KiTS19's layout."""
+    from engine.diagnostics.demo import write_phantoms
+
+    for path in write_phantoms(folder, cases, three(shape, "--shape"), seed):
+        print(path)
+
+
+@app.command(name="import")
+def import_weights(
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="WEIGHTS", readable=False, help="Keras weights (.h5), or a run."),
+    ],
+    run: Annotated[Path, typer.Option("--run", readable=False, help="The run folder to make.")],
+    network: Annotated[
+        str | None,
+        typer.Option("--network", help="The recipe whose network Keras weights fit, such as "
+                     "unet2d. A run knows its own."),
+    ] = None,
+    checkpoint: Which = "best",
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Make weights a run folder: released Keras weights, or those of a run without its optimizer.
+
+    Nothing in a file of Keras weights is executed.
+    """
+    from engine.errors import BadUsage
+    from engine.recipe.overrides import override
+    from engine.recipe.recipe_file import find, load
+    from engine.runs import keras_import, weights_import
+    from engine.runs.run import Run
+    from engine.terminal import Terminal
+
+    if weights.is_dir() and network is None:
+        if overrides:
+            raise BadUsage(overrides[0], "changes what the run tells of itself", "Leave it out")
+        weights_import.import_run(Run(weights), checkpoint, Run(run))
+    else:
+        if network is None:
+            raise BadUsage("--network", "is missing", "Name the recipe whose network they fit")
+        source = find(network)
+        resolved = override(load(source), overrides or ())
+        keras_import.import_run(weights, resolved, source, Run(run))
+    Terminal().result(str(run))

@@ -1,0 +1,137 @@
+"""`engine denoise` and `engine verify`: scans and a model in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.app import app
+from engine.cli.options import (
+    AssumeHu,
+    BadCrc,
+    Debug,
+    Devices,
+    MaxGib,
+    Output,
+    Overwrite,
+    Quiet,
+    Verbose,
+    Which,
+    WhichVolume,
+    shape,
+)
+
+
+@app.command()
+def denoise(
+    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.", readable=False)],
+    model: Annotated[
+        Path | None,
+        typer.Option("-m", "--model", readable=False,
+                     help="A run folder. Default: the newest under ./runs."),
+    ] = None,
+    output: Output = None,
+    prior: Annotated[
+        Path | None, typer.Option("--prior", readable=False,
+                     help="A second scan, on the same grid, as the prior.")
+    ] = None,
+    checkpoint: Which = "best",
+    tile: Annotated[
+        str | None, typer.Option("--tile", metavar="Z,Y,X", help="Voxels a tile keeps.")
+    ] = None,
+    save_residual: Annotated[
+        bool, typer.Option("--save-residual", help="Write input - output, too.")
+    ] = False,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Draw the middle slice into a PNG.")
+    ] = None,
+    strength: Annotated[
+        float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
+                            "network's estimate.")
+    ] = 1.0,
+    photons: Annotated[
+        float | None,
+        typer.Option("--photons", min=1.0, max=1e15, help="Dose of the scan, in photons a ray, for "
+                     "a network that is told it."),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
+    reproducible: Annotated[
+        bool, typer.Option("--reproducible", help="Leave time and machine out of the sidecar, and "
+                           "choose tiles that every machine would.")
+    ] = False,
+    strip_phi: Annotated[
+        bool, typer.Option("--strip-phi", help="Clear free text and extensions of the header, "
+                           "which may hold names and dates.")
+    ] = False,
+    devices: Devices = "auto",
+    overwrite: Overwrite = False,
+    assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
+    volume: WhichVolume = None,
+    quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise.
+
+    Research use, not a medical device.
+    """
+    from engine.denoising.denoise import Request
+    from engine.denoising.denoise_scans import Job, restore
+    from engine.runs.run import Run, newest_run
+    from engine.terminal import Terminal
+    from volumes.nifti.read_options import Trust
+
+    terminal = Terminal(quiet=quiet, verbose=verbose)
+    job = Job(
+        run=Run(model) if model else newest_run(), checkpoint=checkpoint,
+        request=Request(
+            prior, shape(tile, "--tile") if tile else None, strength, photons, reproducible,
+            strip_phi,
+        ),
+        output=output, preview=preview, residual=save_residual, overwrite=overwrite,
+        devices=devices, trust=Trust(assume_hu, allow_bad_crc, max_gib, volume),
+    )  # fmt: skip
+    restore(job, volumes, terminal, only_plan=plan)
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="VOLUME_denoised.nii.gz")],
+    model: Annotated[
+        Path | None, typer.Option("-m", "--model", readable=False,
+                     help="The run folder that it should be of.")
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--input", readable=False,
+                     help="The scan that was denoised. Default: VOLUME, where it lies "
+                     "beside the output."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Apply the model once more and compare every "
+                           "voxel; takes as long as denoising did.")
+    ] = False,
+    prior: Annotated[
+        Path | None, typer.Option("--prior", readable=False,
+                     help="The second scan, for --again, where one was given.")
+    ] = None,
+    devices: Devices = "auto",
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Check a denoised scan against its sidecar, its input and its model.
+
+    Ends with 3 where a file is not what the sidecar says, with 5 where the model is another.
+    """
+    from engine import runtime
+    from engine.denoising.rerun import Repetition
+    from engine.denoising.verify import verify as checked
+    from engine.errors import BadUsage
+    from engine.runs.run import Run
+    from engine.terminal import Terminal
+
+    runtime.check(devices, "auto", "auto")
+    if prior is not None and not again:
+        raise BadUsage("--prior", "is looked at by --again alone", "Ask for that, or leave it out")
+    repetition = Repetition(prior, devices, Terminal(quiet=quiet)) if again else None
+    for line in checked(path, Run(model) if model else None, source, repetition):
+        print(line, flush=True)

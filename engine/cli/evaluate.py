@@ -1,0 +1,82 @@
+"""`engine evaluate`: methods and cases in, a report out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.app import app
+from engine.cli.options import (
+    AssumeHu,
+    BadCrc,
+    Data,
+    Debug,
+    Devices,
+    MaxGib,
+    Overwrite,
+    Quiet,
+    Which,
+    WhichVolume,
+)
+
+
+@app.command()
+def evaluate(
+    methods: Annotated[
+        list[str],
+        typer.Argument(metavar="METHOD...", help="Run folders, and noisy, prior, tv, nlm, bm3d, "
+                       "bm4d, spade. METHOD@PRIOR gives it another prior: mean, noisy, tv, clean, "
+                       "turned or a run folder; :RADIUS averages neighbours."),
+    ],
+    data: Data = None,
+    split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",
+    noise: Annotated[
+        str | None,
+        typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1; "
+                     "coloured:0.05 or coloured:SIGMA/EXPONENT/CUTOFF; recorded:NAME. "
+                     "Default: gaussian:0.1, where --as names nothing."),
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option("--as", metavar="KIND:VALUE[,...]", help="Simulated scanners, as of degrade: "
+                     "low_dose:7e4,1e5,2e5,sparse_view:60,90,180."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Where the report goes.")
+    ] = Path("report"),
+    protocol: Annotated[
+        str, typer.Option("--protocol", help="volumes, or reference: the first slice of a central "
+                          "crop, as Abascal et al. score.")
+    ] = "volumes",
+    slices: Annotated[
+        int | None, typer.Option("--slices", min=1, help="Score so many slices about the middle.")
+    ] = None,
+    checkpoint: Which = "best",
+    tuning: Annotated[
+        bool, typer.Option("--tuning/--no-tuning", help="Let validation cases choose the "
+                           "parameters of classical methods, or keep their usual ones.")
+    ] = True,
+    allow_seen: Annotated[
+        bool, typer.Option("--allow-seen", help="Score cases that a network was trained on, too.")
+    ] = False,
+    devices: Devices = "auto",
+    overwrite: Overwrite = False,
+    assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
+    volume: WhichVolume = None,
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
+    from engine.comparison.evaluate import Wanted, evaluate
+    from engine.terminal import Terminal
+    from volumes.nifti.read_options import Trust
+
+    wanted = Wanted(
+        methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
+        split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
+        checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
+        overwrite=overwrite, trust=Trust(assume_hu, allow_bad_crc, max_gib, volume),
+    )  # fmt: skip
+    evaluate(wanted, output, Terminal(quiet=quiet))

@@ -1,0 +1,63 @@
+"""`engine info`, `engine bench`, `engine doctor`: about files, runs and this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.app import app
+from engine.cli.options import (
+    BadCrc,
+    Debug,
+    Devices,
+    MaxGib,
+    Quiet,
+    WhichVolume,
+)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A scan, a denoised scan or a run folder.")],
+    allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0, volume: WhichVolume = None,
+    debug: Debug = False,
+) -> None:  # fmt: skip
+    """Show what a scan or a run is; of a run, the fingerprint of its last checkpoint."""
+    from engine.diagnostics.info import about
+    from volumes.nifti.read_options import Trust
+
+    rows = about(path, Trust(checksum=allow_bad_crc, gib=max_gib, volume=volume))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+@app.command()
+def bench(
+    steps: Annotated[int, typer.Option("--steps", min=3, help="Steps a round.")] = 10,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds; medians count.")] = 5,
+    debug: Debug = False,
+) -> None:
+    """Compare the training step with keras.Model.fit on this machine, in one run."""
+    from engine.diagnostics.bench import compare
+    from engine.terminal import Terminal
+
+    compare(steps, rounds, Terminal())
+
+
+@app.command()
+def doctor(
+    devices: Devices = "auto",
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Find out in a minute whether this machine learns, denoises, resumes and refuses as it should.
+
+    Exit code 0 where all is well, else 1.
+    """
+    from engine.diagnostics.doctor import examine
+    from engine.terminal import Terminal
+
+    if not examine(devices, Terminal(quiet=quiet)):
+        raise typer.Exit(1)

@@ -1,0 +1,53 @@
+"""Options: those that several commands of the command line share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results and errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", help="A file for one input, else a folder.")
+]
+AssumeHu = Annotated[
+    bool, typer.Option("--assume-hu", help="Take values for HU that do not look like it.")
+]
+BadCrc = Annotated[
+    bool, typer.Option("--allow-bad-crc", help="Read on where gzip's checksum is wrong.")
+]
+MaxGib = Annotated[
+    float, typer.Option("--max-gib", min=0.0, help="Refuse scans of more GiB of voxels.")
+]
+WhichVolume = Annotated[
+    int | None, typer.Option("--volume", min=0, help="Of a 4D file, counted from 0.")
+]
+Devices = Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", readable=False, help="Cases. Default: $ENGINE_DATA, else ./data."),
+]
+Which = Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")]
+
+
+def shape(text: str, option: str) -> tuple[int, int, int]:
+    """Three positive numbers Z,Y,X.
+
+    Raises:
+        BadUsage: naming the option.
+    """
+    from engine.errors import BadUsage
+
+    try:
+        z, y, x = (int(part) for part in text.split(","))
+    except ValueError as error:
+        remedy = "Write three numbers such as 32,256,256"
+        raise BadUsage(option, f"takes Z,Y,X, not {text!r}", remedy) from error
+    if min(z, y, x) < 1:
+        raise BadUsage(option, f"takes positive numbers, not {text!r}", "Write such as 32,256,256")
+    return z, y, x

@@ -1,0 +1,305 @@
+"""Classical methods: what a network is compared with, all behind one signature.
+
+Their parameters are multiples of the noise's standard deviation, so that what was chosen at one
+level of noise means the same at another.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
+
+from engine.comparison.spade import Spade
+from engine.errors import BadUsage
+from volumes.volume import SpacingMm, Unit
+
+_TV_PRECISION = 1e-5  # scikit-image's own stops early, up to 1 dB of PSNR short
+_BM4D_BLOCK = 5  # side of the blocks that its second stage matches
+
+# What `estimate` takes: noisy, sigma, spacing_mm, prior.
+Given = tuple[Unit, float, SpacingMm, Unit | None]
+
+
+class Method(Protocol):
+    """A way to estimate the clean volume from the noisy one, without training.
+
+    Attributes:
+        name: what it is called in tables and on the command line.
+        sees_prior: whether it uses one.
+    """
+
+    name: ClassVar[str]
+    sees_prior: ClassVar[bool]
+
+    @property
+    def slicewise(self) -> bool:
+        """Whether the estimate of a slice depends on that slice alone."""
+        ...
+
+    def candidates(self) -> list[Self]:
+        """The settings that validation cases choose from."""
+        ...
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """Estimates a volume.
+
+        Args:
+            noisy: (Z, Y, X) in window units.
+            sigma: standard deviation of its noise, in window units.
+            spacing_mm: distance of neighbouring voxels along (Z, Y, X).
+            prior: (Z, Y, X) in window units, for the methods that use one.
+
+        Returns:
+            (Z, Y, X) float32 in window units, not clipped.
+        """
+        ...
+
+
+M = TypeVar("M", bound=Method)
+
+
+def tuned(method: M, pairs: Sequence[tuple[Unit, Given]]) -> M:
+    """The candidate of least mean squared error, images clipped to the window as in the scores.
+
+    Args:
+        method: whose candidates stand for choice; of equals the first wins.
+        pairs: of the validation cases, the clean image, (Z, Y, X) in window units, and what
+            `estimate` is given; every case counts the same.
+
+    Raises:
+        ValueError: where there is something to choose and no case to choose by.
+    """
+    candidates = method.candidates()
+    if len(candidates) == 1:
+        return candidates[0]  # without the hours that some methods take
+    if not pairs:
+        raise ValueError(f"{method.name} cannot be tuned without a validation case")
+
+    def error(candidate: M) -> float:
+        return float(np.mean([_error(clean, candidate.estimate(*given)) for clean, given in pairs]))
+
+    return min(candidates, key=error)
+
+
+def _error(clean: Unit, estimate: Unit) -> float:
+    difference = np.clip(estimate, 0, 1) - np.clip(clean, 0, 1)
+    return float(np.mean(np.square(difference, dtype=np.float64)))
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """The noisy volume itself: what doing nothing scores."""
+
+    name: ClassVar[str] = "noisy"
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = True
+
+    def candidates(self) -> list[Self]:
+        """Itself."""
+        return [self]
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """The noisy volume."""
+        return noisy
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The prior itself: what the second image of a network scores alone."""
+
+    name: ClassVar[str] = "prior"
+    sees_prior: ClassVar[bool] = True
+    slicewise: ClassVar[bool] = True
+
+    def candidates(self) -> list[Self]:
+        """Itself."""
+        return [self]
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """The prior.
+
+        Raises:
+            BadUsage: where there is none.
+        """
+        if prior is None:
+            raise BadUsage(self.name, "needs a prior", "Choose a recipe that has one")
+        return prior
+
+
+@dataclass(frozen=True)
+class TotalVariation:
+    """Total variation (Rudin, Osher and Fatemi, Physica D 60, 1992), isotropic.
+
+    It minimises weight sigma ||grad u||_1 + 1/2 ||u - noisy||^2 by Chambolle's projection (J.
+    Math. Imaging Vis. 20, 2004), as scikit-image implements it.
+
+    Attributes:
+        weight: of the gradient, as a multiple of sigma.
+        volumetric: whether the gradient is that of the volume (Z, Y, X), not that of each slice.
+    """
+
+    name: ClassVar[str] = "tv"
+    sees_prior: ClassVar[bool] = False
+    weight: float = 0.8
+    volumetric: bool = False
+
+    @property
+    def slicewise(self) -> bool:
+        """Whether the estimate of a slice depends on that slice alone."""
+        return not self.volumetric
+
+    def candidates(self) -> list[Self]:
+        """Weights; slices like about 0.8 to 1 best, volumes 0.5 to 0.65."""
+        return [replace(self, weight=weight) for weight in (0.35, 0.5, 0.65, 0.8, 1.0, 1.2)]
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """The estimate, (Z, Y, X) in window units."""
+        from skimage.restoration import denoise_tv_chambolle
+
+        images = [noisy] if self.volumetric else noisy[:, None]
+        found = [
+            denoise_tv_chambolle(image, weight=self.weight * sigma, eps=_TV_PRECISION)
+            for image in images
+        ]
+        return np.concatenate(found).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class NonLocalMeans:
+    """Non-local means of each slice (Buades, Coll and Morel, CVPR 2005).
+
+    The fast variant (Darbon et al., ISBI 2008) of scikit-image, which takes the noise's share of
+    the patches' distances off.
+
+    Attributes:
+        h: decay of the weights with the distance of patches, as a multiple of sigma.
+        patch: side of a patch in pixels.
+        distance: how far away patches are looked for, in pixels.
+    """
+
+    name: ClassVar[str] = "nlm"
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = True
+    h: float = 0.6
+    patch: int = 7
+    distance: int = 11
+
+    def candidates(self) -> list[Self]:
+        """Decays for patches of 5 near by, which suit little noise, and of 7 further off."""
+        return [
+            replace(self, patch=patch, distance=distance, h=h)
+            for patch, distance in ((5, 6), (7, 11))
+            for h in (0.4, 0.5, 0.6, 0.8, 1.0)
+        ]
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """The estimate, (Z, Y, X) in window units."""
+        from skimage.restoration import denoise_nl_means
+
+        found = [
+            denoise_nl_means(
+                slice_, self.patch, self.distance, self.h * sigma, fast_mode=True, sigma=sigma
+            )
+            for slice_ in noisy
+        ]
+        return np.stack(found).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class BM3D:
+    """Block matching and 3D filtering of each slice (Dabov et al., IEEE TIP 16, 2007).
+
+    The package bm3d of Tampere University computes it; its licence allows non-commercial use only,
+    so it is no dependency, and who wants it installs it.
+
+    Attributes:
+        strength: the standard deviation that the method is told, as a multiple of sigma.
+    """
+
+    name: ClassVar[str] = "bm3d"
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = True
+    strength: float = 1.0
+
+    def candidates(self) -> list[Self]:
+        """Strengths from the noise's own; CT likes a little more."""
+        return [replace(self, strength=strength) for strength in (1.0, 1.1, 1.2)]
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """The estimate, (Z, Y, X) in window units.
+
+        Raises:
+            BadUsage: where the package is not installed.
+        """
+        bm3d = _optional(self.name).bm3d
+        found = [np.reshape(bm3d(s, self.strength * sigma), s.shape) for s in noisy]
+        return np.stack(found).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class BM4D:
+    """Block matching and 4D filtering of the volume (Maggioni et al., IEEE TIP 22, 2013).
+
+    The package bm4d of Tampere University computes it; its licence allows non-commercial use only,
+    so it is no dependency, and who wants it installs it.
+
+    Attributes:
+        strength: the standard deviation that the method is told, as a multiple of sigma.
+    """
+
+    name: ClassVar[str] = "bm4d"
+    sees_prior: ClassVar[bool] = False
+    slicewise: ClassVar[bool] = False
+    strength: float = 1.0
+
+    def candidates(self) -> list[Self]:
+        """Strengths from the noise's own; two, because each takes minutes a volume."""
+        return [replace(self, strength=strength) for strength in (1.0, 1.1)]
+
+    def estimate(
+        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
+    ) -> Unit:
+        """The estimate, (Z, Y, X) in window units.
+
+        Raises:
+            BadUsage: where the package is not installed, or the volume is smaller than a block.
+        """
+        if min(noisy.shape) < _BM4D_BLOCK:
+            cause = f"needs {_BM4D_BLOCK} voxels along every axis, this volume is {noisy.shape}"
+            raise BadUsage(self.name, cause, "Take more slices, or use bm3d")
+        found = _optional(self.name).bm4d(noisy, self.strength * sigma)
+        return np.reshape(found, noisy.shape).astype(np.float32)
+
+
+def _optional(package: str) -> Any:
+    """A package that is used where a person has installed it."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise BadUsage(
+            package,
+            "needs a package that is not installed, free for non-commercial use only",
+            "Install it with: pip install 'respr-engine[bm3d]'",
+        ) from error
+
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (Noisy, Prior, TotalVariation, NonLocalMeans, BM3D, BM4D, Spade)
+}

@@ -1,0 +1,98 @@
+"""Levels: the degradations at which methods are compared, from the words that name them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from engine.errors import BadUsage
+from engine.simulation.degradation import parse
+from volumes.sampling.additive_noise import percent
+from volumes.sampling.coloured_noise import Coloured
+from volumes.sampling.noise import Gaussian, Recorded
+from volumes.sampling.scanner_noise import LowDose, Scanned, SparseView
+from volumes.tomography.scanner import Acquisition
+from volumes.window import Window
+
+_REMEDY = "Write gaussian:0.02,0.05, coloured:0.05 or recorded:NAME"
+
+
+@dataclass(frozen=True)
+class Level:
+    """One degradation.
+
+    Attributes:
+        label: what tables call it, such as "10%".
+        noise: that is simulated or scanned, or recorded beside the clean scans.
+    """
+
+    label: str
+    noise: Gaussian | Coloured | Recorded | Scanned
+
+    def told(self, window: Window) -> str:
+        """What it is, for the report."""
+        if isinstance(self.noise, Recorded):
+            return (
+                f"recorded in {self.noise.file}.nii.gz beside each clean scan, or in its set; "
+                "methods are told the standard deviation of noisy - clean"
+            )
+        if isinstance(self.noise, Scanned):
+            return _scanner(self.noise.acquisition)
+        spread = f"{self.noise.typical * window.width_hu:g} {window.unit_name}"
+        return f"{self.noise.colour} and Gaussian, standard deviation {spread}"
+
+
+def levels(text: str) -> tuple[Level, ...]:
+    """The levels that `--noise` names: `gaussian:0.02,0.1`, `coloured:0.05`, `recorded:quarter`.
+
+    A level that is named twice is one level: its cases must not count twice.
+
+    Raises:
+        BadUsage: where it names none.
+    """
+    kind, _, values = text.partition(":")
+    try:
+        makes = {"gaussian": _gaussian, "coloured": _coloured, "recorded": _recorded}
+        found = [makes[kind](value) for value in values.split(",")]
+    except (KeyError, ValueError) as error:
+        raise BadUsage("--noise", f"takes no {text!r}", _REMEDY) from error
+    return tuple({level.label: level for level in found}.values())
+
+
+def scanned(text: str) -> tuple[Level, ...]:
+    """The levels that `--as` names, as `engine degrade` does: `low_dose:7e4,1e5,sparse_view:60`.
+
+    Raises:
+        BadUsage: where it names none, one twice, or white noise.
+    """
+    found = []
+    for degradation in parse(text):
+        acquisition = degradation.acquisition
+        if acquisition is None:
+            raise BadUsage("--as", "names no scanner", f"Write such as --noise {text}")
+        dose, views = acquisition.dose, acquisition.views
+        assert dose is not None  # those of words count photons
+        noise = LowDose(dose.photons) if views is None else SparseView(views, dose.photons)
+        found.append(Level(degradation.name, noise))
+    return tuple(found)
+
+
+def _scanner(acquisition: Acquisition) -> str:
+    photons = acquisition.dose.photons if acquisition.dose else math.inf
+    views = f"{acquisition.views} of its views" if acquisition.views else "all of its views"
+    return f"a simulated scanner, {photons:g} photons a ray, {views}, filtered back-projection"
+
+
+def _gaussian(value: str) -> Level:
+    sigma = float(value)
+    return Level(percent(sigma), Gaussian(sigma))
+
+
+def _coloured(value: str) -> Level:
+    noise = Coloured.parse(value)
+    _, slash, spectrum = value.partition("/")
+    return Level(f"coloured {percent(noise.typical)}{slash}{spectrum}", noise)
+
+
+def _recorded(value: str) -> Level:
+    return Level(value, Recorded(value))

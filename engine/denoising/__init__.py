@@ -1,0 +1,1 @@
+"""Denoising: scans in, the same scans with less noise out."""

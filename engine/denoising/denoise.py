@@ -1,0 +1,269 @@
+"""Denoising: a scan in, the same scan with less noise out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.denoising import sidecar
+from engine.denoising.bone import Keep
+from engine.errors import BadInput, BadUsage, NumericalFailure
+from engine.inference.prior_image import prior_image
+from engine.inference.tiling import Blocks, Plan, plan
+from engine.recipe.recipe import Recipe
+from engine.runs.trained_model import Model
+from engine.scoring.residual import describe_residual, leak_warnings
+from volumes import nifti
+from volumes.boxes import Box, read
+from volumes.nifti import Scan, Stored
+from volumes.nifti.deidentify import cleared
+from volumes.padding import padding_of
+from volumes.sampling.prior_sources import Clean
+from volumes.volume import AIR_HU, Shape, Unit
+
+_LINEAR_CEILING = 10.0
+_SAME_PLACE_MM = 0.01
+_SEAM_HU = 0.01
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of one denoising.
+
+    Attributes:
+        prior: a second scan of the same patient on the same grid, in place of the computed prior.
+        tile: (Z, Y, X) voxels that one tile keeps; None lets memory decide.
+        strength: 0 returns the input, 1 is the network's estimate.
+        photons: a ray, of the scan, for a network that sees the dose.
+        reproducible: whether memory decides nothing, and nothing of this machine is told.
+        strip: whether the output's header loses its free text and its extensions.
+    """
+
+    prior: Path | None = None
+    tile: Shape | None = None
+    strength: float = 1.0
+    photons: float | None = None
+    reproducible: bool = False
+    strip: bool = False
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """A denoised scan, not yet written.
+
+    Attributes:
+        scan: the input, whose header the output keeps.
+        before, after: stored arrays in the order of the file.
+        about: what was done, for the sidecar.
+    """
+
+    scan: Scan
+    before: Stored
+    after: Stored
+    about: dict[str, Any]
+
+    def residual(self) -> npt.NDArray[np.float32]:
+        """Input - output in HU, in the order of the file; 0 where the input is not finite."""
+        with np.errstate(invalid="ignore"):
+            difference = self.scan.hu(self.before) - self.scan.hu(self.after)
+        return np.where(np.isfinite(difference), difference, np.float32(0))
+
+
+def plan_for(scan: Scan, recipe: Recipe, request: Request) -> Plan:
+    """The tiles of a scan under a recipe's network."""
+    return plan(scan.shape, recipe.network, request.tile, anywhere=request.reproducible)
+
+
+def denoise(
+    scan: Scan, model: Model, estimator: Any, request: Request, tick: Callable[[int], None]
+) -> Denoised:
+    """Denoises a scan; only the estimate of one tile is held as floating point at a time.
+
+    Args:
+        scan: from `nifti.open_scan`.
+        model: whose window, prior and network are used.
+        estimator: from `model.estimator`.
+        request: what is asked.
+        tick: called with the number of tiles done.
+
+    Raises:
+        BadInput: where the scan or the second scan cannot be used, or changes meanwhile.
+        BadUsage: where a second scan is given to a network that sees no prior, or tiles to one that
+            sees beyond their halo.
+        NumericalFailure: where the network's estimate is not finite.
+    """
+    window = model.recipe.window
+    before = scan.read()
+    after = before.copy(order="K")
+    source, target = scan.canonical(before), scan.canonical(after)
+    mask = padding_of(scan.hu, source)
+    noisy = _noisy_blocks(scan, source, mask, model.recipe)
+    second = second_scan(scan, model.recipe, request.prior)
+    prior = _prior_blocks(scan, noisy, model.recipe, second)
+    tiles = plan_for(scan, model.recipe, request)
+    if tiles.count > 1:
+        _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
+    keep = Keep(window, noisy, scan.spacing_mm)
+    counts = {"above_window": 0, "changed": 0, "saturated": 0}
+    change = _Change()
+    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
+        if not np.isfinite(estimate).all():
+            raise NumericalFailure(model.path, "gives numbers that are not finite", "Use another")
+        hu = scan.hu(source[box.slices])
+        weight = keep.weight(box, estimate)
+        share = np.float32(request.strength) * (1 - weight)
+        seen = noisy(box)
+        with np.errstate(invalid="ignore", over="ignore"):  # padding stays, whatever it holds
+            # A network that returns what it sees must give back every bit, so its correction is
+            # added. Where it was shown less than there is, its estimate replaces the voxel.
+            corrected = hu + share * np.float32(window.width_hu) * (estimate - seen)
+            replaced = (1 - share) * hu + share * window.hu(estimate)
+            wanted = np.where(seen == window.unit(hu), corrected, replaced)
+        # What does not change keeps its bits, whatever the datatype would round it to.
+        moved = ~mask[box.slices] & (wanted != hu)
+        stored, saturated = scan.stored(wanted[moved])
+        differing = stored != target[box.slices][moved]
+        target[box.slices][moved] = stored
+        counts["above_window"] += int(np.count_nonzero(weight == 1))
+        counts["changed"] += int(np.count_nonzero(differing))
+        counts["saturated"] += saturated
+        change.add(wanted[moved] - hu[moved])
+        tick(done)
+    counts["padding"] = int(np.count_nonzero(mask))
+    residual = describe_residual(scan, source, target, mask)
+    about = {
+        "notice": sidecar.NOTICE,
+        **sidecar.origin(model),
+        "input_sha256": scan.sha256(),
+        "input_volume": scan.trust.volume,
+        "second_scan_sha256": second.sha256() if second else None,
+        "header": "free text cleared" if request.strip else "kept",
+        "window_hu": [window.low_hu, window.high_hu],
+        "strength": request.strength,
+        **({"photons": request.photons} if request.photons else {}),
+        "tiles": {"count": tiles.count, "shape": tiles.tile},
+        "voxels": {"total": int(np.prod(scan.shape)), **counts},
+        "change_hu": change.summary(),
+        "residual": residual,
+        "warnings": [*scan.warnings, *leak_warnings(residual)],
+    }
+    if counts["saturated"]:
+        told = f"{counts['saturated']:,} voxels were saturated by the file's datatype"
+        about["warnings"].append(told)
+    if request.strip:
+        scan = replace(scan, header=replace(scan.header, head=cleared(scan.head)))
+    return Denoised(scan, before, after, about)
+
+
+def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
+    if beyond_hu > _SEAM_HU:
+        kind = type(recipe.network).__name__
+        cause = f"would leave seams: {kind} sees beyond its radius, by {beyond_hu:.3g} HU"
+        raise BadUsage("--tile", cause, "Choose one tile as large as the scan")
+
+
+def _noisy_blocks(
+    scan: Scan, source: Stored, mask: npt.NDArray[np.bool_], recipe: Recipe
+) -> Blocks:
+    # Clipped training never shows a network more than the window's end and its noise. Of a voxel
+    # that no scanner measured, even a linear network must not see enough to spoil its neighbours.
+    floor, ceiling = recipe.noise.bounds
+    ceiling = ceiling if recipe.window.clip else _LINEAR_CEILING
+
+    def block(box: Box) -> Unit:
+        hu = scan.hu(read(source, box))
+        hu[read(mask, box)] = AIR_HU
+        return np.clip(recipe.window.unit(hu), np.float32(floor), np.float32(ceiling))
+
+    return block
+
+
+def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, other: Scan | None) -> Blocks | None:
+    if other is not None:
+        voxels = other.canonical(other.read())
+        return _noisy_blocks(other, voxels, padding_of(other.hu, voxels), recipe)
+    if recipe.prior is None:
+        return None
+    return prior_image(recipe.prior, noisy, scan.shape, recipe.noise.typical, scan.spacing_mm[0])
+
+
+def check_dose(request: Request, recipe: Recipe) -> None:
+    """Refuses a dose that is missing, or that the network does not see.
+
+    Raises:
+        BadUsage: naming the option.
+    """
+    kind = type(recipe.network).__name__
+    if recipe.network.sees_dose and request.photons is None:
+        cause = f"is missing, and the {kind} was trained to be told the dose"
+        raise BadUsage("--photons", cause, "Give the photons a ray of the scan, such as 1e5")
+    if request.photons is not None and not recipe.network.sees_dose:
+        raise BadUsage("--photons", f"the {kind} is told no dose", "Leave it out")
+
+
+def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
+    """The scan that is asked for as the prior, judged by its header; None where none is.
+
+    Raises:
+        BadInput: where it does not lie on the grid of the first.
+        BadUsage: where the network sees no prior.
+    """
+    if second is None:
+        if recipe.prior is not None and isinstance(recipe.prior.of, Clean):
+            cause = "was trained with clean slices as its prior, which no noisy scan gives"
+            raise BadUsage("--model", cause, "Give a second scan by --prior, or use another model")
+        return None
+    if not recipe.network.sees_prior:
+        kind = type(recipe.network).__name__
+        raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
+    other = nifti.open_scan(second, replace(scan.trust, volume=None))
+    same = other.shape == scan.shape and np.allclose(
+        _corners(other), _corners(scan), atol=_SAME_PLACE_MM
+    )
+    if not same:
+        cause = f"does not lie on the grid of {scan.path}"
+        raise BadInput(second, cause, "Register and resample it to that scan first")
+    return other
+
+
+def _corners(scan: Scan) -> npt.NDArray[np.float64]:
+    """Where the first and the last voxel in canonical order lie, in millimetres."""
+    size = np.array(scan.stored_shape[:3], float)
+    flip = scan.orientation[:, 1] < 0
+    first = np.where(flip, size - 1, 0)
+    return np.stack(
+        [scan.affine[:3, :3] @ corner + scan.affine[:3, 3] for corner in (first, size - 1 - first)]
+    )
+
+
+class _Change:
+    """The distribution of the change in HU, gathered tile by tile."""
+
+    _EDGES = np.arange(-5000.0, 5001.0, 1.0)
+
+    def __init__(self) -> None:
+        self._histogram = np.zeros(len(self._EDGES) - 1, np.int64)
+        self._sum = self._squares = 0.0
+
+    def add(self, change: npt.NDArray[np.float32]) -> None:
+        self._histogram += np.histogram(np.clip(change, -4999, 4999), self._EDGES)[0]
+        self._sum += float(np.sum(change, dtype=np.float64))
+        self._squares += float(np.sum(change.astype(np.float64) ** 2))
+
+    def summary(self) -> dict[str, float]:
+        count = int(self._histogram.sum())
+        if not count:
+            return {}
+        share = np.cumsum(self._histogram) / count
+        mean = self._sum / count
+        at = {f"p{p:g}": float(self._EDGES[np.searchsorted(share, p / 100)]) for p in _PERCENT}
+        spread = float(np.sqrt(max(self._squares / count - mean**2, 0)))
+        return {"mean": round(mean, 3), "std": round(spread, 3), **at}
+
+
+_PERCENT = (0.1, 1, 50, 99, 99.9)

@@ -1,0 +1,104 @@
+"""The repetition: a scan denoised once more, as the sidecar of its output says, and compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine import runtime
+from engine.denoising.denoise import Request, denoise, plan_for, second_scan
+from engine.errors import BadInput, BadUsage
+from engine.inference.predictor import Predictor
+from engine.output_paths import sidecar_path
+from engine.runs.trained_model import Model
+from engine.terminal import Terminal
+from volumes import nifti
+from volumes.nifti import Scan
+from volumes.storage import json_files
+
+_STEPS = 1  # of the stored values: another machine sums in another order, and rounds
+_FLOAT_HU = 0.01  # where they have no steps
+_AGAIN = "Denoise the scan again"
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How to denoise once more.
+
+    Attributes:
+        second: scan that was the prior, where one was.
+        devices: as of `denoise`.
+        terminal: shows how far it is.
+    """
+
+    second: Path | None
+    devices: str
+    terminal: Terminal
+
+
+def repeated(
+    again: Repetition, source: Scan, output: Scan, said: dict[str, Any], model: Model
+) -> str:
+    """Denoises a scan as a sidecar says, and compares.
+
+    Args:
+        again: how.
+        source: the scan that was denoised.
+        output: what came of it.
+        said: by its sidecar.
+        model: that the sidecar names.
+
+    Returns:
+        How the voxels compare, in words.
+
+    Raises:
+        BadInput: where the network gives others, or the sidecar does not say how it was asked.
+        BadUsage: where a second scan was given, or not, against what the sidecar says.
+    """
+    request = _request(output.path, said, again.second)
+    second = second_scan(source, model.recipe, request.prior)
+    if second is not None and second.sha256() != said["second_scan_sha256"]:
+        raise BadInput(second.path, "is another file than the second scan", "Name that by --prior")
+    runtime.start(again.devices)
+    count = plan_for(source, model.recipe, request).count
+    estimator = Predictor.of(model, request.photons)
+    with again.terminal.progress("denoising again", count) as bar:
+        denoised = denoise(source, model, estimator, request, bar.at)
+    stored = output.read()
+    differing = nifti.bits(stored) != nifti.bits(denoised.after)
+    number = np.count_nonzero(differing)
+    if not number:
+        return "the network gives these voxels, to the bit"
+    apart_hu = float(
+        np.abs(source.hu(stored[differing]) - source.hu(denoised.after[differing])).max()
+    )
+    differ = "1 voxel differs" if number == 1 else f"{number:,} voxels differ"
+    found = f"{differ}, by up to {apart_hu:.3g} HU"
+    limit_hu = _STEPS * abs(source.slope) if source.dtype.kind in "iu" else _FLOAT_HU
+    if not apart_hu <= limit_hu * (1 + 1e-6):
+        raise BadInput(output.path, f"is not what the network gives: {found}", _AGAIN)
+    return f"the network gives these voxels but for rounding: {found}"
+
+
+def _request(path: Path, said: dict[str, Any], second: Path | None) -> Request:
+    """What was asked, where the sidecar can be believed so far."""
+    strength: Any = said.get("strength")
+    photons, tiles = said.get("photons"), said.get("tiles")
+    tile = tiles.get("shape") if isinstance(tiles, dict) else None
+    if (
+        not (json_files.is_number(strength) and 0 <= strength <= 1.5)
+        or not (photons is None or (json_files.is_number(photons) and photons >= 1))
+        or not (isinstance(tile, list) and len(tile) == 3)
+        or not all(type(size) is int and size > 0 for size in tile)
+    ):
+        raise BadInput(sidecar_path(path), "does not say how the scan was denoised", _AGAIN)
+    had = said.get("second_scan_sha256") is not None
+    if had and second is None:
+        raise BadUsage("--prior", "was given when the scan was denoised", "Name that second scan")
+    if second is not None and not had:
+        raise BadUsage("--prior", "was not given when the scan was denoised", "Leave it out")
+    return Request(prior=second, tile=(tile[0], tile[1], tile[2]), strength=strength,
+                   photons=photons)  # fmt: skip

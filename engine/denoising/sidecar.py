@@ -1,0 +1,129 @@
+"""Provenance: what the sidecar of a denoised scan says of where it comes from, in hashes.
+
+A sidecar travels with its scan. It names no path, machine or person, and nothing of the header's
+free text: who has the files finds them by their hashes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from engine import __version__
+from engine.errors import BadInput
+from engine.output_paths import sidecar_path
+from engine.recipe.network_prior import Estimated
+from engine.recipe.serialization import to_json
+from engine.runs.compatibility import MAY_CHANGE
+from engine.runs.trained_model import Model
+from engine.runtime import Runtime, code_sha256
+from volumes.storage import json_files
+from volumes.storage.digest import sha256
+
+NOTICE = "research use, not a medical device"
+_LIBRARIES = ("numpy", "scipy", "nibabel")
+
+
+def origin(model: Model) -> dict[str, Any]:
+    """The model, and its recipe but for how long it was trained.
+
+    The network behind a prior is named by its weights.
+    """
+    recipe = {
+        name: value
+        for name, value in json.loads(to_json(model.recipe)).items()
+        if name not in MAY_CHANGE
+    }
+    if model.recipe.prior is not None and isinstance(model.recipe.prior.of, Estimated):
+        from engine.runs.prior_network import model_of
+
+        behind = model_of(model.recipe.prior.of)
+        recipe["prior"]["of"] = {"kind": "Estimated", "sha256": behind.sha256}
+    return {
+        "model": {
+            "sha256": model.sha256,
+            "step": model.step,
+        },
+        "recipe_sha256": hashlib.sha256(json.dumps(recipe).encode()).hexdigest(),
+        "recipe": recipe,
+    }
+
+
+def content(path: Path) -> str:
+    """The sha256 of a file.
+
+    Raises:
+        BadInput: where it cannot be read.
+    """
+    try:
+        return sha256(path)
+    except OSError as error:
+        cause = f"cannot be read: {error.strerror or error}"
+        raise BadInput(path, cause, "Check its name and your rights") from error
+
+
+def made(started: Runtime, *, reproducible: bool) -> dict[str, Any]:
+    """With what, when and on what machine; the last two are left out of what is reproducible."""
+    framework = {name: started.about[name] for name in ("tensorflow", "keras")}
+    libraries = {name: version(name) for name in _LIBRARIES}
+    about: dict[str, Any] = {
+        "versions": {"engine": __version__, **framework, **libraries},
+        "code_sha256": code_sha256(),
+        "precision": "float32",  # whatever it was trained in
+    }
+    if not reproducible:
+        machine = ("devices", "threads", "onednn")
+        about["machine"] = {name: started.about[name] for name in machine}
+        now = datetime.datetime.now(datetime.UTC)
+        about["time"] = now.isoformat(timespec="seconds")
+    return about
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What the sidecar of a denoised scan says.
+
+    Args:
+        path: of the scan.
+
+    Raises:
+        BadInput: where there is none, or it is not one of a denoised scan.
+    """
+    place = sidecar_path(path)
+    try:
+        content = json_files.read(place)
+    except FileNotFoundError as error:
+        cause = f"has no {place.name} beside it that says where it comes from"
+        raise BadInput(path, cause, "Bring it back, or denoise the scan again") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(place, f"is damaged: {error}", "Denoise the scan again") from error
+    if not isinstance(content, dict) or not isinstance(content.get("output_sha256"), str):
+        cause = "is not the sidecar of a denoised scan"
+        raise BadInput(place, cause, "Denoise the scan again")
+    return content
+
+
+def is_sidecar(place: Path) -> bool:
+    """Whether a file is the sidecar of a denoised scan, and not what another program has noted."""
+    return _noted(place) is not None
+
+
+def is_of(path: Path) -> bool:
+    """Whether a scan is the one that the sidecar beside it speaks of: names alone may deceive.
+
+    Raises:
+        BadInput: where it cannot be read.
+    """
+    said = _noted(sidecar_path(path))
+    return said is not None and said.get("output_sha256") == content(path)
+
+
+def _noted(place: Path) -> dict[str, Any] | None:
+    try:
+        said = json_files.read(place)
+    except (OSError, ValueError):
+        return None
+    return said if isinstance(said, dict) and said.get("notice") == NOTICE else None

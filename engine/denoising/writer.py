@@ -1,0 +1,44 @@
+"""Delivery: a denoised scan and what belongs to it, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from engine.denoising.denoise import Denoised
+from engine.output_paths import beside, sidecar_path
+from volumes import nifti
+from volumes.storage.atomic import whole_file
+from volumes.storage.digest import sha256
+
+
+def write(denoised: Denoised, path: Path, *, residual: bool, overwrite: bool) -> list[Path]:
+    """Writes the scan, where asked for the residual, and last the sidecar with their hashes.
+
+    A sidecar that is left from a scan that was replaced does not fit the new one's hash.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        CannotWrite: where one of them exists or the system refuses; none is left behind then.
+    """
+    about, scan, written = dict(denoised.about), denoised.scan, list[Path]()
+    try:
+        nifti.write_like(scan, denoised.after, path, overwrite=overwrite)
+        written.append(path)
+        about["output_sha256"] = sha256(path)
+        if residual:
+            place = beside(path, "_residual")
+            nifti.write_derived(scan, denoised.residual(), place, overwrite=overwrite)
+            written.append(place)
+            about["residual_sha256"] = sha256(place)
+        with whole_file(sidecar_path(path), overwrite=overwrite) as file:
+            file.write((json.dumps(about, indent=2) + "\n").encode())
+    except BaseException:
+        for place in written:
+            with suppress(OSError):  # it must not hide why the rest could not be written
+                place.unlink()
+        raise
+    return [*written, sidecar_path(path)]

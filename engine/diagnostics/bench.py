@@ -1,0 +1,141 @@
+"""The benchmark: our training step against `keras.Model.fit` on the same network and machine.
+
+Both take turns in one process, so that a machine whose speed drifts treats them alike, and medians
+count. What a user finds who calls `fit` with nothing set runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from engine import runtime
+from engine.recipe.overrides import override
+from engine.recipe.recipe import Recipe
+from engine.recipe.recipe_file import find, load
+from engine.terminal import Terminal
+from volumes import random_draws
+
+_SMALL = ("crop.shape=16,64,64", "network.width=16")
+_UNSET = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL")
+
+
+def compare(steps: int, rounds: int, terminal: Terminal) -> None:
+    """Prints seconds a step and ratios; the ratio is above 1 where the engine is faster.
+
+    Args:
+        steps: that each side makes in a round.
+        rounds: turns of each side.
+        terminal: takes the table.
+    """
+    recipe = override(load(find("respr_unet3d")), _SMALL)
+    ours, graph = _Ours(recipe), _Fit(recipe, jit_compile=False)
+    seconds: dict[str, list[float]] = {"engine": [], "fit": []}
+    for _ in range(rounds):
+        seconds["engine"].append(ours.seconds(steps))
+        seconds["fit"].append(graph.seconds(steps))
+    bare, without = _apart(steps, rounds), _apart(steps, rounds, onednn="0")
+    ratio = [b / a for a, b in zip(seconds["engine"], seconds["fit"], strict=True)]
+    median = float(np.median(seconds["engine"]))
+    rows = [
+        ["the engine's step", f"{median:.3f}", "1"],
+        ["keras fit, oneDNN, graph", f"{np.median(seconds['fit']):.3f}", f"{np.median(ratio):.2f}"],
+        ["keras fit, nothing set", f"{bare:.3f}", f"{bare / median:.2f}"],
+        ["keras fit, oneDNN off", f"{without:.3f}", f"{without / median:.2f}"],
+    ]
+    title = f"{recipe.network}, crop {recipe.crop.shape}, batch {recipe.batch}"
+    terminal.table(title, ["", "s / step", "time / ours"], rows)
+    spread = f"{min(ratio):.2f} to {max(ratio):.2f}"
+    terminal.result(f"{rounds} rounds of {steps} steps, ratio to fit in the rounds: {spread}")
+
+
+class _Ours:
+    """The training step as `engine fit` runs it: crops read, noise and prior made every step."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        started = runtime.start("cpu")
+        from engine.training.state import Training
+
+        self._strategy = started.strategy
+        self._training = Training(recipe, started)
+        self._examples = _examples(recipe)
+        self._batch = recipe.batch
+        self.seconds(2)  # traces
+
+    def seconds(self, steps: int) -> float:
+        """Seconds a step."""
+        import tensorflow as tf
+
+        from engine.training.batches import feed
+
+        with feed(self._examples, self._batch, self._strategy) as fed:
+            begun = time.perf_counter()
+            for batch in fed.batches(0, steps):
+                loss, *_ = self._training.step(batch, tf.constant(1e-4))
+                float(loss)
+            return (time.perf_counter() - begun) / steps
+
+
+class _Fit:
+    """The same network under `compile` and `fit`, fed with pairs that lie ready in memory."""
+
+    def __init__(self, recipe: Recipe, jit_compile: bool | str) -> None:
+        import keras
+
+        self._model = recipe.network.build()
+        self._model.compile(keras.optimizers.Adam(1e-4), "mse", jit_compile=jit_compile)
+        self._batch = recipe.batch
+        rng = random_draws.rng(0, "bench")
+        shape = (recipe.batch * 4, *recipe.crop.shape, 1)
+        self._images = [rng.random(shape, np.float32) for _ in range(2)]
+        self._clean = rng.random(shape, np.float32)
+        self.seconds(2)
+
+    def seconds(self, steps: int) -> float:
+        """Seconds a step."""
+        import tensorflow as tf
+
+        data = tf.data.Dataset.from_tensor_slices((tuple(self._images), self._clean))
+        data = data.batch(self._batch).repeat().take(steps).prefetch(2)
+        begun = time.perf_counter()
+        self._model.fit(data, verbose=0, shuffle=False)
+        return (time.perf_counter() - begun) / steps
+
+
+def _examples(recipe: Recipe) -> Any:
+    from volumes.phantoms.abdomen import abdomen
+    from volumes.sampling.examples import Examples
+    from volumes.volume import Volume
+
+    hu, spacing_mm = abdomen((24, 128, 128), rng=random_draws.rng(0, "phantom", 0))
+    volume = Volume(hu, spacing_mm, "phantom", "")
+    return Examples([volume], recipe.crop, recipe.noise, recipe.prior, 0)
+
+
+def _apart(steps: int, rounds: int, onednn: str | None = None) -> float:
+    """Median seconds a step of `fit` in a process without the engine's environment.
+
+    Where `onednn` is None TensorFlow chooses: on for some processors, off for others.
+    """
+    environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
+    if onednn is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = onednn
+    command = [sys.executable, "-m", "engine.diagnostics.bench", str(steps), str(rounds)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _as_found(steps: int, rounds: int) -> None:
+    recipe = override(load(find("respr_unet3d")), _SMALL)
+    found = _Fit(recipe, jit_compile="auto")
+    print(json.dumps(float(np.median([found.seconds(steps) for _ in range(rounds)]))))
+
+
+if __name__ == "__main__":
+    _as_found(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,131 @@
+"""Information: what a scan, a run or a denoised scan is, as rows to read."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from engine.checkpoints import checkpoint
+from engine.output_paths import sidecar_path
+from engine.runs.metrics_file import validations
+from engine.runs.run import Run
+from volumes import nifti
+from volumes.nifti.read_options import STRICT, Trust
+from volumes.padding import padding
+from volumes.storage import json_files
+
+Rows = list[tuple[str, str]]
+
+
+def about(path: Path, trust: Trust = STRICT) -> Rows:
+    """What lies at a path.
+
+    Args:
+        path: of a scan or a run.
+        trust: what is taken on trust of a scan.
+
+    Raises:
+        Mismatch: where a folder is no run.
+        BadInput: where a file is no scan.
+    """
+    return _run(Run(path)) if path.is_dir() else _scan(path, trust) + _provenance(path)
+
+
+def _scan(path: Path, trust: Trust) -> Rows:
+    # What a scan holds is asked for most where it is in doubt.
+    scan = nifti.open_scan(path, replace(trust, hu=True)).verified()
+    hu, _ = scan.read_hu()
+    outside = padding(hu)
+    measured = hu[~outside]
+    span = "none" if measured.size == 0 else f"{measured.min()} to {measured.max()}"
+    middle = (
+        [] if measured.size == 0 else [f"{p:.0f}" for p in np.percentile(measured, (1, 50, 99))]
+    )
+    return [
+        ("scan", str(path)),
+        ("shape (Z, Y, X)", " x ".join(map(str, scan.shape))),
+        ("spacing (Z, Y, X)", " x ".join(f"{mm:.4g}" for mm in scan.spacing_mm) + " mm"),
+        ("axes as stored", f"{scan.axes} {' x '.join(map(str, scan.stored_shape))}"),
+        ("datatype", f"{scan.dtype.name}, slope {scan.slope:g}, intercept {scan.inter:g}"),
+        ("HU", span),
+        ("HU at 1, 50, 99 %", ", ".join(middle) or "none"),
+        ("padding", f"{np.mean(outside):.1%} of the voxels"),
+        *(("warning", odd) for odd in scan.warnings),
+    ]
+
+
+def _provenance(path: Path) -> Rows:
+    """What the engine's own sidecar says; other programs write files of that name, too."""
+    try:
+        content = json_files.read(sidecar_path(path))
+        if "degradation" in content:
+            return [(name, json.dumps(value)) for name, value in content.items()]
+        network = content["recipe"]["network"]
+        return [
+            ("denoised by", f"{network['kind']} at step {content['model']['step']:,}"),
+            ("model", content["model"]["sha256"]),
+            ("input", content["input_sha256"]),
+            ("strength", f"{content['strength']:g}"),
+            ("voxels", json.dumps(content["voxels"])),
+            ("change in HU", json.dumps(content["change_hu"])),
+            ("notice", content["notice"]),
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+def _run(run: Run) -> Rows:
+    recipe = run.recipe()
+    rows: Rows = [
+        ("run", str(run.folder)),
+        ("network", str(recipe.network)),
+        ("noise", str(recipe.noise)),
+        ("prior", str(recipe.prior)),
+        ("crop", f"{recipe.crop.shape} x {recipe.batch}"),
+    ]
+    about = run.about()
+    rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]
+    if "started_from" in about:
+        before = about["started_from"]
+        rows.append(("started from", f"{before.get('run')} at step {before.get('step')}"))
+    found = checkpoint.steps(run.checkpoints)
+    if not found:
+        return [*rows, ("step", "no checkpoint yet")]
+    last = run.checkpoints / f"step-{found[-1]:08d}"
+    progress = checkpoint.verified(last)
+    rows.append(("step", f"{progress.step:,} of {recipe.steps:,}"))
+    if progress.best_mse:
+        psnr = -10 * np.log10(progress.best_mse)
+        rows.append(
+            ("best", f"step {progress.best_step:,}, validation PSNR of the mean MSE {psnr:.2f} dB")
+        )
+    rows += _scores(run)
+    return [*rows, ("fingerprint", checkpoint.fingerprint(last))]
+
+
+def _scores(run: Run) -> Rows:
+    """The last validation of each method."""
+    latest: dict[str, str] = {}
+    try:
+        for row in validations(run):
+            with suppress(ValueError, TypeError, KeyError):
+                latest[row.method] = _means(row.mean)
+    except OSError as error:
+        return [("validation", f"metrics.jsonl cannot be read: {error.strerror or error}")]
+    return [(f"validation, {method}", scores) for method, scores in latest.items()]
+
+
+def _means(mean: dict[str, float | None]) -> str:
+    shown = (
+        ("PSNR", "psnr_db", 2, "dB"), ("SSIM", "ssim", 4, ""),
+        ("relative L2", "relative_l2_percent", 2, "%"), ("RMSE", "rmse_hu", 1, "HU"),
+    )  # fmt: skip
+    parts = []
+    for title, name, digits, unit in shown:
+        value = mean[name]
+        parts.append(f"{title} {'none' if value is None else f'{value:.{digits}f} {unit}'.strip()}")
+    return ", ".join(parts)

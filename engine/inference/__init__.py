@@ -1,0 +1,1 @@
+"""Inference: a network and its prior applied to a whole volume."""

@@ -1,0 +1,65 @@
+"""Previews: pictures by which a person can judge a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes.storage.atomic import whole_file
+from volumes.window import Window
+
+_ZOOM = 0.35
+
+
+def panel(
+    path: Path,
+    images_hu: dict[str, npt.NDArray[np.float32]],
+    residual_hu: npt.NDArray[np.float32],
+    title: str,
+    window: Window,
+) -> None:
+    """Draws slices side by side, each whole and enlarged about its middle.
+
+    Args:
+        path: of the PNG, replaced where it exists.
+        images_hu: slices (Y, X) by name.
+        residual_hu: what was removed, (Y, X), shown in a window of its own.
+        title: of the picture.
+        window: of the images; says which part of it is shown.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    spread = max(3 * float(np.std(residual_hu, dtype=np.float64)), 1.0)
+    (low, high), unit = window.shown, window.unit_name
+    names = [*images_hu, f"residual (±{spread:.0f} {unit})"]
+    figure = Figure(figsize=(3.2 * len(names), 6.9), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(names), squeeze=False)
+    for column, (name, image) in enumerate(
+        zip(names, [*images_hu.values(), residual_hu], strict=True)
+    ):
+        last = column == len(names) - 1
+        ends = (-spread, spread) if last else (low, high)
+        for row, shown in enumerate((image, middle(image))):
+            axes[row, column].imshow(
+                shown, cmap="gray", vmin=ends[0], vmax=ends[1], interpolation="none"
+            )
+            axes[row, column].set_axis_off()
+        axes[0, column].set_title(name)
+    figure.suptitle(f"{title}   window [{low:g}, {high:g}] {unit}", fontsize=10)
+    with whole_file(path, overwrite=True) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def middle(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The part of a slice (Y, X) about its middle that is shown enlarged."""
+    y, x = (_about_middle(n) for n in image.shape)
+    return image[y, x]
+
+
+def _about_middle(size: int) -> slice:
+    first = round(size * (1 - _ZOOM) / 2)
+    return slice(first, max(round(size * (1 + _ZOOM) / 2), first + 1))

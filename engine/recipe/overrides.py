@@ -1,0 +1,92 @@
+"""Overrides: fields of a recipe that the command line replaces."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from engine import schedules
+from engine.errors import BadUsage
+from engine.recipe import network_prior
+from engine.recipe.recipe import Recipe
+from engine.recipe.serialization import LOSSES, plain
+from engine.schedules import Schedule
+from volumes import NeighbourMean
+
+
+def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """A recipe with fields replaced, such as `crop.shape=16,64,64` or `network.width=8`.
+
+    Raises:
+        BadUsage: naming the field and the nearest known one, or what it takes.
+    """
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise BadUsage(assignment, "is no override", "Write FIELD=VALUE, such as batch=4")
+        try:
+            recipe = _replaced(recipe, name.split("."), text, name)
+        except ValueError as error:
+            raise BadUsage(assignment, str(error), "Change the value") from error
+    return recipe
+
+
+def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
+    fields = [field.name for field in dataclasses.fields(owner)]
+    if names[0] not in fields:
+        near = difflib.get_close_matches(names[0], fields, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(fields)}"
+        raise BadUsage(whole, f"{type(owner).__name__} has no field {names[0]}", hint)
+    current = getattr(owner, names[0])
+    if len(names) > 1:
+        if not dataclasses.is_dataclass(current):
+            raise BadUsage(
+                whole, f"{names[0]} is {plain(current)} and has no fields", "Set it whole"
+            )
+        value = _replaced(current, names[1:], text, whole)
+    elif isinstance(current, Schedule):
+        value = schedules.parse(text)
+    elif isinstance(current, NeighbourMean):
+        value = network_prior.parse(text)
+    elif dataclasses.is_dataclass(current):
+        parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
+        raise BadUsage(whole, "is set in parts", f"Set {parts}")
+    elif callable(current):
+        if text not in LOSSES:
+            raise ValueError(f"takes one of {', '.join(LOSSES)}, not {text!r}")
+        value = LOSSES[text]
+    else:
+        value = _parsed(text, typing.get_type_hints(type(owner))[names[0]])
+    return dataclasses.replace(owner, **{names[0]: value})
+
+
+def _parsed(text: str, kind: Any) -> Any:
+    """A field's value from its text, by its declared type."""
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        for choice in typing.get_args(kind):
+            try:
+                return _parsed(text, choice)
+            except ValueError:
+                continue
+        raise ValueError(f"takes no {text!r}")
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        parts = text.split(",")
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            return tuple(_parsed(part, kinds[0]) for part in parts)
+        if len(parts) != len(kinds):
+            raise ValueError(f"takes {len(kinds)} values separated by commas, not {text!r}")
+        return tuple(_parsed(part, k) for part, k in zip(parts, kinds, strict=True))
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"takes true or false, not {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except (TypeError, ValueError) as error:
+        name = getattr(kind, "__name__", str(kind))
+        raise ValueError(f"takes a value of type {name}, not {text!r}") from error

@@ -1,0 +1,111 @@
+"""The recipe: everything that defines an experiment, validated and frozen.
+
+A recipe file is a Python program that makes one object named `recipe`; running it is running
+code. What it resolves to is plain data, saved as JSON, and enough to rebuild the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from engine.networks import Network
+from engine.schedules import Schedule
+from volumes import Crop, NeighbourMean, Split, Window
+from volumes.sampling.noise import Noise
+from volumes.sampling.prior_sources import SliceTV
+from volumes.sampling.scanner_noise import LowDose
+
+Loss = Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One experiment.
+
+    Attributes:
+        split: which cases train, validate and test.
+        window: HU <-> the network's units.
+        crop: of the training examples.
+        noise: added to the clean crops, recorded beside them, or that of a simulated scanner.
+        prior: second image of networks that see one, else None.
+        network: what is trained.
+        loss: (clean, estimate) -> one number an example.
+        learning_rate: of Adam, as a function of the step.
+        batch: examples a step, over all replicas.
+        steps: of the whole training.
+        average: how much of an exponential average of the weights each step keeps, such as 0.998;
+            the average is then what is validated and applied. 0 keeps none.
+        clip_norm: largest norm of the gradient; 0 does not clip.
+        validate_every, checkpoint_every: in steps.
+        validate_at: levels of noise that are validated, such as (0.02, 0.05, 0.10) of the window;
+            "best" is the highest mean PSNR over them. Empty takes the typical level alone.
+        validate_slices: slices of each validation case, about its middle, that are scored during
+            training.
+        seed: of weights, crops and noise.
+    """
+
+    split: Split
+    window: Window
+    crop: Crop
+    noise: Noise
+    prior: NeighbourMean | None = None
+    network: Network
+    loss: Loss
+    learning_rate: Schedule
+    batch: int
+    steps: int
+    average: float = 0.0
+    clip_norm: float = 0.0
+    validate_every: int = 1000
+    validate_at: tuple[float, ...] = ()
+    validate_slices: int = 32
+    checkpoint_every: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("batch", "steps", "validate_every", "validate_slices", "checkpoint_every"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if self.clip_norm < 0:
+            raise ValueError(f"clip_norm must not be negative, not {self.clip_norm}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), not {self.average}")
+        labels = [label for level in self.validate_at for label in self.noise.at(level)]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"validate_at names a level twice: {', '.join(labels)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, not {self.seed}")
+        if self.network.sees_prior and self.prior is None:
+            raise ValueError(f"{type(self.network).__name__} sees a prior: give the recipe one")
+        if self.prior is not None and not self.network.sees_prior:
+            raise ValueError(f"{type(self.network).__name__} sees no prior: set prior=None")
+        if self.network.sees_dose and not isinstance(self.noise, LowDose):
+            raise ValueError(
+                "network.sees_dose must be false where the noise has no dose; that of "
+                "low_dose recipes has one"
+            )
+        told = self.noise.additive
+        if not told and self.prior and isinstance(self.prior.of, SliceTV):
+            raise ValueError("SliceTV needs to know the noise, which only additive noise tells")
+        if not told and self.crop.scales != (1.0,):
+            raise ValueError(
+                "crop.scales must be 1.0 where noise is recorded or scanned, which resampling "
+                f"would change, not {self.crop.scales}"
+            )
+        for length, stride in zip(self.crop.shape, self.network.stride, strict=True):
+            if length % stride:
+                raise ValueError(
+                    f"crop.shape {self.crop.shape} must be a multiple of the network's stride "
+                    f"{self.network.stride}"
+                )
+
+
+# -- Finding and running recipe files --------------------------------------------------------------
+
+
+# -- Overriding fields -----------------------------------------------------------------------------
+
+
+# -- Plain data ------------------------------------------------------------------------------------

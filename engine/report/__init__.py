@@ -1,0 +1,1 @@
+"""The report: results of a comparison in, tables, figures and files out."""

@@ -1,0 +1,167 @@
+"""Figures of a comparison, for the eye that does not trust a table."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.plots import middle
+from volumes.storage.atomic import whole_file
+from volumes.volume import Unit
+from volumes.window import Window
+
+Series = dict[str, dict[str, list[float]]]
+
+_DPI = 120
+_MOST_COLUMNS = 5  # a page shows no more side by side
+_SLICE_IN = 2.5
+# Lines are told apart by marker, then by colour, then by dashes: the untouched scan's are its own.
+_MARKERS = "os^vD<>pX*Ph8d"
+_LINES = ("-", ":", "-.")
+_NAME_LETTERS = 28
+
+
+def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit], window: Window) -> None:
+    """Each image whole, enlarged about its middle, and what was removed, all in one window.
+
+    Args:
+        path: of the PNG, replaced where it exists.
+        case: name of the case.
+        level: of the noise, such as "10%".
+        images_hu: slices (Y, X) by name; "clean" and "noisy" come first.
+        window: of the images; says which part of it is shown.
+    """
+    (low, high), unit = window.shown, window.unit_name
+    noisy = images_hu["noisy"]
+    noise_hu = float(np.std(noisy - images_hu["clean"]))
+    spread = 3 * noise_hu or 1.0
+    bands, columns = _grid(len(images_hu), _MOST_COLUMNS)
+    height, width = noisy.shape
+    tall = _SLICE_IN * min(max(height / width, 0.5), 2.0)
+    figure = _figure(_SLICE_IN * columns + 0.3, bands * (3 * tall + 0.5) + 0.7)
+    for band, part in enumerate(np.ravel(figure.subfigures(bands, 1))):
+        axes = part.subplots(3, columns, squeeze=False)
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, label in zip(axes[:, 0], ("slice", "its middle", "residual"), strict=True):
+            axis.set_ylabel(label, fontsize=9)
+        shown = list(images_hu.items())[band * columns : (band + 1) * columns]
+        for (name, image), (whole, near, removed) in zip(shown, axes.T, strict=False):
+            grey = {"cmap": "gray", "vmin": low, "vmax": high}
+            whole.imshow(image, **grey)
+            near.imshow(middle(image), interpolation="nearest", **grey)
+            removed.imshow(noisy - image, cmap="gray", vmin=-spread, vmax=spread)
+            whole.set_title(_name(name), fontsize=10)
+    title = (
+        f"{case}, middle of its scored slices; noise {level} ({noise_hu:.0f} {unit})\n"
+        f"window [{low:g}, {high:g}] {unit}; residual = noisy - image, within ±{spread:.0f} {unit}"
+    )
+    figure.suptitle(title, fontsize=11)
+    _save(figure, path)
+
+
+def boxes(path: Path, series: Series) -> None:
+    """PSNR per case of every method, a panel a level of noise; the dashed line is the noisy mean.
+
+    Args:
+        path: of the PNG, replaced where it exists.
+        series: PSNR of every case in dB, by method and level of noise.
+    """
+    shown = list(next(iter(series.values())))
+    rows, columns = _grid(len(shown), 3)
+    tall = 1.2 + 0.28 * len(series)
+    figure = _figure(1.6 + 3.2 * columns, rows * tall)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, level in zip(axes.flat, shown, strict=False):
+        values = [found[level] for found in series.values()]
+        axis.boxplot(
+            [[value for value in points if math.isfinite(value)] for points in values],
+            orientation="horizontal",
+            widths=0.6,
+            showfliers=False,
+            manage_ticks=False,
+        )
+        for i, points in enumerate(values, 1):
+            axis.plot(points, [i] * len(points), "k.", alpha=0.6, markersize=4)
+        if "noisy" in series:
+            axis.axvline(float(np.mean(series["noisy"][level])), color="k", ls="--", lw=0.8)
+        axis.set(title=f"noise {level}", xlabel="PSNR of each case (dB)")
+        axis.grid(axis="x", alpha=0.3)
+    # Shared by all panels, the first method on top.
+    axes[0, 0].set(ylim=(len(series) + 0.6, 0.4))
+    axes[0, 0].set_yticks(range(1, len(series) + 1), [_name(name) for name in series])
+    _save(figure, path)
+
+
+def levels(path: Path, series: Series) -> None:
+    """Mean PSNR against the level of noise; below the dashed line a method does harm.
+
+    Args:
+        path: of the PNG, replaced where it exists.
+        series: PSNR of every case in dB, by method and level of noise.
+    """
+    figure = _figure(9.5, max(5.0, 1.0 + 0.24 * len(series)))
+    axis = figure.subplots()
+    labels, places = _places(list(next(iter(series.values()))))
+    means = {
+        name: [float(np.mean(found[label])) for label in labels] for name, found in series.items()
+    }
+    methods = [name for name in means if name != "noisy"]
+    for name, mean in means.items():
+        if name == "noisy":
+            ends = places if len(places) > 1 else [places[0] - 0.5, places[0] + 0.5]
+            heights = mean if len(places) > 1 else 2 * mean
+            axis.plot(ends, heights, "k--", lw=1.5, label="noisy (untouched)")
+            continue
+        i = methods.index(name)
+        axis.plot(
+            places, mean, color=f"C{i % 10}", marker=_MARKERS[i % len(_MARKERS)],
+            linestyle=_LINES[i // 10 % len(_LINES)], markersize=6, lw=1.2, label=_name(name),
+        )  # fmt: skip
+    axis.set(xlabel="noise", ylabel="mean PSNR (dB)", xticks=places, xticklabels=labels)
+    axis.grid(alpha=0.3)
+    # In the order of the lines where the noise is strongest: the eye need not search.
+    lines = sorted(axis.get_lines(), key=lambda line: -line.get_ydata()[-1])
+    axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
+    _save(figure, path)
+
+
+def _places(labels: list[str]) -> tuple[list[str], list[float]]:
+    """Levels along an axis: by their percentages, else one after the other as they come."""
+    try:
+        place = {label: float(label.removesuffix("%")) for label in labels}
+    except ValueError:
+        return labels, [float(i) for i in range(len(labels))]
+    ordered = sorted(labels, key=place.__getitem__)
+    return ordered, [place[label] for label in ordered]
+
+
+def _grid(count: int, most: int) -> tuple[int, int]:
+    """Rows and columns for so many panels, no row much shorter than another."""
+    rows = math.ceil(count / most)
+    return rows, math.ceil(count / rows)
+
+
+def _name(name: str) -> str:
+    return textwrap.fill(name, _NAME_LETTERS)
+
+
+def _figure(width_in: float, height_in: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: Path) -> None:
+    with whole_file(path, overwrite=True) as file:
+        figure.savefig(file, format="png", dpi=_DPI)

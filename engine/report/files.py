@@ -1,0 +1,87 @@
+"""The report of a comparison: the files that it leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.report import figures
+from engine.report.markdown import markdown
+from engine.report.results import Picture, Row
+from engine.report.statistics import smallest_p
+from engine.report.summary import Entries, remarks, summary
+from engine.runs.metrics_file import strict
+from volumes.storage.atomic import make_folder, whole_file
+from volumes.window import Window
+
+
+def write(
+    folder: Path, about: dict[str, Any], rows: Sequence[Row], pictures: Sequence[Picture]
+) -> list[Path]:
+    """Writes scores.csv, report.json, report.md and the figures; returns their paths.
+
+    Args:
+        folder: made where it is not there.
+        about: what was compared and how, as `engine.selection` tells it.
+        rows: of the comparison.
+        pictures: one a level of noise.
+
+    Raises:
+        CannotWrite: where the system refuses.
+    """
+    make_folder(folder)
+    entries = summary(rows, about.get("oracles", ()))
+    window = Window(**about["data_range"])
+    drawn = {folder / f"slices-{_file(picture.level)}.png": picture for picture in pictures}
+    paths = [
+        _text(folder / "scores.csv", _csv(rows)),
+        _text(folder / "report.json", _json(about, entries, rows)),
+        _text(folder / "report.md", markdown(about, entries, drawn)),
+    ]
+    for path, picture in drawn.items():
+        figures.slices(path, picture.case, picture.level, picture.slices, window)
+    series: figures.Series = {}
+    for row in rows:
+        series.setdefault(row.method, {}).setdefault(row.level, []).append(row.scores["psnr_db"])
+    figures.boxes(folder / "cases.png", series)
+    figures.levels(folder / "levels.png", series)
+    return [*paths, *drawn, folder / "cases.png", folder / "levels.png"]
+
+
+def _file(level: str) -> str:
+    return level.replace("%", "pc")
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    # Scanned levels have scores that others lack.
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    writer.writerow(["method", "case", "level", *names])
+    for row in rows:
+        scores = (repr(row.scores[name]) if name in row.scores else "" for name in names)
+        writer.writerow([row.method, row.case, row.level, *scores])
+    return out.getvalue()
+
+
+def _json(about: dict[str, Any], entries: Entries, rows: Sequence[Row]) -> str:
+    cases = min(entry["cases"] for entry in entries)
+    content = {
+        **about,
+        "p_smallest": smallest_p(cases),
+        "remarks": remarks(entries),
+        "summary": entries,
+        "rows": [asdict(row) for row in rows],
+    }
+    return json.dumps(strict(content), indent=2, allow_nan=False) + "\n"
+
+
+def _text(path: Path, text: str) -> Path:
+    with whole_file(path, overwrite=True) as file:
+        file.write(text.encode())
+    return path

@@ -1,0 +1,182 @@
+"""The supplement: a comparison as the text that could stand behind a paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.report import tables
+from engine.report.results import Picture
+from engine.report.summary import Entries, about_p, harm
+from volumes.window import Window
+
+# Demo notebook of ResPr-UNet-3D-Denoising-Efficient-Pipeline-TF-keras (Abascal et al., 2020).
+_REFERENCE = (
+    ("CNN2", "4.12", "0.7253"),
+    ("CNN7", "3.16", "0.8089"),
+    ("2D U-Net", "3.05", "0.8206"),
+    ("3D U-Net", "2.87", "0.8585"),
+)
+
+# Results of github.com/npovey/unet15, whose networks are those of lowdose_* and sparseview_*.
+_STUDY = (
+    ("sparse_view-60", "33.28", "0.8858", "32.30", "0.8560"),
+    ("sparse_view-90", "35.42", "0.9038", "35.13", "0.8892"),
+    ("sparse_view-180", "39.48", "0.9319", "39.77", "0.9341"),
+    ("low_dose-7e4", "41.78", "0.9429", "42.00", "0.9444"),
+    ("low_dose-1e5", "42.11", "0.9441", "42.32", "0.9456"),
+    ("low_dose-2e5", "42.69", "0.9466", "42.87", "0.9477"),
+)
+
+Captioned = tuple[str, tables.Table]
+
+
+def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]) -> str:
+    """A supplement: how it was measured, then captioned tables and figures."""
+    cases = len(about["cases"])
+    high = about["data_range"]["high_hu"]
+    over = f"mean ± standard deviation over {cases} {'case' if cases == 1 else 'cases'}"
+    parts = [
+        "# Comparison of denoising methods",
+        *_methods(about),
+        f"**Table 1.** Scores of each method, {over}. Gain: PSNR less that of the untouched scan, "
+        "paired by case, with its 95 % bootstrap interval over cases. Bias: mean of estimate - "
+        f"clean. {about_p(entries)}",
+        _grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
+        *harm(entries),
+        *(f"{name} is given the clean image: a bound, no method." for name in about["oracles"]),
+        *(_of_windows(entries, over, high) if "psnr_lung_db" in entries[0] else []),
+        f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit. "
+        "Of recorded noise, both are clipped to the window.",
+        "- Autocorrelation: correlation of neighbouring voxels within slices. 0 where white noise "
+        "and nothing else was removed.\n- At edges: correlation of the residual's size with the "
+        "gradient of the clean image. 0 where it follows no anatomy; above, anatomy was "
+        "removed; below, noise was left at edges.",
+        _grid(tables.residuals(entries)),
+        "**Table 4.** Settings of each method.",
+        _grid(_settings(about)),
+        *_numbered(
+            5,
+            *(_attenuation(entries, over) if tables.attenuation(entries)[1] else []),
+            *([_published()] if about["protocol"] == "reference" else []),
+        ),
+        *_figures(drawn),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _of_windows(entries: Entries, over: str, high_hu: float) -> list[str]:
+    return [
+        f"**Table 2.** PSNR (dB) of what radiologists' display windows show, {over}. The data "
+        f"range is the width of each display window. Clean images end at {high_hu:g} HU: what is "
+        "denser is not judged. The last column is the RMSE where the clean image lies in "
+        "[-160, 240] HU.",
+        _grid(tables.windows(entries)),
+    ]
+
+
+def _numbered(first: int, *captioned: Captioned) -> list[str]:
+    """Tables that are not always there, under the next free numbers."""
+    parts = []
+    for number, (caption, content) in enumerate(captioned, first):
+        parts += [f"**Table {number}.** {caption}", _grid(content)]
+    return parts
+
+
+def _attenuation(entries: Entries, over: str) -> list[Captioned]:
+    """The scores of a study of low-dose and sparse-view CT, and what it published."""
+    return [
+        (
+            f"Scores of attenuation at levels of simulated scanners, {over}. PSNR and SSIM of each "
+            "slice with the range from 0 to the largest attenuation of its clean image, mean over "
+            "slices; nothing is clipped to the window. SSIM: Gaussian 11 x 11, sigma 1.5, over the "
+            "whole slice, its edges repeated.",
+            tables.attenuation(entries),
+        ),
+        (
+            "Published by the study of low-dose and sparse-view CT on its own 354 test slices of "
+            "QIN Lung CT, one network trained for each level: to be read beside Table 5, not "
+            "against it.",
+            (
+                ["noise", "U-Net: PSNR (dB)", "SSIM", "DnCNN: PSNR (dB)", "SSIM"],
+                [list(row) for row in _STUDY],
+            ),
+        ),
+    ]
+
+
+def _published() -> Captioned:
+    """What the reference measured by this protocol on its own test crops."""
+    return (
+        "Published by the reference at 10% noise on its own two test patients of KiTS19: to be "
+        "read beside Table 1, not against it.",
+        (["network", "relative L2 (%)", "SSIM"], [list(row) for row in _REFERENCE]),
+    )
+
+
+def _methods(about: dict[str, Any]) -> list[str]:
+    low, high = about["data_range"]["low_hu"], about["data_range"]["high_hu"]
+    cases, unit = about["cases"], Window(**about["data_range"]).unit_name
+    levels = "; ".join(f"{label}: {told}" for label, told in about["levels"].items())
+    tuned = ", ".join(about["tuned_on"])
+    tuned = (
+        f"Those of classical methods were chosen, for least mean squared error, on {tuned}."
+        if tuned
+        else "None were chosen on data: classical methods have their usual ones."
+    )
+    prior = ", ".join(f"{name} {value}" for name, value in about["prior"].items())
+    return [
+        f"**Cases.** {len(cases)} ({about['split']}): {', '.join(cases)}. The sha256 of their "
+        f"files stands in report.json. Scored: {_scored(about)}.",
+        f"**Noise.** {levels}. Simulated noise has seed {about['noise_seed']}; that of a slice is "
+        "a function of seed, case and slice alone: every method is given the same.",
+        f"**Scores.** Data range: the window [{low:g}, {high:g}] {unit}, {high - low:g} wide, to "
+        "which clean image and estimate are clipped (not for the bias). PSNR and RMSE are those of "
+        "all scored voxels of a case; relative L2 is 100 ||estimate - clean|| / ||clean||. SSIM: "
+        f"{about['ssim']}, mean over slices.",
+        f"**Parameters.** {tuned} Prior of classical methods for which no other was named: mean of "
+        f"neighbouring slices, {prior}.",
+    ]
+
+
+def _scored(about: dict[str, Any]) -> str:
+    if about["protocol"] == "reference":
+        return "the first slice of a central crop of 32 x 256 x 256 voxels"
+    if about["slices"] == "all":
+        return "all slices of the whole volumes"
+    return f"{about['slices']} slices about the middle of each volume"
+
+
+def _settings(about: dict[str, Any]) -> tables.Table:
+    rows = [
+        [name, level, f"`{setting}`"]
+        for level, chosen in about["settings"].items()
+        for name, setting in chosen.items()
+    ]
+    return ["method", "noise", "setting"], rows
+
+
+def _figures(drawn: dict[Path, Picture]) -> list[str]:
+    captions = {
+        path.name: f"Middle of the scored slices of {picture.case} at {picture.level} "
+        "noise: each image whole, enlarged about its middle, and the residual."
+        for path, picture in drawn.items()
+    }
+    captions["cases.png"] = (
+        "PSNR (dB) of each case. Boxes: quartiles and median; dashed: mean of the untouched scan."
+    )
+    captions["levels.png"] = (
+        "Mean PSNR (dB) against noise. Below the dashed line a method does harm."
+    )
+    return [
+        f"**Figure {number}.** {caption}\n\n![Figure {number}]({name})"
+        for number, (name, caption) in enumerate(captions.items(), 1)
+    ]
+
+
+def _grid(content: tables.Table) -> str:
+    columns, rows = content
+    rule = "|---|" + "---:|" * (len(columns) - 1)
+    escaped = ([cell.replace("|", r"\|") for cell in row] for row in (columns, *rows))
+    lines = ["| " + " | ".join(row) + " |" for row in escaped]
+    return "\n".join([lines[0], rule, *lines[1:]])

@@ -1,0 +1,93 @@
+"""The summary of a comparison: how each method did over the cases, and what must be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.report.results import Row
+from engine.report.statistics import interval, paired, smallest_p
+
+Entries = list[dict[str, Any]]
+
+UNTOUCHED = "noisy"
+
+
+def summary(rows: Sequence[Row], oracles: Sequence[str] = ()) -> Entries:
+    """One entry a method and level: mean, deviation and interval of each score over cases.
+
+    `gain_db` is the same of PSNR less that of the noisy scan, case by case; None where it was not
+    compared. `p_to_best` is the paired test of PSNR against the method of the highest mean at that
+    level; None for that method itself.
+
+    Args:
+        rows: of the comparison.
+        oracles: methods that were given the clean image: none of them is the best.
+    """
+    entries: Entries = []
+    for level in dict.fromkeys(row.level for row in rows):
+        at = [row for row in rows if row.level == level]
+        methods = list(dict.fromkeys(row.method for row in at))
+        psnr = {m: [row.scores["psnr_db"] for row in at if row.method == m] for m in methods}
+        # A method that left the finite on a case is not the best, whatever its mean would be.
+        fair = [m for m in methods if m not in oracles] or methods
+        best = max(fair, key=lambda m: (not np.isnan(psnr[m]).any(), np.mean(psnr[m])))
+        for method in methods:
+            own = [row.scores for row in at if row.method == method]
+            values = {name: [scores[name] for scores in own] for name in own[0]}
+            gain = None
+            if UNTOUCHED in psnr and method != UNTOUCHED:
+                both = zip(psnr[method], psnr[UNTOUCHED], strict=True)
+                gain = _spread([one - untouched for one, untouched in both])
+            entries.append(
+                {
+                    "level": level,
+                    "method": method,
+                    "cases": len(own),
+                    "p_to_best": None if method == best else paired(psnr[method], psnr[best]),
+                    "gain_db": gain,
+                    **{name: _spread(of) for name, of in values.items()},
+                }
+            )
+    return entries
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    with np.errstate(invalid="ignore"):  # an oracle's PSNR is infinite, and has no deviation
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return {"mean": float(np.mean(values)), "std": std, "interval_95": interval(values)}
+
+
+def remarks(entries: Entries) -> list[str]:
+    """What a reader of the table should not have to find out: sentences."""
+    return [*harm(entries), about_p(entries)]
+
+
+def harm(entries: Entries) -> list[str]:
+    """Which methods are worse than their input; no sentence where that was not compared."""
+    if not any(entry["method"] == UNTOUCHED for entry in entries):
+        return []
+    # Written so that a gain that is no number counts as harm.
+    worse = [
+        f"{entry['method']} at {entry['level']} ({entry['gain_db']['mean']:+.2f} dB)"
+        for entry in entries
+        if entry["gain_db"] is not None and not entry["gain_db"]["mean"] >= 0
+    ]
+    if worse:
+        return [f"Worse than the untouched scan: {', '.join(worse)}."]
+    return ["No method is worse than the untouched scan."]
+
+
+def about_p(entries: Entries) -> str:
+    """What the p-values are, and how small they could be."""
+    cases = min(entry["cases"] for entry in entries)
+    least = smallest_p(cases)
+    if least is None:
+        return "p: not tested, there is 1 case."
+    return (
+        "p: two-sided sign-flip permutation test of the paired PSNR differences to the best method "
+        f"of that level, not corrected for the number of methods. {cases} cases allow no p below "
+        f"{least:.3g}: a large p is no proof that two methods are equal."
+    )

@@ -1,0 +1,177 @@
+"""metrics.jsonl: what a training notes of its steps and its validations."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.runs.run import Run
+from volumes.storage import json_files
+from volumes.storage.atomic import cannot_write, is_full
+
+
+class Metrics:
+    """metrics.jsonl: a row a step, in order, none twice, none torn.
+
+    Rows that a full disk does not take are held until it does; `sync` says so where it still does
+    not.
+    """
+
+    def __init__(self, path: Path, step: int, warn: Callable[[str], None] = lambda _: None) -> None:
+        """Opens the file to go on after a step; rows of later steps, of a lost stretch, go.
+
+        Args:
+            path: of the file.
+            step: that the training goes on from.
+            warn: is told what is no row, and kept.
+
+        Raises:
+            CannotWrite: where the system refuses.
+        """
+        self._path, self._held = path, b""
+        try:
+            self._drop_after(path, step, warn)
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
+            self._end = self._file.seek(0, os.SEEK_END)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def row(self, **values: Any) -> None:
+        """Adds a row.
+
+        Raises:
+            CannotWrite: where the system refuses for another reason than a full disk.
+        """
+        self._held += (json.dumps(strict(values), allow_nan=False) + "\n").encode()
+        try:
+            self._write()
+        except OSError as error:
+            if not is_full(error):
+                raise cannot_write(self._path, error) from error
+
+    def sync(self) -> None:
+        """Makes all rows so far survive whatever comes.
+
+        Raises:
+            DiskFull: where the disk does not take them; they are held.
+            CannotWrite: where the system refuses for another reason.
+        """
+        try:
+            self._write()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._file.close()
+
+    def _write(self) -> None:
+        """Writes what is held; a row that is only partly taken is taken back."""
+        rest = memoryview(self._held)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(self._end)
+            raise
+        self._end, self._held = self._end + len(self._held), b""
+
+    @staticmethod
+    def _drop_after(path: Path, step: int, warn: Callable[[str], None]) -> None:
+        """Drops rows of later steps and a torn end; a damaged line between is told and kept."""
+        if not path.exists():
+            if step > 0:
+                warn(f"{path}: is gone, and with it the rows up to step {step:,}")
+            return
+        with open(path, "rb+") as file:
+            kept = 0
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break  # the end of a line that was being written
+                try:
+                    if json_files.parse(line)["step"] > step:
+                        break
+                except (ValueError, KeyError, TypeError):
+                    warn(f"{path}: line {number:,} is no row of metrics; it is kept as it is")
+                kept += len(line)
+            file.truncate(kept)
+
+
+def strict(value: Any) -> Any:
+    """Plain data with null for numbers that JSON has no word for, such as a score of no slice."""
+    if isinstance(value, dict):
+        return {name: strict(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Validation(NamedTuple):
+    """The scores of a method at a step, as means over cases."""
+
+    step: int
+    method: str
+    mean: dict[str, Any]
+
+
+def validations(run: Run) -> Iterator[Validation]:
+    """The validations of a run, in the order of metrics.jsonl; lines that are none are passed over.
+
+    Of one at several levels it is the mean over these.
+
+    A run that is trained at the moment may be in the middle of a line.
+
+    Raises:
+        OSError: where the file is there and cannot be read.
+    """
+    if not run.metrics.is_file():
+        return
+    with open(run.metrics, "rb") as lines:
+        for line in lines:
+            if b'"method"' not in line:  # nearly all are steps
+                continue
+            try:
+                row = json_files.parse(line)
+                if "level" in row:
+                    continue
+                yield Validation(int(row["step"]), str(row["method"]), dict(row["mean"]))
+            except (ValueError, TypeError, KeyError, OverflowError):
+                continue
+
+
+def harm(run: Run, step: int) -> str | None:
+    """In words, that a network scored no better than the noisy scans; None where it scored better.
+
+    Its last validation up to a step counts, beside the noisy scans that were scored before it:
+    those that are scored behind it have other noise, or are other cases.
+    """
+    found: tuple[int, Any, Any] | None = None
+    noisy: Any = None
+    try:
+        for row in validations(run):
+            if row.method == "noisy":
+                noisy = row.mean.get("mse")
+            elif row.method == "network" and row.step <= step:
+                found = row.step, row.mean.get("mse"), noisy
+    except OSError as error:
+        return f"does not tell how it scored: metrics.jsonl: {error.strerror or error}"
+    if found is None:
+        return None
+    validated, after, before = found
+    if not (json_files.is_number(after) and json_files.is_number(before)) or after < before:
+        return None
+    return (
+        f"made its own validation scans no better at step {validated:,}: {_db(after)} of the mean "
+        f"MSE, untouched {_db(before)}"
+    )
+
+
+def _db(mse: float) -> str:
+    return f"{-10 * math.log10(mse):.2f} dB" if mse > 0 else "infinite"

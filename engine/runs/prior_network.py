@@ -1,0 +1,148 @@
+"""The prior at work: the network behind an estimated one, opened, vetted and kept with a run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoints import checkpoint
+from engine.errors import BadUsage, Mismatch
+from engine.recipe.network_prior import KINDS, Estimated, copy_in
+from engine.runs.run import Run
+from engine.runs.trained_model import Model, open_model
+from volumes.boxes import reflected
+from volumes.sampling.prior_sources import Source
+from volumes.sampling.priors import NeighbourMean
+from volumes.storage.atomic import cannot_write
+from volumes.tiles import padded
+from volumes.volume import Shape, Volume
+from volumes.window import Window
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A source that is the estimate of an opened 2D network.
+
+    Attributes:
+        network: the Keras model with its weights.
+        stride: a slice's shape must be a multiple of it; it is reflected until it is.
+    """
+
+    network: Any
+    stride: Shape
+
+    def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
+        """The network's estimate of each slice; see `volumes.sources.Source`."""
+        import tensorflow as tf
+
+        _, _, height, width, _ = noisy.shape
+        _, y, x = padded((1, height, width), self.stride)
+        slices = tf.gather(noisy, reflected(0, y, height), axis=2)
+        slices = tf.gather(slices, reflected(0, x, width), axis=3)
+        return self.network(slices, training=False)[:, :, :height, :width]
+
+
+def opened(source: Source) -> Source:
+    """A source that works; call it where variables may be made, before a graph is.
+
+    Raises:
+        Mismatch: where the network of an estimate cannot be used.
+    """
+    return _slices(source) if isinstance(source, Estimated) else source
+
+
+@cache
+def _slices(source: Estimated) -> Slices:
+    """Made once a process."""
+    model = model_of(source)
+    return Slices(model.network(), model.recipe.network.stride)
+
+
+def model_of(source: Estimated) -> Model:
+    """The model behind an estimate.
+
+    Raises:
+        BadUsage: where there is no such folder.
+        Mismatch: where the run cannot be used, sees a prior itself, or is no 2D network.
+    """
+    if not Path(source.run).is_dir():
+        raise BadUsage(source.run, "is no prior", f"Use {KINDS}")
+    model = open_model(Run(Path(source.run)), source.checkpoint)
+    network = model.recipe.network
+    if network.sees_prior or network.radius[0]:
+        cause = f"holds a {type(network).__name__}; a prior is made slice by slice"
+        raise Mismatch(Path(source.run), cause, "Name a run of a 2D network")
+    if network.sees_dose:
+        cause = "holds a network that sees the dose, which a prior is not told"
+        raise Mismatch(Path(source.run), cause, "Name a run without network.sees_dose")
+    return model
+
+
+def vet(prior: NeighbourMean | None, window: Window, run: Run) -> None:
+    """Refuses a prior whose network cannot be used.
+
+    Args:
+        prior: of the run's recipe.
+        window: of the run's recipe: in its units the network is given slices.
+        run: that is trained; with a copy of the network in its folder, the question is settled.
+
+    Raises:
+        BadUsage: where there is no such network.
+        Mismatch: where it cannot be used, or was trained in another window.
+    """
+    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
+        return
+    other = model_of(prior.of).recipe.window
+    if not other.has_range_of(window):
+        cause = f"was trained in the window [{other.low_hu:g}, {other.high_hu:g}] HU"
+        remedy = f"Name a run of the window [{window.low_hu:g}, {window.high_hu:g}] HU"
+        raise Mismatch(Path(prior.of.run), cause, remedy)
+
+
+def refuse_seen(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
+    """Refuses a prior whose network has seen what it will help to score.
+
+    Args:
+        prior: of the run's recipe.
+        run: that is trained; with a copy of the network in its folder, the question is settled.
+        scored: its volumes of validation and test.
+
+    Raises:
+        Mismatch: where the network has seen a scored volume.
+    """
+    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
+        return
+    if seen := model_of(prior.of).seen(scored):
+        cause = f"was trained on {seen[0]}, which is to be scored"
+        raise Mismatch(Path(prior.of.run), cause, "Use a network of the same split")
+
+
+def adopt(prior: NeighbourMean | None, run: Run) -> None:
+    """Copies the network of an estimated prior into a run's folder, once.
+
+    A run is then whole: it trains, resumes and denoises without the other one.
+
+    Raises:
+        Mismatch: where that network cannot be used.
+        CannotWrite: where the system refuses.
+    """
+    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
+        return
+    target = copy_in(run.folder)
+    if checkpoint.steps(run.checkpoints):
+        cause = "is gone, and the run was trained with what it held"
+        raise Mismatch(target, cause, "Bring it back, or start anew with --fresh")
+    model = model_of(prior.of)
+    aside = target.with_name(".prior.tmp")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(model.path, aside / "checkpoints" / model.path.name)
+        for name in ("recipe.json", "run.json"):
+            shutil.copy(model.run.folder / name, aside / name)
+        aside.rename(target)
+    except OSError as error:
+        raise cannot_write(target, error) from error

@@ -1,0 +1,80 @@
+"""A trained model: a network with the weights of one checkpoint, and what it was trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine.checkpoints import checkpoint
+from engine.checkpoints.archive import Arrays
+from engine.errors import Mismatch
+from engine.recipe.network_prior import settled
+from engine.recipe.recipe import Recipe
+from engine.runs.run import Run
+from volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint of a run; TensorFlow is not imported until `estimator` is asked for.
+
+    Attributes:
+        run: the folder that it lies in.
+        path: of the checkpoint.
+        recipe: that it was trained by.
+        arrays: every variable by name, read at once: who trains the run may remove the file.
+    """
+
+    run: Run
+    path: Path
+    recipe: Recipe
+    arrays: Arrays = field(repr=False, compare=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of every variable of the checkpoint."""
+        return checkpoint.fingerprint_of(self.arrays)
+
+    @property
+    def step(self) -> int:
+        """Steps that it was trained for."""
+        return checkpoint.step_of(self.path)
+
+    def seen(self, volumes: Sequence[Volume]) -> list[str]:
+        """Which of some volumes it was trained on: by their name, or by their content.
+
+        What it was started from counts by content alone: other data name their cases alike.
+        """
+        training = self.run.about().get("cases", {}).get("training", {})
+        learned = self.run.learned_from()
+        return [v.case for v in volumes if v.case in training or v.sha256 in learned]
+
+    def network(self, precision: str = "float32") -> Any:
+        """The Keras model with its weights.
+
+        Raises:
+            Mismatch: where the checkpoint holds other variables than the network.
+        """
+        model = self.recipe.network.build(precision=precision)
+        arrays = checkpoint.weights(self.arrays)
+        for variable in model.weights:
+            name = f"model/{variable.path}"
+            if name not in arrays or arrays[name].shape != tuple(variable.shape):
+                cause = f"holds no variable {name} of shape {tuple(variable.shape)}"
+                remedy = "Use the version of the engine that wrote it"
+                raise Mismatch(self.path, cause, remedy)
+            variable.assign(arrays[name])
+        return model
+
+
+def open_model(run: Run, which: str = "best") -> Model:
+    """The model of a run: its "best" or "last" checkpoint, or that of a step.
+
+    Raises:
+        Mismatch: where there is none, or it is damaged.
+    """
+    (path, arrays), recipe = run.opened(which), run.recipe()
+    return Model(run, path, replace(recipe, prior=settled(recipe.prior, run.folder)), arrays)

@@ -1,0 +1,108 @@
+"""Degradations: what `--as` names, in words and as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.errors import BadUsage
+from volumes.sampling.additive_noise import AdditiveNoise
+from volumes.sampling.coloured_noise import Coloured
+from volumes.sampling.noise import Gaussian
+from volumes.tomography.photon_noise import FULL_DOSE, Dose
+from volumes.tomography.scanner import Acquisition, Scanner
+from volumes.window import Window
+
+SCANNER = Scanner()
+_REMEDY = (
+    "Use gaussian:SIGMA or coloured:SIGMA, a fraction of the window such as 0.1, low_dose:PHOTONS "
+    "such as 1e5, or sparse_view:VIEWS such as 60"
+)
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """A way to make a scan worse.
+
+    Attributes:
+        name: of the file that it makes, such as low_dose-1e5.
+        kind: gaussian, coloured, low_dose or sparse_view.
+        noise: added to the image, or what a scanner measures.
+    """
+
+    name: str
+    kind: str
+    noise: AdditiveNoise | Acquisition
+
+    @property
+    def added(self) -> AdditiveNoise | None:
+        """The noise that is added to the image; None where a scanner measures it."""
+        return None if isinstance(self.noise, Acquisition) else self.noise
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """What a scanner measures; None where noise is added to the image."""
+        return self.noise if isinstance(self.noise, Acquisition) else None
+
+    def about(self) -> dict[str, Any]:
+        """What a sidecar says of it: all that decides its voxels but seed, case and source."""
+        if isinstance(self.noise, Acquisition):
+            dose = asdict(self.noise.dose) if self.noise.dose else {}
+            views = SCANNER.geometry.views // SCANNER.stride(self.noise)
+            return {"degradation": {"kind": self.kind, "views": views, **dose}}
+        sigma = self.noise.typical
+        kind = {"kind": self.kind, **self.noise.about()}
+        return {"degradation": kind, "sigma_hu": sigma * Window().width_hu}
+
+
+def parse(text: str) -> tuple[Degradation, ...]:
+    """The degradations that `--as` names, such as `low_dose:7e4,1e5,sparse_view:60`.
+
+    A number without a kind is of the kind before it. Sparse views are measured with the photons of
+    a full dose, 1e6 a ray.
+
+    Raises:
+        BadUsage: where it names none, one twice, or noise beside what a scanner measures.
+    """
+    found: list[Degradation] = []
+    kind = ""
+    for part in text.split(","):
+        head, colon, value = part.partition(":")
+        kind, value = (head, value) if colon else (kind, head)
+        try:
+            found.append(_one(kind or head, value))
+        except ValueError as error:
+            example = f"{kind}:{_EXAMPLES[kind]}"
+            raise BadUsage("--as", f"{part!r}: {error}", f"Write such as {example}") from error
+    names = [degradation.name for degradation in found]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadUsage("--as", f"names {twice} twice", "Name each once")
+    if len({degradation.acquisition is None for degradation in found}) > 1:
+        cause = "names noise beside what a scanner measures; their clean references differ"
+        raise BadUsage("--as", cause, "Ask for them one after the other, into two folders")
+    return tuple(found)
+
+
+_EXAMPLES = {"gaussian": "0.1", "coloured": "0.05", "low_dose": "1e5", "sparse_view": "60"}
+
+
+def _one(kind: str, value: str) -> Degradation:
+    if kind not in _EXAMPLES or kind == value:
+        raise BadUsage("--as", f"knows no degradation {kind!r}", _REMEDY)
+    if kind == "gaussian":
+        return Degradation(f"gaussian-{value}", kind, Gaussian(sigma=float(value)))
+    if kind == "coloured":
+        return Degradation(f"coloured-{value.replace('/', '-')}", kind, Coloured.parse(value))
+    if kind == "low_dose":
+        acquisition = Acquisition(Dose(photons=float(value)))
+        return Degradation(f"low_dose-{_short(float(value))}", kind, acquisition)
+    acquisition = Acquisition(Dose(photons=FULL_DOSE), views=int(value))
+    SCANNER.stride(acquisition)
+    return Degradation(f"sparse_view-{int(value)}", kind, acquisition)
+
+
+def _short(value: float) -> str:
+    """100000 -> 1e5."""
+    digits, _, exponent = f"{value:.9e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -1,0 +1,184 @@
+"""Degrading: clean scans in, the same scans with simulated noise or too few views out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from engine import runtime
+from engine.errors import BadInput, BadUsage
+from engine.output_paths import (
+    is_scan_name,
+    make_place,
+    output_paths,
+    refuse_existing,
+    refuse_inputs,
+    refuse_other_file,
+    refuse_twice,
+    sidecar_path,
+)
+from engine.simulation.degradation import Degradation
+from engine.simulation.degraded_file import Product
+from engine.simulation.slicewise import make
+from engine.terminal import Terminal
+from volumes import nifti
+from volumes.dataset import Case, case_name, find_cases
+from volumes.nifti import Scan
+from volumes.nifti.read_options import STRICT, Trust
+from volumes.sampling.additive_noise import AdditiveNoise
+from volumes.storage.atomic import make_folder
+from volumes.tomography.scanner import pixel_mm
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done to every scan of a command."""
+
+    degradations: tuple[Degradation, ...]
+    seed: int
+    output: Path | None
+    overwrite: bool
+    devices: str = "auto"
+    trust: Trust = STRICT
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A scan, and what is to be made of it."""
+
+    case: str
+    scan: Scan
+    products: list[Product]
+
+
+def degrade(path: Path, output: Path, noise: AdditiveNoise, seed: int, *, overwrite: bool) -> int:
+    """Adds white or coloured noise to a scan; padding and header stay as they are.
+
+    Sigma is a fraction of the reference's window, [-1000, 400] HU; nothing is clipped to it. The
+    noise depends on (seed, case, slice).
+
+    Returns:
+        How many voxels the file's datatype had to saturate.
+
+    Raises:
+        BadInput: where the scan cannot be read.
+        CannotWrite: where the output exists or the system refuses.
+    """
+    refuse_existing((output, sidecar_path(output)), overwrite=overwrite)
+    product = Product(output, Degradation(output.name, noise.name, noise))
+    scan = nifti.open_scan(path).verified()
+    (counts,) = make(scan, case_name(path), [product], seed, {}, overwrite=overwrite)
+    return counts["saturated"]
+
+
+def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
+    """Degrades scans; everything that can be refused is, before TensorFlow is imported.
+
+    One degradation of files lies beside each, or where `-o` says. Several of them, or those of a
+    folder of cases, make a folder of cases: OUT/<case>/imaging.nii.gz is the clean reference and
+    OUT/<case>/<degradation>.nii.gz lies beside it. There, what is finished is kept.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    runtime.check(job.devices, "auto", "auto")
+    many = len(job.degradations) > 1 or any(path.is_dir() for path in inputs)
+    tasks = _folder(job, inputs) if many else _files(job, inputs)
+    scanner = any(d.acquisition for d in job.degradations)
+    if scanner:
+        for task in tasks:
+            pixel_mm(task.scan)
+    waiting = [_unfinished(task, job.seed) if many and not job.overwrite else task.products
+               for task in tasks]  # fmt: skip
+    # Hours may pass before the last scan is read.
+    tasks = [
+        replace(task, scan=task.scan.verified()) if products else task
+        for task, products in zip(tasks, waiting, strict=True)
+    ]
+    if many:
+        for task in tasks:
+            make_folder(task.products[0].path.parent)
+    else:
+        make_place(job.output, [product.path for task in tasks for product in task.products])
+    machine: dict[str, Any] = {}
+    if scanner and any(waiting):
+        machine = {
+            name: runtime.start(job.devices).about[name] for name in ("tensorflow", "devices")
+        }
+        terminal.say(f"Scanning on {', '.join(machine['devices'])}")
+    for number, (task, products) in enumerate(zip(tasks, waiting, strict=True), 1):
+        title = f"{task.case} ({number} of {len(tasks)})"
+        with terminal.progress(title, task.scan.shape[0]) as bar:
+            _one(task, products, job, machine, terminal, bar.at)
+
+
+def _files(job: Job, inputs: Sequence[Path]) -> list[_Task]:
+    (degradation,) = job.degradations
+    paths = output_paths(inputs, job.output, f"_{degradation.name}")
+    refuse_existing([*paths, *map(sidecar_path, paths)], overwrite=job.overwrite)
+    return [
+        _Task(case_name(source), nifti.open_scan(source, job.trust), [Product(path, degradation)])
+        for source, path in zip(inputs, paths, strict=True)
+    ]
+
+
+def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
+    if job.output is None or is_scan_name(job.output):
+        cause = "must name a folder, where several degradations, or those of a folder, are made"
+        raise BadUsage("-o", cause, "Write such as -o degraded/")
+    refuse_other_file(job.output)
+    cases = [case for path in inputs for case in _cases(path, job.trust)]
+    circle = job.degradations[0].acquisition is not None
+    tasks = []
+    for case in cases:
+        scan, folder = case.open(), job.output / case.name
+        if not isinstance(scan, Scan):
+            raise BadInput(case.path, "is a photograph", "Name scans")
+        products = [Product(folder / "imaging.nii.gz", None, circle)]
+        products += [Product(folder / f"{d.name}.nii.gz", d) for d in job.degradations]
+        tasks.append(_Task(case.name, scan, products))
+    paths = [product.path for task in tasks for product in task.products]
+    refuse_twice(paths)
+    refuse_inputs([*paths, *map(sidecar_path, paths)], [case.path for case in cases])
+    return tasks
+
+
+def _cases(path: Path, trust: Trust) -> list[Case]:
+    if path.is_dir():
+        return find_cases(path, trust=trust)
+    return [Case(case_name(path), path, trust=trust)]
+
+
+def _unfinished(task: _Task, seed: int) -> list[Product]:
+    """The products that are not there yet."""
+    paths = [product.path for product in task.products]
+    if not any(path.exists() for path in [*paths, *map(sidecar_path, paths)]):
+        return task.products  # spared the reading of the source
+    key = {"seed": seed, "case": task.case, **task.scan.source()}
+    return [product for product in task.products if not product.is_finished(task.scan, key)]
+
+
+def _one(
+    task: _Task, products: list[Product], job: Job, machine: dict[str, Any], terminal: Terminal,
+    tick: Callable[[int], None],
+) -> None:  # fmt: skip
+    kept = len(task.products) - len(products)
+    if kept:
+        terminal.say(f"{task.case}: {kept} of {len(task.products)} files are finished, and kept")
+    if products:
+        terminal.doubt({task.scan.path: task.scan.warnings})
+        counts = make(
+            task.scan, task.case, products, job.seed, machine, overwrite=job.overwrite, tick=tick
+        )
+        for product, count in zip(products, counts, strict=True):
+            if count["saturated"]:
+                voxels = f"{count['saturated']:,} voxels were"
+                terminal.warn(f"{product.path}: {voxels} saturated by the file's datatype")
+            if count["floored"]:
+                rays = f"{count['starved']:,} of {count['rays']:,} rays met no photon"
+                raised = f"{count['floored']:,} readings were raised to the floor"
+                terminal.warn(f"{product.path}: {rays}, {raised}")
+    for product in task.products:
+        terminal.result(str(product.path))

@@ -1,0 +1,100 @@
+"""The journal: what a run says while it goes, to people and to metrics.jsonl."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from volumes.errors import Refusal, one_line
+from volumes.volume import Odd
+
+_SHOW_EVERY_S = 0.2
+_TABLE_COLUMNS = 100
+
+
+class Terminal:
+    """What the engine says to people: results on stdout, the rest on stderr."""
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self.quiet, self.verbose = quiet, verbose
+        self._doubted: set[str] = set()
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A line for the person who waits; -q silences it."""
+        if not self.quiet:
+            self._err.print(text, markup=False)
+
+    def detail(self, text: str) -> None:
+        """A line for -v."""
+        if self.verbose:
+            self.say(text)
+
+    def warn(self, text: str) -> None:
+        """A line that -q does not silence."""
+        self._err.print(one_line(f"engine: warning: {text}"), markup=False)
+
+    def doubt(self, odd: Odd) -> None:
+        """What is odd about files, a line each; nothing is said twice."""
+        for line in (f"{path}: {words}" for path in odd for words in odd[path]):
+            if line not in self._doubted:
+                self._doubted.add(line)
+                self.warn(line)
+
+    def refusal(self, refusal: Refusal) -> None:
+        """A refusal that does not end the command."""
+        self._err.print(f"engine: error: {refusal}", markup=False)
+
+    def result(self, text: str) -> None:
+        """A line of the result, on stdout."""
+        print(text, flush=True)
+
+    def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
+        """A table of results, on stdout."""
+        table = Table(title=title, title_justify="left", box=SIMPLE)
+        for i, column in enumerate(columns):
+            # Numbers stay whole; a name that is too long for the terminal is folded, not cut.
+            if i:
+                table.add_column(column, justify="right", no_wrap=True)
+            else:
+                table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        # A pipe gets the whole table, whatever width a terminal would have; a terminal that is too
+        # narrow wraps lines, which loses nothing, where rich would cut numbers.
+        width = max(Console().width, _TABLE_COLUMNS) if sys.stdout.isatty() else 1000
+        # Without a height rich would take 80 columns where TERM=dumb.
+        Console(highlight=False, width=width, height=25).print(table)
+
+    @contextmanager
+    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """A progress bar; it vanishes where stderr is no terminal."""
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+        )  # fmt: skip
+        hidden = self.quiet or not sys.stderr.isatty()
+        with Progress(*columns, console=self._err, disable=hidden, transient=True) as progress:
+            yield Bar(progress, progress.add_task(what, total=total, completed=done, note=""))
+
+
+class Bar:
+    """One progress bar."""
+
+    def __init__(self, progress: Progress, task: Any) -> None:
+        self._progress, self._task, self._shown = progress, task, 0.0
+
+    def at(self, done: int, note: str = "") -> None:
+        """Shows how much is done; not more often than an eye can follow."""
+        now = time.monotonic()
+        if now - self._shown >= _SHOW_EVERY_S or self._progress.tasks[0].total == done:
+            self._progress.update(self._task, completed=done, note=note)
+            self._shown = now

@@ -1,0 +1,1 @@
+"""Training: from a recipe and its cases to a trained run."""

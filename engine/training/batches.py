@@ -1,0 +1,146 @@
+"""The feed: arrays become tensors, ahead of the step that wants them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from engine.errors import BadInput, Refusal
+from engine.training.reader_threads import Readers, arrived
+from engine.training.step import Batch
+from volumes.sampling.examples import Example, Examples
+
+_AHEAD = 3
+
+
+class ReadingError(Exception):
+    """A bug met while an example was read: what it is, and of which case."""
+
+
+class Feed:
+    """The global batches of a training, from a step on, in order.
+
+    Batch s holds the examples s * batch ... (s + 1) * batch - 1 whatever the number of replicas,
+    each of which gets a contiguous share.
+
+    Attributes:
+        waited_s: time that the training has spent waiting for batches.
+    """
+
+    def __init__(self, examples: Examples, batch: int, strategy: Any, readers: Readers) -> None:
+        self._examples, self._batch, self._strategy = examples, batch, strategy
+        self._readers = readers
+        self._reading: dict[int, str] = {}  # the case that each step's reader is at
+        self.waited_s = 0.0
+
+    def batches(
+        self, start: int, stop: int, waiting: Callable[[float, str], bool] | None = None
+    ) -> Iterator[Batch]:
+        """The batches of the steps start ... stop - 1.
+
+        Args:
+            start: first step.
+            stop: the step after the last one.
+            waiting: called about once a second while a batch is not there, with the seconds since
+                it was asked for and the case that is being read; where it says so, no more batches
+                come.
+
+        Raises:
+            BadInput: where a file cannot be read.
+            ReadingError: where reading fails for another reason.
+        """
+        coming: deque[Future[list[Batch]]] = deque()
+        for step in range(start, min(start + _AHEAD, stop)):
+            coming.append(self._readers.submit(self._shares, step))
+        for step in range(start, stop):
+            begin = time.perf_counter()
+            future = coming.popleft()
+            while not arrived(future):
+                case = self._reading.get(step, "a free reader")
+                if waiting is not None and waiting(time.perf_counter() - begin, case):
+                    return
+            shares = future.result()
+            self.waited_s += time.perf_counter() - begin
+            if step + _AHEAD < stop:
+                coming.append(self._readers.submit(self._shares, step + _AHEAD))
+            yield self._distributed(shares)
+
+    def _shares(self, step: int) -> list[Batch]:
+        """The batch of a step, cut into one share a replica."""
+        first = step * self._batch
+        examples = [self._example(step, i) for i in range(first, first + self._batch)]
+        self._reading.pop(step, None)
+        arrays = Batch(
+            np.stack([example.hu for example in examples]),
+            np.stack([example.noisy_hu for example in examples]),
+            np.stack([example.weights for example in examples]),
+            np.array([example.sigma for example in examples], np.float32),
+            np.stack([example.spectrum for example in examples]),
+            np.array([example.dose for example in examples], np.float32),
+            np.stack([example.key for example in examples]),
+        )
+        replicas = self._strategy.num_replicas_in_sync
+        return [
+            Batch(*share) for share in zip(*(np.split(a, replicas) for a in arrays), strict=True)
+        ]
+
+    def _example(self, step: int, i: int) -> Example:
+        self._reading[step] = case = self._examples.case(i)
+        try:
+            return self._examples[i]
+        except (Refusal, MemoryError):
+            raise
+        except OSError as error:
+            cause = f"cannot be read: {error.strerror or error}"
+            remedy = "See to the disk or the network behind it; the same command goes on"
+            raise BadInput(error.filename or case, cause, remedy) from error
+        except Exception as error:
+            cause = f"{type(error).__name__} while {case} was read: {error}"
+            raise ReadingError(cause) from error
+
+    def _distributed(self, shares: list[Batch]) -> Batch:
+        if len(shares) == 1:
+            return Batch(*(tf.constant(array) for array in shares[0]))
+        return Batch(*(self._one_a_replica(arrays) for arrays in zip(*shares, strict=True)))
+
+    def _one_a_replica(self, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(arrays[context.replica_id_in_sync_group])
+        )
+
+
+class Clock:
+    """Time between the ends of steps, and how much of it the feed kept the step waiting."""
+
+    def __init__(self, fed: Feed) -> None:
+        self._fed = fed
+        self.restart()
+
+    def restart(self) -> None:
+        """Leaves out the time since the last step."""
+        self._begun, self._fed.waited_s = time.perf_counter(), 0.0
+
+    def lap(self) -> tuple[float, float]:
+        """Seconds of the step that ends now, and those of them that it was kept waiting."""
+        seconds, waited_s = time.perf_counter() - self._begun, self._fed.waited_s
+        self.restart()
+        return seconds, waited_s
+
+
+@contextmanager
+def feed(examples: Examples, batch: int, strategy: Any) -> Iterator[Feed]:
+    """A feed whose reading threads end with the block."""
+    readers = Readers(min(8, os.cpu_count() or 1))
+    try:
+        yield Feed(examples, batch, strategy, readers)
+    finally:
+        readers.end()

@@ -1,0 +1,103 @@
+"""The training step: the whole method, from int16 HU to updated weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from engine.training.average import Average
+from engine.training.optimizer import Adam
+from volumes.sampling.noise import Noise
+from volumes.sampling.prior_sources import Source
+from volumes.sampling.priors import weighted_slices
+from volumes.window import Window
+
+
+class Batch(NamedTuple):
+    """The tensors of B examples; see `volumes.examples.Example`."""
+
+    hu: Any  # (B, Z + 2 halo, Y, X) int16
+    noisy_hu: Any  # the same; (B, 0, Y, X) where noise is added here
+    weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
+    sigma: Any  # (B,) float32
+    spectrum: Any  # (B, S) float32; (B, 0) of white noise
+    dose: Any  # (B,) float32
+    keys: Any  # (B, 2) int32
+
+
+class Learned(NamedTuple):
+    """What a step tells; its numbers may still be on their way from the device."""
+
+    loss: Any
+    finite: Any  # whether the loss and every gradient were; nothing was learned where not
+    norm: Any  # of the gradient, before it is clipped
+
+
+class TrainingStep:
+    """One step: noise, prior, network, loss, gradient, sum over replicas, update.
+
+    The local part may be compiled by XLA; the sum and the update are not, so that a replica's
+    variables stay where they live.
+    """
+
+    def __init__(
+        self, model: Any, window: Window, noise: Noise, source: Source | None,
+        loss: Callable[[Any, Any], Any], batch: int, adam: Adam, average: Average | None,
+        strategy: Any, *, xla: bool,
+    ) -> None:  # fmt: skip
+        self.model, self.adam, self.average, self.strategy = model, adam, average, strategy
+        self.window, self.noise, self.source = window, noise, source
+        self.loss, self.batch = loss, batch
+        self.sees_dose = "dose" in [given.name for given in model.inputs]
+        self.moving = [variable.value for variable in model.non_trainable_variables]
+        self.local = tf.function(self._local, jit_compile=True) if xla else self._local
+        self.run = tf.function(self._run)
+
+    def __call__(self, batch: Batch, learning_rate: Any) -> Learned:
+        """Learns from a global batch, given per replica."""
+        return Learned(*self.run(batch, learning_rate))
+
+    def _run(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
+        results = self.strategy.run(self._replica, args=(batch, learning_rate))
+        return tuple(self.strategy.experimental_local_results(result)[0] for result in results)
+
+    def _replica(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
+        moving = [tf.identity(variable) for variable in self.moving]
+        loss, gradients = self.local(batch, tf.identity(self.adam.scale))
+        replica = tf.distribute.get_replica_context()
+        if replica.num_replicas_in_sync > 1:
+            loss, *gradients = replica.all_reduce("SUM", [tf.identity(loss), *gradients])
+        norm = tf.linalg.global_norm(gradients) / self.adam.scale
+        finite = self.adam.update(gradients, learning_rate, tf.math.is_finite(loss))
+        for variable, before in zip(self.moving, moving, strict=True):
+            variable.assign(tf.where(finite, variable, before))  # a bad batch leaves no statistics
+        if self.average is not None:
+            self.average.update(finite)
+        return loss, finite, norm
+
+    def _local(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
+        clean, images = self.images(batch)
+        with tf.GradientTape() as tape:
+            estimate = self.model(images, training=True)
+            # The sum over local examples by the global batch: replicas then add up to the mean.
+            loss = tf.reduce_sum(self.loss(clean, estimate)) / self.batch
+            scaled_loss = loss * scale
+        return loss, tape.gradient(scaled_loss, self.adam.variables)
+
+    def images(self, batch: Batch) -> tuple[Any, Any]:
+        """The clean image and what the network is given: noisy, [noisy, prior] or [noisy, dose]."""
+        clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
+        if self.noise.additive:
+            noisy = self.noise.add(clean, batch.sigma, batch.spectrum, batch.keys)
+        else:
+            noisy = self.window.noisy(batch.noisy_hu[..., None], self.noise.bounds)
+        if self.sees_dose:
+            return clean, [noisy, tf.reshape(batch.dose, (-1, 1, 1, 1, 1))]
+        if self.source is None:
+            return clean, noisy
+        prior = weighted_slices(batch.weights, self.source.image(clean, noisy, batch.sigma))
+        halo = (batch.hu.shape[1] - batch.weights.shape[1]) // 2
+        inner = slice(halo, halo + batch.weights.shape[1])
+        return clean[:, inner], [noisy[:, inner], prior]

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from engine.denoising.bone import Keep
+from engine.inference.tiling import blocks_of
+from volumes import Window
+from volumes.boxes import Box
+
+SHAPE = (6, 20, 20)
+MM = (3.0, 0.8, 0.8)
+WINDOW = Window()
+
+
+def weight(hu, estimate_hu=None, window=WINDOW, box=None, spacing_mm=MM):
+    """What is kept of a scan of which the network says `estimate_hu`."""
+    hu = np.asarray(hu, np.float32)
+    estimate_hu = np.minimum(hu, 400) if estimate_hu is None else estimate_hu
+    noisy = blocks_of(window.unit(hu))
+    box = box or Box((0, 0, 0), hu.shape)
+    return Keep(window, noisy, spacing_mm).weight(box, window.unit(estimate_hu)[box.slices])
+
+
+def flat(hu):
+    return np.full(SHAPE, hu, np.float32)
+
+
+@pytest.mark.parametrize("hu", [-3000, -1000, 0, 60, 200])
+def test_nothing_is_kept_of_what_lies_within_the_window(hu):
+    assert (weight(flat(hu)) == 0).all()
+
+
+@pytest.mark.parametrize("hu", [600, 1200, 3071])
+def test_all_is_kept_of_what_lies_above_the_window(hu):
+    assert (weight(flat(hu)) == 1).all()
+
+
+def test_above_the_window_no_bad_estimate_counts():
+    assert (weight(flat(1200), estimate_hu=flat(-1000)) == 1).all()
+
+
+def test_in_tissue_no_bad_estimate_counts():
+    assert (weight(flat(60), estimate_hu=flat(400)) == 0).all()
+
+
+def test_near_the_window_s_end_the_estimate_decides():
+    assert (weight(flat(320), estimate_hu=flat(400)) == 1).all()
+    assert (weight(flat(320), estimate_hu=flat(250)) == 0).all()
+
+
+def test_a_spike_of_noise_is_not_kept():
+    hu = flat(60)
+    hu[3, 10, 10] = 800
+    assert weight(hu, estimate_hu=flat(60)).max() < 0.01
+
+
+def test_the_rim_of_bone_is_kept_without_a_step():
+    ramp = np.linspace(0, 900, 181)
+    found = weight(np.broadcast_to(ramp, (4, 9, 181)))[2, 4]
+    assert found[0] == 0
+    assert found[-1] == 1
+    assert (np.diff(found) >= 0).all()
+    assert np.diff(found).max() < 0.15  # of 5 HU
+
+
+def test_bone_is_kept_from_a_network_trained_without_clipping_too():
+    linear = Window(clip=False)
+    assert (weight(flat(1200), estimate_hu=flat(1100), window=linear) == 1).all()
+
+
+def test_a_part_of_a_scan_is_judged_like_the_whole():
+    rng = np.random.default_rng(0)
+    hu = np.where(np.arange(20) < 10, 100, 800) + rng.normal(0, 140, SHAPE)
+    whole = weight(hu)
+    assert 0 < whole.mean() < 1
+    for start in ((0, 0, 0), (2, 7, 5), (3, 12, 12)):
+        box = Box(start, (3, 8, 8))
+        np.testing.assert_allclose(weight(hu, box=box), whole[box.slices], atol=1e-6)
+
+
+def test_distant_slices_count_less_than_near_ones():
+    hu = flat(60)
+    hu[2] = 700
+    near, far = (weight(hu, flat(60), spacing_mm=(z, 1.0, 1.0))[2].mean() for z in (1.0, 5.0))
+    assert far > near

@@ -1,0 +1,490 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.inference.predictor import Predictor
+from tests.engine.fresh import fresh
+from tests.engine.tiny import tiny, untrained
+
+
+@pytest.fixture
+def scans(tmp_path, phantom_hu):
+    from volumes import nifti
+
+    paths = [tmp_path / "one.nii.gz", tmp_path / "two.nii.gz"]
+    for path in paths:
+        nifti.write_hu(path, phantom_hu, (3.0, 0.8, 0.7))
+    return paths
+
+
+def test_one_picture_is_not_drawn_for_several_scans(engine, unet_run, scans, tmp_path):
+    picture = tmp_path / "picture.png"
+    code, _, err = engine("denoise", *scans, "-m", unet_run, "--preview", picture)
+    assert code == 2
+    assert "one picture for 2 scans" in err
+    assert not list(tmp_path.glob("*_denoised*"))
+
+
+def test_an_existing_picture_is_refused_before_anything_is_written(
+    engine, unet_run, scans, tmp_path
+):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"somebody's")
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "--preview", picture)
+    assert code == 4
+    assert str(picture) in err
+    assert picture.read_bytes() == b"somebody's"
+    assert not list(tmp_path.glob("*_denoised*"))
+
+
+@pytest.mark.parametrize("command", ["denoise", "degrade"])
+def test_another_program_s_sidecar_is_not_replaced(engine, unet_run, scans, tmp_path, command):
+    output = tmp_path / "out.nii.gz"
+    sidecar = tmp_path / "out.json"
+    sidecar.write_text("{}")
+    more = ("-m", unet_run) if command == "denoise" else ("--as", "gaussian:0.1")
+    code, _, err = engine(command, scans[0], "-o", output, *more)
+    assert code == 4
+    assert str(sidecar) in err
+    assert sidecar.read_text() == "{}"
+    assert not output.exists()
+
+
+def test_a_network_that_gives_no_numbers_gives_no_scan(engine, cpu, scans, tmp_path):
+    def broken(arrays):
+        return {name: array * np.nan for name, array in arrays.items()}
+
+    run = untrained(tmp_path / "run", tiny(), cpu, broken)
+    code, _, err = engine("denoise", scans[0], "-m", run.folder)
+    assert code == 6
+    assert "not finite" in err
+    assert not list(tmp_path.glob("*_denoised*"))
+
+
+def test_a_second_scan_is_refused_before_tensorflow_is_imported(
+    unet_run: Path, scans: list[Path]
+) -> None:
+    ended = fresh("denoise", scans[0], "-m", unet_run, "--prior", scans[1])
+    assert ended.code == 2
+    assert not {"tensorflow", "keras"} & ended.slow
+    assert "sees no prior" in ended.err
+
+
+def test_scores_that_json_has_no_word_for_become_null(tmp_path):
+    from engine.runs.metrics_file import Metrics
+
+    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
+    metrics.row(step=1, mean={"ssim": float("nan"), "psnr_db": float("inf"), "mse": 0.5})
+    metrics.close()
+    row = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    assert row["mean"] == {"ssim": None, "psnr_db": None, "mse": 0.5}
+
+
+def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
+    from engine.checkpoints import checkpoint
+
+    left = tmp_path / ".step-00000005.123.tmp"
+    left.mkdir()
+    (left / "state.npz").write_bytes(b"half")
+    whole = tmp_path / "step-00000004"
+    whole.mkdir()
+    checkpoint.sweep(tmp_path)
+    assert not left.exists()
+    assert whole.exists()
+
+
+def test_a_damaged_scan_does_not_keep_the_good_ones_from_being_denoised(
+    engine, unet_run, scans, tmp_path
+):
+    block = scans[0].read_bytes()
+    scans[0].write_bytes(block[: len(block) // 2])
+    code, _, err = engine("denoise", *scans, "-m", unet_run)
+    assert code == 3
+    assert str(scans[0]) in err
+    assert "1 of 2 scans: could not be denoised" in err
+    made = sorted(path.name for path in tmp_path.glob("*_denoised*"))
+    assert made == ["two_denoised.json", "two_denoised.nii.gz"]
+
+
+def test_a_scan_that_breaks_while_it_is_denoised_leaves_nothing_and_stops_no_other(
+    engine, unet_run, scans, tmp_path, monkeypatch
+):
+    from volumes.nifti import Scan
+
+    whole = Scan.verified
+
+    def verified_then_gone(scan):
+        found = whole(scan)
+        if scan.path == scans[0]:
+            scan.path.unlink()
+        return found
+
+    monkeypatch.setattr(Scan, "verified", verified_then_gone)
+    code, _, err = engine("denoise", *scans, "-m", unet_run)
+    assert code == 3
+    assert "cannot be read" in err
+    made = sorted(path.name for path in tmp_path.glob("*_denoised*"))
+    assert made == ["two_denoised.json", "two_denoised.nii.gz"]
+
+
+def test_several_scans_that_are_all_bad_are_each_told(engine, unet_run, scans, tmp_path):
+    for scan in scans:
+        scan.write_bytes(b"<html>")
+    code, out, err = engine("denoise", *scans, "-m", unet_run, "-q")
+    assert (code, out) == (3, "")
+    assert [str(scan) in err for scan in scans] == [True, True]
+    assert "2 of 2 scans" in err
+
+
+def test_a_scan_that_changes_while_it_is_read_is_refused(engine, unet_run, scans, monkeypatch):
+    from volumes.nifti import Scan
+
+    whole = Scan.read
+
+    def read_and_change(scan):
+        stored = whole(scan)
+        scan.path.write_bytes(scan.path.read_bytes() + b"more")
+        return stored
+
+    monkeypatch.setattr(Scan, "read", read_and_change)
+    code, _, err = engine("denoise", scans[0], "-m", unet_run)
+    assert code == 3
+    assert "changed while it was read" in err
+
+
+def test_a_plan_makes_no_folder(engine, unet_run, scans, tmp_path):
+    assert engine("denoise", scans[0], "-m", unet_run, "--plan", "-o", tmp_path / "new")[0] == 0
+    assert not (tmp_path / "new").exists()
+
+
+def test_one_absurd_voxel_spoils_no_other(cpu, tmp_path, phantom_hu):
+    from engine.denoising.denoise import Request, denoise
+    from engine.runs.trained_model import open_model
+    from tests.engine.tiny import scan_file
+    from volumes import nifti
+
+    run = untrained(tmp_path / "run", tiny("unet3d", "network.levels=1"), cpu)
+    model = open_model(run)
+    found = []
+    for value in (-1500.0, -3.4e38):
+        stored = phantom_hu.astype("<f4")
+        stored[5, 20, 20] = value
+        scan = nifti.open_scan(scan_file(tmp_path / "scan.nii", stored))
+        done = denoise(scan, model, Predictor.of(model), Request(), lambda _: None)
+        found.append(np.delete(scan.canonical(done.after).ravel(), (5 * 64 + 20) * 64 + 20))
+    floor_hu = 1400 * (6 * 0.1 - 500 / 1400)  # how much lower the network sees the second one
+    assert np.abs(found[1] - found[0]).max() < floor_hu
+
+
+def test_fewer_steps_than_are_done_are_refused(engine, trained, dataset):
+    from tests.engine.tiny import shrinking
+
+    words = [word for word in shrinking() if not word.startswith("steps")]
+    code, _, err = engine(
+        "fit", "unet3d", *words, "--steps", "2", "--data", dataset, "--run", trained, "-q"
+    )
+    assert code == 5
+    assert "4 steps already" in err
+
+
+def test_a_request_to_stop_is_heeded_before_the_first_step(dataset, tmp_path):
+    from engine.errors import Interrupted
+    from engine.recipe.recipe_file import find
+    from engine.runs.run import Run
+    from engine.terminal import Terminal
+    from engine.training import fit as fitting
+    from engine.training.cases import survey
+    from engine.training.signals import Stop
+
+    stop = Stop()
+    stop.asked = "SIGTERM"
+    run, machine, recipe = Run(tmp_path / "run"), fitting.Machine("cpu"), tiny()
+    found = survey(recipe, dataset)
+    with pytest.raises(Interrupted, match="before its first step"):
+        fitting.fit(recipe, find("unet3d"), found, run, machine, Terminal(quiet=True), stop)
+    assert not (run.folder / "recipe.json").exists()
+
+
+def test_the_best_of_a_checkpoint_that_remains_remains_too(tmp_path):
+    from engine.checkpoints import checkpoint
+    from engine.checkpoints.checkpoint import Progress
+
+    arrays = {"a": np.zeros(2)}
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, arrays, Progress(step, 1, 0.5))
+    checkpoint.save(tmp_path, arrays, Progress(4, 4, 0.1))
+    assert checkpoint.steps(tmp_path) == [1, 3, 4]
+
+
+def test_a_refusal_waits_for_no_library_that_is_slow_to_import(unet_run, tmp_path):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_text("no scan")
+    ended = fresh("denoise", bad, "-m", unet_run)
+    assert (ended.code, ended.slow) == (3, set())
+
+
+# What a person is told of a scan, and may vouch for
+
+
+@pytest.fixture
+def spoilt(scans):
+    """A scan whose gzip stream ends with another checksum than its own."""
+    block = bytearray(scans[0].read_bytes())
+    block[-6] ^= 1
+    scans[0].write_bytes(block)
+    return scans[0]
+
+
+def told(path):
+    return json.loads(path.with_name("one_denoised.json").read_text())["warnings"]
+
+
+@pytest.fixture
+def untold_residual(monkeypatch):
+    """What a tiny network removes is no matter here."""
+    monkeypatch.setattr("engine.scoring.residual.ANATOMY", 1.0)
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_a_scan_without_a_doubt_has_none_in_its_sidecar(engine, unet_run, scans):
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "-q")
+    assert (code, err) == (0, "")
+    assert told(scans[0]) == []
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_a_wrong_checksum_is_refused_or_stamped_into_the_sidecar(engine, unet_run, spoilt):
+    code, _, err = engine("denoise", spoilt, "-m", unet_run)
+    assert code == 3
+    assert "--allow-bad-crc" in err
+    code, _, err = engine("denoise", spoilt, "-m", unet_run, "--allow-bad-crc", "-q")
+    assert code == 0
+    (stamp,) = told(spoilt)
+    assert "wrong checksum" in stamp
+    assert err == f"engine: warning: {spoilt}: {stamp}\n"
+
+
+def test_the_copy_that_degrade_makes_tells_what_its_source_was_doubted_for(engine, spoilt):
+    assert engine("degrade", spoilt, "--as", "gaussian:0.1")[0] == 3
+    code, _, err = engine("degrade", spoilt, "--as", "gaussian:0.1", "--allow-bad-crc", "-q")
+    assert code == 0
+    (stamp,) = json.loads(spoilt.with_name("one_gaussian-0.1.json").read_text())["warnings"]
+    assert err == f"engine: warning: {spoilt}: {stamp}\n"
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_voxels_that_are_not_finite_come_back_to_the_bit_and_are_told(
+    engine, unet_run, tmp_path, phantom_hu
+):
+    from tests.engine.tiny import scan_file, voxels
+
+    stored = phantom_hu.astype("<f4")
+    stored[3, 30:34, 30:33] = np.nan, np.inf, -np.inf
+    path = scan_file(tmp_path / "one.nii", stored)
+    assert engine("denoise", path, "-m", unet_run, "-q")[0] == 0
+    after = voxels(tmp_path / "one_denoised.nii")
+    gaps = ~np.isfinite(stored)
+    np.testing.assert_array_equal(after.view("<u4")[gaps], stored.view("<u4")[gaps])
+    assert np.isfinite(after[~gaps]).all()
+    assert told(path) == ["holds 12 voxels that are not finite"]
+
+
+@pytest.mark.parametrize("value", [0, 40, -1024, -3024])
+def test_a_scan_of_one_value_comes_back_as_it_is_with_a_note(engine, unet_run, tmp_path, value):
+    from tests.engine.tiny import content, scan_file
+
+    path = scan_file(tmp_path / "one.nii", np.full((4, 16, 16), value, np.int16))
+    code, _, err = engine("denoise", path, "-m", unet_run, "-q")
+    assert code == 0
+    assert f"the one value {value}" in err
+    assert content(tmp_path / "one_denoised.nii") == content(path)
+
+
+def test_a_pair_of_header_and_image_becomes_one_file(engine, unet_run, tmp_path):
+    from tests.gates.catalogue import HU, head
+    from volumes import nifti
+
+    (tmp_path / "one.hdr").write_bytes(head(HU.shape, magic=b"ni1", vox_offset=0)[:348])
+    (tmp_path / "one.img").write_bytes(HU.tobytes("F"))
+    code, out, _ = engine("denoise", tmp_path / "one.img", "-m", unet_run, "-q")
+    assert code == 0
+    made = tmp_path / "one_denoised.nii.gz"
+    assert str(made) in out
+    assert nifti.open_scan(made).shape == HU.shape
+
+
+def test_one_volume_of_a_file_of_several_is_chosen_by_its_number(engine, unet_run, tmp_path):
+    from tests.gates.catalogue import HU, content
+    from volumes import nifti
+
+    path = tmp_path / "one.nii"
+    path.write_bytes(content(np.stack([HU, HU[::-1]], axis=-1)))
+    code, _, err = engine("denoise", path, "-m", unet_run)
+    assert code == 3
+    assert "--volume 0 to --volume 1" in err
+    words = ("denoise", path, "-m", unet_run, "--volume", "1", "-q", "--strength", "0")
+    assert engine(*words)[0] == 0
+    hu, _ = nifti.open_scan(tmp_path / "one_denoised.nii").read_hu()
+    np.testing.assert_array_equal(hu, HU[::-1])
+    sidecar = json.loads((tmp_path / "one_denoised.json").read_text())
+    assert sidecar["input_volume"] == 1
+
+
+def test_a_scan_that_is_removed_while_it_is_denoised_is_refused_and_leaves_nothing(
+    engine, unet_run, scans, tmp_path, monkeypatch
+):
+    from engine.denoising.bone import Keep
+
+    whole = Keep.weight
+
+    def weight(*arguments):
+        scans[0].unlink(missing_ok=True)
+        return whole(*arguments)
+
+    monkeypatch.setattr(Keep, "weight", weight)
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "-q")
+    assert code == 3
+    assert "cannot be read: No such file" in err
+    assert not list(tmp_path.glob("*_denoised*"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with spaces.nii", "naïve 患者 (1).nii.gz", "-rf.nii", "scan.v1.2.nii", "SCAN.NII.GZ", "scan",
+     "two\nlines.nii"],
+)  # fmt: skip
+def test_the_output_of_a_scan_of_any_name_keeps_what_stands_before_its_ending(
+    engine, unet_run, tmp_path, name
+):
+    from tests.gates.catalogue import content
+
+    (tmp_path / name).write_bytes(content(np.full((4, 8, 8), -1024, "i2")))
+    code, out, _ = engine("denoise", "-m", unet_run, "-q", "--", tmp_path / name)
+    assert code == 0
+    stem, dot, ending = name.partition(".nii" if ".nii" in name else ".NII")
+    made = f"{stem}_denoised{dot}{ending}" if dot else f"{stem}_denoised.nii.gz"
+    assert (tmp_path / made).exists()
+    assert str(tmp_path / made) in out
+
+
+def test_a_name_that_leaves_no_room_for_the_output_s_is_refused_before_any_work(
+    engine, unet_run, tmp_path
+):
+    from tests.gates.catalogue import content
+
+    path = tmp_path / ("y" * 251 + ".nii")
+    path.write_bytes(content())
+    code, _, err = engine("denoise", path, "-m", unet_run)
+    assert code == 4
+    assert "Choose a shorter name" in err
+    out = tmp_path / "short.nii"
+    assert engine("denoise", path, "-m", unet_run, "-o", out, "-q", "--strength", "0")[0] == 0
+
+
+def test_what_another_program_has_noted_is_not_overwritten(engine, unet_run, scans, tmp_path):
+    out = tmp_path / "out.nii.gz"
+    noted = tmp_path / "out.json"
+    noted.write_text('{"EchoTime": 0.03}')
+    words = ["denoise", scans[0], "-m", unet_run, "-o", out, "--overwrite", "-q"]
+    code, _, err = engine(*words)
+    assert code == 4
+    assert "out.json: describes something else than a denoised scan" in err
+    assert noted.read_text() == '{"EchoTime": 0.03}'
+    noted.unlink()
+    assert engine(*words)[0] == 0
+    assert engine(*words)[0] == 0  # its own is replaced
+
+
+def test_a_picture_is_called_one(engine, unet_run, scans, tmp_path):
+    kept = tmp_path / "metrics.jsonl"
+    kept.write_text("{}")
+    words = ["denoise", scans[0], "-m", unet_run, "--preview", kept, "--overwrite"]
+    code, _, err = engine(*words)
+    assert code == 2
+    assert "metrics.jsonl: is no name of a picture" in err
+    assert kept.read_text() == "{}"
+
+
+# -- What a person should know ---------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_a_network_that_helps_none_of_its_own_scans_is_told_and_stands_in_the_sidecar(
+    engine, unet_run, scans, tmp_path
+):
+    run = shutil.copytree(unet_run, tmp_path / "run")
+    rows = [("noisy", 0, 0.01, 20.0), ("network", 1, 0.02, 17.0)]
+    lines = [
+        json.dumps({"method": method, "step": step, "mean": {"mse": mse, "psnr_db": psnr_db}})
+        for method, step, mse, psnr_db in rows
+    ]
+    (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    words = (
+        "made its own validation scans no better at step 1: 16.99 dB of the mean MSE, "
+        "untouched 20.00 dB"
+    )
+    code, _, err = engine("denoise", *scans[:2], "-m", run, "-o", tmp_path / "out", "-q")
+    assert code == 0
+    assert err == f"engine: warning: {run}: {words}\n"
+    sidecar = json.loads((tmp_path / "out" / "one_denoised.json").read_text())
+    assert sidecar["warnings"] == [f"the model {words}"]
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_a_scan_that_was_denoised_already_is_told(engine, unet_run, scans):
+    assert engine("denoise", scans[0], "-m", unet_run, "-q")[0] == 0
+    once = scans[0].with_name("one_denoised.nii.gz")
+    code, _, err = engine("denoise", once, "-m", unet_run, "-q")
+    assert code == 0
+    words = "was denoised already, as its sidecar says"
+    assert err == f"engine: warning: {once}: {words}\n"
+    twice = json.loads(once.with_name("one_denoised_denoised.json").read_text())
+    assert twice["warnings"] == [words]
+
+
+@pytest.mark.usefixtures("untold_residual")
+def test_another_scan_of_that_name_was_not_denoised(engine, unet_run, scans):
+    assert engine("denoise", scans[0], "-m", unet_run, "-q")[0] == 0
+    once = scans[0].with_name("one_denoised.nii.gz")
+    shutil.copy(scans[0], once)
+    code, _, err = engine("denoise", once, "-m", unet_run, "-q")
+    assert (code, err) == (0, "")
+
+
+def test_a_part_of_a_run_is_no_model_and_the_run_is_named(engine, unet_run, scans):
+    path = "checkpoints/step-00000001"
+    for part in ("checkpoints", path, f"{path}/state.npz"):
+        commands = [("denoise", scans[0], "-m", unet_run / part)]
+        commands += [("fit", "unet3d", "--from", unet_run / part, "--run", scans[0].parent / "new")]
+        commands += [] if part.endswith("npz") else [("info", unet_run / part)]
+        for words in commands:
+            code, _, err = engine(*words)
+            assert code == 5
+            assert f"{unet_run / part}: is a part of a run. Name the run, {unet_run}, and" in err
+
+
+def test_a_part_of_a_run_is_known_from_within_it(engine, unet_run, scans, monkeypatch):
+    monkeypatch.chdir(unet_run / "checkpoints")
+    code, _, err = engine("denoise", scans[0], "-m", "step-00000001")
+    assert code == 5
+    assert f"Name the run, {unet_run}" in err
+
+
+@pytest.mark.parametrize(
+    "name", ["o.img", "o.hdr", "o.mha", "o.json", "o.tar.gz", "o.DCM", "o" * 300 + ".csv"]
+)
+def test_a_file_of_another_format_is_not_taken_for_a_folder(engine, unet_run, scans, name):
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "-o", scans[0].with_name(name))
+    assert code == 2
+    assert "neither the name of a folder nor that of a .nii" in err
+    assert name not in [path.name for path in scans[0].parent.iterdir()]
+
+
+def test_a_folder_that_is_there_may_have_any_name(engine, unet_run, scans):
+    folder = scans[0].with_name("o.img")
+    folder.mkdir()
+    assert engine("denoise", scans[0], "-m", unet_run, "-o", folder, "-q")[0] == 0
+    assert (folder / "one_denoised.nii.gz").is_file()

@@ -1,0 +1,134 @@
+import json
+
+import numpy as np
+import pytest
+
+from engine.checkpoints import checkpoint
+from engine.diagnostics.info import about
+from engine.errors import BadInput, Mismatch
+from engine.runs.run import Run
+from tests.engine.tiny import scan_file, tiny, untrained
+
+
+def rows(path):
+    return dict(about(path))
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A scan from -49 to 50 HU beside padding, stored as RAS with an intercept."""
+    stored = np.full((4, 10, 10), 0, "<u2")
+    stored[2] = np.arange(2025, 2125).reshape(10, 10)
+    return scan_file(tmp_path / "scan.nii.gz", stored, "RAS", inter=-2074.0)
+
+
+def test_a_scan_is_described_in_canonical_order(scan):
+    told = rows(scan)
+    assert told["shape (Z, Y, X)"] == "4 x 10 x 10"
+    assert told["spacing (Z, Y, X)"] == "3 x 0.8 x 0.7 mm"
+    assert told["axes as stored"] == "RAS 10 x 10 x 4"
+    assert told["datatype"] == "uint16, slope 1, intercept -2074"
+
+
+def test_padding_is_left_out_of_the_range(scan):
+    told = rows(scan)
+    assert told["HU"] == "-49 to 50"
+    assert told["padding"] == "75.0% of the voxels"
+
+
+def test_a_scan_of_padding_alone_has_no_range(tmp_path):
+    path = scan_file(tmp_path / "scan.nii", np.full((2, 8, 8), -3000, "<i2"))
+    assert rows(path)["HU"] == "none"
+
+
+def test_a_file_that_is_no_scan_is_refused(tmp_path):
+    path = tmp_path / "notes.nii"
+    path.write_text("not a scan")
+    with pytest.raises(BadInput):
+        about(path)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(Mismatch):
+        about(tmp_path)
+
+
+def test_a_run_tells_how_far_it_is_and_the_fingerprint_of_its_last_checkpoint(trained):
+    told = rows(trained)
+    assert told["step"] == "4 of 4"
+    last = Run(trained).checkpoint("last")
+    assert told["fingerprint"] == checkpoint.fingerprint(last)
+    assert told["network"] == "UNet3D(width=2, levels=2)"
+    assert told["precision"] == "float32"
+
+
+def test_a_run_tells_its_best_step_and_its_last_scores(trained):
+    told = rows(trained)
+    progress = checkpoint.verified(Run(trained).checkpoint("last"))
+    psnr = -10 * np.log10(progress.best_mse)
+    assert told["best"].startswith(f"step {progress.best_step}, ")
+    assert f"{psnr:.2f} dB" in told["best"]
+    last = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    network = next(row for row in reversed(last) if row.get("method") == "network")
+    assert f"PSNR {network['mean']['psnr_db']:.2f} dB" in told["validation, network"]
+    assert "validation, noisy" in told
+
+
+def test_a_run_that_was_never_saved_says_so(tmp_path, cpu):
+    run = untrained(tmp_path / "run", tiny(), cpu)
+    run.checkpoints.rename(tmp_path / "gone")
+    assert rows(run.folder)["step"] == "no checkpoint yet"
+
+
+@pytest.mark.parametrize("torn", ['{"step": 5, "met', "[]\n", "\0\0"])
+def test_a_run_that_is_being_written_can_be_looked_at(tmp_path, cpu, torn):
+    run = untrained(tmp_path / "run", tiny(), cpu)
+    mean = {"psnr_db": 30.0, "ssim": 0.9, "relative_l2_percent": 3.0, "rmse_hu": 44.0}
+    row = json.dumps({"step": 4, "method": "network", "mean": mean})
+    run.metrics.write_text(f"{row}\n{torn}")
+    assert "PSNR 30.00 dB" in rows(run.folder)["validation, network"]
+
+
+def test_a_damaged_run_is_refused(tmp_path, cpu):
+    run = untrained(tmp_path / "run", tiny(), cpu)
+    (run.checkpoints / "step-00000001" / "state.json").write_text("{}")
+    with pytest.raises(Mismatch, match="is damaged"):
+        about(run.folder)
+
+
+def test_a_denoised_scan_tells_where_it_comes_from(engine, unet_run, scan):
+    assert engine("denoise", scan, "-m", unet_run)[0] == 0
+    told = rows(scan.with_name("scan_denoised.nii.gz"))
+    assert told["denoised by"] == "UNet3D at step 1"
+    assert told["model"] == checkpoint.fingerprint(Run(unet_run).checkpoint("last"))
+    assert told["strength"] == "1"
+    assert "not a medical device" in told["notice"]
+
+
+def test_a_degraded_scan_tells_what_was_added(engine, scan):
+    assert engine("degrade", scan, "--as", "gaussian:0.1", "--seed", "4")[0] == 0
+    told = rows(scan.with_name("scan_gaussian-0.1.nii.gz"))
+    assert json.loads(told["degradation"]) == {"kind": "gaussian", "sigma": 0.1}
+    assert told["seed"] == "4"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "5", '{"model": 3}', '{"model": {}}', "\xff"])
+def test_a_foreign_file_beside_a_scan_does_no_harm(scan, text):
+    alone = about(scan)
+    scan.with_name("scan.json").write_bytes(text.encode("latin-1"))
+    assert about(scan)[: len(alone)] == alone
+
+
+def test_the_command_prints_names_and_values(engine, scan):
+    code, out, err = engine("info", scan)
+    assert (code, err) == (0, "")
+    assert f"scan               {scan}" in out
+    assert "4 x 10 x 10" in out
+
+
+def test_the_command_ends_with_5_on_a_folder_that_is_no_run(engine, tmp_path):
+    assert engine("info", tmp_path)[0] == 5
+
+
+def test_the_command_ends_with_3_on_a_file_that_is_not_there(engine, tmp_path):
+    assert engine("info", tmp_path / "none.nii.gz")[0] == 3

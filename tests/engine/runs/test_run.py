@@ -1,0 +1,506 @@
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from engine.checkpoints import checkpoint
+from engine.checkpoints.checkpoint import Progress
+from engine.errors import BadInput, CannotWrite, Locked, Mismatch
+from engine.recipe.overrides import override
+from engine.recipe.recipe_file import find
+from engine.recipe.serialization import fingerprint
+from engine.runs.compatibility import MAY_CHANGE
+from engine.runs.run import Run, newest_run
+from tests.engine.tiny import shrinking, tiny
+
+CASES = {"training": {"case_00000": "aa"}, "validation": {"case_00001": "bb"}}
+ABOUT = {"cases": CASES, "seed": 0}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run that has begun."""
+    run = Run(tmp_path / "runs" / "mine")
+    run.folder.mkdir(parents=True)
+    run.begin(tiny(), find("unet3d"), ABOUT)
+    return run
+
+
+def save(run, *steps, best=None):
+    for step in steps:
+        checkpoint.save(run.checkpoints, {"w": np.float32(step)}, Progress(step, best, 0.5))
+
+
+# -- Beginning -------------------------------------------------------------------------------------
+
+
+def test_a_run_keeps_its_recipe_as_file_and_as_plain_data(run):
+    assert (run.folder / "recipe.py").read_text() == find("unet3d").read_text()
+    assert run.recipe() == tiny()
+
+
+def test_a_run_keeps_what_it_was_made_with(run):
+    assert run.about() == ABOUT | {"recipes": [fingerprint(tiny(), but=MAY_CHANGE)]}
+
+
+def test_the_same_recipe_may_go_on(run):
+    run.begin(tiny(), find("unet3d"), ABOUT)
+    assert run.recipe() == tiny()
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("network.width=4", "network.width: 2 -> 4"),
+        ("crop.shape=8,16,32", "crop.shape: [8, 16, 16] -> [8, 16, 32]"),
+        ("seed=1", "seed: 0 -> 1"),
+        ("learning_rate=2e-3", "learning_rate.rate: 0.001 -> 0.002"),
+        ("batch=4", "batch: 2 -> 4"),
+        ("noise.sigma=0.2", "noise.sigma: 0.1 -> 0.2"),
+        ("loss=mean_absolute_error", "loss: mean_squared_error -> mean_absolute_error"),
+    ],
+)
+def test_another_recipe_is_refused_with_the_field_that_differs(run, field, told):
+    with pytest.raises(Mismatch) as refused:
+        run.begin(override(tiny(), [field]), find("unet3d"), ABOUT)
+    assert told in refused.value.cause
+    assert refused.value.exit_code == 5
+    assert run.recipe() == tiny()
+
+
+@pytest.mark.parametrize("field", ["steps=9", "validate_every=3", "checkpoint_every=7"])
+def test_a_run_may_be_made_longer_and_saved_at_other_steps(run, field):
+    longer = override(tiny(), [field])
+    run.begin(longer, find("unet3d"), ABOUT)
+    assert run.recipe() == longer
+
+
+def test_a_run_on_other_cases_is_refused(run):
+    other = {"cases": CASES | {"training": {"case_00000": "cc"}}, "seed": 0}
+    with pytest.raises(Mismatch, match="other cases"):
+        run.begin(tiny(), find("unet3d"), other)
+
+
+def test_a_change_that_is_consented_to_is_noted_with_its_step_and_what_was_learned_from(run):
+    save(run, 2, 4)
+    for field in ("batch=4", "batch=6"):
+        with pytest.raises(Mismatch, match="--accept-changes"):
+            run.begin(override(tiny(), [field]), find("unet3d"), ABOUT)
+        run.begin(override(tiny(), [field]), find("unet3d"), ABOUT, accepted=True)
+    first, second = run.changes()
+    assert first == {
+        "from_step": 4, "changed": ["batch: 2 -> 4"], "rescored": False,
+        "learned_from": {"aa": "case_00000"},
+    }  # fmt: skip
+    assert second["changed"] == ["batch: 4 -> 6"]
+    assert run.recipe().batch == 6
+
+
+def test_consent_makes_no_run_of_another_network(run):
+    with pytest.raises(Mismatch, match=r"network\.width: 2 -> 4"):
+        run.begin(override(tiny(), ["network.width=4"]), find("unet3d"), ABOUT, accepted=True)
+    assert run.recipe() == tiny()
+
+
+def test_consent_scores_no_run_on_what_it_has_learned_from(run):
+    moved = {"cases": {"training": {"case_00001": "bb"}, "validation": {"case_00000": "aa"}}}
+    with pytest.raises(Mismatch, match="has learned from case_00000"):
+        run.begin(tiny(), find("unet3d"), moved, accepted=True)
+    other = {"cases": CASES | {"training": {"case_00002": "cc"}}}
+    run.begin(tiny(), find("unet3d"), other, accepted=True)
+    assert run.learned_from() == {"aa": "case_00000", "cc": "case_00002"}
+    with pytest.raises(Mismatch, match="has learned from case_00000"):
+        run.begin(tiny(), find("unet3d"), moved, accepted=True)
+
+
+def test_a_folder_of_something_else_is_not_taken_for_a_new_run(tmp_path):
+    (tmp_path / "thesis.txt").write_text("all of it")
+    with pytest.raises(Mismatch):
+        Run(tmp_path).begin(tiny(), find("unet3d"), ABOUT)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("missing", [("recipe.json",), ("recipe.json", "recipe.py")])
+def test_a_run_that_was_killed_while_it_began_can_begin_again(run, missing):
+    for name in missing:
+        (run.folder / name).unlink()
+    (run.folder / f".{missing[-1]}.1-2.tmp").write_text("{")
+    with run.locked():
+        run.begin(tiny(), find("unet3d"), ABOUT)
+    assert run.recipe() == tiny()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"scripts": {}}'])
+def test_a_folder_with_somebody_s_own_recipe_is_not_taken_for_a_run(tmp_path, text):
+    (tmp_path / "recipe.py").write_text("mine")
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(Mismatch, match="no run"):
+        Run(tmp_path).begin(tiny(), find("unet3d"), ABOUT)
+    assert (tmp_path / "recipe.py").read_text() == "mine"
+
+
+def test_a_run_has_learned_from_its_training_cases_and_those_of_its_origins(run):
+    assert run.learned_from() == {"aa": "case_00000"}
+    before = {"trained_on": {"ee": "case_00000", "ff": "case_00009"}}
+    (run.folder / "run.json").write_text(json.dumps(ABOUT | {"started_from": before}))
+    assert run.learned_from() == {"aa": "case_00000", "ee": "case_00000", "ff": "case_00009"}
+
+
+def test_a_damaged_recipe_stops_a_run_from_going_on(run):
+    (run.folder / "recipe.json").write_text("{")
+    with pytest.raises(Mismatch):
+        run.begin(tiny(), find("unet3d"), ABOUT)
+
+
+def test_a_folder_that_is_no_run_has_no_recipe(tmp_path):
+    with pytest.raises(Mismatch, match="cannot be read"):
+        Run(tmp_path).recipe()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_damaged_note_of_versions_says_nothing(run, text):
+    (run.folder / "run.json").write_text(text)
+    assert run.about() == {}
+
+
+# -- Choosing a checkpoint -------------------------------------------------------------------------
+
+
+def test_checkpoints_are_chosen_by_best_last_or_step(run):
+    save(run, 2, 4, 6, best=2)
+    chosen = {which: run.checkpoint(which).name[-1] for which in ("best", "last", "4")}
+    assert chosen == {"best": "2", "last": "6", "4": "4"}
+
+
+def test_the_best_may_be_what_a_run_was_started_with(run):
+    save(run, 0, 2, 4, 6, best=0)
+    assert run.checkpoint("best").name == "step-00000000"
+
+
+def test_without_validation_the_last_is_the_best(run):
+    save(run, 2, 4)
+    assert run.checkpoint("best") == run.checkpoint("last")
+
+
+@pytest.mark.parametrize("which", ["3", "first", "", "-4", "4.0"])
+def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(run, which):
+    save(run, 2, 4)
+    with pytest.raises(Mismatch, match="best, last or one of 2, 4"):
+        run.checkpoint(which)
+
+
+def test_a_run_without_checkpoints_is_refused(run):
+    with pytest.raises(Mismatch, match="has no checkpoint yet"):
+        run.checkpoint("best")
+
+
+def test_a_checkpoint_that_is_removed_while_it_is_read_is_looked_for_again(run, monkeypatch):
+    save(run, 2, best=2)
+    load, removed = checkpoint.load, []
+
+    def late(path):
+        if not removed:
+            removed.append(path)
+            for step in (4, 6, 8):
+                save(run, step, best=step)  # as the process does that trains it
+        return load(path)
+
+    monkeypatch.setattr(checkpoint, "load", late)
+    path, arrays = run.opened("best")
+    assert not removed[0].exists()
+    assert path.name == "step-00000008"
+    assert arrays["w"] == 8
+
+
+def test_a_damaged_checkpoint_is_not_handed_out(run):
+    save(run, 2, 4)
+    (run.checkpoints / "step-00000004" / "state.npz").write_bytes(b"")
+    with pytest.raises(Mismatch, match="is damaged"):
+        run.checkpoint("last")
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run):
+    assert run.newest(pytest.fail) is None
+    save(run, 2)
+    run.note_saved()
+    shutil.rmtree(run.checkpoints)
+    run.begin(tiny(), find("unet3d"), ABOUT)
+    with pytest.raises(Mismatch, match="its checkpoints are gone"):
+        run.newest(pytest.fail)
+
+
+def test_a_run_knows_every_recipe_that_it_was_trained_by(run):
+    first = run.recipes
+    run.begin(override(tiny(), ["steps=9"]), find("unet3d"), ABOUT)
+    assert run.recipes == first
+    other = fingerprint(override(tiny(), ["seed=9"]), but=MAY_CHANGE)
+    (run.folder / "run.json").write_text(json.dumps(ABOUT | {"recipes": [other]}))
+    run.begin(tiny(), find("unet3d"), ABOUT)
+    assert run.recipes == [other, *first]
+
+
+def test_what_killed_processes_left_in_a_run_is_swept_away(run):
+    (run.folder / ".prior.tmp").mkdir()
+    (run.folder / ".prior.tmp" / "half").write_text("")
+    (run.folder / ".preview.png.1-2.tmp").write_text("half")
+    before = {path.name for path in run.folder.iterdir()}
+    run.sweep()
+    after = {path.name for path in run.folder.iterdir()}
+    assert before - after == {".prior.tmp", ".preview.png.1-2.tmp"}
+
+
+# -- The lock --------------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from engine.run import Run
+with Run(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(run):
+    """Another process that trains the run."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.folder)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.stdin.close()
+
+
+def test_a_second_process_is_refused_with_the_first_one_s_number(run, holder):
+    told = f"process {holder.pid} on {platform.node()}"
+    with pytest.raises(Locked, match=told) as refused, run.locked():
+        pass
+    assert refused.value.exit_code == 8
+    with pytest.raises(Locked, match=told):
+        run.refuse_locked()
+
+
+def test_a_lock_is_not_taken_through_a_link(run, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (run.folder / ".lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(CannotWrite), run.locked():
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_lock_on_a_folder_that_was_moved_away_is_taken_again(run, monkeypatch):
+    flock, moved = fcntl.flock, []
+
+    def late(file, how):
+        if not moved:
+            moved.append(run.folder.rename(run.folder.with_name("moved")))
+            run.folder.mkdir()
+        flock(file, how)
+
+    monkeypatch.setattr("fcntl.flock", late)
+    with run.locked():
+        assert f"process {os.getpid()}" in (run.folder / ".lock").read_text()
+
+
+def test_a_file_system_without_locks_is_refused(run, monkeypatch):
+    def refused(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    with pytest.raises(CannotWrite, match="No locks available"), run.locked():
+        pass
+
+
+def test_the_lock_of_a_process_that_was_killed_is_free(run, holder):
+    holder.kill()
+    holder.wait()
+    with run.locked():
+        assert str(os.getpid()) in (run.folder / ".lock").read_text()
+
+
+def test_the_command_line_ends_with_8_on_a_locked_run(run, engine, dataset):
+    with run.locked():
+        code, out, err = engine(
+            "fit", "unet3d", *shrinking(), "--data", dataset, "--run", run.folder, "-q"
+        )  # fmt: skip
+    assert (code, out) == (8, "")
+    assert err.startswith(f"engine: error: {run.folder}: is being trained by process")
+
+
+def test_the_lock_is_free_after_the_block(run):
+    with run.locked():
+        pass
+    with run.locked():
+        assert (run.folder / ".lock").is_file()
+
+
+def test_the_lock_is_free_after_an_error(run):
+    with pytest.raises(ZeroDivisionError), run.locked():
+        raise ZeroDivisionError
+    with run.locked():
+        assert (run.folder / ".lock").is_file()
+
+
+# -- Moving aside ----------------------------------------------------------------------------------
+
+
+def test_a_run_is_moved_aside_whole(run):
+    save(run, 2)
+    aside = run.set_aside()
+    assert not run.folder.exists()
+    assert aside.parent == run.folder.parent
+    assert aside.name.startswith("mine.")
+    assert Run(aside).recipe() == tiny()
+    assert checkpoint.steps(Run(aside).checkpoints) == [2]
+
+
+def test_where_there_is_no_run_nothing_is_moved(tmp_path):
+    assert Run(tmp_path / "none").set_aside() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_moved_aside_in_one_second_are_both_kept(run):
+    (run.folder / "first").write_text("")
+    first = run.set_aside()
+    run.folder.mkdir()
+    (run.folder / "recipe.json").write_text("{}")
+    (run.folder / "second").write_text("")
+    second = run.set_aside()
+    assert (first / "first").is_file()
+    assert (second / "second").is_file()
+    assert not (second / "first").exists()
+    assert not (first / "second").exists()
+
+
+def test_a_folder_that_is_no_run_is_not_moved_aside(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(Mismatch, match="no run"):
+        Run(tmp_path).set_aside()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_run_that_is_being_trained_is_not_moved_aside(run):
+    with run.locked(), pytest.raises(Locked):
+        Run(run.folder).set_aside()
+    assert run.recipe() == tiny()
+
+
+# -- The newest run --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three runs, saved one after the other, and one that has no checkpoint."""
+    root = tmp_path / "runs"
+    for age, name in enumerate(("c", "a", "b")):
+        save(Run(root / name), 2)
+        os.utime(root / name / "checkpoints", (1000 + age, 1000 + age))
+    (root / "empty" / "checkpoints").mkdir(parents=True)
+    return root
+
+
+def test_the_newest_run_is_the_one_saved_last(runs):
+    assert newest_run(runs).folder.name == "b"
+    os.utime(runs / "c" / "checkpoints", (2000, 2000))
+    assert newest_run(runs).folder.name == "c"
+
+
+def test_a_checkpoint_makes_a_run_the_newest(runs):
+    save(Run(runs / "a"), 4)
+    assert newest_run(runs).folder.name == "a"
+
+
+def test_where_a_clock_was_wrong_no_run_is_taken_for_the_newest(runs):
+    ahead = time.time() + 365 * 86400
+    os.utime(runs / "c" / "checkpoints", (ahead, ahead))
+    with pytest.raises(Mismatch, match="saved in the future"):
+        newest_run(runs)
+
+
+def test_the_only_run_is_the_newest_whatever_its_time(tmp_path):
+    save(Run(tmp_path / "a"), 2)
+    ahead = time.time() + 365 * 86400
+    os.utime(tmp_path / "a" / "checkpoints", (ahead, ahead))
+    assert newest_run(tmp_path).folder.name == "a"
+
+
+@pytest.mark.parametrize("root", ["none", "empty"])
+def test_without_a_checkpoint_there_is_no_newest_run(tmp_path, root):
+    (tmp_path / "empty" / "mine" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(Mismatch, match="holds no run with a checkpoint"):
+        newest_run(tmp_path / root)
+
+
+def test_run_json_of_a_training_tells_the_cases_by_their_content(trained, dataset):
+    about = json.loads((trained / "run.json").read_text())
+    told = {case: sha for side in about["cases"].values() for case, sha in side.items()}
+    assert told == {
+        path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in dataset.glob("*/imaging.nii.gz")
+    }
+    assert set(about["cases"]) == {"training", "validation", "test"}
+    assert about["seed"] == 0
+    assert about["precision"] == "float32"
+
+
+def test_a_refusal_before_anything_is_begun_leaves_no_folder_that_looks_like_a_run(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for run in (Run(tmp_path / "new"), Run(mine)):
+        with pytest.raises(BadInput), run.locked():
+            raise BadInput("scan.nii", "is bad", "Mend it")
+    assert not (tmp_path / "new").exists()
+    assert mine.exists()
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"cases": 3}'])
+def test_a_saved_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(tmp_path, text):
+    run = Run(tmp_path)
+    run.begin(tiny(), find("unet3d"), {"cases": {"training": {"a": "0"}}})
+    checkpoint.save(run.checkpoints, {"a": np.zeros(2)}, Progress(3))
+    run.refuse_untold()
+    (tmp_path / "run.json").unlink()
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(Mismatch, match=r"run\.json: .*--fresh"):
+        run.refuse_untold()
+
+
+# -- While another process saves -------------------------------------------------------------------
+
+
+def test_a_run_that_is_saved_faster_than_it_can_be_read_says_so(run, monkeypatch):
+    save(run, 2)
+
+    def gone(path):
+        raise Mismatch(path / "MANIFEST.json", "is gone", "Try again")
+
+    monkeypatch.setattr(checkpoint, "load", gone)
+    monkeypatch.setattr(type(run.folder), "exists", lambda _: False)
+    with pytest.raises(Mismatch, match="is being saved faster than it can be read"):
+        run.opened("last")
+
+
+def test_a_checkpoint_that_is_there_and_damaged_is_looked_at_once(run, monkeypatch):
+    save(run, 2)
+    looks = []
+
+    def damaged(path):
+        looks.append(path)
+        raise Mismatch(path, "is damaged", "Choose another checkpoint")
+
+    monkeypatch.setattr(checkpoint, "load", damaged)
+    with pytest.raises(Mismatch, match="is damaged"):
+        run.opened("last")
+    assert len(looks) == 1

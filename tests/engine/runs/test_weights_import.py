@@ -1,0 +1,87 @@
+import json
+
+import numpy as np
+import pytest
+
+from engine.checkpoints import checkpoint
+from engine.runs.run import Run
+from engine.runs.trained_model import open_model
+from tests.engine.tiny import shrinking
+
+
+@pytest.fixture(scope="module")
+def trained(cpu, dataset, tmp_path_factory):
+    """A run of a blind network whose weights were averaged, and the engine's command line."""
+    from engine.cli.main import run
+
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    words = ["fit", "ct_denoiser", *shrinking("ct_denoiser"), "validate_every=2", "--data", dataset]
+    assert run([*map(str, words), "--run", str(folder), "-q"]) == 0
+    return Run(folder)
+
+
+@pytest.fixture
+def imported(engine, trained, tmp_path):
+    code, out, err = engine("import", trained.folder, "--run", tmp_path / "weights")
+    assert (code, out) == (0, f"{tmp_path / 'weights'}\n"), err
+    return Run(tmp_path / "weights")
+
+
+def test_it_holds_the_averaged_weights_of_the_best_checkpoint_and_nothing_else(imported, trained):
+    source, found = trained.opened("best")[1], imported.opened("best")[1]
+    averaged = {n.removeprefix("average/"): a for n, a in source.items() if n[:8] == "average/"}
+    assert len(averaged) > 10
+    assert {name.removeprefix("model/") for name in found} == set(averaged)
+    for name, array in averaged.items():
+        np.testing.assert_array_equal(found[f"model/{name}"], array)
+    assert imported.checkpoint("best").name == trained.checkpoint("best").name
+
+
+def test_its_network_is_that_of_the_run(imported, trained):
+    one, other = (open_model(run).network().get_weights() for run in (imported, trained))
+    assert all((a == b).all() for a, b in zip(one, other, strict=True))
+
+
+def test_it_still_tells_what_it_has_learned_from_and_how_it_scored(imported, trained, engine):
+    assert imported.learned_from() == trained.learned_from() != {}
+    assert imported.tells_what_it_learned_from
+    step = checkpoint.step_of(trained.checkpoint("best"))
+    rows = [json.loads(line) for line in imported.metrics.read_text().splitlines()]
+    network = [row for row in rows if row["method"] == "network"]
+    assert {row["step"] for row in network} == {step}
+    assert [row.get("level") for row in network] == [
+        "2%", "coloured 2%", "5%", "coloured 5%", "10%", "coloured 10%", None,
+    ]  # fmt: skip
+    assert network[-1]["mean"]["mse"] == imported.newest(print).best_mse
+    code, out, _ = engine("info", imported.folder)
+    assert code == 0
+    assert f"{step:,}" in out
+
+
+def test_a_training_starts_from_it_as_from_the_run(imported, engine, dataset, tmp_path):
+    words = [*shrinking("ct_denoiser"), "--steps", "2", "--data", dataset, "--run", tmp_path / "b"]
+    code, _, err = engine("fit", "ct_denoiser", *words, "--from", imported.folder)
+    assert code == 0, err
+    assert "Starting from the weights" in err
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(imported, trained, engine):
+    before = imported.opened("best")[1]
+    code, _, err = engine("import", trained.folder, "--run", imported.folder)
+    assert code == 5
+    assert "holds a run already" in err
+    assert checkpoint.fingerprint_of(imported.opened("best")[1]) == checkpoint.fingerprint_of(
+        before
+    )
+
+
+def test_a_run_tells_its_own_network(trained, engine, tmp_path):
+    code, _, err = engine("import", trained.folder, "--run", tmp_path / "x", "network.widths=2,3")
+    assert code == 2
+    assert "Leave it out" in err
+
+
+def test_keras_weights_need_the_name_of_a_network(engine, tmp_path):
+    code, _, err = engine("import", tmp_path / "weights.h5", "--run", tmp_path / "x")
+    assert code == 2
+    assert "--network: is missing" in err

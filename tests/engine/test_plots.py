@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from engine.errors import CannotWrite
+from engine.plots import panel
+from volumes import Window
+
+
+def image(value, shape=(40, 50)):
+    return np.full(shape, value, np.float32)
+
+
+def drawn(path, value, residual=0.0, shape=(40, 50)):
+    images = {"noisy": image(value, shape), "estimate": image(value, shape)}
+    panel(path, images, image(residual, shape), "a slice", Window())
+    return imread(path)
+
+
+def test_a_panel_is_a_picture_of_two_rows(tmp_path):
+    picture = drawn(tmp_path / "look.png", 40)
+    assert picture.ndim == 3
+    assert picture.shape[1] > 700
+
+
+@pytest.mark.parametrize(("hu", "grey"), [(-160, 0.0), (240, 1.0), (40, 0.5)])
+def test_images_are_shown_in_the_soft_tissue_window(tmp_path, hu, grey):
+    picture = drawn(tmp_path / "look.png", hu)
+    # A quarter down lies within the upper left image.
+    height, width = picture.shape[:2]
+    shown = picture[height // 4, width // 6, :3]
+    np.testing.assert_allclose(shown, grey, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 2)])
+def test_slices_of_any_shape_can_be_drawn(tmp_path, shape):
+    assert drawn(tmp_path / "look.png", 40, shape=shape).size > 0
+
+
+def test_a_picture_is_replaced(tmp_path):
+    path = tmp_path / "look.png"
+    path.write_bytes(b"old")
+    assert drawn(path, 40).size > 0
+
+
+def test_a_place_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(CannotWrite):
+        drawn(tmp_path / "none" / "look.png", 40)
+
+
+def test_photographs_are_shown_from_black_to_white(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("matplotlib.figure.Figure.suptitle", lambda *a, **b: titles.append(a[1]))
+    greys = Window(low_hu=0, high_hu=255, clip=False)
+    picture = np.full((16, 16), 128, np.float32)
+    panel(tmp_path / "panel.png", {"clean": picture}, picture, "a photograph", greys)
+    assert titles == ["a photograph   window [0, 255] grey"]

@@ -1,0 +1,147 @@
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from volumes import Crop, Gaussian, NeighbourMean
+from volumes.errors import BadInput
+from volumes.sampling.examples import Examples
+
+ONE, TWO = SimpleNamespace(num_replicas_in_sync=1), SimpleNamespace(num_replicas_in_sync=2)
+
+
+@pytest.fixture
+def feed(cpu):
+    from engine.training.batches import feed
+
+    return feed
+
+
+@pytest.fixture
+def examples(volume):
+    return Examples(
+        [volume], Crop((4, 8, 8)), Gaussian((0.05, 0.1)), NeighbourMean(2), seed=0
+    )  # fmt: skip
+
+
+class Watched:
+    """Examples that note who was asked for, and fail or wait where they are told to."""
+
+    def __init__(self, examples, *, bad=-1, seconds=0.0):
+        self.examples, self.bad, self.seconds, self.asked = examples, bad, seconds, []
+
+    def case(self, i):
+        return self.examples.case(i)
+
+    def __getitem__(self, i):
+        self.asked.append(i)
+        time.sleep(self.seconds)
+        if i == self.bad:
+            raise OSError("the disk is gone")
+        return self.examples[i]
+
+
+def shares(examples, strategy, step, batch=4):
+    from engine.training.batches import Feed
+
+    return Feed(examples, batch, strategy, None)._shares(step)
+
+
+def gathered(feed, examples, strategy, start, stop, batch=2):
+    with feed(examples, batch, strategy) as fed:
+        return [[tensor.numpy() for tensor in given] for given in fed.batches(start, stop)]
+
+
+def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
+    found = gathered(feed, examples, cpu.strategy, 0, 3)
+    assert len(found) == 3
+    for step, (hu, noisy_hu, weights, sigma, spectrum, dose, keys) in enumerate(found):
+        assert noisy_hu.shape == (2, 0, *hu.shape[2:])  # it is simulated where the step runs
+        for place in range(2):
+            example = examples[2 * step + place]
+            np.testing.assert_array_equal(hu[place], example.hu)
+            np.testing.assert_array_equal(weights[place], example.weights)
+            np.testing.assert_array_equal(keys[place], example.key)
+            assert sigma[place] == np.float32(example.sigma)
+            assert spectrum[place].size == 0  # it is white
+            assert np.isnan(dose[place])  # white noise has none
+
+
+def test_a_batch_has_the_types_that_the_step_is_traced_for(cpu, feed, examples):
+    given = gathered(feed, examples, cpu.strategy, 0, 1)[0]
+    assert [array.dtype for array in given] == [
+        np.int16, np.int16, np.float32, np.float32, np.float32, np.float32, np.int32,
+    ]  # fmt: skip
+
+
+def test_two_replicas_share_the_batch_of_one(cpu, examples):
+    (whole,) = shares(examples, ONE, 3)
+    halves = shares(examples, TWO, 3)
+    assert len(halves) == 2
+    for one, *parts in zip(whole, *halves, strict=True):
+        assert len(parts[0]) == len(parts[1]) == 2
+        np.testing.assert_array_equal(np.concatenate(parts), one)
+
+
+def test_a_feed_that_starts_in_the_middle_gives_the_tail(cpu, feed, examples):
+    whole = gathered(feed, examples, cpu.strategy, 0, 7)
+    tail = gathered(feed, examples, cpu.strategy, 5, 7)
+    assert len(tail) == 2
+    for one, other in zip(whole[5:], tail, strict=True):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_no_steps_give_no_batches(cpu, feed, examples):
+    assert gathered(feed, examples, cpu.strategy, 4, 4) == []
+
+
+def test_an_error_of_a_reader_surfaces_at_its_batch(cpu, feed, examples):
+    watched = Watched(examples, bad=9)
+    with feed(watched, 2, cpu.strategy) as fed:
+        coming = fed.batches(0, 100)
+        good = [next(coming) for _ in range(4)]
+        with pytest.raises(BadInput, match=r"phantom: cannot be read: the disk is gone\."):
+            next(coming)
+    assert len(good) == 4
+
+
+def test_the_reading_threads_end_with_the_block(cpu, feed, examples):
+    with feed(examples, 2, cpu.strategy) as fed:
+        next(fed.batches(0, 100))
+        during = [t for t in threading.enumerate() if t.name.startswith("feed")]
+    assert during
+    assert not any(thread.is_alive() for thread in during)
+
+
+def test_no_more_is_read_than_the_next_few_batches(cpu, feed, examples):
+    watched = Watched(examples)
+    with feed(watched, 2, cpu.strategy) as fed:
+        coming = fed.batches(10, 1000)
+        next(coming)
+        next(coming)
+    assert min(watched.asked) == 20
+    assert max(watched.asked) < 20 + 2 * 6
+
+
+def test_nothing_is_read_beyond_the_last_step(cpu, feed, examples):
+    watched = Watched(examples)
+    with feed(watched, 2, cpu.strategy) as fed:
+        assert len(list(fed.batches(0, 5))) == 5
+    assert sorted(watched.asked) == list(range(10))
+
+
+def test_the_time_that_the_training_waits_is_counted(cpu, feed, examples):
+    with feed(Watched(examples, seconds=0.02), 2, cpu.strategy) as fed:
+        next(fed.batches(0, 1))
+        assert fed.waited_s >= 0.03
+
+
+def test_a_volume_becomes_a_batch_of_one_with_one_channel(cpu, phantom_hu):
+    from engine.inference.predictor import tensor
+
+    found = tensor(phantom_hu.astype(np.float32))
+    assert found.dtype == "float32"
+    np.testing.assert_array_equal(found.numpy()[0, ..., 0], phantom_hu)

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from volumes.errors import BadInput
+from volumes.nifti import open_scan
+from volumes.nifti.hu_check import Census
+from volumes.nifti.read_options import STRICT, Trust
+
+BODY = np.random.default_rng(0).normal(40, 60, (4, 50, 50)).astype(np.float32)
+
+
+def judged(hu, trust=STRICT):
+    census = Census()
+    for slice_ in np.asarray(hu, np.float32):
+        census.add(slice_)
+    return census.judged("scan.nii", trust)
+
+
+def test_a_body_without_any_air_is_taken(phantom_hu):
+    assert judged(BODY) == []
+    assert judged(phantom_hu) == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.abs(BODY),
+        BODY + 1024,
+        BODY / 1000,
+        BODY * 1e-30,
+        (BODY - BODY.mean()) / BODY.std(),
+        np.where(np.arange(50) < 20, -2000, BODY + 1024),
+        BODY.astype("i2").byteswap(),
+    ],
+    ids=["grey", "raw", "scaled", "tiny", "normalised", "raw in padding", "bytes swapped"],
+)
+def test_values_that_are_no_hounsfield_units_are_refused_unless_they_are_vouched_for(values):
+    with pytest.raises(BadInput, match=r"is not Hounsfield: range .*\.\..*--assume-hu"):
+        judged(values)
+    (told,) = judged(values, Trust(hu=True))
+    assert "does not look like Hounsfield" in told
+
+
+def test_a_share_of_voxels_that_are_not_finite_is_padding_and_more_are_damage():
+    hu = BODY.copy()
+    hu.ravel()[: hu.size // 100] = np.nan
+    (told,) = judged(hu)
+    assert "100 voxels that are not finite" in told
+    hu.ravel()[: hu.size // 100 + 1] = np.inf
+    with pytest.raises(BadInput, match="not finite"):
+        judged(hu, Trust(hu=True))
+
+
+@pytest.mark.parametrize("value", [0, 40, -1024, -3024, 5000])
+def test_one_value_everywhere_is_told_and_taken(value):
+    (told,) = judged(np.full((2, 9, 9), value))
+    assert f"the one value {value}" in told
+
+
+def test_one_value_in_padding_tells_nothing():
+    hu = np.full((2, 9, 9), 40.0)
+    hu[:, 0] = -2000
+    assert judged(hu) == []
+
+
+def test_metal_beyond_the_scale_of_a_scanner_is_taken():
+    hu = BODY.copy()
+    hu.ravel()[: hu.size // 200] = 30000
+    assert judged(hu) == []
+
+
+@pytest.mark.real_ct
+def test_no_real_ct_is_refused_nor_the_middle_of_one(real_ct):
+    paths = sorted(real_ct.parent.rglob("*.nii.gz"))
+    assert len(paths) > 40
+    for path in paths:
+        scan = open_scan(path).verified()
+        assert scan.warnings == ()
+        if real_ct in path.parents:
+            hu = scan.canonical(scan.read())
+            y, x = hu.shape[1:]
+            judged(hu[:, 3 * y // 8 : 5 * y // 8, 3 * x // 8 : 5 * x // 8])

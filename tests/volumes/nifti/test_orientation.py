@@ -1,0 +1,108 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.gates.catalogue import HU, IPL, content, head
+from volumes.errors import BadInput
+from volumes.nifti import open_scan, write_like
+from volumes.nifti.checked_stream import opened
+from volumes.nifti.header import read_header
+from volumes.nifti.orientation import axes, canonical_affine
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """The affine of a header, and what is told of it."""
+
+    def read(**fields):
+        (tmp_path / "scan.nii").write_bytes(content(**fields))
+        with opened(tmp_path / "scan.nii") as stream:
+            header = read_header(stream)
+        return header.affine, header.warnings
+
+    return read
+
+
+def test_the_sform_counts_before_the_quaternion_and_where_they_differ_that_is_told(judged):
+    affine, told = judged(qoffset_x=35.0)
+    np.testing.assert_allclose(affine, IPL, atol=1e-5)
+    assert told == ("has a qform that lies up to 5 mm from its sform: the sform counts",)
+
+
+def test_forms_that_differ_by_rounding_are_the_same(judged):
+    assert judged(qoffset_x=30.01)[1] == ()
+
+
+def test_both_forms_come_back_to_the_byte(tmp_path):
+    (tmp_path / "scan.nii").write_bytes(content(qoffset_x=35.0, sform_code=300))
+    scan = open_scan(tmp_path / "scan.nii")
+    write_like(scan, scan.read(), tmp_path / "again.nii")
+    assert (tmp_path / "again.nii").read_bytes() == (tmp_path / "scan.nii").read_bytes()
+
+
+@pytest.mark.parametrize("beyond", [1e-7, 4e-6])
+def test_a_quaternion_that_was_rounded_beyond_one_is_half_a_turn(judged, beyond):
+    turn = {"quatern_b": 0.0, "quatern_c": float(np.sqrt(1 + beyond)), "quatern_d": 0.0}
+    affine, told = judged(sform_code=0, **turn)
+    assert axes(affine) == "LAI"
+    assert told == ()
+
+
+def test_a_quaternion_that_nearly_has_no_real_part_is_not_rounded(judged):
+    """A tolerance for what lies beyond one must not turn what lies within it."""
+    angle = np.pi - 2 * 2e-3
+    made = {"quatern_b": float(np.sin(angle / 2)), "quatern_c": 0.0, "quatern_d": 0.0}
+    affine, _ = judged(sform_code=0, pixdim=[1, 1, 1, 1], **made)
+    assert np.degrees(np.arccos(affine[1, 1])) == pytest.approx(np.degrees(angle), abs=0.03)
+
+
+def test_an_impossible_quaternion_is_refused_where_nothing_else_tells(judged):
+    with pytest.raises(BadInput, match="quaternion is impossible"):
+        judged(sform_code=0, quatern_b=2.0)
+    assert judged(quatern_b=2.0)[1] == ("has an impossible quaternion: its sform counts",)
+
+
+def test_a_quaternion_beyond_all_numbers_is_impossible(tmp_path):
+    block = content(kind=nib.Nifti2Header, quatern_b=1e300, quatern_c=1e308)
+    (tmp_path / "scan.nii").write_bytes(block)
+    assert "impossible quaternion" in open_scan(tmp_path / "scan.nii").warnings[0]
+
+
+@pytest.mark.parametrize("size", [0.0, -0.7, float("nan"), float("inf")])
+def test_impossible_voxel_sizes_are_refused_unless_a_sform_tells_others(judged, size):
+    affine, told = judged(pixdim=[1, 3, size, 0.7])
+    np.testing.assert_allclose(affine, IPL, atol=1e-5)
+    assert "impossible voxel sizes" in told[0]
+    with pytest.raises(BadInput, match="has voxels of 3 x "):
+        judged(pixdim=[1, 3, size, 0.7], sform_code=0)
+    with pytest.raises(BadInput, match="has voxels of 3 x "):
+        judged(pixdim=[1, 3, size, 0.7], sform_code=0, qform_code=0)
+
+
+def test_a_scan_that_does_not_say_how_it_lies_is_taken_as_nibabel_takes_it(tmp_path):
+    (tmp_path / "scan.nii").write_bytes(content(sform_code=0, qform_code=0))
+    scan = open_scan(tmp_path / "scan.nii")
+    assert scan.axes == "LAS"
+    assert "left, anterior, up" in scan.warnings[0]
+    np.testing.assert_allclose(scan.affine, nib.load(tmp_path / "scan.nii").affine)
+
+
+@pytest.mark.parametrize("spacing", [1e-5, 1e5])
+def test_voxels_of_no_scanner_are_refused(judged, spacing):
+    with pytest.raises(BadInput, match="has voxels of"):
+        judged(srow_x=[0, 0, -spacing, 0])
+
+
+def test_the_canonical_affine_leads_to_the_same_places(tmp_path):
+    for number, order in enumerate(("LPS", "RAS", "SPR")):
+        turn = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("IPL"), nib.orientations.axcodes2ornt(order)
+        )
+        image = nib.Nifti1Image(HU, IPL).as_reoriented(turn)
+        nib.save(image, tmp_path / f"{number}.nii")
+        found = canonical_affine(open_scan(tmp_path / f"{number}.nii").affine, image.shape)
+        np.testing.assert_allclose(found, IPL, atol=1e-5)
+
+
+def test_a_head_of_the_catalogue_is_one_that_nibabel_takes():
+    assert nib.Nifti1Header(head(HU.shape)[:348]).get_best_affine() == pytest.approx(IPL)

@@ -1,0 +1,164 @@
+import gzip
+import hashlib
+import os
+
+import numpy as np
+import pytest
+
+from tests.gates.catalogue import HU, content, head
+from volumes.errors import BadInput
+from volumes.nifti import open_scan, write_derived, write_like
+from volumes.nifti.read_options import Trust
+
+ASKED = {
+    "read": lambda scan: scan.read(),
+    "verified": lambda scan: scan.verified(),
+    "read_hu": lambda scan: scan.read_hu(),
+    "sha256": lambda scan: scan.sha256(),
+}
+
+
+@pytest.fixture
+def pair(tmp_path):
+    (tmp_path / "scan.hdr").write_bytes(head(HU.shape, magic=b"ni1", vox_offset=0)[:348])
+    (tmp_path / "scan.img").write_bytes(HU.tobytes("F"))
+    return tmp_path / "scan.hdr"
+
+
+# A file that changes
+
+
+def touch(path):
+    os.utime(path, ns=(0, 0))
+
+
+def replace(path):
+    aside = path.with_name("aside")
+    aside.write_bytes(path.read_bytes())
+    status = path.stat()
+    os.utime(aside, ns=(status.st_atime_ns, status.st_mtime_ns))
+    aside.rename(path)
+
+
+def grow(path):
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("change", [touch, replace, grow], ids=["time", "another file", "size"])
+def test_a_file_that_is_changed_after_it_was_judged_is_refused(tmp_path, ask, change):
+    (tmp_path / "scan.nii").write_bytes(content())
+    scan = open_scan(tmp_path / "scan.nii")
+    change(tmp_path / "scan.nii")
+    with pytest.raises(BadInput, match=r"was changed while it was read\. Try again"):
+        ask(scan)
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_a_file_that_is_removed_after_it_was_judged_is_refused(tmp_path, ask):
+    (tmp_path / "scan.nii").write_bytes(content())
+    scan = open_scan(tmp_path / "scan.nii")
+    (tmp_path / "scan.nii").unlink()
+    with pytest.raises(BadInput, match="cannot be read: No such file"):
+        ask(scan)
+
+
+def test_a_file_that_is_changed_during_the_reading_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(gzip.compress(content()))
+    scan = open_scan(path)
+    from volumes.nifti.checked_stream import Stream
+
+    whole = Stream.rest
+
+    def rest(stream, trust):
+        touch(path)
+        return whole(stream, trust)
+
+    monkeypatch.setattr(Stream, "rest", rest)
+    with pytest.raises(BadInput, match="was changed while it was read"):
+        scan.read()
+
+
+def test_a_pair_is_refused_where_either_half_is_changed(pair):
+    scan = open_scan(pair)
+    touch(pair)
+    with pytest.raises(BadInput, match="was changed"):
+        scan.read()
+
+
+# Pairs
+
+
+@pytest.mark.parametrize("named", ["scan.hdr", "scan.img"])
+def test_a_pair_is_read_by_either_name_and_written_as_one_file(pair, tmp_path, named):
+    scan = open_scan(tmp_path / named)
+    assert scan.path == tmp_path / named
+    write_like(scan, scan.read(), tmp_path / "out.nii.gz")
+    block = gzip.decompress((tmp_path / "out.nii.gz").read_bytes())
+    assert block == head(HU.shape) + HU.tobytes("F")
+    np.testing.assert_array_equal(open_scan(tmp_path / "out.nii.gz").read_hu()[0], HU)
+
+
+def test_the_sha256_of_a_pair_is_that_of_both_halves(pair):
+    both = pair.read_bytes() + pair.with_suffix(".img").read_bytes()
+    assert open_scan(pair).sha256() == hashlib.sha256(both).hexdigest()
+
+
+def test_the_sha256_of_a_file_is_its_own(phantom_file):
+    known = hashlib.sha256(phantom_file.read_bytes()).hexdigest()
+    assert open_scan(phantom_file).sha256() == known
+
+
+def test_a_pair_in_capitals_is_found(pair, tmp_path):
+    pair.rename(tmp_path / "SCAN.HDR")
+    (tmp_path / "scan.img").rename(tmp_path / "SCAN.IMG")
+    np.testing.assert_array_equal(open_scan(tmp_path / "SCAN.HDR").read_hu()[0], HU)
+
+
+# One volume of several
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_one_of_several_volumes_is_read_and_written_as_a_file_of_one(tmp_path, name, k):
+    four = np.stack([HU, HU[::-1], HU[:, ::-1]], axis=-1)
+    block = content(four)
+    (tmp_path / name).write_bytes(gzip.compress(block) if name.endswith("gz") else block)
+    scan = open_scan(tmp_path / name, Trust(volume=k)).verified()
+    np.testing.assert_array_equal(scan.read_hu()[0], four[..., k])
+    write_like(scan, scan.read(), tmp_path / "out.nii")
+    assert (tmp_path / "out.nii").read_bytes() == content(four[..., k : k + 1])
+    write_derived(scan, scan.hu(scan.read()), tmp_path / "derived.nii")
+    np.testing.assert_array_equal(open_scan(tmp_path / "derived.nii").read_hu()[0], four[..., k])
+    assert scan.source() == {"source_sha256": scan.sha256(), "source_volume": k}
+
+
+# Trust
+
+
+def test_more_voxels_than_are_allowed_are_refused_before_they_are_read(tmp_path):
+    (tmp_path / "scan.nii").write_bytes(content())
+    with pytest.raises(BadInput, match=r"holds 0.0 GiB of voxels, more than 1e-07.*--max-gib"):
+        open_scan(tmp_path / "scan.nii", Trust(gib=1e-7))
+
+
+@pytest.mark.parametrize(("gib", "code"), [("inf", 0), ("nan", 2), ("0", 3)])
+def test_a_limit_that_is_no_size_is_no_bug(engine, phantom_file, gib, code):
+    assert engine("info", phantom_file, "--max-gib", gib)[0] == code
+
+
+def test_voxels_that_were_read_on_trust_are_marked_by_what_was_trusted():
+    kinds = [Trust(), Trust(hu=True), Trust(checksum=True), Trust(volume=0), Trust(volume=1)]
+    assert len({trust.mark for trust in kinds}) == len(kinds)
+    assert Trust().mark == Trust(gib=9).mark == ""
+
+
+def test_what_is_odd_is_told_once_the_voxels_were_looked_at(tmp_path):
+    hu = HU.astype("f4")
+    hu[0, 0, 0] = np.nan
+    (tmp_path / "scan.nii").write_bytes(content(hu, sform_code=300) + b"more")
+    scan = open_scan(tmp_path / "scan.nii")
+    assert len(scan.warnings) == 1
+    assert len(scan.verified().warnings) == 3

@@ -1,0 +1,73 @@
+"""Boxes: blocks of voxels, and how they are read from a volume that may end within them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes.volume import Shape
+
+Voxel = TypeVar("Voxel", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block of voxels: `start` and `shape` along (Z, Y, X). It may reach beyond the volume."""
+
+    start: tuple[int, int, int]
+    shape: Shape
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The box as an index of a (Z, Y, X) array that holds it whole."""
+        z, y, x = (slice(a, a + n) for a, n in zip(self.start, self.shape, strict=True))
+        return z, y, x
+
+
+def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
+    """(length,) indices into an axis of a size, mirrored at its first and last voxel."""
+    if size == 1:
+        return np.zeros(length, np.intp)
+    period = 2 * (size - 1)
+    index = np.arange(start, start + length) % period
+    return np.asarray(np.minimum(index, period - index), np.intp)
+
+
+def read(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
+    """The voxels of a box; beyond the volume they are its reflection.
+
+    Args:
+        volume: (Z, Y, X), may be memory-mapped: only what is needed is touched.
+        box: may reach beyond the volume by any length.
+    """
+    inside = all(
+        a >= 0 and a + n <= size
+        for a, n, size in zip(box.start, box.shape, volume.shape, strict=True)
+    )
+    if inside:
+        return volume[box.slices]
+    index = (reflected(*axis) for axis in zip(box.start, box.shape, volume.shape, strict=True))
+    return volume[np.ix_(*index)]
+
+
+def resampled(block: npt.NDArray[np.int16], plane: tuple[int, int]) -> npt.NDArray[np.int16]:
+    """Slices at another size, by cubic splines.
+
+    Splines overshoot at edges; no value leaves the range of its block.
+
+    Args:
+        block: (Z, Y, X).
+        plane: (Y, X) of the result.
+    """
+    if block.shape[1:] == plane:
+        return block
+    from scipy import ndimage
+
+    zoom = (1, *(new / old for new, old in zip(plane, block.shape[1:], strict=True)))
+    smooth = ndimage.zoom(
+        block, zoom, output=np.float32, order=3, mode="reflect", grid_mode=True
+    )  # edges of pixels, not their centres, are what the two grids share
+    return np.asarray(np.clip(np.rint(smooth), block.min(), block.max()), np.int16)

@@ -1,0 +1,301 @@
+"""Pairs: clean images and their noisy recordings, as two scans on one grid or as a set in a file.
+
+A set is an .h5, .hdf5 or .npz file of four arrays, as published with the four-layer CNN:
+`train_ns`, `train_gt`, `test_ns`, `test_gt` (ns: noisy, gt: clean), each (N, Y, X) or (N, Y, X, 1).
+Every pair is a case of one slice, as photographs are. Whole numbers are HU or grey values as they
+are. Floats are kept as ten-thousandths: 1.0 becomes 10,000; rounding moves a value by 5e-5 at most.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from volumes.errors import BadInput, Refusal
+from volumes.nifti import Scan
+from volumes.nifti.checked_stream import DEFLATE_CEILING
+from volumes.volume import HU, Shape, SpacingMm
+
+SIDES = ("train", "test")
+FLOAT_SCALE = 10_000
+_KEYS = tuple(f"{side}_{kind}" for side in SIDES for kind in ("ns", "gt"))
+_NAME = re.compile(r"(?P<side>train|test)_(?P<index>\d{5,})")
+_BLOCK_BYTES = 2**26
+_ONE_GRID = 0.1  # of a voxel: headers that were rounded on export differ by less
+_DOWNLOAD = "Download or export it again"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A set of pairs as it lies on disk, its images not yet read.
+
+    Attributes:
+        path: of the file.
+        train, test: (N, Y, X) of either side.
+        whole: whether its values are whole numbers, kept as they are; else they are floats.
+    """
+
+    path: Path
+    train: Shape
+    test: Shape
+    whole: bool
+
+    @property
+    def names(self) -> list[str]:
+        """Of the cases: `train_00000`, ..., `test_00000`, ..."""
+        return [f"{side}_{i:05d}" for side in SIDES for i in range(self.shape(side)[0])]
+
+    def shape(self, side: str) -> Shape:
+        """(N, Y, X) of a side."""
+        return self.train if side == "train" else self.test
+
+    def read(self, side: str) -> Iterator[tuple[HU, HU]]:
+        """Blocks of (n, Y, X) int16 clean images and their noisy recordings, in order.
+
+        HDF5 files are read a block at a time, each chunk once; the arrays of an .npz file are held
+        in memory as they are. Flipped bits are noticed where the file has checksums: always in
+        .npz, in HDF5 only where it was written with them (fletcher32).
+
+        Raises:
+            BadInput: where the file is damaged, or holds a value that int16 cannot.
+        """
+        count = self.shape(side)[0]
+        with _reading(self.path) as arrays:
+            clean, noisy = arrays[f"{side}_gt"], arrays[f"{side}_ns"]
+            step = _rows(clean)
+            for start in range(0, count, step):
+                yield (
+                    self._grey(f"{side}_gt", clean, start, start + step),
+                    self._grey(f"{side}_ns", noisy, start, start + step),
+                )
+
+    def read_one(self, side: str, kind: str, index: int) -> HU:
+        """(1, Y, X) int16 of one image; `kind` is "gt" (clean) or "ns" (noisy).
+
+        Raises:
+            BadInput: as `read` does.
+        """
+        with _reading(self.path) as arrays:
+            return self._grey(f"{side}_{kind}", arrays[f"{side}_{kind}"], index, index + 1)
+
+    def _grey(self, key: str, array: Any, start: int, stop: int) -> HU:
+        found = np.asarray(array[start:stop])
+        found = found.reshape(found.shape[:3])
+        values, cannot, remedy = found, "int16 cannot hold", "Save HU, or grey values of 15 bits"
+        if not self.whole:
+            with np.errstate(over="ignore"):  # what overflows is refused below
+                values = np.rint(found.astype(np.float64) * FLOAT_SCALE)
+            cannot += " in ten-thousandths"
+            remedy = "Save finite floats, scaled to [0, 1], or HU as whole numbers"
+        limits = np.iinfo(np.int16)
+        holds = (values >= limits.min) & (values <= limits.max)  # false where there is no number
+        if not holds.all():
+            first = int(np.argmin(holds))
+            pair = start + first // math.prod(holds.shape[1:])
+            cause = f"{key} holds {found.ravel()[first]:g} in pair {pair}, which {cannot}"
+            raise BadInput(self.path, cause, remedy)
+        return values.astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair of a set, not yet read.
+
+    Attributes:
+        pairs: the set.
+        side: "train" or "test".
+        index: within the side.
+        spacing_mm: 1 along every axis: sets declare no scale.
+    """
+
+    pairs: Pairs
+    side: str
+    index: int
+    spacing_mm: SpacingMm = (1.0, 1.0, 1.0)
+
+    @property
+    def shape(self) -> Shape:
+        """(1, Y, X)."""
+        _, y, x = self.pairs.shape(self.side)
+        return 1, y, x
+
+    def read_hu(self) -> tuple[HU, int]:
+        """(1, Y, X) int16 clean image, and 0: what int16 cannot hold is refused.
+
+        Raises:
+            BadInput: where the file is damaged or a value cannot be kept.
+        """
+        return self.pairs.read_one(self.side, "gt", self.index), 0
+
+    def read_noisy_hu(self) -> tuple[HU, int]:
+        """(1, Y, X) int16 noisy recording, and 0, as `read_hu`."""
+        return self.pairs.read_one(self.side, "ns", self.index), 0
+
+
+def open_pairs(path: Path) -> Pairs:
+    """Reads and judges what a set declares; no image is read or allocated.
+
+    Raises:
+        BadInput: where the file is no set of pairs, or what it declares cannot be true.
+    """
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        cause = f"cannot be read: {error.strerror or error}"
+        raise BadInput(path, cause, "Check its name and your rights") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise BadInput(path, "is not a regular file", "Name an .h5, .hdf5 or .npz file")
+    # A set has thousands of cases, and each asks.
+    return _judged(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def open_pair(path: Path, name: str) -> Pair:
+    """The pair of a name such as `train_00000`.
+
+    Raises:
+        BadInput: where the file is no set of pairs, or holds no such pair.
+    """
+    pairs = open_pairs(path)
+    match = _NAME.fullmatch(name)
+    if not match or int(match["index"]) >= pairs.shape(match["side"])[0]:
+        raise BadInput(path, f"holds no pair {name}", "Name pairs that it holds")
+    return Pair(pairs, match["side"], int(match["index"]))
+
+
+def refuse_other_grid(clean: Scan, noisy: Scan) -> None:
+    """Sees to it that two scans have the same voxels, whatever the order of their axes.
+
+    Raises:
+        BadInput: where their shapes differ, or a corner lies elsewhere by a tenth of a voxel.
+    """
+    remedy = "Resample it to the grid of the clean scan"
+    if noisy.shape != clean.shape:
+        found, wanted = (" x ".join(map(str, scan.shape)) for scan in (noisy, clean))
+        cause = f"has {found} voxels (Z, Y, X), its clean scan {clean.path} has {wanted}"
+        raise BadInput(noisy.path, cause, remedy)
+    # Of voxels, not of their centres: one slice has a thickness, too.
+    corners = np.array([(*c, 1) for c in product(*((-0.5, n - 0.5) for n in clean.shape))])
+    apart = (corners @ (noisy.canonical_affine - clean.canonical_affine).T)[:, :3]
+    apart_mm = float(np.linalg.norm(apart, axis=1).max())
+    if apart_mm > _ONE_GRID * min(clean.spacing_mm):
+        cause = f"lies up to {apart_mm:.3g} mm away from its clean scan {clean.path}"
+        raise BadInput(noisy.path, cause, remedy)
+
+
+@lru_cache(maxsize=8)
+def _judged(path: Path, size: int, *stamp: int) -> Pairs:
+    with _reading(path) as arrays:
+        missing = [key for key in _KEYS if key not in arrays]
+        if missing:
+            remedy = f"Save a set of pairs as {', '.join(_KEYS)}"
+            raise BadInput(path, f"holds no {', no '.join(missing)}", remedy)
+        declared = {key: _declared(path, arrays, key) for key in _KEYS}
+    shapes = {key: _shape(path, key, shape) for key, (shape, _) in declared.items()}
+    kinds = {dtype.kind for _, dtype in declared.values()}
+    if "f" in kinds and len(kinds) > 1:
+        cause = "mixes whole numbers with floats, which are kept on different scales"
+        raise BadInput(path, cause, "Save all four arrays as one or the other")
+    for side in SIDES:
+        noisy, clean = shapes[f"{side}_ns"], shapes[f"{side}_gt"]
+        if noisy != clean:
+            cause = f"has {side}_ns of shape {noisy} beside {side}_gt of {clean}"
+            raise BadInput(path, cause, "Save a noisy image for every clean one")
+    if not shapes["train_gt"][0] + shapes["test_gt"][0]:
+        raise BadInput(path, "holds no pair", _DOWNLOAD)
+    needed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in declared.values())
+    if needed > DEFLATE_CEILING * size:
+        cause = f"promises {needed:,} bytes, more than its {size:,} bytes can hold"
+        raise BadInput(path, cause, _DOWNLOAD)
+    return Pairs(path, shapes["train_gt"], shapes["test_gt"], "f" not in kinds)
+
+
+def _shape(path: Path, key: str, declared: tuple[int, ...]) -> Shape:
+    row = len(declared) == 3 or (len(declared) == 4 and declared[3] == 1)
+    if not row or declared[0] < 0 or min(declared[1:3]) < 1:
+        cause = f"has {key} of shape {declared}, not (N, Y, X) or (N, Y, X, 1)"
+        raise BadInput(path, cause, "Save grey images, one after the other")
+    count, y, x = declared[:3]
+    return count, y, x
+
+
+def _declared(path: Path, arrays: Any, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and datatype of an array, from its header alone."""
+    read = _declared_npz if _is_npz(path) else _declared_h5
+    shape, dtype = read(path, arrays, key)
+    if dtype.kind not in "iuf":
+        cause = f"has {key} of datatype {dtype}, not real numbers"
+        raise BadInput(path, cause, "Save whole numbers or floats")
+    return shape, dtype
+
+
+def _declared_npz(path: Path, arrays: Any, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    name = f"{key}.npy"
+    with arrays.zip.open(name) as member:
+        version = np.lib.format.read_magic(member)
+        first = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+        # A header that promises less would leave bytes unread, and their checksum unseen.
+        short = (
+            member.tell() + math.prod(shape) * dtype.itemsize != arrays.zip.getinfo(name).file_size
+        )
+    if short and not dtype.hasobject:
+        raise BadInput(path, f"has {key} of another length than its header says", _DOWNLOAD)
+    return shape, dtype
+
+
+def _declared_h5(path: Path, arrays: Any, key: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    import h5py
+
+    array = arrays[key]
+    if not isinstance(array, h5py.Dataset):
+        raise BadInput(path, f"has a group {key}, not an array", "Save the arrays at the top")
+    if array.file.filename != arrays.filename or array.external or array.is_virtual:
+        # The store knows a set by the bytes of its own file.
+        raise BadInput(path, f"keeps {key} in another file", "Save the images in the file itself")
+    return array.shape or (), array.dtype
+
+
+def _rows(array: Any) -> int:
+    """Images a block: a multiple of those a chunk, so that none is decompressed twice."""
+    chunk = (getattr(array, "chunks", None) or (1,))[0]
+    wanted = max(_BLOCK_BYTES // (math.prod(array.shape[1:]) * array.dtype.itemsize), 1)
+    return int(-(-wanted // chunk) * chunk)
+
+
+def _is_npz(path: Path) -> bool:
+    return path.suffix.lower() == ".npz"
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """The arrays of a set by name; what goes wrong while they are read becomes a refusal."""
+    try:
+        if _is_npz(path):
+            with open(path, "rb") as file:
+                if file.read(4) != b"PK\x03\x04":
+                    raise ValueError("it is no archive of arrays")
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as arrays:
+                    yield arrays
+        else:
+            import h5py  # not at the top: only sets of pairs need it
+
+            with h5py.File(path, "r") as arrays:
+                yield arrays
+    except (Refusal, MemoryError):
+        raise
+    except Exception as error:  # zipfile, numpy and h5py raise many kinds: the file is unusable
+        cause = f"cannot be read as {'.npz' if _is_npz(path) else 'HDF5'}: {error}"
+        raise BadInput(path, cause, _DOWNLOAD) from error

@@ -1,0 +1,97 @@
+"""The split: which cases train, validate and test."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from volumes.dataset.cases import Case
+from volumes.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which cases train, validate and test; never two scans of a patient on different sides.
+
+    Attributes:
+        validation, test: how many patients, or the names of their cases. Counted patients are
+            taken in the order of the hash of their name: the choice depends on the names alone,
+            and follows no order in which scans were collected. A name that no case bears is a
+            shell pattern: ("test_*",) are the test pairs that a set declares.
+        patient: regular expression whose first group, found in a case's name, is its patient. The
+            pairs of a set have no patients: each stands for itself.
+    """
+
+    validation: int | tuple[str, ...] = 4
+    test: int | tuple[str, ...] = 2
+    patient: str = r"(.+)"
+
+    def __post_init__(self) -> None:
+        try:
+            groups = re.compile(self.patient).groups
+        except re.error as error:
+            raise ValueError(f"split.patient is no regular expression: {error}") from error
+        if groups < 1:
+            raise ValueError(f"split.patient must have a group, not {self.patient!r}")
+        for side, wanted in (("validation", self.validation), ("test", self.test)):
+            if isinstance(wanted, int) and wanted < 0:
+                raise ValueError(f"split.{side} must not be negative, not {wanted}")
+
+    def assign(self, folder: Path, cases: Sequence[Case]) -> dict[str, list[Case]]:
+        """The cases of "training", "validation" and "test", each in the order of their names.
+
+        Raises:
+            BadInput: where a named case is missing, a patient would stand on two sides, or nothing
+                is left for training or validation.
+        """
+        patients: dict[str, list[Case]] = {}
+        for case in cases:
+            patients.setdefault(self._patient(folder, case), []).append(case)
+        sides: dict[str, list[Case]] = {}
+        free = sorted(patients, key=lambda name: hashlib.sha256(name.encode()).digest())
+        wishes = ("test", self.test), ("validation", self.validation)
+        # Named cases are set aside first: counting must not take them.
+        for side, wanted in sorted(wishes, key=lambda wish: isinstance(wish[1], int)):
+            chosen = (
+                free[:wanted] if isinstance(wanted, int) else self._named(folder, patients, wanted)
+            )
+            left, held = set(free), set(chosen)  # a set of pairs has thousands
+            taken = [name for name in chosen if name not in left]
+            if taken:
+                cause = f"has patient {taken[0]} both in test and in validation"
+                raise BadInput(folder, cause, "Name each patient's cases on one side only")
+            free = [name for name in free if name not in held]
+            sides[side] = sorted(case for name in chosen for case in patients[name])
+        sides["training"] = sorted(case for name in free for case in patients[name])
+        for side in ("training", "validation"):
+            if not sides[side]:
+                cause = f"has {len(patients)} patients, which leaves none for {side}"
+                remedy = "Add cases, or set split.validation and split.test"
+                raise BadInput(folder, cause, remedy)
+        return {side: sides[side] for side in ("training", "validation", "test")}
+
+    def _patient(self, folder: Path, case: Case) -> str:
+        if case.of_a_set:
+            return case.name
+        match = re.search(self.patient, case.name)
+        if not match or match[1] is None:
+            cause = f"has the case {case.name}, in which split.patient finds no patient"
+            raise BadInput(folder, cause, "Mend split.patient")
+        return match[1]
+
+    def _named(
+        self, folder: Path, patients: dict[str, list[Case]], names: tuple[str, ...]
+    ) -> list[str]:
+        patient_of = {case.name: patient for patient, cases in patients.items() for case in cases}
+        chosen: set[str] = set()
+        for name in names:
+            # A name may hold brackets: what is there under it is no pattern.
+            found = [name] if name in patient_of else fnmatch.filter(patient_of, name)
+            if not found:
+                raise BadInput(folder, f"has no case {name}", "Name cases that it holds")
+            chosen.update(patient_of[case] for case in found)
+        return sorted(chosen)

@@ -1,0 +1,6 @@
+"""NIfTI: scans as they are read, checked and written."""
+
+from volumes.nifti.scan import Scan, Stored, bits, open_scan
+from volumes.nifti.writer import write_derived, write_hu, write_like
+
+__all__ = ["Scan", "Stored", "bits", "open_scan", "write_derived", "write_hu", "write_like"]

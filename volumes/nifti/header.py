@@ -1,0 +1,263 @@
+"""Headers: the guard that judges a NIfTI file by its first bytes, before any voxel is allocated."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from volumes.errors import BadInput
+from volumes.nifti.checked_stream import DOWNLOAD, Stream
+from volumes.nifti.orientation import Affine, read_affine
+
+_DTYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8",
+    256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
+}  # fmt: skip
+_OTHER_DTYPES = {
+    0: "unknown", 1: "one bit a voxel", 32: "complex", 128: "a colour image (RGB)",
+    1536: "128-bit float", 1792: "complex", 2048: "complex", 2304: "a colour image (RGBA)",
+}  # fmt: skip
+_MAX_HEAD = 64 * 2**20
+_EXPORT = "Export it again"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of its voxels.
+
+    Attributes:
+        head: every byte that stands before the first voxel of a single file: header, extensions
+            and what lies between. That of a .hdr/.img pair is made one of a single file.
+        order: of the bytes: "<" or ">".
+        offset: of the first voxel in the file that holds them.
+        shape: of the stored array, all axes.
+        dtype: of the stored values, with their byte order.
+        slope, inter: HU = slope * stored + inter.
+        affine: (4, 4), stored index -> RAS millimetres.
+        warnings: what is odd about it, in words.
+    """
+
+    head: bytes
+    order: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    slope: float
+    inter: float
+    affine: Affine
+    warnings: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def derived(self, code: str) -> bytes:
+        """The head of a file of another datatype, "i2" or "f4", that holds HU as they are."""
+        block = _parsed(self.head)
+        block["datatype"], block["bitpix"] = {"i2": (4, 16), "f4": (16, 32)}[code]
+        block["scl_slope"], block["scl_inter"] = 1.0, 0.0
+        return bytes(block.binaryblock) + self.head[len(block.binaryblock) :]
+
+    def volume(self, path: Path, chosen: int | None) -> Header:
+        """The header of one volume of a file.
+
+        Args:
+            path: of the file, for what is told.
+            chosen: which, counted from 0; None where it must hold one.
+
+        Raises:
+            BadInput: where the file does not hold that volume, or several and none is chosen.
+        """
+        count = math.prod(self.shape[3:])
+        if len(self.shape) < 3 or math.prod(self.shape[4:]) != 1:
+            sizes = " x ".join(map(str, self.shape))
+            raise BadInput(path, f"holds {sizes}, not one 3D volume", "Save one volume a file")
+        if count > 1 and chosen is None:
+            cause = f"holds {count:,} volumes, not one 3D volume"
+            raise BadInput(path, cause, f"Choose one of them by --volume 0 to --volume {count - 1}")
+        if not 0 <= (chosen or 0) < count:
+            cause = f"has no volume {chosen}: it holds {count:,}, counted from 0"
+            raise BadInput(path, cause, "Choose another --volume")
+        if count == 1:
+            return self
+        block = _parsed(self.head)
+        block["dim"][4] = 1
+        start = self.offset + (chosen or 0) * self.nbytes // count
+        head = bytes(block.binaryblock) + self.head[len(block.binaryblock) :]
+        return replace(self, head=head, offset=start, shape=(*self.shape[:3], 1))
+
+
+def read_header(stream: Stream, *, pair: bool = False) -> Header:
+    """Reads and judges the header of a NIfTI file.
+
+    Args:
+        stream: the file, from its first byte; of a pair, its .hdr.
+        pair: whether the voxels lie in a file of their own.
+
+    Raises:
+        BadInput: where it is no NIfTI header, or one that cannot be true.
+    """
+    path = stream.path
+    first = stream.read(544)
+    order, size = _order_and_size(path, first, pair=pair)
+    block = _parsed(first[:size], order)
+    offset = _offset(path, block, 0 if pair else size + 4)
+    if pair:
+        rest = first[size:] + stream.read(_MAX_HEAD)
+        head = _as_single(block, rest)
+    else:
+        head = first[:offset] + stream.read(max(offset - len(first), 0))
+        if len(head) < offset:
+            cause = f"ends after {len(head):,} bytes, its voxels begin at {offset:,}"
+            raise BadInput(path, cause, DOWNLOAD)
+    _judge_extensions(path, head[size:], order)
+    shape = _shape(path, block)
+    dtype, notes = _dtype(path, block, order)
+    slope, inter = _scaling(path, block)
+    affine, odd = read_affine(path, block)
+    return Header(head, order, offset, shape, dtype, slope, inter, affine, (*notes, *odd))
+
+
+def new_head(shape: tuple[int, int, int], affine: Affine) -> bytes:
+    """The head of a new file of int16 HU."""
+    made: Any = nib.Nifti1Header(endianness="<")
+    made.set_data_shape(shape)
+    made.set_data_dtype(np.int16)
+    made.set_sform(affine, 2)
+    made.set_qform(affine, 0)
+    made.set_xyzt_units("mm")
+    made["vox_offset"] = 352
+    made["scl_slope"], made["scl_inter"] = 1.0, 0.0
+    made["magic"] = b"n+1"
+    return bytes(made.binaryblock).ljust(352, b"\0")
+
+
+def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:
+    if not first:
+        raise BadInput(path, "is empty", DOWNLOAD)
+    for order in "<>":
+        said = struct.unpack_from(f"{order}i", first)[0] if len(first) >= 348 else 0
+        if said == 348:
+            magic, single, half, size = first[344:348], b"n+1\0", b"ni1\0", 348
+        elif said == 540 and len(first) >= 540:
+            magic, single, half, size = first[4:12], b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n", 540
+        else:
+            continue
+        if magic == (half if pair else single):
+            return order, size
+        if magic in (single, half):
+            cause = "is a whole file" if pair else "is one half of a .hdr/.img pair"
+            remedy = "Name it .nii" if pair else "Name the pair by its .hdr or .img"
+            raise BadInput(path, cause, remedy)
+    raise BadInput(path, f"is not a NIfTI file: {_what_it_is(first)}", _remedy_for(first))
+
+
+_SIGNATURES = (
+    (b"<", "it looks like a web page"),
+    (b"version https://git-lfs", "it is a pointer to a large file that was never fetched"),
+    (b"\x89PNG", "it is a PNG picture"),
+    (b"NRRD", "it is an NRRD file"),
+    (b"ObjectType", "it is a MetaImage header"),
+    (b"\xfd7zXZ", "it is xz-compressed"),
+    (b"BZh", "it is bzip2-compressed"),
+    (b"\x28\xb5\x2f\xfd", "it is zstd-compressed"),
+    (b"PK\x03\x04", "it is a zip archive"),
+)
+
+
+def _what_it_is(first: bytes) -> str:
+    if first[128:132] == b"DICM":
+        return "it is a DICOM slice"
+    for signature, name in _SIGNATURES:
+        if first.lstrip().startswith(signature):
+            return name
+    return "its first bytes are no header"
+
+
+def _remedy_for(first: bytes) -> str:
+    if first[128:132] == b"DICM":
+        return "Convert the series with dcm2niix"
+    if "compressed" in _what_it_is(first) or first[:2] == b"PK":
+        return "Decompress it first"
+    lost = len(first) < 348 or first.lstrip()[:1] == b"<"
+    return DOWNLOAD if lost else "Convert it to .nii.gz"
+
+
+def _parsed(block: bytes, order: str | None = None) -> Any:
+    size = struct.unpack_from("<i", block)[0]
+    order = order or ("<" if size in (348, 540) else ">")
+    kind: Any = nib.Nifti2Header if 540 in (size, struct.unpack_from(">i", block)[0]) else None
+    kind = kind or nib.Nifti1Header
+    return kind(block[: kind.sizeof_hdr], endianness=order, check=False)
+
+
+def _offset(path: Path, block: Any, least: int) -> int:
+    offset = float(block["vox_offset"])
+    if not math.isfinite(offset) or offset != int(offset) or not least <= offset <= _MAX_HEAD:
+        cause = f"places its voxels at byte {offset:g}"
+        raise BadInput(path, cause, f"{_EXPORT} with a valid vox_offset")
+    return int(offset)
+
+
+def _as_single(block: Any, rest: bytes) -> bytes:
+    """The head of a pair's .hdr as that of a single file."""
+    rest = rest if rest[:1] not in (b"", b"\0") else bytes(4)
+    size = len(block.binaryblock)
+    single = block.copy()
+    single["magic"] = block.single_magic
+    rest += bytes(-(size + len(rest)) % 16)
+    single["vox_offset"] = size + len(rest)
+    return bytes(single.binaryblock) + rest
+
+
+def _judge_extensions(path: Path, between: bytes, order: str) -> None:
+    """Refuses extensions that reach beyond the first voxel; none where some are announced is fine.
+
+    What follows the last one is not looked at: zeros, as a rule.
+    """
+    if between[:1] in (b"", b"\0"):
+        return
+    at = 4
+    while at + 8 <= len(between):
+        size = struct.unpack_from(f"{order}i", between, at)[0]
+        if size == 0:
+            return
+        if not 8 <= size <= len(between) - at:
+            cause = f"has an extension of {size:,} bytes where {len(between) - at:,} have room"
+            raise BadInput(path, cause, DOWNLOAD)
+        at += size
+
+
+def _shape(path: Path, block: Any) -> tuple[int, ...]:
+    dim = [int(n) for n in block["dim"]]
+    if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + max(dim[0], 1)]) < 1:
+        raise BadInput(path, f"has impossible dimensions {dim}", _EXPORT)
+    return tuple(dim[1 : 1 + dim[0]])
+
+
+def _dtype(path: Path, block: Any, order: str) -> tuple[np.dtype[Any], list[str]]:
+    code = int(block["datatype"])
+    if code not in _DTYPES:
+        kind = _OTHER_DTYPES.get(code, f"of unknown datatype {code}")
+        raise BadInput(path, f"is {kind}, not HU", "Save it as int16 or float32 HU")
+    dtype, bits = np.dtype(order + _DTYPES[code]), int(block["bitpix"])
+    if bits == 8 * dtype.itemsize:
+        return dtype, []
+    return dtype, [f"says {bits} bits a voxel, and {dtype.name}: the latter counts"]
+
+
+def _scaling(path: Path, block: Any) -> tuple[float, float]:
+    slope, inter = float(block["scl_slope"]), float(block["scl_inter"])
+    if slope == 0 or math.isnan(slope):  # the standard: not scaled
+        return 1.0, 0.0
+    if not (math.isfinite(slope) and math.isfinite(inter)):
+        cause = f"scales its voxels by {slope:g} and {inter:g}"
+        raise BadInput(path, cause, f"{_EXPORT} with finite scl_slope and scl_inter")
+    return slope, inter

@@ -1,0 +1,1 @@
+"""Phantoms: synthetic abdomens to train and test on."""

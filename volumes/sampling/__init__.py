@@ -1,0 +1,1 @@
+"""Sampling: crops, noise and priors: what one training example is made of."""

@@ -1,0 +1,166 @@
+"""Additive noise: noisy = clean + sigma n, where n has unit variance and a spectrum of its own."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes import random_draws
+from volumes.volume import HU, Unit, Volume
+from volumes.window import Window
+
+_SPREADS = ("even", "log")
+
+
+class Drawn(NamedTuple):
+    """The noise of one training example.
+
+    Attributes:
+        sigma: standard deviation as a fraction of the window.
+        spectrum: (S,) float32, see `noise_spectrum.Spectrum.vector`; (0,) where noise is white.
+    """
+
+    sigma: float
+    spectrum: npt.NDArray[np.float32]
+
+
+def between(
+    ends: float | tuple[float, float], rng: np.random.Generator, *, log: bool = False
+) -> float:
+    """A number between two ends, evenly spread or evenly in its logarithm; a single one is kept."""
+    low, high = ends if isinstance(ends, tuple) else (ends, ends)
+    if low == high:
+        return low
+    if log:
+        return math.exp(rng.uniform(math.log(low), math.log(high)))
+    return float(rng.uniform(low, high))
+
+
+def middle(ends: float | tuple[float, float], *, log: bool = False) -> float:
+    """The arithmetic or the geometric mean of two ends."""
+    low, high = ends if isinstance(ends, tuple) else (ends, ends)
+    return math.sqrt(low * high) if log and low != high else (low + high) / 2
+
+
+@dataclass(frozen=True)
+class AdditiveNoise(ABC):
+    """What white and coloured noise share.
+
+    Attributes:
+        sigma: standard deviation as a fraction of the window (0.10 of [-1000, 400] HU is 140 HU),
+            or a range (low, high) from which each example draws its own.
+        spread: how sigma is drawn from its range: "even", or "log" for evenly in its logarithm.
+    """
+
+    sigma: float | tuple[float, float] = 0.10
+    spread: str = field(default="even", kw_only=True)
+
+    additive: ClassVar[Literal[True]] = True  # added on the device, with a known standard deviation
+    file: ClassVar[None] = None  # nothing is recorded
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        low, high = self.range
+        if not 0 <= low <= high < math.inf:
+            raise ValueError(f"noise.sigma must be positive, or a range low,high, not {self.sigma}")
+        if self.spread not in _SPREADS:
+            raise ValueError(f"noise.spread must be even or log, not {self.spread!r}")
+        if self.spread == "log" and low == 0:
+            raise ValueError(f"noise.sigma must be above 0 where noise.spread is log, not {low}")
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest sigma, equal where there is one."""
+        return self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
+
+    @property
+    def typical(self) -> float:
+        """The sigma of validation: the middle of the range."""
+        return middle(self.range, log=self.spread == "log")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Window units between which nearly all noisy values of a clipped clean image lie."""
+        sigma = self.range[1]
+        # Air under noise lies above the floor; bone must not lie far above what was trained on.
+        return -max(6 * sigma, 0.1), 1 + 3 * sigma
+
+    @abstractmethod
+    def at(self, level: float) -> Mapping[str, Self]:
+        """This noise with one sigma, by the label that tables give it.
+
+        Raises:
+            ValueError: where the level is not positive.
+        """
+
+    @property
+    @abstractmethod
+    def colour(self) -> str:
+        """Its spectrum in words, for reports."""
+
+    def about(self) -> dict[str, Any]:
+        """What decides the noise that `degrade` adds, but seed, case and slice, as plain data."""
+        return {"sigma": self.typical}
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """The noise of one training example."""
+
+    @abstractmethod
+    def add(self, clean: Any, sigma: Any, spectrum: Any, keys: Any) -> Any:
+        """Adds noise on the device, each example from its own key.
+
+        Args:
+            clean: (B, Z, Y, X, C) float32 tensor in window units, of static shape.
+            sigma: (B,) float32 tensor, from `draw`.
+            spectrum: (B, S) float32 tensor, from `draw`.
+            keys: (B, 2) int32 tensor, from `draws.device_key`.
+        """
+
+    @abstractmethod
+    def slice_noise(self, clean: Unit, rng: np.random.Generator) -> Unit:
+        """(Y, X) noise of unit variance for one clean slice, made on the host."""
+
+    def reference(self, hu: HU) -> HU:
+        """(Z, Y, X) clean slices as they are compared: whole."""
+        return hu
+
+    def degrade(self, clean: Unit, sigma: float, seed: int, case: str, first: int = 0) -> Unit:
+        """Adds the noise of a case to its slices on the host, a slice at a time.
+
+        The noise of a slice depends on (seed, case, index of the slice) only, so any block of
+        slices gets what the whole volume would.
+
+        Args:
+            clean: (Z, Y, X) in window units.
+            sigma: as a fraction of the window.
+            seed: of the noise.
+            case: name of the case.
+            first: index in the volume of the block's first slice.
+        """
+        noisy = np.empty_like(clean, np.float32)
+        for z, slice_ in enumerate(clean):
+            rng = random_draws.rng(seed, "noise", case, first + z)
+            noisy[z] = slice_ + np.float32(sigma) * self.slice_noise(slice_, rng)
+        return noisy
+
+    def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
+        """The noisy image of a case's slices at the typical sigma, as `degrade` makes it."""
+        return self.degrade(clean, self.typical, seed, volume.case, first)
+
+
+def percent(sigma: float) -> str:
+    """A level as tables call it: 0.05 is 5%.
+
+    Raises:
+        ValueError: where it is not positive.
+    """
+    if not 0 < sigma < math.inf:
+        raise ValueError(f"a level of noise must be positive, not {sigma}")
+    return f"{100 * sigma:g}%"

@@ -1,0 +1,100 @@
+"""Crops: where an example lies in its volume."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes.boxes import Box, Voxel
+from volumes.volume import Shape
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How an example lies in the array that a network sees.
+
+    Attributes:
+        mirror: axes (Z, Y, X) that are reversed.
+        quarters: quarter turns from Y towards X, after that.
+    """
+
+    mirror: tuple[bool, bool, bool] = (False, False, False)
+    quarters: int = 0
+
+    def of(self, block: npt.NDArray[Voxel]) -> npt.NDArray[Voxel]:
+        """A view of a (Z, Y, X) block in this pose."""
+        reversed_ = block[tuple(slice(None, None, -1 if m else 1) for m in self.mirror)]
+        return np.rot90(reversed_, self.quarters, axes=(1, 2))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Random crops of a volume.
+
+    Attributes:
+        shape: (Z, Y, X) voxels.
+        central: fraction of Y and of X, about the centre, from which crops are taken: the
+            reference crops there first (0.8 in 3D, 0.7 in 2D) and so sees less of the air
+            around the patient. Never less than the crop itself.
+        flips: whether each axis is mirrored with probability one half.
+        turns: whether slices are turned by 0, 1, 2 or 3 quarters, equally likely. With flips, all
+            eight poses of a square are. Not for patients, who lie on their backs.
+        scales: sizes of slices, as fractions of their own, at which crops are seen: a crop at 0.7
+            shows 1 / 0.7 as many pixels along Y and X, resampled to `shape`. Drawn in proportion
+            to the area, as though patches were cut from all sizes on one grid. Not for scans,
+            whose spacing means something.
+        patches: examples in a row that are cut from the same slices, which they share, and with
+            them the noise of a simulated scan: it costs whole slices, however small the crop.
+    """
+
+    shape: Shape = (32, 256, 256)
+    central: float = 0.8
+    flips: bool = True
+    turns: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    patches: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"crop.shape must be three positive numbers Z,Y,X, not {self.shape}")
+        if not 0.0 < self.central <= 1.0:
+            raise ValueError(f"crop.central must lie in (0, 1], not {self.central}")
+        if self.turns and self.shape[1] != self.shape[2]:
+            raise ValueError(f"crop.turns needs slices that are square, not {self.shape[1:]}")
+        if not self.scales or not all(0.0 < scale <= 1.0 for scale in self.scales):
+            raise ValueError(f"crop.scales must lie in (0, 1], not {self.scales}")
+        if self.patches < 1:
+            raise ValueError(f"crop.patches must be at least 1, not {self.patches}")
+
+    def draw(self, volume: Shape, rng: np.random.Generator) -> tuple[Box, Pose]:
+        """The box of an example in a volume of a shape, and its pose.
+
+        Along an axis where the volume is smaller than the box, the box is centred on the volume
+        and reaches beyond it on both sides. Its shape is the crop's at scale 1, else larger.
+        """
+        shape = self._seen(rng)
+        start = []
+        for axis, (size, length) in enumerate(zip(volume, shape, strict=True)):
+            central = size if axis == 0 else max(round(size * self.central), min(length, size))
+            first = (size - central) // 2
+            room = central - length
+            start.append(first + int(rng.integers(room + 1)) if room >= 0 else (size - length) // 2)
+        mirror = rng.random(3) < 0.5 if self.flips else np.zeros(3, bool)
+        # Drawn only where asked for: crops without turns are what they were before there were any.
+        quarters = int(rng.integers(4)) if self.turns else 0
+        z, y, x = start
+        pose = Pose((bool(mirror[0]), bool(mirror[1]), bool(mirror[2])), quarters)
+        return Box((z, y, x), shape), pose
+
+    def _seen(self, rng: np.random.Generator) -> Shape:
+        """The shape of a box, before it is resampled to that of the crop."""
+        # As for turns: nothing is drawn where there is nothing to choose.
+        if self.scales == (1.0,):
+            return self.shape
+        area = np.square(self.scales)
+        scale = float(rng.choice(self.scales, p=area / area.sum()))
+        depth, *plane = self.shape
+        y, x = (round(length / scale) for length in plane)
+        return depth, y, x

@@ -1,0 +1,144 @@
+"""Examples: example i of a training is a function of (seed, i) and nothing else."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes import random_draws
+from volumes.boxes import Box, read, reflected, resampled
+from volumes.sampling.crops import Crop, Pose
+from volumes.sampling.noise import Noise, Recorded
+from volumes.sampling.priors import NeighbourMean
+from volumes.sampling.scanner_noise import Scanned
+from volumes.volume import HU, Volume
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the accelerator needs to make one training pair.
+
+    Attributes:
+        hu: (Z + 2 halo, Y, X) int16 clean HU, with the slices that the prior needs.
+        noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) where noise
+            is added on the accelerator.
+        weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) where there is none.
+        sigma: of the noise, as a fraction of the window; not a number where it is not known.
+        spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) where it is white.
+        dose: of the simulated scanner, as a network is told; not a number where it counts none.
+        key: (2,) int32 of the noise.
+        case: the case that the crop was taken from.
+        box: where, halo excluded.
+    """
+
+    hu: HU
+    noisy_hu: HU
+    weights: npt.NDArray[np.float32]
+    sigma: float
+    spectrum: npt.NDArray[np.float32]
+    dose: float
+    key: npt.NDArray[np.int32]
+    case: str
+    box: Box
+
+
+@dataclass(frozen=True)
+class Examples:
+    """An endless sequence of examples.
+
+    Each round of len(volumes) examples (of their groups, where a crop has `patches`) visits every
+    volume once, in an order of its own.
+    """
+
+    volumes: Sequence[Volume]
+    crop: Crop
+    noise: Noise
+    prior: NeighbourMean | None
+    seed: int
+    # Of each thread: threads read examples in a row, and the next may want the same slices.
+    _last: threading.local = field(
+        default_factory=threading.local, init=False, repr=False, compare=False
+    )
+
+    @property
+    def halo(self) -> int:
+        """Slices read above and below the crop."""
+        return self.prior.halo if self.prior else 0
+
+    def __getitem__(self, i: int) -> Example:
+        """Example i."""
+        leader, volume = self._leader(i), self._volume(i)
+        rng = random_draws.rng(self.seed, "crop", i)
+        box, pose = self.crop.draw(_shape(volume.hu), rng)
+        if leader != i:
+            led, _ = self.crop.draw(_shape(volume.hu), random_draws.rng(self.seed, "crop", leader))
+            box = Box((led.start[0], *box.start[1:]), box.shape)
+        first, length = box.start[0], box.shape[0]
+        halo_box = Box(
+            (first - self.halo, *box.start[1:]), (length + 2 * self.halo, *box.shape[1:])
+        )
+        sigma, spectrum = math.nan, np.zeros(0, np.float32)
+        dose = math.nan
+        if isinstance(self.noise, Scanned):
+            clean, noisy = self._slices(self.noise, volume, halo_box, leader)
+            within = Box((0, *halo_box.start[1:]), halo_box.shape)
+            hu, noisy_hu = (pose.of(read(slices, within)) for slices in (clean, noisy))
+            dose = self.noise.told(self._scan_rng(leader))
+        else:
+            hu = self._block(volume.hu, halo_box, pose)
+            noisy_hu = hu[:0]
+            if isinstance(self.noise, Recorded):
+                noisy_hu = self._block(volume.recorded(), halo_box, pose)
+            else:
+                sigma, spectrum = self.noise.draw(rng)
+        weights = np.zeros((length, 0), np.float32)
+        if self.prior:
+            # Where the crop is deeper than the volume, its reflection counts as volume.
+            top, bottom = min(first, 0), max(first + length, volume.hu.shape[0])
+            spacing_z_mm = volume.spacing_mm[0]
+            weights = self.prior.weights(first - top, length, bottom - top, spacing_z_mm)
+            # A mirrored crop has its missing slices on the other side.
+            weights = weights[::-1, ::-1] if pose.mirror[0] else weights
+        key = random_draws.device_key(self.seed, "noise", i)
+        return Example(hu, noisy_hu, weights, sigma, spectrum, dose, key, volume.case, box)
+
+    def case(self, i: int) -> str:
+        """The case that example i is taken from; nothing is read."""
+        return self._volume(i).case
+
+    def _leader(self, i: int) -> int:
+        """The first of the examples that share their slices with example i."""
+        return i - i % self.crop.patches
+
+    def _volume(self, i: int) -> Volume:
+        round_, turn = divmod(self._leader(i) // self.crop.patches, len(self.volumes))
+        order = random_draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
+        return self.volumes[int(order[turn])]
+
+    def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
+        """The whole slices of a box, clean and noisy, reflected where it reaches beyond."""
+        if getattr(self._last, "leader", None) != leader:
+            rows = reflected(box.start[0], box.shape[0], volume.hu.shape[0])
+            slices, place = np.unique(rows, return_inverse=True)
+            clean = noise.reference(volume.hu[slices])
+            rng = self._scan_rng(leader)
+            noisy = noise.example(volume, slices.tolist(), rng, self.seed, leader)
+            self._last.leader, self._last.slices = leader, (clean[place], noisy[place])
+        both: tuple[HU, HU] = self._last.slices
+        return both
+
+    def _scan_rng(self, leader: int) -> np.random.Generator:
+        return random_draws.rng(self.seed, "scan", leader)
+
+    def _block(self, hu: HU, box: Box, pose: Pose) -> HU:
+        return pose.of(resampled(read(hu, box), self.crop.shape[1:]))
+
+
+def _shape(hu: HU) -> tuple[int, int, int]:
+    z, y, x = hu.shape
+    return z, y, x

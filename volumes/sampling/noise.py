@@ -1,0 +1,104 @@
+"""Noise: how a clean image becomes the noisy one that a network is given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from volumes import random_draws
+from volumes.sampling.additive_noise import AdditiveNoise, Drawn, between, percent
+from volumes.sampling.coloured_noise import Coloured
+from volumes.sampling.mixed_noise import Mixed
+from volumes.sampling.scanner_noise import Scanned
+from volumes.volume import HU, Unit, Volume
+from volumes.window import Window
+
+
+@dataclass(frozen=True)
+class Gaussian(AdditiveNoise):
+    """White Gaussian noise: noisy = clean + sigma n, n ~ N(0, 1).
+
+    Example:
+        >>> Gaussian(sigma=(0.005, 0.12), spread="log").range
+        (0.005, 0.12)
+    """
+
+    name: ClassVar[str] = "gaussian"
+
+    def at(self, level: float) -> Mapping[str, Gaussian]:
+        """White noise of one sigma, by its label; see `AdditiveNoise.at`."""
+        return {percent(level): Gaussian(level)}
+
+    @property
+    def colour(self) -> str:
+        """See `AdditiveNoise.colour`."""
+        return "white"
+
+    def draw(self, rng: np.random.Generator) -> Drawn:
+        """The sigma of one training example."""
+        sigma = between(self.range, rng, log=self.spread == "log")
+        return Drawn(sigma, np.zeros(0, np.float32))
+
+    def add(self, clean: Any, sigma: Any, spectrum: Any, keys: Any) -> Any:
+        """Adds noise on the device; see `AdditiveNoise.add`."""
+        import tensorflow as tf
+
+        shape = tuple(clean.shape[1:])
+        noise = tf.stack([random_draws.normal(shape, keys[b]) for b in range(clean.shape[0])])
+        return clean + tf.reshape(sigma, (-1, 1, 1, 1, 1)) * noise
+
+    def slice_noise(self, clean: Unit, rng: np.random.Generator) -> Unit:
+        """(Y, X) white noise; see `AdditiveNoise.slice_noise`."""
+        return rng.standard_normal(clean.shape, np.float32)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Noise that was recorded: a noisy scan lies beside each clean one.
+
+    Attributes:
+        file: name of the noisy scans, without their ending: `case_00000/NAME.nii.gz` beside
+            `case_00000/imaging.nii.gz`. Sets of pairs (`volumes.pairs`) hold their own.
+    """
+
+    file: str = "noisy"
+
+    additive: ClassVar[Literal[False]] = False
+    # Streaks reach far below air and above the window; what lies beyond is not of this window.
+    bounds: ClassVar[tuple[float, float]] = (-0.5, 1.5)
+    # Nothing tells the standard deviation of recorded noise.
+    range: ClassVar[tuple[float, float]] = (math.nan, math.nan)
+    typical: ClassVar[float] = math.nan
+
+    def __post_init__(self) -> None:
+        if not self.file or "/" in self.file or self.file == "imaging":
+            raise ValueError(f"noise.file must name the noisy scans, not {self.file!r}")
+
+    def at(self, level: float) -> Mapping[str, Recorded]:
+        """Recorded noise has the level that it has.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("recorded noise has one level: leave validate_at empty")
+
+    def reference(self, hu: HU) -> HU:
+        """(Z, Y, X) clean slices as they are compared: whole."""
+        return hu
+
+    def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
+        """The recorded slices first ... first + len(clean) - 1, (Z, Y, X) in window units.
+
+        Raises:
+            BadInput: where the volume has no recorded noisy copy.
+        """
+        unit = window.unit(volume.recorded()[first : first + len(clean)])
+        low, high = self.bounds
+        return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
+
+
+Noise = Gaussian | Coloured | Mixed | Recorded | Scanned

@@ -1,0 +1,113 @@
+"""Priors: the second image that a network sees beside the noisy one.
+
+A prior is computed from the noisy volume alone, never from the clean one; the one exception says
+so in its name (`volumes.sources.Clean`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from volumes.sampling.prior_sources import Noisy, Source
+from volumes.volume import Unit
+
+_MOST_SLICES = 128  # on each side: more than any anatomy stays itself over
+
+
+@dataclass(frozen=True)
+class NeighbourMean:
+    """Weighted mean of the neighbouring slices: w(k) = exp(-decay |k| - decay_per_mm |k| dz).
+
+    The prior image of Abascal et al., EUSIPCO 2020, with the window centred on its slice (their
+    code centres it one slice too early) and renormalised where the volume ends.
+
+    Attributes:
+        radius: slices on each side; 0 takes each slice of the source as it is.
+        decay: of the weight per slice.
+        decay_per_mm: of the weight per millimetre, for sets of mixed slice spacing.
+        of: the image whose slices are averaged.
+    """
+
+    radius: int = 4
+    decay: float = 0.04
+    decay_per_mm: float = 0.0
+    of: Source = field(default_factory=Noisy)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.radius <= _MOST_SLICES:
+            raise ValueError(f"prior.radius must lie in [0, {_MOST_SLICES}], not {self.radius}")
+        if self.decay < 0 or self.decay_per_mm < 0:
+            raise ValueError("prior.decay and prior.decay_per_mm must not be negative")
+
+    @property
+    def halo(self) -> int:
+        """Slices that must be known above and below the slices whose prior is asked for."""
+        return self.radius
+
+    def weights(
+        self, first: int, length: int, depth: int, spacing_z_mm: float
+    ) -> npt.NDArray[np.float32]:
+        """(length, length + 2 halo): row i makes the prior of slice `first + i`.
+
+        Columns are the slices from `first - halo` on. Those beyond [0, depth) weigh nothing, so
+        the prior of a crop equals the prior of the whole volume.
+
+        Args:
+            first: index of the first slice in its volume; may be negative.
+            length: number of slices.
+            depth: number of slices of the volume, padded ones included.
+            spacing_z_mm: distance of neighbouring slices.
+        """
+        band = self._band(first, length, depth, spacing_z_mm)
+        row, offset = np.ogrid[:length, : band.shape[1]]
+        weights = np.zeros((length, length + 2 * self.radius), np.float32)
+        weights[row, row + offset] = band
+        return weights
+
+    def of_slab(self, slab: Unit, first: int, depth: int, spacing_z_mm: float) -> Unit:
+        """(Z, Y, X) prior of the slices from `first` on, on the host.
+
+        Slices are added one after the other: the prior of a block is that of the whole volume to
+        the bit, which a product of matrices does not promise.
+
+        Args:
+            slab: (Z + 2 halo, Y, X), the source with its halo.
+            first: index of the first slice in its volume; may be negative.
+            depth: number of slices of the volume, padded ones included.
+            spacing_z_mm: distance of neighbouring slices.
+        """
+        length = slab.shape[0] - 2 * self.radius
+        band = self._band(first, length, depth, spacing_z_mm)[..., None, None]
+        prior = np.zeros((length, *slab.shape[1:]), np.float32)
+        for offset in range(band.shape[1]):
+            prior += band[:, offset] * slab[offset : offset + length]
+        return prior
+
+    def _band(
+        self, first: int, length: int, depth: int, spacing_z_mm: float
+    ) -> npt.NDArray[np.float32]:
+        """(length, 2 radius + 1) weights of the slices around each slice; see `weights`."""
+        distance = np.arange(-self.radius, self.radius + 1)
+        weight = np.exp(-(self.decay + self.decay_per_mm * spacing_z_mm) * np.abs(distance))
+        slice_ = first + np.arange(length)[:, None] + distance
+        weight = weight * ((slice_ >= 0) & (slice_ < depth))
+        return np.asarray(weight / weight.sum(axis=1, keepdims=True), np.float32)
+
+
+def weighted_slices(weights: Any, slices: Any) -> Any:
+    """Applies `NeighbourMean.weights` on the accelerator.
+
+    Args:
+        weights: (B, Z, Z + 2 halo) tensor.
+        slices: (B, Z + 2 halo, Y, X, C) tensor, the source with its halo.
+
+    Returns:
+        (B, Z, Y, X, C): the prior.
+    """
+    import tensorflow as tf
+
+    return tf.einsum("bzk,bkyxc->bzyxc", weights, slices)

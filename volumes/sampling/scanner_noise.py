@@ -1,0 +1,199 @@
+"""Scanned noise: what a scanner with fewer photons or fewer views makes of a clean scan.
+
+Whole slices are scanned on the fly as `engine degrade` does it (`volumes.tomography`) and then cut
+like the clean ones, so that every example is measured anew: only clean sinograms are kept
+(`volumes.sinograms` tells what they take). HU are whole numbers, as in a file; what int16 cannot
+hold is set to its ends. An example costs the reconstruction of all slices that it touches.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from volumes.dataset import Case
+from volumes.errors import BadInput
+from volumes.nifti import Scan
+from volumes.tomography.photon_noise import FULL_DOSE, Dose, told
+from volumes.tomography.scanner import Acquisition, Scanner, circle, pixel_mm
+from volumes.tomography.sinogram_cache import sinogram
+from volumes.volume import AIR_HU, HU, Unit, Volume
+from volumes.window import Window
+
+
+@dataclass(frozen=True)
+class Scanned(ABC):
+    """What scans of fewer photons and of fewer views share.
+
+    Attributes:
+        scanner: that measures.
+    """
+
+    scanner: Scanner = field(default_factory=Scanner, kw_only=True)
+
+    additive: ClassVar[Literal[False]] = False
+    file: ClassVar[None] = None  # nothing is recorded
+    # Wide enough for streaks, and for what no photon reached.
+    bounds: ClassVar[tuple[float, float]] = (-2.0, 3.0)
+    # The noise differs from place to place: it has no one standard deviation.
+    range: ClassVar[tuple[float, float]] = (math.nan, math.nan)
+    typical: ClassVar[float] = math.nan
+
+    @property
+    @abstractmethod
+    def acquisition(self) -> Acquisition:
+        """The typical one: that of validation."""
+
+    @abstractmethod
+    def at(self, level: float) -> Mapping[str, Scanned]:
+        """This scanner with one dose or number of views, by the label that tables give it.
+
+        Raises:
+            ValueError: where there is none such.
+        """
+
+    @abstractmethod
+    def drawn(self, rng: np.random.Generator) -> Acquisition:
+        """That of one training example."""
+
+    def told(self, rng: np.random.Generator) -> float:
+        """What a network is told of the dose that `drawn` gives with the same generator."""
+        dose = self.drawn(rng).dose
+        return told(dose.photons) if dose else math.nan
+
+    def reference(self, hu: HU) -> HU:
+        """(Z, Y, X) clean slices as they are compared: air where the scanner sees nothing."""
+        return np.where(circle((hu.shape[1], hu.shape[2])), hu, np.int16(AIR_HU))
+
+    def example(
+        self, volume: Volume, slices: Sequence[int], rng: np.random.Generator, seed: int, i: int
+    ) -> HU:
+        """(n, Y, X) slices of a volume under the noise of example i; any thread may call it.
+
+        The noise of a slice is a function of (seed, i, index of the slice) and the photons.
+
+        Args:
+            volume: the clean scan.
+            slices: their indices.
+            rng: of the example.
+            seed: of the training.
+            i: which example.
+        """
+        acquisition = self.drawn(rng)
+        # No view is summed that is not measured.
+        geometry = self.scanner.geometry.every(self.scanner.stride(acquisition))
+        scanner = replace(self.scanner, geometry=geometry)
+        return _scan(volume, slices, scanner, Acquisition(acquisition.dose), seed, i)
+
+    def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
+        """Slices first ... first + len(clean) - 1 of a case, (Z, Y, X) in window units.
+
+        They are what `engine degrade` writes with that seed, to the voxel.
+        """
+        slices = range(first, first + len(clean))
+        hu = _scan(volume, slices, self.scanner, self.acquisition, seed, volume.case)
+        low, high = self.bounds
+        unit = window.unit(hu)
+        return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
+
+
+@dataclass(frozen=True)
+class LowDose(Scanned):
+    """Fewer photons, all views.
+
+    Attributes:
+        photons: that leave the source along every ray, or a range (low, high) from which each
+            example draws its own, evenly in their logarithm.
+    """
+
+    photons: float | tuple[float, float] = 1e5
+
+    def __post_init__(self) -> None:
+        low, high = self._ends
+        if not low <= high:
+            raise ValueError(
+                f"noise.photons must be a number, or a range low,high, not {low, high}"
+            )
+        for photons in (low, high):
+            Dose(photons)  # refuses what is none
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        return self.photons if isinstance(self.photons, tuple) else (self.photons, self.photons)
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """With the photons in the middle of the range, geometrically."""
+        low, high = self._ends
+        return Acquisition(Dose(low if low == high else math.sqrt(low * high)))
+
+    def at(self, level: float) -> Mapping[str, LowDose]:
+        """With so many photons; see `Scanned.at`."""
+        return {f"{level:g} photons": replace(self, photons=float(level))}
+
+    def drawn(self, rng: np.random.Generator) -> Acquisition:
+        """With photons drawn from the range."""
+        low, high = self._ends
+        drawn = low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
+        return Acquisition(Dose(drawn))
+
+
+@dataclass(frozen=True)
+class SparseView(Scanned):
+    """Fewer views, each with the photons of a full dose.
+
+    Attributes:
+        views: evenly spread; they must divide those of the scanner.
+        photons: that leave the source along every ray.
+    """
+
+    views: int = 60
+    photons: float = FULL_DOSE
+
+    def __post_init__(self) -> None:
+        self.scanner.stride(self.acquisition)
+
+    @property
+    def acquisition(self) -> Acquisition:
+        """Every one is the same."""
+        return Acquisition(Dose(self.photons), self.views)
+
+    def at(self, level: float) -> Mapping[str, SparseView]:
+        """With so many views; see `Scanned.at`."""
+        return {f"{level:g} views": replace(self, views=int(level))}
+
+    def drawn(self, rng: np.random.Generator) -> Acquisition:
+        """Nothing is drawn."""
+        return self.acquisition
+
+
+def refuse_unscannable(case: Case) -> None:
+    """Refuses what no scanner measures: photographs, pairs, pixels that are not square.
+
+    Raises:
+        BadInput: naming the file.
+    """
+    scan = case.open()
+    if not isinstance(scan, Scan):
+        remedy = "Name scans, or take noise that is Gaussian or recorded"
+        raise BadInput(case.path, "holds no scan that could be scanned again", remedy)
+    pixel_mm(scan)
+
+
+def _scan(
+    volume: Volume, slices: Sequence[int], scanner: Scanner, acquisition: Acquisition, seed: int,
+    key: str | int,
+) -> HU:  # fmt: skip
+    limits = np.iinfo(np.int16)
+    scanned = np.empty((len(slices), *volume.hu.shape[1:]), np.int16)
+    for slice_, index in zip(scanned, slices, strict=True):
+        clean = sinogram(volume, int(index), scanner)
+        (image,) = scanner.scan(clean, [acquisition], seed, key, int(index))
+        slice_[:] = np.clip(np.rint(image.hu), limits.min, limits.max)
+        slice_[volume.padding(int(index))] = AIR_HU
+    return scanned

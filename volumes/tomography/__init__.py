@@ -1,0 +1,1 @@
+"""Tomography: projection, photon noise and reconstruction of slices."""
