@@ -119,7 +119,7 @@ def warm_up(steps: int, then: Constant | Cosine | Piecewise) -> WarmUp:
     return WarmUp(steps, then)
 
 
-def parse(text: str) -> Schedule:
+def parse_schedule(text: str) -> Schedule:
     """A schedule from the command line.
 
     `1e-4`, `cosine:1e-3`, `cosine:1e-3,1e-5`, or `piecewise:0=1e-3,30000=1e-4` (step=rate), each
@@ -130,7 +130,7 @@ def parse(text: str) -> Schedule:
     """
     before, plus, rest = text.partition("+")
     if plus and before.startswith("warm_up:"):
-        then = parse(rest)
+        then = parse_schedule(rest)
         if isinstance(then, WarmUp):
             raise ValueError(f"takes one warm-up, not {text!r}")
         return WarmUp(int(before.removeprefix("warm_up:")), then)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from engine.denoising.denoise import Request, denoise
+from engine.denoising.denoise import DenoiseSettings, denoise
 from engine.inference.predictor import Predictor
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
@@ -60,7 +60,7 @@ class Noisy:
 
     def denoised(self, path: Path, **request) -> tuple[np.ndarray, np.ndarray]:
         scan = nifti.open_scan(path)
-        done = denoise(scan, self.model, self.estimator, Request(**request), lambda _: None)
+        done = denoise(scan, self.model, self.estimator, DenoiseSettings(**request), lambda _: None)
         return tuple(scan.hu(scan.canonical(a)) for a in (done.before, done.after))
 
     @property

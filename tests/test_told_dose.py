@@ -13,7 +13,7 @@ from tests.engine.tiny import scan_file, shrinking, tiny
 from volumes import Gaussian, LowDose, SparseView
 from volumes.phantoms.abdomen import abdomen
 from volumes.sampling.examples import Examples
-from volumes.tomography.photon_noise import told
+from volumes.tomography.photon_noise import log_dose
 from volumes.volume import Volume
 
 RANGE = "noise.photons=1e4,1e6"
@@ -41,9 +41,9 @@ def run(scans, tmp_path_factory):
 
 
 def test_what_is_told_of_a_dose_makes_equal_steps_of_equal_ratios():
-    assert told(1e5) == 0
-    assert told(1e6) == 1
-    assert told(2e5) - told(1e5) == pytest.approx(told(8e4) - told(4e4))
+    assert log_dose(1e5) == 0
+    assert log_dose(1e6) == 1
+    assert log_dose(2e5) - log_dose(1e5) == pytest.approx(log_dose(8e4) - log_dose(4e4))
 
 
 @pytest.mark.parametrize(("network", "more"), [(ResidualUNet2D(), 8), (DnCNN(), 64)], ids=str)
@@ -77,7 +77,7 @@ def test_an_example_tells_the_dose_that_its_slices_were_scanned_with(monkeypatch
     hu, spacing_mm = abdomen((3, 32, 32), rng=np.random.default_rng(0))
     examples = Examples([Volume(hu, spacing_mm, "a", "")], recipe.crop, recipe.noise, None, 0)
     doses = [examples[i].dose for i in range(8)]
-    assert doses == [told(photons) for photons in scanned for _ in range(2)]
+    assert doses == [log_dose(photons) for photons in scanned for _ in range(2)]
     assert len(set(doses)) == 4
 
 

@@ -1,6 +1,6 @@
-"""What the engine knows of CT: files, Hounsfield units, geometry, crops, noise, priors.
+"""Volumes: CT files, Hounsfield units, geometry, crops, noise and priors.
 
-Nothing here knows a network or a training.
+Nothing here depends on a network or on training.
 """
 
 from volumes.dataset import Split

@@ -1,4 +1,4 @@
-"""Boxes: blocks of voxels, and how they are read from a volume that may end within them."""
+"""Boxes: blocks of voxels, read from a volume with reflection at its borders."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Voxel = TypeVar("Voxel", bound=np.generic)
 
 @dataclass(frozen=True)
 class Box:
-    """A block of voxels: `start` and `shape` along (Z, Y, X). It may reach beyond the volume."""
+    """A block of voxels: `start` and `shape` along (Z, Y, X). It may extend beyond the volume."""
 
     start: tuple[int, int, int]
     shape: Shape
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """The box as an index of a (Z, Y, X) array that holds it whole."""
+        """The index of the box in a (Z, Y, X) array that contains all of it."""
         z, y, x = (slice(a, a + n) for a, n in zip(self.start, self.shape, strict=True))
         return z, y, x
 
 
 def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
-    """(length,) indices into an axis of a size, mirrored at its first and last voxel."""
+    """(length,) indices into an axis of `size` voxels, reflected at its first and last voxel."""
     if size == 1:
         return np.zeros(length, np.intp)
     period = 2 * (size - 1)
@@ -36,12 +36,17 @@ def reflected(start: int, length: int, size: int) -> npt.NDArray[np.intp]:
     return np.asarray(np.minimum(index, period - index), np.intp)
 
 
-def read(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
-    """The voxels of a box; beyond the volume they are its reflection.
+def read_box(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
+    """The voxels of a box, with reflection beyond the borders of the volume.
 
     Args:
-        volume: (Z, Y, X), may be memory-mapped: only what is needed is touched.
-        box: may reach beyond the volume by any length.
+        volume: (Z, Y, X). If it is memory-mapped, only the pages of the box are read.
+        box: may extend beyond the volume by any length.
+
+    Example:
+        >>> volume = np.arange(4)[None, None, :]
+        >>> read_box(volume, Box(start=(0, 0, -2), shape=(1, 1, 4))).tolist()
+        [[[2, 1, 0, 1]]]
     """
     inside = all(
         a >= 0 and a + n <= size
@@ -54,9 +59,9 @@ def read(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
 
 
 def resampled(block: npt.NDArray[np.int16], plane: tuple[int, int]) -> npt.NDArray[np.int16]:
-    """Slices at another size, by cubic splines.
+    """Slices resampled to another size by cubic splines.
 
-    Splines overshoot at edges; no value leaves the range of its block.
+    Splines overshoot at edges, so the result is clipped to the range of the block.
 
     Args:
         block: (Z, Y, X).
@@ -69,5 +74,5 @@ def resampled(block: npt.NDArray[np.int16], plane: tuple[int, int]) -> npt.NDArr
     zoom = (1, *(new / old for new, old in zip(plane, block.shape[1:], strict=True)))
     smooth = ndimage.zoom(
         block, zoom, output=np.float32, order=3, mode="reflect", grid_mode=True
-    )  # edges of pixels, not their centres, are what the two grids share
+    )  # grid_mode: the two grids have the edges of their pixels in common, not the centres
     return np.asarray(np.clip(np.rint(smooth), block.min(), block.max()), np.int16)

@@ -1,4 +1,4 @@
-"""Refusals: errors that tell a person what is wrong with which file and what to do."""
+"""Errors for users: which file has a problem, what the problem is, and what to do."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from pathlib import Path
 
 
 class Refusal(Exception):
-    """A problem outside the program, told in one line: `<path>: <cause>. <remedy>`.
+    """A problem outside the program, described in one line: `<path>: <cause>. <remedy>`.
 
-    Every kind has the exit code that the command line ends with.
+    The class sets the exit code of the command line.
+
+    Example:
+        >>> str(Refusal("scan.nii", "is empty", "Export it again"))
+        'scan.nii: is empty. Export it again.'
     """
 
     exit_code = 1
@@ -20,21 +24,21 @@ class Refusal(Exception):
 
 
 def one_line(text: str) -> str:
-    """The text without what a file's name may hold to break a line or to command a terminal."""
+    """The text on one line: control characters, which a file name may contain, become spaces."""
     return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else " " for c in text)
 
 
 class BadInput(Refusal):
-    """A file that cannot be used as it is."""
+    """An input file that cannot be used."""
 
     exit_code = 3
 
 
 class CannotWrite(Refusal):
-    """A place that does not take the output: full, read-only, or already occupied."""
+    """An output that cannot be written: the disk is full or read-only, or the file exists."""
 
     exit_code = 4
 
 
 class DiskFull(CannotWrite):
-    """A place that took output before and has no room left: what frees some mends it."""
+    """A disk that has no space left. Freeing space solves the problem."""

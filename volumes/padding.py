@@ -1,4 +1,4 @@
-"""Padding: voxels that no scanner measured, which must come back as they are."""
+"""Padding: voxels that no scanner measured. Denoising must not change them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,25 @@ _SMALLEST_FIELD = 0.01
 
 
 def padding(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Where a block of slices holds padding instead of measured values.
+    """(Z, Y, X) mask of the voxels that are padding, not measured values.
 
-    Three kinds: non-finite values; values of -1500 HU and below with at least two like
-    neighbours in their slice (air under strong noise falls there too, but alone); and one constant
-    that fills the outside of the field of view: the value of all four corners of a slice, where it
-    is as low as air, in the connected regions that hold a corner. (Regions that only touch an edge
-    are measured: streaks and noise in air that were clipped at that value.)
+    There are three kinds of padding:
+
+    - Values that are not finite.
+    - Values of -1500 HU or less that have at least two such neighbours in their slice. Strong noise
+      in air also reaches such values, but only in isolated voxels.
+    - A constant outside the field of view: the common value of all four corners of a slice, if it
+      is as low as air, in the connected regions that contain a corner. Regions that only touch an
+      edge are measured: streaks and noise in air that were clipped at that value.
 
     Args:
-        hu: (Z, Y, X); each slice is judged on its own.
+        hu: (Z, Y, X). Each slice is examined alone.
 
-    Returns:
-        (Z, Y, X) mask.
+    Example:
+        >>> slice_ = np.full((8, 8), -1024.0)
+        >>> slice_[2:6, 2:6] = 40.0
+        >>> int(padding(slice_[None]).sum())
+        48
     """
     mask = np.zeros(hu.shape, bool)
     for z, slice_ in enumerate(hu):
@@ -37,15 +43,15 @@ def padding(hu: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 def padding_of(
     hu: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]], stored: npt.NDArray[Any]
 ) -> npt.NDArray[np.bool_]:
-    """(Z, Y, X) mask of the padding of stored values, of which one slice at a time becomes HU.
+    """(Z, Y, X) mask of the padding of stored values, converted to HU one slice at a time.
 
-    A scan of one value throughout is padding.
+    A scan with one value only is all padding.
 
     Args:
-        hu: makes HU of stored values.
+        hu: converts stored values to HU.
         stored: (Z, Y, X).
     """
-    if (stored == stored.flat[0]).all():  # nothing that could be noise, and nothing that is none
+    if (stored == stored.flat[0]).all():
         return np.ones(stored.shape, bool)
     mask = np.empty(stored.shape, bool)
     for z in range(len(stored)):
@@ -54,7 +60,7 @@ def padding_of(
 
 
 def _never_measured(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    from scipy import ndimage  # not at the top: it imports for longer than a refusal may take
+    from scipy import ndimage  # a slow import: errors about bad input must come before it
 
     low = slice_ <= NEVER_MEASURED_HU
     if not low.any():

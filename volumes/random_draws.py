@@ -1,7 +1,7 @@
-"""Draws: the one door to randomness.
+"""Random draws: the only place where random generators are made.
 
-Every generator is a function of (seed, purpose, key): nothing depends on what was drawn before, so
-any worker, any order and any restart gives the same numbers.
+Every generator is a function of (seed, purpose, key) and has no other state. The numbers therefore
+do not depend on the worker, on the order of the draws or on restarts.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 
 def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> list[int]:
-    # Words are hashed, never added: (seed 0, i 5) and (seed 5, i 0) are different streams.
+    # The parts are kept apart, not added: (seed 0, i 5) and (seed 5, i 0) are different streams.
     words = [part if isinstance(part, int) else _word(part) for part in (purpose, *key)]
-    # A key that ends in zeros is not the shorter one: SeedSequence itself pads with zeros.
+    # The length tells (5, 0) from (5,): SeedSequence pads with zeros.
     return [seed, len(key), *words]
 
 
@@ -25,28 +25,33 @@ def _word(text: str) -> int:
 
 
 def rng(seed: int, purpose: str, *key: int | str) -> np.random.Generator:
-    """The host's generator for one purpose and key.
+    """The random generator of the host for one purpose and key.
 
     Args:
         seed: of the run, not negative.
         purpose: what the numbers are for, such as "crop" or "noise".
-        key: which of them, such as the index of an example or (case, slice).
+        key: such as the index of an example or (case, slice).
+
+    Example:
+        >>> first, again = rng(0, "crop", 5), rng(0, "crop", 5)
+        >>> bool(first.random() == again.random())
+        True
     """
     return np.random.default_rng(np.random.SeedSequence(_entropy(seed, purpose, key)))
 
 
 def device_key(seed: int, purpose: str, *key: int | str) -> npt.NDArray[np.int32]:
-    """(2,) int32: the seed of one stateless draw on the accelerator."""
+    """(2,) int32 seed of one stateless draw on the accelerator."""
     words = np.random.SeedSequence(_entropy(seed, purpose, key)).generate_state(2)
     return words.view(np.int32)
 
 
 def normal(shape: tuple[int, ...], key: Any) -> Any:
-    """Standard normal numbers on the accelerator, the same in a graph and under XLA.
+    """Standard normal numbers on the accelerator, identical in a graph and under XLA.
 
-    TensorFlow's own float generators give other numbers under XLA than in a graph; its integer
-    generators do not. So Philox bits become uniform numbers and Box and Muller (Ann. Math.
-    Stat. 29, 1958) make them normal.
+    TensorFlow's float generators give different numbers under XLA and in a graph; its integer
+    generators do not. Philox bits are therefore converted to uniform numbers, and these to normal
+    numbers by the transform of Box and Muller (Ann. Math. Stat. 29, 1958).
 
     Args:
         shape: static shape of the result.
@@ -58,6 +63,6 @@ def normal(shape: tuple[int, ...], key: Any) -> Any:
     import tensorflow as tf
 
     bits = tf.random.stateless_uniform((2, *shape), key, None, None, tf.uint32, alg="philox")
-    # 24 bits are what a float32 holds exactly: uniform in [0, 1), so 1 - u never is zero.
+    # float32 represents 24 bits exactly. u lies in [0, 1), so 1 - u is never zero.
     uniform = tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2**-24
     return tf.sqrt(-2.0 * tf.math.log(1.0 - uniform[0])) * tf.cos(2.0 * np.pi * uniform[1])

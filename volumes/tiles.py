@@ -1,7 +1,7 @@
-"""Tiles: boxes that cover a volume of any shape, so that a network of any size can be applied.
+"""Tiles: boxes that cover a volume, so that networks can be applied to volumes of any size.
 
-Tiles start on the network's stride and carry its receptive radius as a halo. Then every voxel is
-computed from the same numbers as in the untiled volume: there are no seams to blend.
+Tiles start at multiples of the network's stride and include its receptive radius as a halo. Every
+voxel is therefore computed from the same numbers as without tiles: there are no seams to blend.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from volumes.volume import Shape
 
 @dataclass(frozen=True)
 class Tile:
-    """A box to compute and the part of it to keep.
+    """A box to compute, and the part of the result to keep.
 
     Attributes:
-        read: the box given to the network, halo included, within the padded volume.
-        keep: the box of the volume that this tile alone writes.
+        read: the input of the network in the padded volume, including the halo.
+        keep: the box of the volume that only this tile writes.
     """
 
     read: Box
@@ -28,25 +28,36 @@ class Tile:
 
     @property
     def inner(self) -> tuple[slice, slice, slice]:
-        """Where `keep` lies within `read`."""
+        """The index of `keep` within `read`."""
         start = [k - r for k, r in zip(self.keep.start, self.read.start, strict=True)]
         return Box((start[0], start[1], start[2]), self.keep.shape).slices
 
 
 def padded(shape: Shape, stride: Shape) -> Shape:
-    """The smallest shape that holds a volume and is a multiple of the stride."""
+    """The smallest multiple of the stride that is not smaller than a shape.
+
+    Example:
+        >>> padded((30, 100, 128), stride=(4, 8, 8))
+        (32, 104, 128)
+    """
     z, y, x = (-(-n // s) * s for n, s in zip(shape, stride, strict=True))
     return z, y, x
 
 
 def tiles(shape: Shape, tile: Shape, halo: Shape, stride: Shape) -> Iterator[Tile]:
-    """Boxes whose kept parts cover a volume exactly once.
+    """The tiles of a volume. Their kept parts cover every voxel exactly once.
 
     Args:
         shape: (Z, Y, X) of the volume.
         tile: voxels that one tile keeps, rounded up to the stride.
         halo: voxels that a kept voxel depends on in each direction, rounded up to the stride.
         stride: product of the network's pooling factors.
+
+    Example:
+        >>> for t in tiles((1, 1, 12), tile=(1, 1, 8), halo=(0, 0, 2), stride=(1, 1, 4)):
+        ...     print(t.read.start, t.read.shape, t.keep.start, t.keep.shape)
+        (0, 0, 0) (1, 1, 12) (0, 0, 0) (1, 1, 8)
+        (0, 0, 4) (1, 1, 8) (0, 0, 8) (1, 1, 4)
     """
     whole = padded(shape, stride)
     tile, halo = padded(tile, stride), padded(halo, stride)

@@ -1,4 +1,4 @@
-"""The window: the linear map between Hounsfield units and the network's [0, 1]."""
+"""The window: the linear map from Hounsfield units to the network's [0, 1]."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ SOFT_TISSUE_HU = (-160.0, 240.0)  # level 40, width 400
 
 @dataclass(frozen=True)
 class Window:
-    """Maps [low_hu, high_hu] to [0, 1].
+    """The linear map from [low_hu, high_hu] to [0, 1].
 
     Attributes:
-        low_hu: becomes 0; air.
-        high_hu: becomes 1.
-        clip: whether clean voxels beyond the window are set to its ends before noise is added,
-            as Abascal et al. (2020) train. Where it is False the map is linear everywhere and
-            networks learn bone, too.
+        low_hu: mapped to 0. The default is air.
+        high_hu: mapped to 1.
+        clip: whether clean voxels outside the window are clipped to it before noise is added, as
+            in the training of Abascal et al. (2020). If False, the map is linear everywhere and
+            networks also learn bone.
+
+    Example:
+        >>> window = Window(low_hu=-1000, high_hu=400)
+        >>> window.unit([-1000, -300, 400]).tolist()
+        [0.0, 0.5, 1.0]
+        >>> float(window.hu(0.5)), window.width_hu
+        (-300.0, 1400)
     """
 
     low_hu: float = -1000.0
@@ -36,49 +43,49 @@ class Window:
 
     @property
     def unit_name(self) -> str:
-        """What its numbers are: HU, or the greys of photographs and pairs, which start at 0."""
+        """The unit of its limits: HU, or grey values (photographs, pairs), which start at 0."""
         return "HU" if self.low_hu < 0 else "grey"
 
     @property
     def shown(self) -> tuple[float, float]:
-        """What pictures show: soft tissue of scans, where radiologists look for what noise hides.
+        """The display window of figures: soft tissue for scans, the whole range for grey values.
 
-        Of greys they show all.
+        Soft tissue is where noise hides what radiologists look for.
         """
         return SOFT_TISSUE_HU if self.unit_name == "HU" else (self.low_hu, self.high_hu)
 
     @property
     def width_hu(self) -> float:
-        """HU that one unit of the window stands for."""
+        """The width of the window in HU: one window unit."""
         return self.high_hu - self.low_hu
 
     def has_range_of(self, other: Window) -> bool:
-        """Whether both mean the same HU by their units; what they clip may differ."""
+        """Whether both windows have the same limits. Clipping may differ."""
         return (self.low_hu, self.high_hu) == (other.low_hu, other.high_hu)
 
     def unit(self, hu: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """HU of any shape -> window units, never clipped."""
+        """Window units of HU, any shape, not clipped."""
         scaled = (np.asarray(hu, np.float32) - np.float32(self.low_hu)) / np.float32(self.width_hu)
         return np.asarray(scaled, np.float32)
 
     def hu(self, unit: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Window units of any shape -> HU, never clipped."""
+        """HU of window units, any shape, not clipped."""
         scaled = np.asarray(unit, np.float32) * np.float32(self.width_hu) + np.float32(self.low_hu)
         return np.asarray(scaled, np.float32)
 
     def clean(self, hu: Any) -> Any:
-        """An int16 HU tensor -> the float32 tensor in window units that a network learns."""
+        """The training target: int16 HU tensor -> float32 tensor in window units."""
         import tensorflow as tf
 
         unit = (tf.cast(hu, tf.float32) - self.low_hu) * (1.0 / self.width_hu)
         return tf.clip_by_value(unit, 0.0, 1.0) if self.clip else unit
 
     def noisy(self, hu: Any, bounds: tuple[float, float]) -> Any:
-        """An int16 HU tensor of recorded noise -> the float32 tensor that a network is given.
+        """The network's input from a noisy recording: int16 HU tensor -> float32, window units.
 
         Args:
             hu: of any shape.
-            bounds: window units beyond which values are set to these where the window clips.
+            bounds: in window units. Values are clipped to them if the window clips.
         """
         import tensorflow as tf
 

@@ -21,21 +21,21 @@ Arrays = dict[str, npt.NDArray[Any]]
 _ENDING = ".npy"
 
 
-class Header(NamedTuple):
+class ArrayHeader(NamedTuple):
     """What an array is before it is read."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
-def write(file: BinaryIO, arrays: Arrays) -> str:
+def write_arrays(file: BinaryIO, arrays: Arrays) -> str:
     """Writes arrays; returns the sha256 of what was meant, whatever the disk makes of it."""
     meant = _Hashed(file)
     np.savez(meant, allow_pickle=False, **arrays)
     return meant.sha256
 
 
-def headers(file: BinaryIO) -> dict[str, Header]:
+def headers(file: BinaryIO) -> dict[str, ArrayHeader]:
     """The arrays that an archive holds, by name; none is read.
 
     Raises:
@@ -43,7 +43,7 @@ def headers(file: BinaryIO) -> dict[str, Header]:
             than it has.
         zipfile.BadZipFile: where the file is no archive.
     """
-    found: dict[str, Header] = {}
+    found: dict[str, ArrayHeader] = {}
     with zipfile.ZipFile(file) as members:
         for member in members.infolist():
             name = member.filename.removesuffix(_ENDING)
@@ -57,17 +57,17 @@ def headers(file: BinaryIO) -> dict[str, Header]:
                 size = opened.tell() + math.prod(shape) * dtype.itemsize
             if dtype.kind not in "fiub" or size != member.file_size:
                 raise ValueError(f"{name} is not the array that it claims to be")
-            found[name] = Header(shape, dtype)
+            found[name] = ArrayHeader(shape, dtype)
     return found
 
 
-def read(file: BinaryIO) -> Arrays:
+def read_arrays(file: BinaryIO) -> Arrays:
     """The arrays of an archive whose `headers` have been compared."""
     with np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
-def difference(found: Mapping[str, Header], wanted: Mapping[str, Header]) -> str | None:
+def difference(found: Mapping[str, ArrayHeader], wanted: Mapping[str, ArrayHeader]) -> str | None:
     """In what an archive is not what is wanted, the first three names told; None where it is."""
     if names := sorted(set(found) ^ set(wanted)):
         return f"holds other variables than this network: {', '.join(names[:3])}"

@@ -1,7 +1,7 @@
 """Checkpoints: every variable of a training, whole and verified or not at all.
 
-A checkpoint is a folder `step-00001200/` of three files, see `engine.manifest`. It is written
-aside, synced, read back and renamed, so it is either there or not; only then do older ones go. One
+A checkpoint is a folder `step-00001200/` of three files, see `engine.checkpoints.manifest`. It is
+written aside, synced, read back and renamed, so it is either there or not; only then do older ones go. One
 that is damaged is never deleted: it is set aside under another name.
 """
 
@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from engine.checkpoints import archive, manifest
-from engine.checkpoints.archive import Arrays, Header
+from engine.checkpoints.archive import ArrayHeader, Arrays
 from engine.checkpoints.manifest import Progress
 from engine.errors import CannotWrite, Damaged, DiskFull, Mismatch
 from volumes.storage.atomic import cannot_write, make_folder, sync_folder
 
 __all__ = [
-    "Arrays", "Header", "Progress", "fingerprint", "fingerprint_of", "load", "newest", "place",
+    "ArrayHeader", "Arrays", "Progress", "fingerprint", "fingerprint_of", "load", "newest", "place",
     "save", "step_of", "steps", "sweep", "verified", "weights",
 ]  # fmt: skip
 
@@ -52,7 +52,7 @@ def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
         _refuse_full(final, arrays)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-        manifest.write(aside, arrays, progress)
+        manifest.write_files(aside, arrays, progress)
         _verified(aside, progress.step)
         if os.path.lexists(final):  # a run resumed from before it does this step again
             if _same(aside, final):
@@ -172,7 +172,7 @@ def _names(folder: Path) -> list[str]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise manifest.unreadable(folder, error) from error
+        raise manifest.unreadable_checkpoint(folder, error) from error
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Progress | None:
@@ -213,7 +213,7 @@ def _verified(path: Path, step: int) -> Progress:
         return progress
 
 
-def load(path: Path, wanted: Mapping[str, Header] | None = None) -> Arrays:
+def load(path: Path, wanted: Mapping[str, ArrayHeader] | None = None) -> Arrays:
     """The arrays of a checkpoint that verifies; another process may remove it meanwhile.
 
     Args:
@@ -229,7 +229,7 @@ def load(path: Path, wanted: Mapping[str, Header] | None = None) -> Arrays:
             differing = None if wanted is None else archive.difference(found, wanted)
             if differing is None:
                 file.seek(0)
-                return archive.read(file)
+                return archive.read_arrays(file)
         except Exception as error:  # zipfile and numpy raise many kinds; the bytes are as written
             raise manifest.damaged(path, error) from error
     raise Mismatch(path, differing, _OTHER)

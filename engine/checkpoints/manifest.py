@@ -47,7 +47,7 @@ class Progress:
     recipe: str | None = None
 
 
-def write(aside: Path, arrays: Arrays, progress: Progress) -> None:
+def write_files(aside: Path, arrays: Arrays, progress: Progress) -> None:
     """Writes the files of a checkpoint into a folder, and all of it to the disk.
 
     The manifest holds what was meant, so that `described` notices a disk that kept something else.
@@ -57,7 +57,7 @@ def write(aside: Path, arrays: Arrays, progress: Progress) -> None:
     """
     state = _bytes(asdict(progress))
     with synced_file(aside / "state.npz") as file:
-        manifest = {"state.npz": archive.write(file, arrays)}
+        manifest = {"state.npz": archive.write_arrays(file, arrays)}
     with synced_file(aside / "state.json") as file:
         file.write(state)
     manifest["state.json"] = hashlib.sha256(state).hexdigest()
@@ -83,13 +83,13 @@ def described(path: Path, step: int) -> Iterator[tuple[BufferedReader, Progress]
     with _judged(path):
         if path.is_symlink():
             raise ValueError("is a link")
-        manifest = json_files.parse(_text(path / "MANIFEST.json"))
+        manifest = json_files.parse_json(_text(path / "MANIFEST.json"))
         if not isinstance(manifest, dict) or set(manifest) != {"state.npz", "state.json"}:
             raise ValueError("MANIFEST.json names other files")
         state = _text(path / "state.json")
         if hashlib.sha256(state).hexdigest() != manifest["state.json"]:
             raise ValueError("state.json is not what the manifest says")
-        progress = _progress(json_files.parse(state), step)
+        progress = _progress(json_files.parse_json(state), step)
         opened = _opened(path / "state.npz")
     with opened as file:
         with _judged(path):
@@ -106,7 +106,7 @@ def _judged(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, OSError) and error.errno not in _DAMAGE:
-            raise unreadable(path, error) from error
+            raise unreadable_checkpoint(path, error) from error
         raise damaged(path, error) from error
 
 
@@ -150,7 +150,7 @@ def damaged(path: Path, error: Exception) -> Damaged:
     return Damaged(path, f"is damaged: {error}", "Choose another checkpoint")
 
 
-def unreadable(path: Path, error: OSError) -> Mismatch:
+def unreadable_checkpoint(path: Path, error: OSError) -> Mismatch:
     """The refusal of what may be whole, and cannot be read at the moment."""
     return Mismatch(path, f"cannot be read: {error.strerror or error}", "Mend that and try again")
 

@@ -50,13 +50,15 @@ def degrade(
     reference, and <kind>.nii.gz lies beside it. Files that are finished there are kept.
     """
     from engine.simulation.degradation import parse
-    from engine.simulation.degrade import Job, run
+    from engine.simulation.degrade import DegradeRequest, degrade_scans
     from engine.terminal import Terminal
-    from volumes.nifti.read_options import Trust
+    from volumes.nifti.read_options import ReadOptions
 
-    trust = Trust(assume_hu, allow_bad_crc, max_gib, volume)
-    job = Job(parse(kinds), seed, output, overwrite, devices, trust)
-    run(job, volumes, Terminal(quiet=quiet))
+    reading = ReadOptions(assume_hu, allow_bad_crc, max_gib, volume)
+    request = DegradeRequest(
+        tuple(volumes), parse(kinds), seed, output, overwrite, devices, reading
+    )
+    degrade_scans(request, Terminal(quiet=quiet))
 
 
 @app.command()

@@ -75,23 +75,24 @@ def denoise(
 
     Research use, not a medical device.
     """
-    from engine.denoising.denoise import Request
-    from engine.denoising.denoise_scans import Job, restore
+    from engine.denoising.denoise import DenoiseSettings
+    from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
     from engine.runs.run import Run, newest_run
     from engine.terminal import Terminal
-    from volumes.nifti.read_options import Trust
+    from volumes.nifti.read_options import ReadOptions
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
-    job = Job(
-        run=Run(model) if model else newest_run(), checkpoint=checkpoint,
-        request=Request(
+    request = DenoiseRequest(
+        scans=tuple(volumes), run=Run(model) if model else newest_run(), checkpoint=checkpoint,
+        settings=DenoiseSettings(
             prior, shape(tile, "--tile") if tile else None, strength, photons, reproducible,
             strip_phi,
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
-        devices=devices, trust=Trust(assume_hu, allow_bad_crc, max_gib, volume),
+        only_plan=plan, devices=devices,
+        reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
     )  # fmt: skip
-    restore(job, volumes, terminal, only_plan=plan)
+    denoise_scans(request, terminal)
 
 
 @app.command()

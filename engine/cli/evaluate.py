@@ -69,14 +69,15 @@ def evaluate(
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
-    from engine.comparison.evaluate import Wanted, evaluate
+    from engine.comparison.evaluate import EvaluateRequest, evaluate
     from engine.terminal import Terminal
-    from volumes.nifti.read_options import Trust
+    from volumes.nifti.read_options import ReadOptions
 
-    wanted = Wanted(
+    request = EvaluateRequest(
         methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
+        output=output,
         split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
         checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
-        overwrite=overwrite, trust=Trust(assume_hu, allow_bad_crc, max_gib, volume),
+        overwrite=overwrite, reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
     )  # fmt: skip
-    evaluate(wanted, output, Terminal(quiet=quiet))
+    evaluate(request, Terminal(quiet=quiet))

@@ -88,67 +88,26 @@ def fit(
     *, context: typer.Context,
 ) -> None:  # fmt: skip
     """Train RECIPE, or go on with the training that its run folder holds."""
-    from engine import runtime
-    from engine.diagnostics import demo as demo_data
-    from engine.errors import BadUsage
-    from engine.recipe.overrides import override
-    from engine.recipe.recipe_file import find, foreign, load
-    from engine.recipe.serialization import to_json
-    from engine.runs import initial_weights, prior_network
-    from engine.runs.run import Run
+    from engine.diagnostics.demo import fit_demo
     from engine.terminal import Terminal
-    from engine.training.cases import survey
-    from engine.training.fit import Consent, Machine, describe
+    from engine.training.fit import FitRequest
     from engine.training.fit import fit as train
     from engine.training.signals import interruptible
-    from volumes.dataset.cases import unused
-    from volumes.nifti.read_options import Trust
+    from volumes.nifti.read_options import ReadOptions
 
     stop = context.with_resource(interruptible())
-    terminal = Terminal(quiet=quiet, verbose=verbose)
-    if start_checkpoint is not None and start is None:
-        raise BadUsage("--from-checkpoint", "chooses from no run", "Name the run by --from")
-    source = find(recipe)
-    if not quiet and foreign(source):
-        terminal.say(f"Running the Python code of {source}")
-    changes = [*(demo_data.SMALL if demo else ()), *(overrides or ())]
+    changes = list(overrides or ())
     changes += [f"steps={steps}"] if steps is not None else []
     changes += [f"seed={seed}"] if seed is not None else []
-    resolved = override(load(source), changes)
-    folder = Run(run or Path("runs") / (source.stem + ("-demo" if demo else "")))
-    begin = None
-    if start is not None:
-        begin = initial_weights.find(Run(start), start_checkpoint or "best", resolved, folder)
-    if demo and not resolved.noise.additive:
-        cause = f"shows additive noise, and {source.stem} has another"
-        raise BadUsage("--demo", cause, "Choose another recipe, or leave it out")
-    if data is None:
-        data = Path(os.environ.get("ENGINE_DATA", "data"))
-        if demo:
-            data = demo_data.phantoms(folder.folder.with_name(f"{folder.folder.name}-phantoms"))
-    # What is refused is refused before anything is said or moved aside.
-    if not dry_run:
-        folder.refuse_locked()
-    prior_network.vet(resolved.prior, resolved.window, folder)
-    runtime.check(devices, precision, xla)
-    found = survey(resolved, data, Trust(assume_hu, allow_bad_crc, max_gib, volume))
-    if dry_run or fresh:
-        found.refuse(skip_bad=skip_bad)
-    if others := unused(data):
-        named = ", ".join(path.name for path in others[:3])
-        terminal.warn(f"{data}: {len(others)} beside the cases are not used: {named}")
-    for case in (case for cases in found.good().values() for case in cases):
-        terminal.doubt(case.doubts())
-    if dry_run:
-        for line in describe(resolved, found, begin):
-            terminal.result(line)
-        terminal.result(to_json(resolved).rstrip())
-        return
-    if fresh and (aside := folder.set_aside()):
-        terminal.say(f"The existing run is now {aside}")
-    machine, consent = Machine(devices, precision, xla), Consent(accept_changes, skip_bad)
-    train(resolved, source, found, folder, machine, terminal, stop, begin, consent)
+    request = FitRequest(
+        recipe=recipe, overrides=tuple(changes), run=run, start=start,
+        data=data or Path(os.environ.get("ENGINE_DATA", "data")),
+        start_checkpoint=start_checkpoint, fresh=fresh, accept_changes=accept_changes,
+        skip_bad=skip_bad, dry_run=dry_run, devices=devices, precision=precision, xla=xla,
+        reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
+    )  # fmt: skip
+    terminal = Terminal(quiet=quiet, verbose=verbose)
     if demo:
-        demo_data.show(folder, data, devices, terminal)
-    else:
-        terminal.result(str(folder.folder))
+        fit_demo(request, terminal, stop, own_data=data is not None)
+    elif trained := train(request, terminal, stop):
+        terminal.result(str(trained.folder))

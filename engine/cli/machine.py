@@ -26,9 +26,9 @@ def info(
 ) -> None:  # fmt: skip
     """Show what a scan or a run is; of a run, the fingerprint of its last checkpoint."""
     from engine.diagnostics.info import about
-    from volumes.nifti.read_options import Trust
+    from volumes.nifti.read_options import ReadOptions
 
-    rows = about(path, Trust(checksum=allow_bad_crc, gib=max_gib, volume=volume))
+    rows = about(path, ReadOptions(checksum=allow_bad_crc, gib=max_gib, volume=volume))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -14,14 +14,13 @@ from engine.comparison.noise_levels import Level
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
 from engine.report.results import Picture, Row
+from engine.scoring.case_images import NOISE_SEED, case_images
 from engine.scoring.metrics import attenuation_scores, scores, soft_tissue_rmse, window_psnr
 from engine.scoring.residual import autocorrelation, edge_correlation
 from volumes import NeighbourMean, Window
-from volumes.boxes import Box, read
-from volumes.sampling.scanner_noise import Scanned
+from volumes.boxes import Box, read_box
 from volumes.volume import Unit, Volume
 
-_SEED = 0  # of the noise: that of validation during training, so that its scores come back
 _TUNING = (8, 256, 256)  # block of each validation case by which classical methods are tuned
 _REFERENCE = (32, 256, 256)
 
@@ -55,7 +54,7 @@ class Contest:
     protocol: str = "volumes"
     slices: int | None = None
     recorded: Mapping[str, Mapping[str, Volume]] = field(default_factory=dict)
-    noise_seed: int = _SEED
+    noise_seed: int = NOISE_SEED
 
     def scored(self, depth: int) -> slice:
         """Which slices of a known image of that depth are scored."""
@@ -70,7 +69,7 @@ class Known:
     """One case at one level: its clean and its noisy image, and every prior that is asked for.
 
     Attributes:
-        clean, noisy: (Z, Y, X) in window units, clean clipped to the window.
+        clean, noisy: (Z, Y, X) in window units, see `case_images`.
         scanned_hu: (Z, Y, X) clean HU, not clipped; None where no scanner is simulated.
         sigma: standard deviation of the noise in window units, which methods are told: that of the
             level, or of recorded and scanned noise what noisy - clean has within the window.
@@ -79,14 +78,12 @@ class Known:
 
     def __init__(self, contest: Contest, volume: Volume, level: Level) -> None:
         volume = contest.recorded.get(level.label, {}).get(volume.case, volume)
-        hu = level.noise.reference(volume.hu)
-        clean = np.clip(contest.window.unit(hu), 0, 1)
-        noisy = level.noise.noisy(volume, clean, contest.window, contest.noise_seed)
+        hu, clean, noisy = case_images(volume, level.noise, contest.window, contest.noise_seed)
         if contest.protocol == "reference":
             box = _central(clean.shape, _REFERENCE)
-            hu, clean, noisy = read(hu, box), read(clean, box), read(noisy, box)
+            hu, clean, noisy = read_box(hu, box), read_box(clean, box), read_box(noisy, box)
         self.clean, self.noisy, self.spacing_mm = clean, noisy, volume.spacing_mm
-        self.scanned_hu = hu if isinstance(level.noise, Scanned) else None
+        self.scanned_hu = hu if level.noise.scanned else None
         self.sigma = level.noise.typical
         if not level.noise.additive:
             within = (clean > 0) & (clean < 1)
@@ -162,7 +159,7 @@ def _block(known: Known, prior: NeighbourMean) -> tuple[Unit, Given]:
     """The middle of a tuning case, as `tuned` takes it."""
     box = _central(known.clean.shape, _TUNING)
     images = (known.clean, known.noisy, known.prior(prior))
-    clean, noisy, second = (read(image, box) for image in images)
+    clean, noisy, second = (read_box(image, box) for image in images)
     return clean, (noisy, known.sigma, known.spacing_mm, second)
 
 

@@ -10,7 +10,6 @@ from engine.comparison.noise_levels import Level
 from engine.errors import BadUsage, Mismatch
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
-from volumes.sampling.scanner_noise import LowDose
 from volumes.volume import Volume
 
 
@@ -25,7 +24,7 @@ def refuse_others(
     if split == "all":
         return
     for name, model in models.items():
-        declared = model.run.about().get("cases", {}).get(split, {})
+        declared = model.record.cases.get(split, {})
         other = [v.case for v in volumes if declared.get(v.case, v.sha256) != v.sha256]
         if other:
             cause = f"holds another {other[0]} than {name} was split with"
@@ -68,7 +67,7 @@ def refuse_untold(entering: Sequence[Entrant], levels: Sequence[Level]) -> None:
     Raises:
         BadUsage: naming the first level that has none.
     """
-    without = [level.label for level in levels if not isinstance(level.noise, LowDose)]
+    without = [level.label for level in levels if level.noise.typical_photons is None]
     for entrant in entering if without else ():
         if entrant.model and entrant.model.recipe.network.sees_dose:
             cause = f"{without[0]} has no dose, which {entrant.label} wants to be told"
@@ -79,8 +78,8 @@ def warn(entering: Sequence[Entrant], terminal: Terminal) -> None:
     """Says of which methods a score means less than it seems."""
     if oracles := [entrant.label for entrant in entering if entrant.is_oracle]:
         terminal.warn(f"{', '.join(oracles)}: given the clean image, a bound and no method")
-    runs = dict.fromkeys(model.run for entrant in entering for model in entrant.behind())
-    for run in runs:
-        if not run.tells_what_it_learned_from:
+    records = {m.run: m.record for entrant in entering for m in entrant.behind()}
+    for run, record in records.items():
+        if not record.tells_what_it_learned_from:
             cause = "does not tell on which cases it was trained; they may be among these"
             terminal.warn(f"{run.folder}: {cause}")

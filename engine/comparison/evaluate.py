@@ -22,89 +22,107 @@ from engine.errors import BadInput, BadUsage, Mismatch
 from engine.output_paths import refuse_existing, refuse_other_file
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
-from volumes import Clean, NeighbourMean, Recorded, Split, Window
+from volumes import Clean, NeighbourMean, Split, Window
 from volumes.dataset import Case, find_cases
 from volumes.dataset.pairs import FLOAT_SCALE, open_pairs
 from volumes.dataset.store import Store, default_root
-from volumes.nifti.read_options import STRICT, Trust
-from volumes.sampling.scanner_noise import Scanned, refuse_unscannable
+from volumes.nifti.read_options import STRICT, ReadOptions
+from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.storage.atomic import make_folder
 from volumes.volume import Volume
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the command line asks for."""
+class EvaluateRequest:
+    """What `engine evaluate` is asked for; the Python API takes the same.
+
+    Attributes:
+        methods: run folders and names of methods, each with @PRIOR where another is wanted.
+        data: folder of the cases, or a file of pairs.
+        output: folder of the report.
+        split: "test", "validation" or "all".
+        noise: levels of added or recorded noise, such as "gaussian:0.02,0.1".
+        kinds: levels of a simulated scanner, such as "low_dose:1e5".
+        protocol: "volumes", or "reference": the first slice of a central crop.
+        slices: scored slices of each case, about its middle; None takes all.
+        checkpoint: of each run: best, last or a step.
+        tuning: whether classical methods choose their parameters on the validation cases.
+        allow_seen: whether cases are scored that a network was trained on.
+        devices: on what it is computed.
+        overwrite: whether an existing report is replaced.
+        reading: what is accepted of scans.
+    """
 
     methods: tuple[str, ...]
     data: Path
-    split: str
-    noise: str | None
-    kinds: str | None
-    protocol: str
-    slices: int | None
-    checkpoint: str
-    tuning: bool
-    allow_seen: bool
-    devices: str
-    overwrite: bool
-    trust: Trust = STRICT
+    output: Path
+    split: str = "test"
+    noise: str | None = None
+    kinds: str | None = None
+    protocol: str = "volumes"
+    slices: int | None = None
+    checkpoint: str = "best"
+    tuning: bool = True
+    allow_seen: bool = False
+    devices: str = "auto"
+    overwrite: bool = False
+    reading: ReadOptions = STRICT
 
 
-def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
+def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     """Compares methods and writes the report.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    asked = _levels(wanted)
+    asked, output = _levels(request), request.output
     for option, value, known in (
-        ("--split", wanted.split, ("test", "validation", "all")),
-        ("--protocol", wanted.protocol, ("volumes", "reference")),
+        ("--split", request.split, ("test", "validation", "all")),
+        ("--protocol", request.protocol, ("volumes", "reference")),
     ):
         if value not in known:
             raise BadUsage(option, f"takes no {value!r}", f"Use one of {', '.join(known)}")
-    if wanted.protocol == "reference" and wanted.slices:
+    if request.protocol == "reference" and request.slices:
         cause = "has no meaning where the protocol scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
-    runtime.check(wanted.devices, "auto", "auto")
+    runtime.check(request.devices, "auto", "auto")
     refuse_other_file(output)
-    refuse_existing([output / "report.json"], overwrite=wanted.overwrite)
+    refuse_existing([output / "report.json"], overwrite=request.overwrite)
     # What follows imports TensorFlow where it must, not before the words were understood.
     from engine.comparison.compare import Contest, compare
     from engine.report.files import write
     from engine.report.summary import remarks, summary
     from engine.report.tables import table
 
-    entering = entrants(wanted.methods, wanted.checkpoint)
+    entering = entrants(request.methods, request.checkpoint)
     refuse_untold(entering, asked)
     models = {e.label: e.model for e in entering if e.model}
-    cases = find_cases(wanted.data, trust=wanted.trust)
-    scored = _cases(wanted, models, cases, wanted.split)
+    cases = find_cases(request.data, trust=request.reading)
+    scored = _cases(request, models, cases, request.split)
     tuning: Sequence[Case] = ()
-    if wanted.tuning and any(METHODS[e.method]().candidates()[1:] for e in entering if e.method):
-        tuning = _cases(wanted, models, cases, "validation")
-    scans = any(isinstance(level.noise, Scanned) for level in asked)
+    if request.tuning and any(METHODS[e.method]().candidates()[1:] for e in entering if e.method):
+        tuning = _cases(request, models, cases, "validation")
+    scans = any(level.noise.scanned for level in asked)
     if scans:
         for case in (*scored, *tuning):
             refuse_unscannable(case)
     store = Store(default_root(), terminal.warn)
     volumes = _volumes(store, [*scored, *tuning], terminal, scanned=scans)
-    recorded = _recorded(store, wanted, asked, set(volumes), terminal)
+    recorded = _recorded(store, request, asked, set(volumes), terminal)
     held = [volumes[case.name] for case in scored]
-    refuse_others(wanted.data, wanted.split, models, held)
-    if not wanted.allow_seen:
-        refuse_seen(wanted.data, entering, held)
-        refuse_seen_in_tuning(wanted.data, entering, [volumes[case.name] for case in tuning])
+    refuse_others(request.data, request.split, models, held)
+    if not request.allow_seen:
+        refuse_seen(request.data, entering, held)
+        refuse_seen_in_tuning(request.data, entering, [volumes[case.name] for case in tuning])
     both = [case.name for case in tuning if case in scored]
     if both:
         terminal.warn(
-            f"{wanted.data}: {', '.join(both)} choose the parameters of classical methods and are "
+            f"{request.data}: {', '.join(both)} choose the parameters of classical methods and are "
             "scored, too: these methods are favoured"
         )
     warn(entering, terminal)
     make_folder(output)  # hours may pass before the report is written
-    runtime.start(wanted.devices)
+    runtime.start(request.devices)
     contest = Contest(
         entrants=entering,
         cases=held,
@@ -113,14 +131,14 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         window=next((m.recipe.window for e in entering for m in e.behind()), None)
         or _window(scored),
         prior=_prior(models),
-        protocol=wanted.protocol,
-        slices=wanted.slices,
+        protocol=request.protocol,
+        slices=request.slices,
         recorded=recorded,
     )
     rows, settings, pictures = compare(contest, terminal.say)
-    about = _about(wanted, contest, settings)
+    about = _about(request, contest, settings)
     entries = summary(rows, about["oracles"])
-    terminal.table(_title(wanted, contest.window), *table(entries, contest.window.unit_name))
+    terminal.table(_title(request, contest.window), *table(entries, contest.window.unit_name))
     for remark in remarks(entries):
         terminal.result(remark)
     for level, chosen in settings.items():
@@ -130,15 +148,15 @@ def evaluate(wanted: Wanted, output: Path, terminal: Terminal) -> None:
         terminal.result(str(path))
 
 
-def _levels(wanted: Wanted) -> tuple[Level, ...]:
+def _levels(request: EvaluateRequest) -> tuple[Level, ...]:
     """Those of --noise, then those of --as.
 
     Raises:
         BadUsage: where a recorded and a scanned level have one name.
     """
-    if wanted.kinds is None:
-        return levels("gaussian:0.1" if wanted.noise is None else wanted.noise)
-    asked = (*(levels(wanted.noise) if wanted.noise is not None else ()), *scanned(wanted.kinds))
+    if request.kinds is None:
+        return levels("gaussian:0.1" if request.noise is None else request.noise)
+    asked = (*(levels(request.noise) if request.noise is not None else ()), *scanned(request.kinds))
     labels = [level.label for level in asked]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
@@ -148,7 +166,7 @@ def _levels(wanted: Wanted) -> tuple[Level, ...]:
 
 
 def _cases(
-    wanted: Wanted, models: dict[str, Model], cases: list[Case], side: str
+    request: EvaluateRequest, models: dict[str, Model], cases: list[Case], side: str
 ) -> Sequence[Case]:
     """The cases of a side, as the runs declare it; without a run that does, by the default split.
 
@@ -158,26 +176,26 @@ def _cases(
     if side == "all":
         return cases
     declared = {
-        name: sorted(model.run.about()["cases"].get(side, {}))
+        name: sorted(model.record.cases.get(side, {}))
         for name, model in models.items()
-        if model.run.about().get("cases")
+        if model.record.cases
     }
     if not declared:
         try:
-            return Split().assign(wanted.data, cases)[side]
+            return Split().assign(request.data, cases)[side]
         except BadInput as error:
-            way = "--no-tuning" if wanted.split == "all" else "--split all --no-tuning"
+            way = "--no-tuning" if request.split == "all" else "--split all --no-tuning"
             raise BadInput(error.path, error.cause, f"Add cases, or use {way}") from error
     first, names = next(iter(declared.items()))
     for other, others in declared.items():
         if others != names:
             cause = f"{first} and {other} were split differently: {side} differs"
-            raise Mismatch(wanted.data, cause, "Compare runs of one split, or use --split all")
+            raise Mismatch(request.data, cause, "Compare runs of one split, or use --split all")
     found = [case for case in cases if case.name in names]
     if not names or len(found) < len(names):
         missing = sorted(set(names) - {case.name for case in cases}) or ["any"]
         raise Mismatch(
-            wanted.data, f"does not hold {missing[0]} of {side}", "Name the data of the runs"
+            request.data, f"does not hold {missing[0]} of {side}", "Name the data of the runs"
         )
     return found
 
@@ -200,7 +218,11 @@ def _prior(models: dict[str, Model]) -> NeighbourMean:
 
 
 def _recorded(
-    store: Store, wanted: Wanted, asked: Sequence[Level], names: Collection[str], terminal: Terminal
+    store: Store,
+    request: EvaluateRequest,
+    asked: Sequence[Level],
+    names: Collection[str],
+    terminal: Terminal,
 ) -> dict[str, dict[str, Volume]]:
     """The volumes of each recorded level, with their recordings.
 
@@ -212,13 +234,13 @@ def _recorded(
             store,
             [
                 case
-                for case in find_cases(wanted.data, level.noise.file, trust=wanted.trust)
+                for case in find_cases(request.data, level.noise.file, trust=request.reading)
                 if case.name in names
             ],
             terminal,
         )
         for level in asked
-        if isinstance(level.noise, Recorded)
+        if level.noise.file is not None
     }
 
 
@@ -233,29 +255,31 @@ def _volumes(
     return volumes
 
 
-def _title(wanted: Wanted, window: Window) -> str:
+def _title(request: EvaluateRequest, window: Window) -> str:
     what = "whole volumes"
-    if wanted.protocol == "reference":
+    if request.protocol == "reference":
         what = "slice 0 of a central crop of 32 x 256 x 256"
-    elif wanted.slices:
-        what = f"{wanted.slices} slices about the middle"
+    elif request.slices:
+        what = f"{request.slices} slices about the middle"
     ends = f"[{window.low_hu:g}, {window.high_hu:g}] {window.unit_name}"
     return (
-        f"{wanted.split}, {what}; window {ends} is the data range; means over cases, ± their "
+        f"{request.split}, {what}; window {ends} is the data range; means over cases, ± their "
         "standard deviation"
     )
 
 
-def _about(wanted: Wanted, contest: Any, settings: dict[str, dict[str, str]]) -> dict[str, Any]:
+def _about(
+    request: EvaluateRequest, contest: Any, settings: dict[str, dict[str, str]]
+) -> dict[str, Any]:
     return {
-        "protocol": wanted.protocol,
-        "split": wanted.split,
+        "protocol": request.protocol,
+        "split": request.split,
         "cases": {volume.case: volume.sha256 for volume in contest.cases},
         "tuned_on": [volume.case for volume in contest.tuning],
-        "slices": wanted.slices or "all",
+        "slices": request.slices or "all",
         "data_range": asdict(contest.window),
         "ssim": "Gaussian 11 x 11, sigma 1.5, within slices, valid region",
-        "levels": {level.label: level.told(contest.window) for level in contest.levels},
+        "levels": {level.label: level.noise.describe(contest.window) for level in contest.levels},
         "noise_seed": contest.noise_seed,
         "prior": asdict(contest.prior) | {"of": repr(contest.prior.of)},
         "settings": settings,

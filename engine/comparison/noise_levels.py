@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from engine.errors import BadUsage
@@ -11,8 +10,6 @@ from volumes.sampling.additive_noise import percent
 from volumes.sampling.coloured_noise import Coloured
 from volumes.sampling.noise import Gaussian, Recorded
 from volumes.sampling.scanner_noise import LowDose, Scanned, SparseView
-from volumes.tomography.scanner import Acquisition
-from volumes.window import Window
 
 _REMEDY = "Write gaussian:0.02,0.05, coloured:0.05 or recorded:NAME"
 
@@ -28,18 +25,6 @@ class Level:
 
     label: str
     noise: Gaussian | Coloured | Recorded | Scanned
-
-    def told(self, window: Window) -> str:
-        """What it is, for the report."""
-        if isinstance(self.noise, Recorded):
-            return (
-                f"recorded in {self.noise.file}.nii.gz beside each clean scan, or in its set; "
-                "methods are told the standard deviation of noisy - clean"
-            )
-        if isinstance(self.noise, Scanned):
-            return _scanner(self.noise.acquisition)
-        spread = f"{self.noise.typical * window.width_hu:g} {window.unit_name}"
-        return f"{self.noise.colour} and Gaussian, standard deviation {spread}"
 
 
 def levels(text: str) -> tuple[Level, ...]:
@@ -75,12 +60,6 @@ def scanned(text: str) -> tuple[Level, ...]:
         noise = LowDose(dose.photons) if views is None else SparseView(views, dose.photons)
         found.append(Level(degradation.name, noise))
     return tuple(found)
-
-
-def _scanner(acquisition: Acquisition) -> str:
-    photons = acquisition.dose.photons if acquisition.dose else math.inf
-    views = f"{acquisition.views} of its views" if acquisition.views else "all of its views"
-    return f"a simulated scanner, {photons:g} photons a ray, {views}, filtered back-projection"
 
 
 def _gaussian(value: str) -> Level:

@@ -19,7 +19,7 @@ from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
 from engine.scoring.residual import describe_residual, leak_warnings
 from volumes import nifti
-from volumes.boxes import Box, read
+from volumes.boxes import Box, read_box
 from volumes.nifti import Scan, Stored
 from volumes.nifti.deidentify import cleared
 from volumes.padding import padding_of
@@ -32,7 +32,7 @@ _SEAM_HU = 0.01
 
 
 @dataclass(frozen=True)
-class Request:
+class DenoiseSettings:
     """What is asked of one denoising.
 
     Attributes:
@@ -74,13 +74,13 @@ class Denoised:
         return np.where(np.isfinite(difference), difference, np.float32(0))
 
 
-def plan_for(scan: Scan, recipe: Recipe, request: Request) -> Plan:
+def plan_for(scan: Scan, recipe: Recipe, request: DenoiseSettings) -> Plan:
     """The tiles of a scan under a recipe's network."""
     return plan(scan.shape, recipe.network, request.tile, anywhere=request.reproducible)
 
 
 def denoise(
-    scan: Scan, model: Model, estimator: Any, request: Request, tick: Callable[[int], None]
+    scan: Scan, model: Model, estimator: Any, request: DenoiseSettings, tick: Callable[[int], None]
 ) -> Denoised:
     """Denoises a scan; only the estimate of one tile is held as floating point at a time.
 
@@ -176,8 +176,8 @@ def _noisy_blocks(
     ceiling = ceiling if recipe.window.clip else _LINEAR_CEILING
 
     def block(box: Box) -> Unit:
-        hu = scan.hu(read(source, box))
-        hu[read(mask, box)] = AIR_HU
+        hu = scan.hu(read_box(source, box))
+        hu[read_box(mask, box)] = AIR_HU
         return np.clip(recipe.window.unit(hu), np.float32(floor), np.float32(ceiling))
 
     return block
@@ -192,7 +192,7 @@ def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, other: Scan | None)
     return prior_image(recipe.prior, noisy, scan.shape, recipe.noise.typical, scan.spacing_mm[0])
 
 
-def check_dose(request: Request, recipe: Recipe) -> None:
+def check_dose(request: DenoiseSettings, recipe: Recipe) -> None:
     """Refuses a dose that is missing, or that the network does not see.
 
     Raises:

@@ -1,10 +1,10 @@
-"""Restoring: the scans of one command, denoised one after the other and written."""
+"""The scans of one command, denoised one after the other and written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ import numpy as np
 
 from engine import runtime
 from engine.denoising import sidecar
-from engine.denoising.denoise import Denoised, Request, check_dose, denoise, plan_for, second_scan
+from engine.denoising.denoise import (
+    Denoised,
+    DenoiseSettings,
+    check_dose,
+    denoise,
+    plan_for,
+    second_scan,
+)
 from engine.denoising.writer import write
 from engine.errors import BadInput, BadUsage, CannotWrite, NumericalFailure
 from engine.inference.predictor import Predictor
@@ -33,73 +40,140 @@ from engine.terminal import Terminal
 from volumes import nifti
 from volumes.errors import Refusal
 from volumes.nifti import Scan
-from volumes.nifti.read_options import STRICT, Trust
+from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.window import Window
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is done to every scan of a command."""
+class DenoiseRequest:
+    """What `engine denoise` is asked for; the Python API takes the same.
 
+    Attributes:
+        scans: NIfTI files.
+        run: whose network is applied.
+        checkpoint: of the run: best, last or a step.
+        settings: how the network is applied.
+        output: a file for one scan, else a folder; None writes beside each scan.
+        preview: picture of one scan's middle slice.
+        residual: whether input - output is written, too.
+        overwrite: whether existing files are replaced.
+        only_plan: whether tiles and memory are all that is wanted.
+        devices: on what it is computed.
+        reading: what is accepted of scans.
+    """
+
+    scans: tuple[Path, ...]
     run: Run
-    checkpoint: str
-    request: Request
-    output: Path | None
-    preview: Path | None
-    residual: bool
-    overwrite: bool
-    devices: str
-    trust: Trust = STRICT
+    checkpoint: str = "best"
+    settings: DenoiseSettings = field(default_factory=DenoiseSettings)
+    output: Path | None = None
+    preview: Path | None = None
+    residual: bool = False
+    overwrite: bool = False
+    only_plan: bool = False
+    devices: str = "auto"
+    reading: ReadOptions = STRICT
 
 
-def restore(job: Job, volumes: Sequence[Path], terminal: Terminal, *, only_plan: bool) -> None:
-    """Denoises scans; everything that can be refused is, before TensorFlow is imported.
+def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
+    """Denoises scans; everything that can be refused is refused before TensorFlow is imported.
 
-    One scan that cannot be denoised does not keep the others from it; all of them are told in the
+    One scan that cannot be denoised does not keep the others from it; all of them are named in the
     end. What is wrong with the command, the model or a place to write stops all.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    runtime.check(job.devices, "auto", "auto")
-    failed = _Failed(len(volumes), terminal)
-    model = open_model(job.run, job.checkpoint)
-    check_dose(job.request, model.recipe)
-    opened: list[tuple[list[Scan], int]] = []
-    for number, volume in enumerate(volumes):
-        with failed.told():
-            scan = nifti.open_scan(volume, job.trust)
-            second = second_scan(scan, model.recipe, job.request.prior)
-            opened.append(([scan] if second is None else [scan, second], number))
-            if only_plan:
-                terminal.result(_plan(scan, model, job.request))
-    if only_plan:
+    runtime.check(request.devices, "auto", "auto")
+    failed = _Failed(len(request.scans), terminal)
+    model = open_model(request.run, request.checkpoint)
+    check_dose(request.settings, model.recipe)
+    found = _read_headers(request, model, failed)
+    if request.only_plan:
+        for scan, *_ in found.values():
+            terminal.result(_plan(scan, model, request.settings))
         return failed.end()
-    paths = output_paths(volumes, job.output, "_denoised")
-    _refuse_outputs(job, volumes, paths)
-    waiting: list[tuple[Scan, Path]] = []
-    for scans, number in opened:
-        with failed.told():
+    paths = output_paths(request.scans, request.output, "_denoised")
+    _refuse_outputs(request, paths)
+    verified = _verify(found, failed, terminal)
+    if verified:
+        places = [paths[number] for number in verified]
+        make_place(request.output, places + ([request.preview] if request.preview else []))
+        work = _Work.begin(request, model, terminal)
+        for number, scan in verified.items():
+            with failed.noted():
+                work.denoise(scan, paths[number])
+    failed.end()
+
+
+def _read_headers(request: DenoiseRequest, model: Model, failed: _Failed) -> dict[int, list[Scan]]:
+    """Each scan that can be used by its number, with the second scan where one is the prior."""
+    found: dict[int, list[Scan]] = {}
+    for number, path in enumerate(request.scans):
+        with failed.noted():
+            scan = nifti.open_scan(path, request.reading)
+            second = second_scan(scan, model.recipe, request.settings.prior)
+            found[number] = [scan] if second is None else [scan, second]
+    return found
+
+
+def _verify(found: dict[int, list[Scan]], failed: _Failed, terminal: Terminal) -> dict[int, Scan]:
+    """The scans that were read to their end, by their number; what is odd about them is told."""
+    verified: dict[int, Scan] = {}
+    for number, scans in found.items():
+        with failed.noted():
             scan, *others = [each.verified() for each in scans]
-            scan = _once_more(scan)
+            if sidecar.is_of(scan.path):
+                odd = (*scan.warnings, "was denoised already, as its sidecar says")
+                scan = replace(scan, warnings=odd)
             for each in (scan, *others):
                 terminal.doubt({each.path: each.warnings})
-            waiting.append((scan, paths[number]))
-    if waiting:
-        places = [path for _, path in waiting]
-        make_place(job.output, places + ([job.preview] if job.preview else []))
-        terminal.say(f"Model: {job.run.folder}, step {model.step:,}")
-        harmful = harm(job.run, model.step)
+            verified[number] = scan
+    return verified
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all scans of a command share: one model, loaded once."""
+
+    request: DenoiseRequest
+    model: Model
+    predictor: Predictor
+    made: dict[str, Any]  # on what it is computed, for the sidecars
+    odd: list[str]  # about the model, for the sidecars
+    terminal: Terminal
+
+    @classmethod
+    def begin(cls, request: DenoiseRequest, model: Model, terminal: Terminal) -> _Work:
+        """Imports TensorFlow and loads the network."""
+        terminal.say(f"Model: {request.run.folder}, step {model.step:,}")
+        harmful = harm(request.run, model.step)
         if harmful:
-            terminal.warn(f"{job.run.folder}: {harmful}")
-        started = runtime.start(job.devices)
-        made = sidecar.made(started, reproducible=job.request.reproducible)
-        doubts = [f"the model {harmful}"] if harmful else []
-        estimator = Predictor.of(model, job.request.photons)
-    for scan, path in waiting:
-        with failed.told():
-            _one(scan, path, job, model, estimator, made, doubts, terminal)
-    failed.end()
+            terminal.warn(f"{request.run.folder}: {harmful}")
+        started = runtime.start(request.devices)
+        made = sidecar.made(started, reproducible=request.settings.reproducible)
+        predictor = Predictor.of(model, request.settings.photons)
+        odd = [f"the model {harmful}"] if harmful else []
+        return cls(request, model, predictor, made, odd, terminal)
+
+    def denoise(self, scan: Scan, path: Path) -> None:
+        """Denoises one scan and writes what was asked for."""
+        request, terminal = self.request, self.terminal
+        terminal.detail(_plan(scan, self.model, request.settings))
+        count = plan_for(scan, self.model.recipe, request.settings).count
+        with terminal.progress(scan.path.name, count) as bar:
+            denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at)
+        # What is odd about the input and the model has been told already.
+        found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
+        denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])
+        for written in write(
+            denoised, path, residual=request.residual, overwrite=request.overwrite
+        ):
+            terminal.result(str(written))
+        if request.preview:
+            draw(denoised, request.preview, self.model.recipe.window)
+            terminal.result(str(request.preview))
+        terminal.doubt({path: found})
 
 
 class _Failed:
@@ -110,7 +184,7 @@ class _Failed:
         self._refusals: list[Refusal] = []
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def noted(self) -> Iterator[None]:
         """Goes on after a refusal of one scan of several."""
         try:
             yield
@@ -134,48 +208,23 @@ class _Failed:
         raise kind(title, "could not be denoised", "Mend or leave out those named above")
 
 
-def _refuse_outputs(job: Job, volumes: Sequence[Path], paths: Sequence[Path]) -> None:
-    if job.preview and len(volumes) > 1:
+def _refuse_outputs(request: DenoiseRequest, paths: Sequence[Path]) -> None:
+    volumes = request.scans
+    if request.preview and len(volumes) > 1:
         cause = f"is one picture for {len(volumes)} scans"
-        raise BadUsage(job.preview, cause, "Ask for --preview with one scan")
+        raise BadUsage(request.preview, cause, "Ask for --preview with one scan")
     outputs = [*paths, *(sidecar_path(path) for path in paths)]
-    outputs += [beside(path, "_residual") for path in paths if job.residual]
-    outputs += [job.preview] if job.preview else []
+    outputs += [beside(path, "_residual") for path in paths if request.residual]
+    outputs += [request.preview] if request.preview else []
     refuse_inputs(outputs, volumes)
     refuse_twice(outputs)
-    refuse_existing(outputs, overwrite=job.overwrite)
-    if job.preview and job.preview.suffix.lower() != ".png":
-        raise BadUsage(job.preview, "is no name of a picture", "End it in .png")
+    refuse_existing(outputs, overwrite=request.overwrite)
+    if request.preview and request.preview.suffix.lower() != ".png":
+        raise BadUsage(request.preview, "is no name of a picture", "End it in .png")
     for path in paths:
         if sidecar_path(path).exists() and not sidecar.is_sidecar(sidecar_path(path)):
             cause = "describes something else than a denoised scan"
             raise CannotWrite(sidecar_path(path), cause, "Choose another -o, or move it away")
-
-
-def _once_more(scan: Scan) -> Scan:
-    """The scan, which tells where it is one that was denoised already."""
-    if not sidecar.is_of(scan.path):
-        return scan
-    return replace(scan, warnings=(*scan.warnings, "was denoised already, as its sidecar says"))
-
-
-def _one(
-    scan: Scan, path: Path, job: Job, model: Model, estimator: Any, made: dict[str, Any],
-    doubts: list[str], terminal: Terminal,
-) -> None:  # fmt: skip
-    terminal.detail(_plan(scan, model, job.request))
-    count = plan_for(scan, model.recipe, job.request).count
-    with terminal.progress(scan.path.name, count) as bar:
-        denoised = denoise(scan, model, estimator, job.request, bar.at)
-    # What is odd about the input and the model has been told.
-    found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
-    denoised.about.update(made, warnings=[*doubts, *denoised.about["warnings"]])
-    for written in write(denoised, path, residual=job.residual, overwrite=job.overwrite):
-        terminal.result(str(written))
-    if job.preview:
-        draw(denoised, job.preview, model.recipe.window)
-        terminal.result(str(job.preview))
-    terminal.doubt({path: found})
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:
@@ -190,8 +239,8 @@ def draw(denoised: Denoised, path: Path, window: Window) -> None:
     panel(path, {"input": before, "denoised": after}, before - after, title, window)
 
 
-def _plan(scan: Scan, model: Model, request: Request) -> str:
-    plan = plan_for(scan, model.recipe, request)
+def _plan(scan: Scan, model: Model, settings: DenoiseSettings) -> str:
+    plan = plan_for(scan, model.recipe, settings)
     volume_bytes = 2 * scan.nbytes + int(np.prod(scan.shape))
     return (
         f"{scan.path}: {' x '.join(map(str, scan.shape))} voxels, {plan.count} tiles that keep "

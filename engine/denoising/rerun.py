@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine import runtime
-from engine.denoising.denoise import Request, denoise, plan_for, second_scan
+from engine.denoising.denoise import DenoiseSettings, denoise, plan_for, second_scan
 from engine.errors import BadInput, BadUsage
 from engine.inference.predictor import Predictor
 from engine.output_paths import sidecar_path
@@ -83,7 +83,7 @@ def repeated(
     return f"the network gives these voxels but for rounding: {found}"
 
 
-def _request(path: Path, said: dict[str, Any], second: Path | None) -> Request:
+def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSettings:
     """What was asked, where the sidecar can be believed so far."""
     strength: Any = said.get("strength")
     photons, tiles = said.get("photons"), said.get("tiles")
@@ -100,5 +100,5 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> Request:
         raise BadUsage("--prior", "was given when the scan was denoised", "Name that second scan")
     if second is not None and not had:
         raise BadUsage("--prior", "was not given when the scan was denoised", "Leave it out")
-    return Request(prior=second, tile=(tile[0], tile[1], tile[2]), strength=strength,
+    return DenoiseSettings(prior=second, tile=(tile[0], tile[1], tile[2]), strength=strength,
                    photons=photons)  # fmt: skip

@@ -94,7 +94,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     place = sidecar_path(path)
     try:
-        content = json_files.read(place)
+        content = json_files.read_json(place)
     except FileNotFoundError as error:
         cause = f"has no {place.name} beside it that says where it comes from"
         raise BadInput(path, cause, "Bring it back, or denoise the scan again") from error
@@ -123,7 +123,7 @@ def is_of(path: Path) -> bool:
 
 def _noted(place: Path) -> dict[str, Any] | None:
     try:
-        said = json_files.read(place)
+        said = json_files.read_json(place)
     except (OSError, ValueError):
         return None
     return said if isinstance(said, dict) and said.get("notice") == NOTICE else None

@@ -24,12 +24,12 @@ from engine.scoring.residual import alike, describe_residual, leak_warnings
 from volumes import nifti
 from volumes.nifti import Scan
 from volumes.nifti.deidentify import cleared
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 from volumes.padding import padding_of
 
 _REMEDY = "Denoise the scan again"
 # Files are judged by their hashes here: what was taken on trust when they were read is no matter.
-_HASHED = Trust(hu=True, checksum=True, gib=math.inf)
+_HASHED = ReadOptions(hu=True, checksum=True, gib=math.inf)
 
 
 def verify(

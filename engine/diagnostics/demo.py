@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.denoising.denoise import Request
-from engine.denoising.denoise_scans import Job, restore
+from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+from engine.errors import BadUsage
+from engine.recipe.recipe_file import find, load
 from engine.runs.run import Run
 from engine.scoring.metrics import scores
 from engine.simulation.degrade import degrade
 from engine.terminal import Terminal
+from engine.training.fit import FitRequest, fit
+from engine.training.signals import Stop
 from volumes import nifti, random_draws
 from volumes.dataset import find_cases
 from volumes.phantoms.abdomen import abdomen
@@ -31,6 +35,31 @@ SMALL = (
     "split.validation=1",
     "split.test=1",
 )
+
+
+def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: bool) -> None:
+    """Trains a recipe made small, on phantoms, and shows what it does to one that it has not seen.
+
+    Args:
+        request: whose overrides come after those of the demo.
+        terminal: shows what happens.
+        stop: looked at between steps.
+        own_data: whether the request's data are to be used instead of phantoms.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    name = find(request.recipe).stem
+    if not load(find(request.recipe)).noise.additive:
+        cause = f"shows additive noise, and {name} has another"
+        raise BadUsage("--demo", cause, "Choose another recipe, or leave it out")
+    run = request.run or Path("runs") / f"{name}-demo"
+    request = replace(request, overrides=(*SMALL, *request.overrides), run=run)
+    if not own_data:
+        request = replace(request, data=phantoms(run.with_name(f"{run.name}-phantoms")))
+    fit(request, terminal, stop)
+    if not request.dry_run:
+        show(Run(run), request.data, request.devices, terminal)
 
 
 def write_phantoms(folder: Path, cases: int, shape: Shape, seed: int) -> list[Path]:
@@ -68,11 +97,10 @@ def show(run: Run, data: Path, devices: str, terminal: Terminal) -> None:
     noise: Any = next(iter(recipe.noise.at(sigma).values()))
     degrade(test.path, noisy, noise, seed=recipe.seed, overwrite=True)
     preview = folder / "preview.png"
-    job = Job(
-        run=run, checkpoint="best", request=Request(), output=denoised, preview=preview,
-        residual=False, overwrite=True, devices=devices,
-    )  # fmt: skip
-    restore(job, [noisy], terminal, only_plan=False)
+    request = DenoiseRequest(
+        (noisy,), run, output=denoised, preview=preview, overwrite=True, devices=devices
+    )
+    denoise_scans(request, terminal)
     window = recipe.window
     clean, before, after = (
         window.unit(nifti.open_scan(path).read_hu()[0]) for path in (test.path, noisy, denoised)

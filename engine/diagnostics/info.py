@@ -14,14 +14,14 @@ from engine.output_paths import sidecar_path
 from engine.runs.metrics_file import validations
 from engine.runs.run import Run
 from volumes import nifti
-from volumes.nifti.read_options import STRICT, Trust
+from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.padding import padding
 from volumes.storage import json_files
 
 Rows = list[tuple[str, str]]
 
 
-def about(path: Path, trust: Trust = STRICT) -> Rows:
+def about(path: Path, trust: ReadOptions = STRICT) -> Rows:
     """What lies at a path.
 
     Args:
@@ -35,7 +35,7 @@ def about(path: Path, trust: Trust = STRICT) -> Rows:
     return _run(Run(path)) if path.is_dir() else _scan(path, trust) + _provenance(path)
 
 
-def _scan(path: Path, trust: Trust) -> Rows:
+def _scan(path: Path, trust: ReadOptions) -> Rows:
     # What a scan holds is asked for most where it is in doubt.
     scan = nifti.open_scan(path, replace(trust, hu=True)).verified()
     hu, _ = scan.read_hu()
@@ -61,7 +61,7 @@ def _scan(path: Path, trust: Trust) -> Rows:
 def _provenance(path: Path) -> Rows:
     """What the engine's own sidecar says; other programs write files of that name, too."""
     try:
-        content = json_files.read(sidecar_path(path))
+        content = json_files.read_json(sidecar_path(path))
         if "degradation" in content:
             return [(name, json.dumps(value)) for name, value in content.items()]
         network = content["recipe"]["network"]
@@ -87,7 +87,7 @@ def _run(run: Run) -> Rows:
         ("prior", str(recipe.prior)),
         ("crop", f"{recipe.crop.shape} x {recipe.batch}"),
     ]
-    about = run.about()
+    about = run.record().content
     rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]
     if "started_from" in about:
         before = about["started_from"]

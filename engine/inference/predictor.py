@@ -14,16 +14,14 @@ from engine.runs.trained_model import Model
 from volumes import random_draws
 from volumes.boxes import Box
 from volumes.sampling.noise import Noise
-from volumes.sampling.scanner_noise import LowDose
 from volumes.tiles import padded
-from volumes.tomography.photon_noise import told
+from volumes.tomography.photon_noise import log_dose
 from volumes.volume import Unit
 
 
 def photons_told(network: Network, noise: Noise) -> float | None:
     """Photons a ray of the typical scan under a noise, for a network that sees the dose."""
-    dose = noise.acquisition.dose if isinstance(noise, LowDose) else None
-    return dose.photons if dose and network.sees_dose else None
+    return noise.typical_photons if network.sees_dose else None
 
 
 class Predictor:
@@ -39,7 +37,7 @@ class Predictor:
 
         self._model = model
         self._beyond: float | None = None
-        self._dose = [] if photons is None else [np.full((1, 1, 1), told(photons))]
+        self._dose = [] if photons is None else [np.full((1, 1, 1), log_dose(photons))]
         self._infer = tf.function(
             lambda images: model(images, training=False), reduce_retracing=True
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.networks import Network
-from volumes.boxes import Box, read
+from volumes.boxes import Box, read_box
 from volumes.storage import memory
 from volumes.tiles import Tile, padded, tiles
 from volumes.volume import Shape, Unit
@@ -27,7 +27,7 @@ _ENOUGH_BYTES = 2**29  # where tiles can be parted without a halo, larger ones a
 
 def blocks_of(volume: Unit) -> Blocks:
     """Blocks of an array; beyond it they are its reflection."""
-    return lambda box: read(volume, box)
+    return lambda box: read_box(volume, box)
 
 
 @dataclass(frozen=True)

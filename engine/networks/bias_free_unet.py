@@ -32,7 +32,7 @@ class BiasFreeUNet2D:
     Example:
         >>> network = BiasFreeUNet2D(widths=(24, 32, 48))
         >>> network.stride, network.radius
-        ((1, 8, 8), (0, 89, 89))
+        ((1, 8, 8), (0, 91, 91))
     """
 
     widths: tuple[int, ...] = (24, 32, 48)

@@ -183,7 +183,7 @@ class Layers:
 
 
 def dose() -> Any:
-    """An input: one number an example, (B, 1, 1, 1, 1), from `volumes.dose.told`."""
+    """An input: one number an example, (B, 1, 1, 1, 1), see `photon_noise`."""
     import keras
 
     return keras.Input((1, 1, 1, 1), name="dose", dtype="float32")

@@ -18,7 +18,7 @@ KINDS = "mean, noisy, tv, clean, turned or a run folder, each with :RADIUS where
 class Estimated:
     """The estimate of a trained 2D network, slice by slice: what Abascal et al. (2020) suggest.
 
-    Plain data, as all of a recipe: `engine.prior.opened` makes the source that works.
+    Plain data, as all of a recipe: `engine.runs.prior_network.opened` makes the source that works.
 
     Attributes:
         run: its run folder. What is trained with it keeps a copy, and never looks there again.

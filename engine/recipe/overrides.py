@@ -49,7 +49,7 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
             )
         value = _replaced(current, names[1:], text, whole)
     elif isinstance(current, Schedule):
-        value = schedules.parse(text)
+        value = schedules.parse_schedule(text)
     elif isinstance(current, NeighbourMean):
         value = network_prior.parse(text)
     elif dataclasses.is_dataclass(current):

@@ -15,7 +15,6 @@ from engine.schedules import Schedule
 from volumes import Crop, NeighbourMean, Split, Window
 from volumes.sampling.noise import Noise
 from volumes.sampling.prior_sources import SliceTV
-from volumes.sampling.scanner_noise import LowDose
 
 Loss = Callable[[Any, Any], Any]
 
@@ -44,6 +43,24 @@ class Recipe:
         validate_slices: slices of each validation case, about its middle, that are scored during
             training.
         seed: of weights, crops and noise.
+
+    Example:
+        >>> from engine import losses, schedules
+        >>> from engine.networks import UNet2D
+        >>> from volumes import Crop, Gaussian, Split, Window
+        >>> recipe = Recipe(
+        ...     split=Split(validation=4, test=2),
+        ...     window=Window(low_hu=-1000, high_hu=400),
+        ...     crop=Crop(shape=(1, 256, 256)),
+        ...     noise=Gaussian(sigma=0.10),
+        ...     network=UNet2D(width=32, levels=3),
+        ...     loss=losses.mean_squared_error,
+        ...     learning_rate=schedules.constant(1e-4),
+        ...     batch=64,
+        ...     steps=100_000,
+        ... )
+        >>> recipe.seed
+        0
     """
 
     split: Split
@@ -81,7 +98,7 @@ class Recipe:
             raise ValueError(f"{type(self.network).__name__} sees a prior: give the recipe one")
         if self.prior is not None and not self.network.sees_prior:
             raise ValueError(f"{type(self.network).__name__} sees no prior: set prior=None")
-        if self.network.sees_dose and not isinstance(self.noise, LowDose):
+        if self.network.sees_dose and self.noise.typical_photons is None:
             raise ValueError(
                 "network.sees_dose must be false where the noise has no dose; that of "
                 "low_dose recipes has one"

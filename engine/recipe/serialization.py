@@ -62,7 +62,7 @@ def from_json(path: Path) -> Recipe:
         Mismatch: where the file is missing, damaged or of another version.
     """
     try:
-        recipe = _rebuilt(json_files.read(path))
+        recipe = _rebuilt(json_files.read_json(path))
     except OSError as error:
         raise Mismatch(path, f"cannot be read: {error.strerror}", "Name a run folder") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -27,7 +27,7 @@ def write(
 
     Args:
         folder: made where it is not there.
-        about: what was compared and how, as `engine.selection` tells it.
+        about: what was compared and how, as `engine.comparison.evaluate` tells it.
         rows: of the comparison.
         pictures: one a level of noise.
 

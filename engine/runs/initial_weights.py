@@ -11,6 +11,7 @@ from engine.checkpoints.archive import Arrays
 from engine.errors import Mismatch
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import differences
+from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from volumes.volume import Volume
 
@@ -26,7 +27,7 @@ class Origin:
         folder: of that run, absolute.
         step: of the checkpoint.
         sha256: of its every variable, as `checkpoint.fingerprint` has it.
-        trained_on: what its weights have learned from, as `Run.learned_from` has it.
+        trained_on: what its weights have learned from, as `RunRecord.learned_from` has it.
     """
 
     run: str
@@ -85,22 +86,23 @@ def find(source: Run, which: str, recipe: Recipe, run: Run) -> Origin:
         folder=str(source.folder.resolve()),
         step=checkpoint.verified(path).step,
         sha256=checkpoint.fingerprint(path),
-        trained_on=source.learned_from(),
+        trained_on=source.record().learned_from,
     )
 
 
-def agreed(run: Run, asked: Origin | None) -> Origin | None:
+def agreed(run: Run, record: RunRecord, asked: Origin | None) -> Origin | None:
     """What a run starts from, or has started from; run.json remembers it.
 
     Args:
         run: that may have been started before.
+        record: of the run.
         asked: what the command asks for, if anything.
 
     Raises:
         Mismatch: where the run was started from other weights.
     """
-    recorded = _recorded(run)
-    if asked is None or not run.begun:
+    recorded = _recorded(run, record)
+    if asked is None or not run.begun(record):
         return asked or recorded
     if recorded is None:
         raise Mismatch(run.folder, "was not started from other weights", _ANEW)
@@ -113,8 +115,8 @@ def agreed(run: Run, asked: Origin | None) -> Origin | None:
     return asked
 
 
-def _recorded(run: Run) -> Origin | None:
-    content = run.about().get("started_from")
+def _recorded(run: Run, record: RunRecord) -> Origin | None:
+    content = record.started_from
     try:
         return None if content is None else Origin(**content)
     except TypeError as error:

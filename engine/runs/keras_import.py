@@ -51,7 +51,7 @@ def import_run(weights: Path, recipe: Recipe, source: Path, run: Run) -> None:
         arrays[f"model/{name}"] = fitted
     about = _about(weights)
     with run.locked():
-        before = run.about().get("imported_sha256")
+        before = run.record().content.get("imported_sha256")
         if checkpoint.steps(run.checkpoints) and before != about["imported_sha256"]:
             raise Mismatch(run.folder, "holds other weights already", "Choose another --run")
         run.begin(recipe, source, about)

@@ -96,7 +96,7 @@ class Metrics:
                 if not line.endswith(b"\n"):
                     break  # the end of a line that was being written
                 try:
-                    if json_files.parse(line)["step"] > step:
+                    if json_files.parse_json(line)["step"] > step:
                         break
                 except (ValueError, KeyError, TypeError):
                     warn(f"{path}: line {number:,} is no row of metrics; it is kept as it is")
@@ -138,7 +138,7 @@ def validations(run: Run) -> Iterator[Validation]:
             if b'"method"' not in line:  # nearly all are steps
                 continue
             try:
-                row = json_files.parse(line)
+                row = json_files.parse_json(line)
                 if "level" in row:
                     continue
                 yield Validation(int(row["step"]), str(row["method"]), dict(row["mean"]))

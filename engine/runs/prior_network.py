@@ -1,4 +1,4 @@
-"""The prior at work: the network behind an estimated one, opened, vetted and kept with a run."""
+"""The prior's network: that of a prior which is a network's estimate, loaded, checked, copied."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Slices:
     stride: Shape
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
-        """The network's estimate of each slice; see `volumes.sources.Source`."""
+        """The network's estimate of each slice; see `volumes.sampling.prior_sources.Source`."""
         import tensorflow as tf
 
         _, _, height, width, _ = noisy.shape
@@ -82,67 +82,74 @@ def model_of(source: Estimated) -> Model:
     return model
 
 
-def vet(prior: NeighbourMean | None, window: Window, run: Run) -> None:
-    """Refuses a prior whose network cannot be used.
+@dataclass(frozen=True)
+class PriorNetwork:
+    """The network behind the prior of a run that begins, loaded once and checked.
+
+    Attributes:
+        model: None where the prior needs no network, or the run has its copy already.
+    """
+
+    model: Model | None
+
+    def refuse_seen(self, scored: Sequence[Volume]) -> None:
+        """Refuses a network that was trained on what it will help to score.
+
+        Args:
+            scored: the run's volumes of validation and test.
+
+        Raises:
+            Mismatch: naming the first of them.
+        """
+        if self.model is not None and (seen := self.model.seen(scored)):
+            cause = f"was trained on {seen[0]}, which is to be scored"
+            raise Mismatch(self.model.run.folder, cause, "Use a network of the same split")
+
+    def copy_into(self, run: Run) -> None:
+        """Copies the network into a run's folder, once.
+
+        A run is then complete: it trains, resumes and denoises without the other one.
+
+        Raises:
+            Mismatch: where the run was trained with a copy that is gone.
+            CannotWrite: where the system refuses.
+        """
+        target = copy_in(run.folder)
+        if self.model is None or target.exists():
+            return
+        if checkpoint.steps(run.checkpoints):
+            cause = "is gone, and the run was trained with what it held"
+            raise Mismatch(target, cause, "Bring it back, or start anew with --fresh")
+        model = self.model
+        aside = target.with_name(".prior.tmp")
+        try:
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(model.path, aside / "checkpoints" / model.path.name)
+            for name in ("recipe.json", "run.json"):
+                shutil.copy(model.run.folder / name, aside / name)
+            aside.rename(target)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+
+
+def resolve(prior: NeighbourMean | None, window: Window, run: Run) -> PriorNetwork:
+    """The network behind a prior, checked.
 
     Args:
         prior: of the run's recipe.
         window: of the run's recipe: in its units the network is given slices.
-        run: that is trained; with a copy of the network in its folder, the question is settled.
+        run: that is trained; one that has a copy of the network in its folder needs no other.
 
     Raises:
         BadUsage: where there is no such network.
         Mismatch: where it cannot be used, or was trained in another window.
     """
     if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
-        return
-    other = model_of(prior.of).recipe.window
+        return PriorNetwork(None)
+    model = model_of(prior.of)
+    other = model.recipe.window
     if not other.has_range_of(window):
         cause = f"was trained in the window [{other.low_hu:g}, {other.high_hu:g}] HU"
         remedy = f"Name a run of the window [{window.low_hu:g}, {window.high_hu:g}] HU"
         raise Mismatch(Path(prior.of.run), cause, remedy)
-
-
-def refuse_seen(prior: NeighbourMean | None, run: Run, scored: Sequence[Volume]) -> None:
-    """Refuses a prior whose network has seen what it will help to score.
-
-    Args:
-        prior: of the run's recipe.
-        run: that is trained; with a copy of the network in its folder, the question is settled.
-        scored: its volumes of validation and test.
-
-    Raises:
-        Mismatch: where the network has seen a scored volume.
-    """
-    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
-        return
-    if seen := model_of(prior.of).seen(scored):
-        cause = f"was trained on {seen[0]}, which is to be scored"
-        raise Mismatch(Path(prior.of.run), cause, "Use a network of the same split")
-
-
-def adopt(prior: NeighbourMean | None, run: Run) -> None:
-    """Copies the network of an estimated prior into a run's folder, once.
-
-    A run is then whole: it trains, resumes and denoises without the other one.
-
-    Raises:
-        Mismatch: where that network cannot be used.
-        CannotWrite: where the system refuses.
-    """
-    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
-        return
-    target = copy_in(run.folder)
-    if checkpoint.steps(run.checkpoints):
-        cause = "is gone, and the run was trained with what it held"
-        raise Mismatch(target, cause, "Bring it back, or start anew with --fresh")
-    model = model_of(prior.of)
-    aside = target.with_name(".prior.tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(model.path, aside / "checkpoints" / model.path.name)
-        for name in ("recipe.json", "run.json"):
-            shutil.copy(model.run.folder / name, aside / name)
-        aside.rename(target)
-    except OSError as error:
-        raise cannot_write(target, error) from error
+    return PriorNetwork(model)

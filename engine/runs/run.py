@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from engine.errors import Mismatch, Refusal
 from engine.recipe import serialization
 from engine.recipe.recipe import Recipe
 from engine.runs import compatibility, lock
-from volumes.storage import json_files
+from engine.runs.record import NAME, RunRecord, read_record, required_record
 from volumes.storage.atomic import make_folder, whole_file
 
 _CLOCKS_DIFFER_S = 300.0  # of a file server and this machine
@@ -33,12 +33,10 @@ _LOOKS = 5
 # What `begin` leaves where it is killed, its last file not yet written.
 _BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
 
-_MOST_BYTES = 64 * 2**20  # run.json names every case: a set of pairs may have many thousands
-
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; see the README for what lies in it."""
+    """A run folder; engine/README.md lists what lies in it."""
 
     folder: Path
 
@@ -71,42 +69,24 @@ class Run:
         self.refuse_part()
         return serialization.from_json(self.folder / "recipe.json")
 
-    def about(self) -> dict[str, Any]:
-        """What run.json says; empty where there is none, or not what `begin` writes."""
-        try:
-            content = self._told()
-        except (OSError, ValueError):
-            return {}
-        return content if _is_told(content) else {}
+    def record(self) -> RunRecord:
+        """What run.json says; empty where there is none, or it is damaged."""
+        return read_record(self.folder)
 
-    def _told(self) -> Any:
-        return json_files.read(self.folder / "run.json", most_bytes=_MOST_BYTES)
+    def resumed_record(self) -> RunRecord:
+        """What run.json says of a run that goes on; empty where it has no checkpoint yet.
 
-    @property
-    def begun(self) -> bool:
-        """Whether `begin` has written anything here."""
-        return bool(self.about()) or (self.folder / "recipe.json").exists()
+        What a run has learned from stands there alone, and is not guessed.
 
-    def learned_from(self) -> dict[str, str]:
-        """The names of the cases that its weights have learned from, by the sha256 of their files.
-
-        Those of the runs that it was started from are among them, and those that it had before its
-        cases were changed.
+        Raises:
+            Mismatch: where the run has checkpoints, and run.json is damaged or gone.
         """
-        about = self.about()
-        before: dict[str, str] = dict((about.get("started_from") or {}).get("trained_on", {}))
-        for change in self.changes():
-            before |= change["learned_from"]
-        training = about.get("cases", {}).get("training", {})
-        return {**before, **{sha256: name for name, sha256 in training.items()}}
+        found = bool(checkpoint.steps(self.checkpoints))
+        return required_record(self.folder) if found else self.record()
 
-    @property
-    def tells_what_it_learned_from(self) -> bool:
-        """Whether its cases are known, and those of the runs that it was started from."""
-        about = self.about()
-        before = about.get("started_from")
-        told = bool(about.get("cases", {}).get("training"))
-        return told and (before is None or bool(before.get("trained_on")))
+    def begun(self, record: RunRecord) -> bool:
+        """Whether `begin` has written anything here."""
+        return bool(record.content) or (self.folder / "recipe.json").exists()
 
     def checkpoint(self, which: str) -> Path:
         """The folder of a checkpoint: "best", "last", or a step.
@@ -166,24 +146,20 @@ class Run:
                 remedy = f"Name the run, {place}, and choose by --checkpoint or --from-checkpoint"
                 raise Mismatch(self.folder, "is a part of a run", remedy)
 
-    @property
-    def recipes(self) -> list[str]:
-        """Fingerprints of the recipes that it was trained by, the last one last."""
-        known = self.about().get("recipes", [])
-        return known if isinstance(known, list) else []
-
-    def note_saved(self) -> None:
+    def note_saved(self, record: RunRecord) -> RunRecord:
         """Notes that it has a checkpoint: from then on, one that has none is never begun anew.
 
         Raises:
             CannotWrite: where the system refuses.
         """
-        about = self.about()
-        if not about.get("saved") and self.begun:
-            self._write("run.json", json.dumps(about | {"saved": True}, indent=2) + "\n")
+        if record.saved or not self.begun(record):
+            return record
+        noted = RunRecord({**record.content, "saved": True})
+        self._write(NAME, json.dumps(noted.content, indent=2) + "\n")
+        return noted
 
-    def newest(self, warn: Callable[[str], None]) -> Progress | None:
-        """The newest checkpoint that verifies; damaged ones are set aside and said so.
+    def newest(self, warn: Callable[[str], None], record: RunRecord) -> Progress | None:
+        """The newest checkpoint that verifies; damaged ones are moved aside, with a warning.
 
         Returns:
             None where the run has never been saved.
@@ -192,32 +168,10 @@ class Run:
             Mismatch: where it has, and nothing that verifies is left.
         """
         found = checkpoint.newest(self.checkpoints, warn)
-        if found is None and self.about().get("saved"):
+        if found is None and record.saved:
             cause = "was saved, and its checkpoints are gone"
             raise Mismatch(self.folder, cause, "Bring them back, or start anew with --fresh")
         return found
-
-    def refuse_untold(self) -> None:
-        """Refuses to go on where run.json is damaged or gone.
-
-        What a run has learned from stands there alone, and is not guessed.
-
-        Raises:
-            Mismatch: naming it.
-        """
-        if not checkpoint.steps(self.checkpoints):
-            return
-        path, remedy = self.folder / "run.json", "Bring it back, or start anew with --fresh"
-        try:
-            content = self._told()
-        except OSError as error:
-            cause = f"cannot be read ({error.strerror or error}), and tells what the run has seen"
-            raise Mismatch(path, cause, remedy) from error
-        except ValueError as error:
-            cause = f"is damaged ({error}), and tells what the run has seen"
-            raise Mismatch(path, cause, remedy) from error
-        if not _is_told(content) or "cases" not in content:
-            raise Mismatch(path, "does not tell what the run has seen", remedy)
 
     def sweep(self) -> None:
         """Removes what killed processes left half-written; call it while holding the lock."""
@@ -228,75 +182,96 @@ class Run:
             else:
                 aside.unlink(missing_ok=True)
 
-    def refuse_changed(
-        self, wanted: Recipe, about: dict[str, Any] | None = None, *, accepted: bool
-    ) -> list[compatibility.Changes]:
-        """Refuses to go on with another recipe or other cases, as far as that may not be.
+    def changed_recipe(self, wanted: Recipe, *, accepted: bool) -> list[compatibility.Changes]:
+        """How the run's recipe differs from the one that is asked for; none where it has none.
 
         Args:
             wanted: the recipe.
-            about: its cases, where they are known yet.
             accepted: whether the user consents to changes of what is learned.
 
-        Returns:
-            What changes: of the recipe, and of the cases.
-
         Raises:
-            Mismatch: where the folder holds a run of another recipe, or of other cases.
+            Mismatch: where the folder holds a run of another recipe.
         """
         if not (self.folder / "recipe.json").exists():
             return []
-        found = [compatibility.of_recipe(self.recipe(), wanted)]
-        if about is not None:
-            found.append(compatibility.of_cases(self.about(), about, wanted))
-        for change in found:
-            change.refuse(self.folder, accepted=accepted)
-        if about is not None and found[-1].learned:
-            compatibility.refuse_learned_from(self.folder, self.learned_from(), about["cases"])
-        return found
+        change = compatibility.of_recipe(self.recipe(), wanted)
+        change.refuse(self.folder, accepted=accepted)
+        return [change]
 
-    def begin(
-        self, wanted: Recipe, source: Path, about: dict[str, Any], *, accepted: bool = False
-    ) -> None:
-        """Writes what the run is, or checks that it is what it was; accepted changes are noted.
+    def changed_cases(
+        self, record: RunRecord, about: Mapping[str, Any], wanted: Recipe, *, accepted: bool
+    ) -> list[compatibility.Changes]:
+        """How the run's cases differ from those that are there now; none where it has none.
+
+        Args:
+            record: of the run.
+            about: the cases now, as run.json will hold them.
+            wanted: the recipe.
+            accepted: whether the user consents to other cases.
 
         Raises:
-            Mismatch: where the folder holds a run of another recipe, or of other cases.
+            Mismatch: where the folder holds a run on other cases.
         """
-        self._refuse_foreign()
-        recipes = self.recipes
+        if not (self.folder / "recipe.json").exists():
+            return []
+        change = compatibility.of_cases(record.content, about, wanted)
+        change.refuse(self.folder, accepted=accepted)
+        if change.learned:
+            compatibility.refuse_learned_from(self.folder, record.learned_from, about["cases"])
+        return [change]
+
+    def begin(
+        self, wanted: Recipe, source: Path, about: Mapping[str, Any],
+        record: RunRecord | None = None, changes: Sequence[compatibility.Changes] | None = None,
+    ) -> RunRecord:  # fmt: skip
+        """Writes what the run is, and notes what has changed.
+
+        Args:
+            wanted: the recipe.
+            source: its file.
+            about: what run.json is to hold.
+            record: what it held; read where it is not given.
+            changes: those that were accepted; where they are not given, none is.
+
+        Returns:
+            What run.json holds now.
+
+        Raises:
+            Mismatch: where the folder holds something else, or changes that were not accepted.
+        """
+        record = self.record() if record is None else record
+        self._refuse_foreign(record)
+        if changes is None:
+            changes = self.changed_recipe(wanted, accepted=False)
+            changes += self.changed_cases(record, about, wanted, accepted=False)
+        recipes = record.recipes
         if (self.folder / "recipe.json").exists() and not recipes:
             recipes = [serialization.fingerprint(self.recipe(), but=compatibility.MAY_CHANGE)]
-        found = self.refuse_changed(wanted, about, accepted=accepted)
-        noted = self.changes()
-        if any(change.learned for change in found):
+        noted = record.changes
+        if any(change.learned for change in changes):
             noted.append(
                 {
                     "from_step": max(checkpoint.steps(self.checkpoints), default=0),
-                    "changed": [text for change in found for text in change.learned],
-                    "rescored": any(change.rescored for change in found),
-                    "learned_from": self.learned_from(),
+                    "changed": [text for change in changes for text in change.learned],
+                    "rescored": any(change.rescored for change in changes),
+                    "learned_from": record.learned_from,
                 }
             )
         mine = serialization.fingerprint(wanted, but=compatibility.MAY_CHANGE)
-        about = about | {"recipes": [*(known for known in recipes if known != mine), mine]}
-        if self.about().get("saved"):
-            about["saved"] = True
-        about = about | ({"changes": noted} if noted else {})
+        content = {**about, "recipes": [*(known for known in recipes if known != mine), mine]}
+        content |= {"saved": True} if record.saved else {}
+        content |= {"changes": noted} if noted else {}
         # In this order: a process killed between them must not lose from what the run was started.
-        self._write("run.json", json.dumps(about, indent=2) + "\n")
+        self._write(NAME, json.dumps(content, indent=2) + "\n")
         self._write("recipe.py", source.read_text())
         self._write("recipe.json", serialization.to_json(wanted))
+        return RunRecord(content)
 
-    def changes(self) -> list[dict[str, Any]]:
-        """The changes that were accepted so far, and from which step on, oldest first."""
-        return list(self.about().get("changes", []))
-
-    def _refuse_foreign(self) -> None:
+    def _refuse_foreign(self, record: RunRecord) -> None:
         """A folder of something else is neither written into nor moved."""
         if not self.folder.exists() or (self.folder / "recipe.json").exists():
             return
-        kept = _BEGINNING if "cases" in self.about() else re.compile(r"\.lock")
+        kept = _BEGINNING if "cases" in record.content else re.compile(r"\.lock")
         if not self.folder.is_dir() or not all(
             kept.fullmatch(path.name) for path in self.folder.iterdir()
         ):
@@ -323,7 +298,7 @@ class Run:
         Raises:
             Locked: where another process holds it.
         """
-        self._refuse_foreign()
+        self._refuse_foreign(self.record())
         new = not self.folder.exists()
         make_folder(self.folder)
         with lock.held(self._lock):
@@ -347,17 +322,6 @@ class Run:
     @property
     def _lock(self) -> Path:
         return self.folder / ".lock"
-
-
-def _is_told(content: Any) -> bool:
-    """Whether what run.json holds is what `begin` writes, as far as it is relied on."""
-    if not isinstance(content, dict):
-        return False
-    parts = [content.get("cases", {}), content.get("recordings", {})]
-    parts.append(content.get("started_from") or {})
-    if not all(isinstance(part, dict) for part in parts):
-        return False
-    return all(isinstance(part, dict) for part in parts[0].values())
 
 
 def newest_run(root: Path = Path("runs")) -> Run:

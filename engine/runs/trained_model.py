@@ -13,6 +13,7 @@ from engine.checkpoints.archive import Arrays
 from engine.errors import Mismatch
 from engine.recipe.network_prior import settled
 from engine.recipe.recipe import Recipe
+from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from volumes.volume import Volume
 
@@ -25,12 +26,14 @@ class Model:
         run: the folder that it lies in.
         path: of the checkpoint.
         recipe: that it was trained by.
+        record: of the run.
         arrays: every variable by name, read at once: who trains the run may remove the file.
     """
 
     run: Run
     path: Path
     recipe: Recipe
+    record: RunRecord = field(repr=False, compare=False)
     arrays: Arrays = field(repr=False, compare=False)
 
     @cached_property
@@ -48,8 +51,7 @@ class Model:
 
         What it was started from counts by content alone: other data name their cases alike.
         """
-        training = self.run.about().get("cases", {}).get("training", {})
-        learned = self.run.learned_from()
+        training, learned = self.record.cases.get("training", {}), self.record.learned_from
         return [v.case for v in volumes if v.case in training or v.sha256 in learned]
 
     def network(self, precision: str = "float32") -> Any:
@@ -77,4 +79,5 @@ def open_model(run: Run, which: str = "best") -> Model:
         Mismatch: where there is none, or it is damaged.
     """
     (path, arrays), recipe = run.opened(which), run.recipe()
-    return Model(run, path, replace(recipe, prior=settled(recipe.prior, run.folder)), arrays)
+    recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
+    return Model(run, path, recipe, run.record(), arrays)

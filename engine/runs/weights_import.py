@@ -36,7 +36,7 @@ def import_run(source: Run, which: str, run: Run) -> None:
         Mismatch: where there is no such checkpoint, or the run folder holds another run.
     """
     path, arrays = source.opened(which)
-    step, recipe, about = checkpoint.step_of(path), source.recipe(), source.about()
+    step, recipe, about = checkpoint.step_of(path), source.recipe(), source.record().content
     kept = {name: about[name] for name in _KEPT if name in about} | {
         "imported_from": {"step": step, "sha256": checkpoint.fingerprint_of(arrays)}
     }
@@ -44,10 +44,10 @@ def import_run(source: Run, which: str, run: Run) -> None:
     with run.locked():
         if checkpoint.steps(run.checkpoints):
             raise Mismatch(run.folder, "holds a run already", "Choose another --run")
-        run.begin(recipe, source.folder / "recipe.py", kept)
+        record = run.begin(recipe, source.folder / "recipe.py", kept)
         progress = Progress(step, step, _error(rows))
         checkpoint.save(run.checkpoints, checkpoint.weights(arrays), progress)
-        run.note_saved()
+        run.note_saved(record)
         with whole_file(run.metrics, overwrite=True) as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
 
@@ -57,7 +57,7 @@ def _validations(source: Run, step: int) -> list[dict[str, object]]:
     rows = []
     for line in _lines(source.metrics):
         if b'"method"' in line:
-            row = json_files.parse(line)
+            row = json_files.parse_json(line)
             if row["step"] == step or (row["step"] == 0 and row["method"] != "network"):
                 rows.append(row)
     return rows

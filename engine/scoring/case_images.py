@@ -1,10 +1,14 @@
-"""Case images: the clean and the noisy image of a case, and its prior."""
+"""Case images: the clean and the noisy image of a case, and its prior.
+
+Validation during a training and the comparison of methods score the same images: one function makes
+them for both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -13,9 +17,48 @@ from engine.inference.tiling import blocks_of
 from engine.recipe.recipe import Recipe
 from volumes.boxes import Box
 from volumes.sampling.noise import Noise
-from volumes.volume import Unit, Volume
+from volumes.volume import HU, Unit, Volume
+from volumes.window import Window
 
-_SEED = 0  # of validation's noise: the same for every run, so that runs can be compared
+NOISE_SEED = 0  # the same for every run and every comparison, so that their scores compare
+
+
+class CaseImages(NamedTuple):
+    """The images of one case, or of some of its slices.
+
+    Attributes:
+        hu: (Z, Y, X) clean HU, never clipped; air where a simulated scanner sees nothing.
+        clean: (Z, Y, X) in window units, clipped to [0, 1] where the window clips.
+        noisy: (Z, Y, X) in window units.
+    """
+
+    hu: HU
+    clean: Unit
+    noisy: Unit
+
+
+def case_images(
+    volume: Volume, noise: Noise, window: Window, seed: int = NOISE_SEED,
+    slices: slice = slice(None),
+) -> CaseImages:  # fmt: skip
+    """The clean and the noisy image of a case.
+
+    The noise is a function of (seed, case, slice): it is the same in every run, for every network,
+    whichever slices are asked for.
+
+    Args:
+        volume: the clean scan.
+        noise: with which the noisy image is made, or where it is recorded.
+        window: HU <-> window units.
+        seed: of the noise.
+        slices: which of them, without a step.
+    """
+    hu = noise.reference(volume.hu[slices])
+    clean = window.unit(hu)
+    if window.clip:
+        clean = np.clip(clean, 0, 1)
+    first, _, _ = slices.indices(volume.hu.shape[0])
+    return CaseImages(hu, clean, noise.noisy(volume, clean, window, seed, first))
 
 
 @dataclass(frozen=True)
@@ -38,9 +81,6 @@ class Pair:
 def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str = "") -> Pair:
     """The clean and the noisy image of a case, and its prior.
 
-    The noise is keyed by the case and the slice alone: it is the same in every run and for every
-    network.
-
     Args:
         recipe: gives window, noise and prior.
         volume: the clean scan.
@@ -50,11 +90,8 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str =
     depth = volume.hu.shape[0]
     length = min(depth, slices or depth)
     first = (depth - length) // 2
-    hu = recipe.noise.reference(volume.hu[first : first + length])
-    clean = recipe.window.unit(hu)
-    if recipe.window.clip:
-        clean = np.clip(clean, 0, 1)
-    noisy = recipe.noise.noisy(volume, clean, recipe.window, _SEED, first)
+    part = slice(first, first + length)
+    _, clean, noisy = case_images(volume, recipe.noise, recipe.window, slices=part)
     if recipe.prior is None:
         return Pair(level, volume.case, clean, noisy, None)
     shape = (length, clean.shape[1], clean.shape[2])

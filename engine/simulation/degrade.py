@@ -26,22 +26,33 @@ from engine.terminal import Terminal
 from volumes import nifti
 from volumes.dataset import Case, case_name, find_cases
 from volumes.nifti import Scan
-from volumes.nifti.read_options import STRICT, Trust
+from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.additive_noise import AdditiveNoise
 from volumes.storage.atomic import make_folder
 from volumes.tomography.scanner import pixel_mm
 
 
 @dataclass(frozen=True)
-class Job:
-    """What is done to every scan of a command."""
+class DegradeRequest:
+    """What `engine degrade` is asked for; the Python API takes the same.
 
+    Attributes:
+        scans: NIfTI files, or folders of cases.
+        degradations: what is made of each.
+        seed: of the noise, with the case and the slice.
+        output: a file for one scan, else a folder; None writes beside each scan.
+        overwrite: whether existing files are replaced.
+        devices: on what a scanner is simulated.
+        reading: what is accepted of scans.
+    """
+
+    scans: tuple[Path, ...]
     degradations: tuple[Degradation, ...]
-    seed: int
-    output: Path | None
-    overwrite: bool
+    seed: int = 0
+    output: Path | None = None
+    overwrite: bool = False
     devices: str = "auto"
-    trust: Trust = STRICT
+    reading: ReadOptions = STRICT
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ def degrade(path: Path, output: Path, noise: AdditiveNoise, seed: int, *, overwr
     return counts["saturated"]
 
 
-def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
+def degrade_scans(request: DegradeRequest, terminal: Terminal) -> None:
     """Degrades scans; everything that can be refused is, before TensorFlow is imported.
 
     One degradation of files lies beside each, or where `-o` says. Several of them, or those of a
@@ -83,14 +94,15 @@ def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    runtime.check(job.devices, "auto", "auto")
-    many = len(job.degradations) > 1 or any(path.is_dir() for path in inputs)
-    tasks = _folder(job, inputs) if many else _files(job, inputs)
-    scanner = any(d.acquisition for d in job.degradations)
+    runtime.check(request.devices, "auto", "auto")
+    inputs = request.scans
+    many = len(request.degradations) > 1 or any(path.is_dir() for path in inputs)
+    tasks = _folder(request, inputs) if many else _files(request, inputs)
+    scanner = any(d.acquisition for d in request.degradations)
     if scanner:
         for task in tasks:
             pixel_mm(task.scan)
-    waiting = [_unfinished(task, job.seed) if many and not job.overwrite else task.products
+    waiting = [_unfinished(task, request.seed) if many and not request.overwrite else task.products
                for task in tasks]  # fmt: skip
     # Hours may pass before the last scan is read.
     tasks = [
@@ -101,43 +113,47 @@ def run(job: Job, inputs: Sequence[Path], terminal: Terminal) -> None:
         for task in tasks:
             make_folder(task.products[0].path.parent)
     else:
-        make_place(job.output, [product.path for task in tasks for product in task.products])
+        make_place(request.output, [product.path for task in tasks for product in task.products])
     machine: dict[str, Any] = {}
     if scanner and any(waiting):
         machine = {
-            name: runtime.start(job.devices).about[name] for name in ("tensorflow", "devices")
+            name: runtime.start(request.devices).about[name] for name in ("tensorflow", "devices")
         }
         terminal.say(f"Scanning on {', '.join(machine['devices'])}")
     for number, (task, products) in enumerate(zip(tasks, waiting, strict=True), 1):
         title = f"{task.case} ({number} of {len(tasks)})"
         with terminal.progress(title, task.scan.shape[0]) as bar:
-            _one(task, products, job, machine, terminal, bar.at)
+            _one(task, products, request, machine, terminal, bar.at)
 
 
-def _files(job: Job, inputs: Sequence[Path]) -> list[_Task]:
-    (degradation,) = job.degradations
-    paths = output_paths(inputs, job.output, f"_{degradation.name}")
-    refuse_existing([*paths, *map(sidecar_path, paths)], overwrite=job.overwrite)
+def _files(request: DegradeRequest, inputs: Sequence[Path]) -> list[_Task]:
+    (degradation,) = request.degradations
+    paths = output_paths(inputs, request.output, f"_{degradation.name}")
+    refuse_existing([*paths, *map(sidecar_path, paths)], overwrite=request.overwrite)
     return [
-        _Task(case_name(source), nifti.open_scan(source, job.trust), [Product(path, degradation)])
+        _Task(
+            case_name(source),
+            nifti.open_scan(source, request.reading),
+            [Product(path, degradation)],
+        )
         for source, path in zip(inputs, paths, strict=True)
     ]
 
 
-def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
-    if job.output is None or is_scan_name(job.output):
+def _folder(request: DegradeRequest, inputs: Sequence[Path]) -> list[_Task]:
+    if request.output is None or is_scan_name(request.output):
         cause = "must name a folder, where several degradations, or those of a folder, are made"
         raise BadUsage("-o", cause, "Write such as -o degraded/")
-    refuse_other_file(job.output)
-    cases = [case for path in inputs for case in _cases(path, job.trust)]
-    circle = job.degradations[0].acquisition is not None
+    refuse_other_file(request.output)
+    cases = [case for path in inputs for case in _cases(path, request.reading)]
+    circle = request.degradations[0].acquisition is not None
     tasks = []
     for case in cases:
-        scan, folder = case.open(), job.output / case.name
+        scan, folder = case.open(), request.output / case.name
         if not isinstance(scan, Scan):
             raise BadInput(case.path, "is a photograph", "Name scans")
         products = [Product(folder / "imaging.nii.gz", None, circle)]
-        products += [Product(folder / f"{d.name}.nii.gz", d) for d in job.degradations]
+        products += [Product(folder / f"{d.name}.nii.gz", d) for d in request.degradations]
         tasks.append(_Task(case.name, scan, products))
     paths = [product.path for task in tasks for product in task.products]
     refuse_twice(paths)
@@ -145,7 +161,7 @@ def _folder(job: Job, inputs: Sequence[Path]) -> list[_Task]:
     return tasks
 
 
-def _cases(path: Path, trust: Trust) -> list[Case]:
+def _cases(path: Path, trust: ReadOptions) -> list[Case]:
     if path.is_dir():
         return find_cases(path, trust=trust)
     return [Case(case_name(path), path, trust=trust)]
@@ -161,8 +177,8 @@ def _unfinished(task: _Task, seed: int) -> list[Product]:
 
 
 def _one(
-    task: _Task, products: list[Product], job: Job, machine: dict[str, Any], terminal: Terminal,
-    tick: Callable[[int], None],
+    task: _Task, products: list[Product], request: DegradeRequest, machine: dict[str, Any],
+    terminal: Terminal, tick: Callable[[int], None],
 ) -> None:  # fmt: skip
     kept = len(task.products) - len(products)
     if kept:
@@ -170,7 +186,13 @@ def _one(
     if products:
         terminal.doubt({task.scan.path: task.scan.warnings})
         counts = make(
-            task.scan, task.case, products, job.seed, machine, overwrite=job.overwrite, tick=tick
+            task.scan,
+            task.case,
+            products,
+            request.seed,
+            machine,
+            overwrite=request.overwrite,
+            tick=tick,
         )
         for product, count in zip(products, counts, strict=True):
             if count["saturated"]:

@@ -60,7 +60,7 @@ class Product:
             return False
         remedy = "Choose another -o, remove it, or ask for --overwrite"
         try:
-            found = json_files.read(sidecar_path(self.path))
+            found = json_files.read_json(sidecar_path(self.path))
         except (OSError, ValueError) as error:
             raise CannotWrite(self.path, "exists without a sidecar", remedy) from error
         wanted = json.loads(json.dumps({**self.recipe(scan), **key}))

@@ -12,8 +12,8 @@ from engine.terminal import Terminal
 from volumes.dataset import Case, find_cases
 from volumes.dataset.store import Store, default_root
 from volumes.errors import Refusal
-from volumes.nifti.read_options import STRICT, Trust
-from volumes.sampling.scanner_noise import Scanned, refuse_unscannable
+from volumes.nifti.read_options import STRICT, ReadOptions
+from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.volume import Volume
 
 Sides = dict[str, list[Case]]
@@ -70,7 +70,7 @@ class Survey:
         }
 
 
-def survey(recipe: Recipe, data: Path, trust: Trust = STRICT) -> Survey:
+def survey(recipe: Recipe, data: Path, trust: ReadOptions = STRICT) -> Survey:
     """The cases of each side of the split, every header judged.
 
     Args:
@@ -86,7 +86,7 @@ def survey(recipe: Recipe, data: Path, trust: Trust = STRICT) -> Survey:
     for case in cases:
         try:
             case.open()
-            if isinstance(recipe.noise, Scanned):
+            if recipe.noise.scanned:
                 refuse_unscannable(case)
         except Refusal as refusal:
             bad[case.name] = refusal
@@ -112,7 +112,7 @@ def read(
         CannotWrite: where neither the store nor memory holds a scan.
     """
     store = Store(default_root(), terminal.warn)
-    scanned = isinstance(recipe.noise, Scanned)
+    scanned = recipe.noise.scanned
     cases = [(side, case) for side, cases in found.good().items() for case in cases]
     volumes: dict[str, list[Volume]] = {side: [] for side in found.sides}
     bad = dict(found.bad)

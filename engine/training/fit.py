@@ -6,26 +6,32 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine import runtime
 from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Interrupted, Mismatch
 from engine.recipe.network_prior import settled
+from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
+from engine.recipe.recipe_file import find, foreign, load
 from engine.recipe.serialization import to_json
 from engine.runs import initial_weights, prior_network
 from engine.runs.initial_weights import Origin
+from engine.runs.prior_network import PriorNetwork
+from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.runtime import code_sha256
 from engine.terminal import Terminal
-from engine.training.cases import Survey, read
+from engine.training.cases import Survey, read, survey
 from engine.training.signals import Stop
+from volumes.dataset.cases import unused
+from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.examples import Examples
 from volumes.volume import Volume
 
@@ -36,123 +42,196 @@ _DECIDES_BITS = (
 
 
 @dataclass(frozen=True)
-class Machine:
-    """The choices that change how fast a run goes, not what it does."""
+class FitRequest:
+    """What `engine fit` is asked for; the Python API takes the same.
 
+    Attributes:
+        recipe: path of a recipe file, or the name of one that ships.
+        overrides: of its fields, such as "batch=4".
+        data: folder of the cases, or a file of pairs.
+        run: run folder; None takes runs/ and the recipe's name.
+        start: run whose weights a new run starts from.
+        start_checkpoint: of that run: best, last or a step; None is best.
+        fresh: start anew; an existing run is moved aside.
+        accept_changes: go on with another recipe or other cases.
+        skip_bad: leave out the scans that cannot be used.
+        dry_run: say what would be done, and stop.
+        devices, precision, xla: how it is computed; not what.
+        reading: what is accepted of scans.
+
+    Example:
+        >>> FitRequest("unet2d", ("batch=8",), data=Path("kits19")).run_folder
+        PosixPath('runs/unet2d')
+    """
+
+    recipe: str
+    overrides: tuple[str, ...] = ()
+    data: Path = Path("data")
+    run: Path | None = None
+    start: Path | None = None
+    start_checkpoint: str | None = None
+    fresh: bool = False
+    accept_changes: bool = False
+    skip_bad: bool = False
+    dry_run: bool = False
     devices: str = "auto"
     precision: str = "auto"
     xla: str = "auto"
+    reading: ReadOptions = STRICT
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run lies."""
+        return self.run or Path("runs") / find(self.recipe).stem
 
 
-@dataclass(frozen=True)
-class Consent:
-    """What is refused unless the user has said that it may be.
+class Prepared(NamedTuple):
+    """A training whose every choice is made; no scan has been read beyond its header."""
 
-    Attributes:
-        changes: to go on with another recipe or other cases.
-        skip_bad: to do without the scans that cannot be used.
+    recipe: Recipe
+    source: Path  # the recipe's file
+    run: Run
+    start: Origin | None
+    prior: PriorNetwork
+    survey: Survey
+
+
+def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
+    """Trains a recipe in a run folder, or goes on with what is there.
+
+    Everything that can be refused is refused before TensorFlow is imported, and what headers can
+    tell before anything is written or moved aside.
+
+    Args:
+        request: what is asked for.
+        terminal: shows what happens.
+        stop: looked at between scans and between steps.
+
+    Returns:
+        The run; None where nothing was to be done but to say what would be.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
     """
+    prepared = prepare(request, terminal)
+    if request.dry_run:
+        for line in describe(prepared):
+            terminal.result(line)
+        return None
+    run = prepared.run
+    if request.fresh and (aside := run.set_aside()):
+        terminal.say(f"The existing run is now {aside}")
+    with run.locked():
+        _train(prepared, request, terminal, stop)
+    return run
 
-    changes: bool = False
-    skip_bad: bool = False
+
+def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
+    """Resolves a request: the recipe, the run, the weights it starts from, its prior, its cases.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    if request.start_checkpoint is not None and request.start is None:
+        raise BadUsage("--from-checkpoint", "chooses from no run", "Name the run by --from")
+    source, run = find(request.recipe), Run(request.run_folder)
+    if foreign(source):
+        terminal.say(f"Running the Python code of {source}")
+    recipe = override(load(source), request.overrides)
+    start = None
+    if request.start is not None:
+        which = request.start_checkpoint or "best"
+        start = initial_weights.find(Run(request.start), which, recipe, run)
+    if not request.dry_run:
+        run.refuse_locked()
+    # A run that is about to be moved aside keeps its copy of a prior's network.
+    prior = prior_network.resolve(recipe.prior, recipe.window, run)
+    runtime.check(request.devices, request.precision, request.xla)
+    found = survey(recipe, request.data, request.reading)
+    if request.dry_run or request.fresh:
+        found.refuse(skip_bad=request.skip_bad)
+    if others := unused(request.data):
+        named = ", ".join(path.name for path in others[:3])
+        terminal.warn(f"{request.data}: {len(others)} beside the cases are not used: {named}")
+    for case in (case for cases in found.good().values() for case in cases):
+        terminal.doubt(case.doubts())
+    return Prepared(recipe, source, run, start, prior, found)
 
 
-_NONE = Consent()
-
-
-def describe(recipe: Recipe, found: Survey, start: Origin | None = None) -> list[str]:
+def describe(prepared: Prepared) -> list[str]:
     """What a run would do, for `--dry-run`."""
+    recipe, found, start = prepared.recipe, prepared.survey, prepared.start
     voxels = recipe.batch * math.prod(recipe.crop.shape)
     sides = found.good().items()
     lines = [f"{side}: {', '.join(case.name for case in cases)}" for side, cases in sides]
     lines += [f"left out: {refusal.path} {refusal.cause}" for refusal in found.bad.values()]
     if start is not None:
         lines.append(f"from: {start.run} at step {start.step:,}, sha256 {start.sha256}")
-    return [*lines, f"{recipe.steps:,} steps of {recipe.batch} crops, {voxels:,} voxels a step"]
+    steps = f"{recipe.steps:,} steps of {recipe.batch} crops, {voxels:,} voxels a step"
+    return [*lines, steps, to_json(recipe).rstrip()]
 
 
-def fit(
-    recipe: Recipe, file: Path, found: Survey, run: Run, machine: Machine, terminal: Terminal,
-    stop: Stop, start: Origin | None = None, consent: Consent = _NONE,
-) -> None:  # fmt: skip
-    """Trains a recipe in a run folder, or goes on with what is there.
+def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop) -> None:
+    """The training itself, while the run is locked."""
+    recipe, run = prepared.recipe, prepared.run
+    run.sweep()
+    record = run.resumed_record()
+    done = run.newest(terminal.warn, record)
+    if done is not None and done.step > recipe.steps:
+        cause = f"has {done.step:,} steps already, {recipe.steps:,} are asked for"
+        raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
+    changes = run.changed_recipe(recipe, accepted=request.accept_changes)
+    start = initial_weights.agreed(run, record, prepared.start)
+    if start is not None and done is None:
+        start.weights()  # refused here, if at all
+    # A run that was moved aside has taken its copy of the prior's network with it.
+    prior = prepared.prior
+    if prior.model is None:
+        prior = prior_network.resolve(recipe.prior, recipe.window, run)
+    check_stop = partial(_stop_if_asked, stop, run)
+    volumes, found = read(prepared.survey, recipe, terminal, check_stop, skip_bad=request.skip_bad)
+    about = _cases(volumes, found)
+    if start is not None:
+        _refuse_seen(start, volumes, terminal)
+        about["started_from"] = start.about()
+    prior.refuse_seen([*volumes["validation"], *volumes["test"]])
+    changes += run.changed_cases(record, about, recipe, accepted=request.accept_changes)
+    # TensorFlow takes seconds to import: all that may be refused without it has been.
+    check_stop()
+    terminal.say(to_json(recipe).rstrip())
+    started = runtime.start(request.devices, request.precision, request.xla)
+    if recipe.batch % started.replicas:
+        cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
+        raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
+    about = _about(recipe, started) | about
+    terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
+    notes = _notes(run, record, recipe, about)
+    record = run.begin(recipe, prepared.source, about, record, changes)
+    prior.copy_into(run)
+    recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
+    check_stop()
+    for note in notes:
+        terminal.warn(f"{run.folder}: {note}")
+    from engine.training.trainer import Trainer, TrainingPlan
+    from engine.training.validation import Validation
 
-    Args:
-        recipe: what is trained.
-        file: of the recipe.
-        found: the cases, as `survey` has found them.
-        run: where.
-        machine: on what.
-        terminal: told what happens.
-        stop: heeded between scans and between steps.
-        start: checkpoint whose weights a new run starts from; a run that was started from one
-            remembers it.
-        consent: to what is refused otherwise.
-
-    Raises:
-        Refusal: of the kind that the exit code of the contract names.
-    """
-    runtime.check(machine.devices, machine.precision, machine.xla)
-    resolved = to_json(recipe).rstrip()
-    with run.locked():
-        run.sweep()
-        run.refuse_untold()
-        done = run.newest(terminal.warn)
-        if done is not None and done.step > recipe.steps:
-            cause = f"has {done.step:,} steps already, {recipe.steps:,} are asked for"
-            raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
-        run.refuse_changed(recipe, accepted=consent.changes)
-        start = initial_weights.agreed(run, start)
-        if start is not None and done is None:
-            start.weights()  # refused here, if at all
-        prior_network.vet(recipe.prior, recipe.window, run)
-        heed = partial(_heed, stop, run)
-        volumes, found = read(found, recipe, terminal, heed, skip_bad=consent.skip_bad)
-        about = _cases(volumes, found)
-        if start is not None:
-            _refuse_seen(start, volumes, terminal)
-            about["started_from"] = start.about()
-        prior_network.refuse_seen(recipe.prior, run, [*volumes["validation"], *volumes["test"]])
-        run.refuse_changed(recipe, about, accepted=consent.changes)
-        # TensorFlow takes seconds to import: all that may be refused without it has been.
-        _heed(stop, run)
-        terminal.say(resolved)
-        started = runtime.start(machine.devices, machine.precision, machine.xla)
-        if recipe.batch % started.replicas:
-            cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
-            raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
-        about = _about(recipe, started) | about
-        terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
-        notes = _notes(run, recipe, about)
-        run.begin(recipe, file, about, accepted=consent.changes)
-        prior_network.adopt(recipe.prior, run)
-        recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
-        _heed(stop, run)
-        for note in notes:
-            terminal.warn(f"{run.folder}: {note}")
-        from engine.training.trainer import Loop
-        from engine.training.validation import Validation
-
-        examples = Examples(
-            volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed
-        )
-        validation = Validation(recipe, _heeding(volumes["validation"], stop, run))
-        loop = Loop(run, recipe, started, examples, validation, terminal)
-        loop.restore(start)
-        loop.go(stop)
+    examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
+    validation = Validation(recipe, _until_stopped(volumes["validation"], check_stop))
+    plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal)
+    Trainer(plan, start).train(stop)
 
 
-def _heed(stop: Stop, run: Run) -> None:
+def _stop_if_asked(stop: Stop, run: Run) -> None:
     if stop.asked:
         cause = f"stopped before its first step by {stop.asked}"
         raise Interrupted(run.folder, cause, "The same command goes on from there")
 
 
-def _heeding(volumes: Sequence[Volume], stop: Stop, run: Run) -> Iterator[Volume]:
+def _until_stopped(volumes: Sequence[Volume], check_stop: Callable[[], None]) -> Iterator[Volume]:
     """Volumes whose use may take minutes each."""
     for volume in volumes:
         yield volume
-        _heed(stop, run)
+        check_stop()
 
 
 def _refuse_seen(start: Origin, volumes: dict[str, list[Volume]], terminal: Terminal) -> None:
@@ -162,9 +241,9 @@ def _refuse_seen(start: Origin, volumes: dict[str, list[Volume]], terminal: Term
         terminal.warn(f"{case}: {start.run} has learned from another file of that name")
 
 
-def _notes(run: Run, recipe: Recipe, about: dict[str, Any]) -> list[str]:
-    """What must be said of a run that goes on."""
-    before, notes = run.about(), []
+def _notes(run: Run, record: RunRecord, recipe: Recipe, about: dict[str, Any]) -> list[str]:
+    """What a person should know of a run that goes on."""
+    before, notes = record.content, []
     changed = [name for name in _DECIDES_BITS if before.get(name, about[name]) != about[name]]
     if changed:
         notes.append(f"{', '.join(changed)} changed: resumed, not to the bit")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.checkpoints import checkpoint
-from engine.checkpoints.archive import Header
+from engine.checkpoints.archive import ArrayHeader
+from engine.errors import Mismatch
 from engine.recipe.recipe import Recipe
 from engine.runs.prior_network import opened
 from engine.runtime import Runtime
@@ -50,11 +52,11 @@ class Training:
         self._assert_covered()
         return {name: np.array(variable.numpy()) for name, variable in self.state.items()}
 
-    def headers(self) -> dict[str, Header]:
+    def headers(self) -> dict[str, ArrayHeader]:
         """What `arrays` would hold."""
         self._assert_covered()
         return {
-            name: Header(tuple(variable.shape), np.dtype(variable.dtype.as_numpy_dtype))
+            name: ArrayHeader(tuple(variable.shape), np.dtype(variable.dtype.as_numpy_dtype))
             for name, variable in self.state.items()
         }
 
@@ -63,6 +65,30 @@ class Training:
         for name, variable in self.state.items():
             variable.assign(arrays[name])
         self.adam.settle()
+
+    def assign_weights(self, weights: checkpoint.Arrays, source: Path) -> None:
+        """Sets the weights, those of the average too; the optimizer stays as it was made.
+
+        Args:
+            weights: by `model/` and their path.
+            source: of the weights, for the message.
+
+        Raises:
+            Mismatch: where they are of another network.
+        """
+        remedy = "Give the recipe the same network fields"
+        own = self.arrays()
+        names = [name for name in own if name.startswith("model/")]
+        for name in names:
+            if name not in weights or weights[name].shape != own[name].shape:
+                cause = f"holds no variable {name} of shape {own[name].shape}"
+                raise Mismatch(source, cause, remedy)
+        foreign = sorted(set(weights) - set(names))
+        if foreign:
+            raise Mismatch(source, f"holds {foreign[0]}, which the network lacks", remedy)
+        averaged = {f"average/{name.removeprefix('model/')}": weights[name] for name in names}
+        averaged = {name: array for name, array in averaged.items() if name in own}
+        self.assign(own | weights | averaged)
 
     def _assert_covered(self) -> None:
         """A variable that is not saved would be trained on, and lost without a word."""

@@ -16,7 +16,7 @@ from volumes.window import Window
 
 
 class Batch(NamedTuple):
-    """The tensors of B examples; see `volumes.examples.Example`."""
+    """The tensors of B examples; see `volumes.sampling.examples.Example`."""
 
     hu: Any  # (B, Z + 2 halo, Y, X) int16
     noisy_hu: Any  # the same; (B, 0, Y, X) where noise is added here

@@ -7,7 +7,7 @@ from typing import NamedTuple
 SLOW = ("tensorflow", "keras", "scipy.ndimage", "matplotlib")
 _PROGRAM = """
 import sys
-from engine.cli import run
+from engine.cli.main import run
 code = run(sys.argv[1:])
 print("", code, *sys.modules, sep="\\n")
 """

@@ -75,7 +75,7 @@ def test_a_warm_up_rises_evenly_to_the_schedule_and_does_not_shift_it():
     ],
 )
 def test_a_schedule_is_written_in_words(text, schedule):
-    assert schedules.parse(text) == schedule
+    assert schedules.parse_schedule(text) == schedule
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_schedule_is_written_in_words(text, schedule):
 )  # fmt: skip
 def test_other_words_are_refused(text):
     with pytest.raises(ValueError):  # noqa: PT011 (each has a message of its own)
-        schedules.parse(text)
+        schedules.parse_schedule(text)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1e-3, math.nan])

@@ -167,8 +167,8 @@ def _streams() -> Iterator[File]:
     yield File("empty", put(b""), "is empty")
     yield File("empty, called .nii.gz", put(b"", "scan.nii.gz"), "is empty")
     yield File("a gzip stream of nothing", packed(b""), "is empty")
-    yield File("forty bytes", put(content()[:40]), "no header")
-    yield File("forty bytes, compressed", packed(content()[:40]), "no header")
+    yield File("forty bytes", put(content()[:40]), "not a header")
+    yield File("forty bytes, compressed", packed(content()[:40]), "not a header")
     # Members may follow each other: 4.2 MB that are more than 4 GiB, made without making them.
     piece = gzip.compress(bytes(2**26), 9)
     bomb = gzip.compress(head((2049, 1024, 1024))) + 65 * piece
@@ -179,7 +179,7 @@ def _streams() -> Iterator[File]:
     yield File(
         "128 MiB behind the voxels",
         put(endless, "scan.nii.gz"),
-        "goes on for more than",
+        "GiB after its voxels",
         False,
         ("--max-gib", "0.1"),
     )
@@ -195,13 +195,13 @@ def _streams() -> Iterator[File]:
 def _others() -> Iterator[File]:
     for name, block, says in (
         ("a web page", b"<!DOCTYPE html>\n<html>404</html>" * 20, "web page"),
-        ("a git-LFS pointer", b"version https://git-lfs.github.com/spec/v1\n", "never fetched"),
+        ("a git-LFS pointer", b"version https://git-lfs.github.com/spec/v1\n", "was not fetched"),
         ("a PNG picture", b"\x89PNG\r\n\x1a\n" + bytes(400), "PNG"),
         ("a DICOM slice", bytes(128) + b"DICM" + bytes(400), "dcm2niix"),
         ("a MetaImage header", b"ObjectType = Image\n" + b"#" * 400, "MetaImage"),
         ("an NRRD file", b"NRRD0004\n" + b"#" * 400, "NRRD"),
-        ("zeros", bytes(1000), "no header"),
-        ("text", b"patient,age\n" * 99, "no header"),
+        ("zeros", bytes(1000), "not a header"),
+        ("text", b"patient,age\n" * 99, "not a header"),
     ):  # fmt: skip
         yield File(name, put(block), says)
         yield File(f"{name}, called .nii.gz", put(block, "imaging.nii.gz"), says)
@@ -227,7 +227,7 @@ def _headers() -> Iterator[File]:
     yield from _both("a side of zero", "impossible dimensions", dim=[3, 0])
     yield from _both("a side below zero", "impossible dimensions", dim=[3, 5, -6])
     for sides in ([3, 32767, 32767, 32767], [7, 32767, 32767, 32767, 1, 1, 1, 1]):
-        yield from _both(f"sides of 32767 in {sides[0]}", "promises", dim=sides)
+        yield from _both(f"sides of 32767 in {sides[0]}", "declares", dim=sides)
     yield from _both("seven sides of 32767", "not one 3D volume", dim=[7] + 7 * [32767])
     for code, says in ((0, "unknown"), (999, "999"), (1, "one bit"), (1536, "128-bit"),
                        (128, "colour image"), (2304, "colour image"), (32, "complex"),
@@ -308,10 +308,10 @@ def _orientations() -> Iterator[File]:
     )
     moved = IPL[:3] + np.array([0, 0, 0, 5])
     made = put(content(srow_x=moved[0], srow_y=moved[1], srow_z=moved[2]))
-    yield File("a sform that is not the qform", made, "the sform counts", True, hu=HU)
+    yield File("a sform that is not the qform", made, "the sform is used", True, hu=HU)
     las = np.ascontiguousarray(HU[::-1, ::-1].transpose(2, 1, 0))
     made = put(content(las, sform_code=0, qform_code=0))
-    yield File("no orientation at all", made, "does not say how it lies", True, hu=HU)
+    yield File("no orientation at all", made, "declares no orientation", True, hu=HU)
     for code in (-7, 300):
         made = put(content(sform_code=code))
         yield File(f"sform_code {code}", made, f"unknown sform_code {code}", True, hu=HU)
@@ -377,7 +377,7 @@ def _values() -> Iterator[File]:
         ("bytes in the wrong order", HU.byteswap().astype(int), "i2", {}),
     ):
         made = put(content(values, code=code, **more))
-        yield File(name, made, "not Hounsfield: range")
+        yield File(name, made, "not in Hounsfield units: values range")
         slope = np.float32(more.get("scl_slope", 1))
         hu = np.asarray(values).astype(code).astype(float) * slope
         yield File(f"{name}, trusted", made, "not look like Hounsfield", True, ("--assume-hu",), hu)
@@ -531,7 +531,7 @@ def _places() -> Iterator[File]:
     yield File("a header without its image", _half(image=False, named="scan.hdr"), "no scan.img")
     yield File("an image without its header", put(HU.tobytes(), "scan.img"), "no scan.hdr")
     yield File("a pair, its image cut", _short_pair, "ends after")
-    yield File("a whole file called .hdr", _single_called_hdr, "is a whole file")
+    yield File("a whole file called .hdr", _single_called_hdr, "is a single-file NIfTI")
     yield File("a folder", _folder, "is a folder")
     yield File("a pipe", _fifo, "not a regular file")
     yield File("a device without end", lambda _: Path("/dev/zero"), "not a regular file")

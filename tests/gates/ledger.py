@@ -5,7 +5,7 @@ many to inject (`faults.times(push=100, soak=5000)`), and counts each that was h
 (`faults.handled()`). `--soak` asks for the long numbers, `--fault-seed` for other faults than
 usual, and `--gates=FILE` writes the table between the markers of a Markdown file:
 
-    pytest -m gate --soak --gates=README.md
+    pytest -m gate --soak --gates=tests/README.md
 """
 
 from __future__ import annotations
@@ -124,7 +124,9 @@ class Ledger:
         if BEGIN not in text or END not in text:
             raise pytest.UsageError(f"{path} has no {BEGIN} and {END}")
         command = "pytest -m gate" + (" --soak" if self.soak else "")
-        said = f"`{command} --gates={path.name}` printed, on {os.cpu_count()} cores:"
+        inside_here = path.resolve().is_relative_to(Path.cwd().resolve())
+        file = os.path.relpath(path) if inside_here else path.name
+        said = f"`{command} --gates={file}` printed, on {os.cpu_count()} cores:"
         inside = re.escape(BEGIN) + ".*?" + re.escape(END)
         table = f"{BEGIN}\n{said}\n\n{self.table()}\n{END}"
         path.write_text(re.sub(inside, lambda _: table, text, count=1, flags=re.DOTALL))

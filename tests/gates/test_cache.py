@@ -309,7 +309,7 @@ import json, os, resource, signal, sys
 from contextlib import suppress
 from pathlib import Path
 from volumes.dataset import Case
-from volumes.store import Store
+from volumes.dataset.store import Store
 
 case = Case("scan", Path(sys.argv[1]))
 Store(Path(sys.argv[2])).volume(case)  # whatever is imported late is imported now

@@ -244,7 +244,7 @@ def test_other_cases_are_refused_until_they_are_consented_to_and_never_leak(
     assert noted["from_step"] == 2
     assert noted["learned_from"] == {sha256: name for name, sha256 in cases["training"].items()}
     # What it has learned from, now or then, cannot be what it is scored on.
-    assert set(cases["training"].values()) < set(Run(half).learned_from())
+    assert set(cases["training"].values()) < set(Run(half).record().learned_from)
     (data / validated / "imaging.nii.gz").write_bytes(
         (dataset / name / "imaging.nii.gz").read_bytes()
     )

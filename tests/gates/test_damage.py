@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.checkpoints.archive import Header
+from engine.checkpoints.archive import ArrayHeader
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import Mismatch
 
@@ -30,7 +30,7 @@ def arrays(step):
     }
 
 
-HEADERS = {name: Header(array.shape, array.dtype) for name, array in arrays(0).items()}
+HEADERS = {name: ArrayHeader(array.shape, array.dtype) for name, array in arrays(0).items()}
 
 
 def flip(random, folder, path):

@@ -253,8 +253,8 @@ SAVE = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from engine import checkpoint
-from engine.refusals import DiskFull
+from engine.checkpoints import checkpoint
+from engine.errors import DiskFull
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:

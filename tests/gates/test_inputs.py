@@ -12,7 +12,7 @@ import pytest
 from tests.gates.catalogue import File, files
 from tests.gates.commands import Commands
 from volumes.nifti import open_scan
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 
 CATALOGUE = files()
 
@@ -40,10 +40,10 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         yield started
 
 
-def _trust(flags: tuple[str, ...]) -> Trust:
+def _trust(flags: tuple[str, ...]) -> ReadOptions:
     given: dict[str, str] = dict(zip(flags, (*flags[1:], ""), strict=False))
     volume = given.get("--volume")
-    return Trust(
+    return ReadOptions(
         hu="--assume-hu" in given,
         checksum="--allow-bad-crc" in given,
         gib=float(given.get("--max-gib") or 4),

@@ -13,7 +13,7 @@ import pytest
 from scipy import ndimage
 
 from engine.checkpoints import checkpoint
-from engine.denoising.denoise import Denoised, Request, denoise
+from engine.denoising.denoise import Denoised, DenoiseSettings, denoise
 from engine.denoising.verify import verify
 from engine.denoising.writer import write
 from engine.errors import BadUsage
@@ -73,7 +73,7 @@ def unet(cpu, tmp_path_factory: pytest.TempPathFactory):
 
 
 def done(pair, path: Path, **request) -> Denoised:
-    return denoise(nifti.open_scan(path), *pair, Request(**request), lambda _: None)
+    return denoise(nifti.open_scan(path), *pair, DenoiseSettings(**request), lambda _: None)
 
 
 def estimate(pair, path: Path, **request) -> np.ndarray:
@@ -160,7 +160,7 @@ def test_every_voxel_is_written_once(unet, tmp_path: Path, faults: Faults) -> No
                     yield box, part
 
         scan_file(path, np.random.default_rng(number).uniform(-900, 300, shape).astype("<f4"))
-        denoise(nifti.open_scan(path), model, Counted(), Request(tile=tile), lambda _: None)
+        denoise(nifti.open_scan(path), model, Counted(), DenoiseSettings(tile=tile), lambda _: None)
         assert (written == 1).all(), (shape, tile)
         faults.handled()
 

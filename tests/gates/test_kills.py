@@ -128,11 +128,11 @@ def test_a_training_that_is_killed_ends_with_the_bits_of_one_that_was_not(
 
 
 PHASES = {
-    "start": "engine.recipe.recipe.load",
+    "start": "engine.recipe.recipe_file.load",
     "cache build": "volumes.dataset.store.Store.volume",
     "import": "engine.runtime.start",
-    "step": "engine.training.trainer.Loop._learn",
-    "validation": "engine.training.trainer.Loop._validate",
+    "step": "engine.training.trainer.Trainer._learn",
+    "validation": "engine.training.trainer.Trainer._validate",
     "save": "write state.npz",
     "naming": "rename into place",
 }

@@ -82,6 +82,17 @@ def test_a_gate_without_a_name_in_the_list_is_refused(gates) -> None:
     assert result.ret != 0
 
 
+def test_the_table_names_its_file_by_the_path_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tests" / "README.md"
+    path.parent.mkdir()
+    path.write_text(f"{BEGIN}\n{END}\n")
+    monkeypatch.chdir(tmp_path)
+    Ledger(soak=True).publish(path)
+    assert "`pytest -m gate --soak --gates=tests/README.md` printed" in path.read_text()
+
+
 def test_a_file_without_markers_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text("no markers")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.gate("G13")
 HOLD = """
 import sys
 from pathlib import Path
-from engine.run import Run
+from engine.runs.run import Run
 with Run(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()

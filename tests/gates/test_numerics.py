@@ -15,6 +15,7 @@ from engine.checkpoints import checkpoint
 from engine.errors import NumericalFailure
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
+from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.terminal import Terminal
 from tests.engine.tiny import tiny
@@ -66,7 +67,7 @@ def hu(phantom_hu: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def loop(cpu, hu: np.ndarray, tmp_path: Path):
     """Makes a loop, of which what is fed and how it is computed may be changed."""
-    from engine.training.trainer import Loop
+    from engine.training.trainer import Trainer, TrainingPlan
     from engine.training.validation import Validation
 
     def make(
@@ -78,10 +79,11 @@ def loop(cpu, hu: np.ndarray, tmp_path: Path):
         examples = Examples([volume], made.crop, made.noise, made.prior, made.seed)
         run = Run(tmp_path / "run")
         run.folder.mkdir()
-        return Loop(
-            run, made, dataclasses.replace(cpu, precision=precision),
+        plan = TrainingPlan(
+            run, RunRecord(), made, dataclasses.replace(cpu, precision=precision),
             Spoilt(examples, **spoilt) if spoilt else examples, Validation(made, [volume]), Noted(),
         )  # fmt: skip
+        return Trainer(plan)
 
     return make
 
@@ -89,7 +91,7 @@ def loop(cpu, hu: np.ndarray, tmp_path: Path):
 def failure(loop) -> NumericalFailure:
     """How it ends: with exit code 6, in one line; what was saved is finite, and never the best."""
     with pytest.raises(NumericalFailure) as caught:
-        loop.go(Nobody())
+        loop.train(Nobody())
     assert caught.value.exit_code == 6
     assert "\n" not in str(caught.value)
     for step in checkpoint.steps(loop.run.checkpoints):
@@ -132,7 +134,7 @@ def test_input_that_is_not_finite_ends_a_training_within_three_steps(
 @pytest.mark.gate("G11")
 def test_two_bad_steps_are_survived_and_nothing_is_learned_from_them(faults: Faults, loop) -> None:
     ours = loop("steps=8", first=4, stop=8, sigma=np.nan)
-    assert ours.go(Nobody()).step == 8
+    assert ours.train(Nobody()).step == 8
     assert np.isfinite(ours.progress.best_mse)
     faults.handled()
 
@@ -162,7 +164,7 @@ def test_a_loss_scale_that_is_too_large_finds_its_place(faults: Faults, loop) ->
     ours = loop("steps=45", *every, precision="float16")
     ours.training.adam.scale.assign(2.0**40)
     start = ours.training.arrays()
-    ours.go(Nobody())
+    ours.train(Nobody())
     assert float(ours.training.adam.scale.numpy()) < 2.0**40
     assert any((ours.training.arrays()[n] != start[n]).any() for n in start if "kernel" in n)
     faults.handled()
@@ -197,8 +199,8 @@ def test_a_loss_that_is_not_finite_is_not_learned_from_though_its_gradients_are(
 def test_a_learning_rate_that_is_absurd_ends_it_or_is_told(faults: Faults, loop, rate: str) -> None:
     ours = loop("steps=12", "validate_every=1", f"learning_rate={rate}")
     with contextlib.suppress(NumericalFailure):
-        ours.go(Nobody())
-        assert ours.terminal.warnings, "it went on as if nothing were wrong"
+        ours.train(Nobody())
+        assert ours.plan.terminal.warnings, "it went on as if nothing were wrong"
     assert ours.progress.best_mse is None or np.isfinite(ours.progress.best_mse)
     faults.handled()
 
@@ -221,8 +223,8 @@ def test_a_variable_that_left_the_finite_is_not_saved(faults: Faults, loop) -> N
 @pytest.mark.parametrize("value", [-1000, 0, 400, 3000])
 def test_constant_data_are_told(faults: Faults, loop, hu: np.ndarray, value: int) -> None:
     ours = loop("steps=4", "validate_every=1", hu=np.full_like(hu, value))
-    assert ours.go(Nobody()).step == 4
-    assert any("case_00007 is constant" in text for text in ours.terminal.warnings)
+    assert ours.train(Nobody()).step == 4
+    assert any("case_00007 is constant" in text for text in ours.plan.terminal.warnings)
     faults.handled()
 
 
@@ -230,8 +232,8 @@ def test_constant_data_are_told(faults: Faults, loop, hu: np.ndarray, value: int
 def test_data_of_nothing_but_noise_are_told(faults: Faults, loop, hu: np.ndarray) -> None:
     noise = np.random.default_rng(0).integers(-1000, 400, hu.shape)
     ours = loop("steps=4", "validate_every=1", hu=noise)
-    assert ours.go(Nobody()).step == 4
-    assert any("no better than its noisy image" in text for text in ours.terminal.warnings)
+    assert ours.train(Nobody()).step == 4
+    assert any("no better than its noisy image" in text for text in ours.plan.terminal.warnings)
     faults.handled()
 
 
@@ -247,8 +249,8 @@ def test_an_estimate_that_tells_nothing_is_told_once(
 
     monkeypatch.setattr(Validation, "estimate", estimate)
     ours = loop("steps=4", "validate_every=1")
-    ours.go(Nobody())
-    assert sum(what in text for text in ours.terminal.warnings if "no better" not in text) == 1
+    ours.train(Nobody())
+    assert sum(what in text for text in ours.plan.terminal.warnings if "no better" not in text) == 1
     faults.handled()
 
 
@@ -265,7 +267,7 @@ def test_a_training_that_diverges_is_told_at_the_third_validation(
 
     monkeypatch.setattr(Validation, "estimate", estimate)
     ours = loop("steps=6", "validate_every=1")
-    ours.go(Nobody())
-    assert sum("10 times worse than the best" in text for text in ours.terminal.warnings) == 1
+    ours.train(Nobody())
+    assert sum("10 times worse than the best" in text for text in ours.plan.terminal.warnings) == 1
     assert ours.progress.best_step == 1
     faults.handled()

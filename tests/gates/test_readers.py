@@ -15,6 +15,7 @@ import pytest
 from engine.checkpoints import checkpoint
 from engine.errors import BadInput, Interrupted
 from engine.recipe.overrides import override
+from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.terminal import Terminal
 from tests.engine.tiny import tiny
@@ -47,7 +48,7 @@ class Nobody:
 
 @pytest.fixture
 def loop(cpu, phantom_hu, tmp_path: Path):
-    from engine.training.trainer import Loop
+    from engine.training.trainer import Trainer, TrainingPlan
     from engine.training.validation import Validation
 
     volume = Volume(phantom_hu, (3.0, 0.8, 0.7), "phantom", "0" * 64)
@@ -60,7 +61,8 @@ def loop(cpu, phantom_hu, tmp_path: Path):
         run.folder.mkdir(exist_ok=True)
         given = Failing(examples, bad, fail)
         validation = Validation(recipe, [volume])
-        return Loop(run, recipe, cpu, given, validation, terminal or Terminal(quiet=True))
+        quiet = terminal or Terminal(quiet=True)
+        return Trainer(TrainingPlan(run, RunRecord(), recipe, cpu, given, validation, quiet))
 
     return make
 
@@ -92,7 +94,7 @@ def test_the_error_of_a_reader_is_what_is_shown(
         ours = loop(bad, raising(error))
         begun = time.monotonic()
         with pytest.raises(Exception) as caught:  # noqa: PT011 (of whichever kind)
-            ours.go(Nobody())
+            ours.train(Nobody())
         assert time.monotonic() - begun < 30
         assert told in str(caught.value)
         assert getattr(caught.value, "exit_code", 1) == codes.get(type(error), 1)
@@ -124,7 +126,7 @@ def test_a_reader_that_hangs_is_named_and_does_not_keep_a_training_from_ending(
 
         ours = loop(bad, answered.wait, terminal)
         with pytest.raises(Interrupted, match=f"stopped at step {bad // 2} by SIGTERM"):
-            ours.go(Asked())
+            ours.train(Asked())
         (told,) = terminal.warnings
         assert f"at step {bad // 2}; waiting for phantom" in told
         assert max(checkpoint.steps(ours.run.checkpoints), default=0) == bad // 2
@@ -134,11 +136,10 @@ def test_a_reader_that_hangs_is_named_and_does_not_keep_a_training_from_ending(
 
 HANGING = """
 import sys, threading
-from engine.cli import main
-from engine.readers import Readers
-from engine import readers
-from volumes.examples import Examples
-readers._END_S = 1.0
+from engine.cli.main import main
+from engine.training import reader_threads
+from volumes.sampling.examples import Examples
+reader_threads._END_S = 1.0
 real = Examples.__getitem__
 def hanging(self, i):
     if i >= 10:
@@ -183,12 +184,12 @@ def test_files_that_vanish_while_a_training_runs_are_not_missed(
 ) -> None:
     import shutil
 
-    from engine.training.trainer import Loop
+    from engine.training.trainer import Trainer
     from tests.engine.tiny import shrinking
 
     shutil.copytree(dataset, tmp_path / "data")
     monkeypatch.setenv("ENGINE_CACHE", str(tmp_path / "cache"))
-    learn, ends = Loop._learn, []
+    learn, ends = Trainer._learn, []
 
     def vanishing(self, *given):
         if self.progress.step == 1:
@@ -197,7 +198,7 @@ def test_files_that_vanish_while_a_training_runs_are_not_missed(
 
     for name in ("whole", "run"):
         if name == "run":
-            monkeypatch.setattr(Loop, "_learn", vanishing)
+            monkeypatch.setattr(Trainer, "_learn", vanishing)
         code, _, err = engine(
             "fit", "unet3d", *shrinking(), "--data", tmp_path / "data", "--run", tmp_path / name
         )

@@ -444,7 +444,7 @@ def test_nobody_who_was_scanned_is_named_but_in_the_scan_itself(
     assert _holding(out, home.name) == []
     assert _holding(cache, home.name) == []
     assert _holding(run, home.name) == []
-    command = Run(run).about()["command"]
+    command = Run(run).record().content["command"]
     assert command[:2] == ["engine", *command[1:2]]
     assert not any(os.path.isabs(word) for word in command)
     faults.handled(3)

@@ -13,7 +13,7 @@ import pytest
 from tests.gates.catalogue import content
 from volumes.errors import BadInput
 from volumes.nifti import open_scan
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 
 # Smooth enough to be compressed by every means that deflate has.
 Z, Y, X = np.mgrid[:9, :23, :21]
@@ -87,7 +87,7 @@ def test_a_mutated_gzip_stream_gives_the_same_voxels_or_none(faults, tmp_path: P
 def _is_read_on_trust(path: Path) -> bool:
     """Whether a damaged stream is read where that is allowed; then it is never without a word."""
     try:
-        scan = open_scan(path, Trust(hu=True, checksum=True)).verified()
+        scan = open_scan(path, ReadOptions(hu=True, checksum=True)).verified()
         scan.read()
     except BadInput:
         return False

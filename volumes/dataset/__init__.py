@@ -1,4 +1,4 @@
-"""Datasets: the cases of a folder, their split, and the store that keeps their voxels."""
+"""Datasets: the cases of a folder, their split, and the store of their voxels."""
 
 from volumes.dataset.cases import Case, case_name, find_cases
 from volumes.dataset.split import Split

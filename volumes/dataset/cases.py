@@ -1,4 +1,4 @@
-"""Datasets: the cases of a folder, and their split into training, validation and test."""
+"""Cases: the scans, photographs or pairs of a dataset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from volumes.dataset.pairs import Pair, open_pair, open_pairs, refuse_other_grid
 from volumes.dataset.photographs import Photograph, open_photograph
 from volumes.errors import BadInput
 from volumes.nifti import Scan, open_scan
-from volumes.nifti.read_options import STRICT, Trust
+from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.storage import digest, json_files
 from volumes.volume import Odd
 
@@ -20,7 +20,7 @@ _SCAN = re.compile(r"^(?P<name>.+)\.nii(\.gz)?$", re.IGNORECASE)
 _HALF = re.compile(r"^(?P<name>.+)\.(hdr|img)(\.gz)?$", re.IGNORECASE)
 _PHOTOGRAPH = re.compile(r"^(?P<name>.+)\.png$", re.IGNORECASE)
 _PAIRS = re.compile(r"\.(h5|hdf5|npz)$", re.IGNORECASE)
-# What the engine writes beside a scan, and the labels that data sets ship, are not scans.
+# Files that the engine writes beside a scan, and the label maps of datasets, are not scans.
 _NOT_A_SCAN = re.compile(r"(_denoised|_residual|_labels?|_seg|^segmentation|^prediction)$", re.I)
 
 
@@ -30,26 +30,28 @@ class Case:
 
     Attributes:
         name: unique within the dataset.
-        path: of its file, which for a pair is that of the whole set.
-        noisy: the file of its noisy recording, where that is a scan of its own.
-        trust: what is taken on trust of its files.
+        path: of its file; for a pair, of the whole set.
+        noisy: the file of its noisy recording, if that is a separate scan.
+        trust: options for reading its files.
     """
 
     name: str
     path: Path
     noisy: Path | None = None
-    trust: Trust = field(default=STRICT, compare=False)
+    trust: ReadOptions = field(default=STRICT, compare=False)
 
     @property
     def of_a_set(self) -> bool:
-        """Whether it is a pair of a set, which holds its noisy image, too."""
+        """Whether it is one of a set of pairs, which also contains its noisy image."""
         return bool(_PAIRS.search(self.path.name))
 
     def open(self) -> Scan | Photograph | Pair:
-        """The file with its header judged, and that of its noisy recording; no voxel is read.
+        """The file, with the headers of the file and of its noisy recording checked.
+
+        No voxel is read.
 
         Raises:
-            BadInput: where it cannot be used, or its noisy recording does not fit.
+            BadInput: if a file cannot be used, or the recording has another grid.
         """
         if self.of_a_set:
             return open_pair(self.path, self.name)
@@ -61,58 +63,64 @@ class Case:
         return scan
 
     def doubts(self) -> Odd:
-        """What is odd about the headers of its files.
+        """Warnings about the headers of its files.
 
         Raises:
-            BadInput: as `open` does.
+            BadInput: as `open`.
         """
         if self.of_a_set:
-            return {}  # it has thousands of cases, and none of them a header
+            return {}  # a set has thousands of cases, and their images have no headers
         scans = [self.open(), *([open_scan(self.noisy, self.trust)] if self.noisy else [])]
         return {scan.path: scan.warnings for scan in scans if isinstance(scan, Scan)}
 
 
 def case_name(path: Path) -> str:
-    """The case a scan belongs to: its folder's name in KiTS19's layout, else its file's."""
+    """The name of a scan's case: of its folder in the KiTS19 layout, else of its file.
+
+    Example:
+        >>> case_name(Path("kits19/case_00001/imaging.nii.gz")), case_name(Path("flat/a.nii"))
+        ('case_00001', 'a')
+    """
     match = next((m for kind in (_SCAN, _PHOTOGRAPH, _HALF) if (m := kind.match(path.name))), None)
     stem = match["name"] if match else path.name
-    # Links are not followed: stores of data link every scan into one folder of objects.
+    # Links are not followed: data stores link every scan into one folder of objects.
     return Path(os.path.abspath(path)).parent.name if stem.lower() == "imaging" else stem
 
 
-def find_cases(folder: Path, noisy: str | None = None, *, trust: Trust = STRICT) -> list[Case]:
-    """The cases of a folder, or of a file of pairs, in the order of their names.
+def find_cases(
+    folder: Path, noisy: str | None = None, *, trust: ReadOptions = STRICT
+) -> list[Case]:
+    """The cases of a folder, or of a set of pairs, sorted by name.
 
-    KiTS19's layout (`case_XXXXX/imaging.nii.gz`) is looked for first, then NIfTI files that lie
-    flat in the folder, then PNG photographs: beside scans, PNG files are previews.
+    The first layout with files is used: KiTS19 (`case_XXXXX/imaging.nii.gz`), NIfTI files in the
+    folder itself, PNG photographs. PNG files beside scans are previews.
 
     Args:
-        folder: of scans, or an .h5, .hdf5 or .npz file that holds a set of pairs.
-        noisy: name of the noisy recordings: "quarter" where `case_XXXXX/quarter.nii.gz` lies beside
-            the clean `imaging.nii.gz`, in KiTS19's layout. The pairs of a set have their noisy
-            images with or without it.
-        trust: what is taken on trust of the files.
+        folder: of scans, or an .h5, .hdf5 or .npz file that contains a set of pairs.
+        noisy: name of the noisy recordings in the KiTS19 layout, such as "quarter" for
+            `case_XXXXX/quarter.nii.gz` beside `imaging.nii.gz`. Sets of pairs do not need it.
+        trust: options for reading the files.
 
     Raises:
-        BadInput: where there is no folder, no scan in it, one name twice, or a case without its
-            noisy recording.
+        BadInput: if the folder does not exist or has no scan, two cases have the same name, or a
+            case has no noisy recording.
     """
     if _PAIRS.search(folder.name) and not folder.is_dir():
         return sorted(Case(name, folder) for name in open_pairs(folder).names)
     if not folder.is_dir():
-        remedy = "Name a folder of scans by --data, or make one with `engine phantom`"
+        remedy = "Name a folder of scans with --data, or make one with `engine phantom`"
         raise BadInput(folder, "is not a folder", remedy)
     files = sorted(path for place in _folders(folder) for path in _imaging(place))
     if noisy is not None and not files:
         cause = f"holds no case_*/imaging.nii.gz, beside which {noisy}.nii.gz could lie"
-        raise BadInput(folder, cause, "Lay the scans out in one folder a case")
+        raise BadInput(folder, cause, "Put each case into a folder of its own")
     if not files:
         files = sorted(path for path in folder.iterdir() if _is_data(path, _SCAN))
     if not files:
         files = sorted(path for path in folder.iterdir() if _is_data(path, _PHOTOGRAPH))
     if not files:
         cause = "holds neither case_*/imaging.nii.gz nor NIfTI files nor PNG photographs"
-        raise BadInput(folder, cause, "Name the folder that does by --data")
+        raise BadInput(folder, cause, "Name another folder with --data")
     cases = sorted(Case(case_name(path), path, trust=trust) for path in files)
     for one, other in pairwise(cases):
         if one.name == other.name:
@@ -121,15 +129,15 @@ def find_cases(folder: Path, noisy: str | None = None, *, trust: Trust = STRICT)
 
 
 def unused(folder: Path) -> list[Path]:
-    """What lies in a folder of cases in KiTS19's layout and is none: other folders, flat scans.
+    """The folders and flat scans in a folder of KiTS19's layout that are not cases.
 
-    Run folders, and folders of them, may lie there, too.
+    Run folders, and folders of runs, are not listed.
     """
     if not folder.is_dir():
         return []
     places = _folders(folder)
     others = [place for place in places if not _imaging(place)]
-    if len(others) == len(places):  # another layout
+    if len(others) == len(places):  # not the KiTS19 layout
         return []
     others = [place for place in others if not _of_runs(place)]
     return sorted([*others, *(path for path in folder.iterdir() if _is_data(path, _SCAN))])
@@ -143,13 +151,13 @@ def _imaging(place: Path) -> list[Path]:
     """The clean scans of one case.
 
     Raises:
-        BadInput: where the system does not let them be seen: a case must not go without a word.
+        BadInput: if the folder cannot be listed. A case must not be skipped silently.
     """
     try:
         names = os.listdir(place)
     except OSError as error:
         cause = f"cannot be read: {error.strerror or error}"
-        raise BadInput(place, cause, "Check your rights, or take it away") from error
+        raise BadInput(place, cause, "Check your permissions, or remove it") from error
     return [place / name for name in ("imaging.nii.gz", "imaging.nii") if name in names]
 
 
@@ -175,17 +183,17 @@ def _paired(folder: Path, cases: list[Case], noisy: str) -> list[Case]:
     if missing:
         which = ", ".join(missing) if paired else "any case"
         cause = f"has no {noisy}.nii.gz beside imaging.nii.gz in {which}"
-        raise BadInput(folder, cause, "Add what is missing, or name what is there")
+        raise BadInput(folder, cause, "Add the missing scans, or choose another name")
     return paired
 
 
 def _is_made_by_the_engine(path: Path, name: str) -> bool:
-    """Whether a sidecar says so: neither noisy copies nor estimates are scans to learn from."""
+    """Whether a sidecar describes the file as a noisy copy or an estimate: not a training scan."""
     try:
-        content = json_files.read(path.with_name(f"{name}.json"))
+        content = json_files.read_json(path.with_name(f"{name}.json"))
         if not isinstance(content, dict):
             return False
-        if "output_sha256" in content:  # of an estimate, which another scan may have replaced
+        if "output_sha256" in content:  # an estimate; another scan may have replaced it
             return bool(digest.sha256(path) == content["output_sha256"])
     except (OSError, ValueError):
         return False

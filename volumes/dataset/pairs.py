@@ -1,9 +1,10 @@
-"""Pairs: clean images and their noisy recordings, as two scans on one grid or as a set in a file.
+"""Pairs: clean images with noisy recordings, as two scans on one grid or as a set in one file.
 
 A set is an .h5, .hdf5 or .npz file of four arrays, as published with the four-layer CNN:
 `train_ns`, `train_gt`, `test_ns`, `test_gt` (ns: noisy, gt: clean), each (N, Y, X) or (N, Y, X, 1).
-Every pair is a case of one slice, as photographs are. Whole numbers are HU or grey values as they
-are. Floats are kept as ten-thousandths: 1.0 becomes 10,000; rounding moves a value by 5e-5 at most.
+Every pair is a case of one slice, like a photograph. Integers are HU or grey values, stored
+unchanged. Floats are stored in units of 1e-4: 1.0 becomes 10,000. The rounding error is at most
+5e-5.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ FLOAT_SCALE = 10_000
 _KEYS = tuple(f"{side}_{kind}" for side in SIDES for kind in ("ns", "gt"))
 _NAME = re.compile(r"(?P<side>train|test)_(?P<index>\d{5,})")
 _BLOCK_BYTES = 2**26
-_ONE_GRID = 0.1  # of a voxel: headers that were rounded on export differ by less
+_SAME_GRID = 0.1  # of a voxel: rounding of headers on export makes smaller differences
 _DOWNLOAD = "Download or export it again"
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A set of pairs as it lies on disk, its images not yet read.
+    """A set of pairs in a file. Its images are read on demand.
 
     Attributes:
         path: of the file.
-        train, test: (N, Y, X) of either side.
-        whole: whether its values are whole numbers, kept as they are; else they are floats.
+        train, test: (N, Y, X) of each side.
+        whole: whether the values are integers, which are stored unchanged, and not floats.
     """
 
     path: Path
@@ -53,7 +54,7 @@ class Pairs:
 
     @property
     def names(self) -> list[str]:
-        """Of the cases: `train_00000`, ..., `test_00000`, ..."""
+        """Names of the cases: `train_00000`, ..., `test_00000`, ..."""
         return [f"{side}_{i:05d}" for side in SIDES for i in range(self.shape(side)[0])]
 
     def shape(self, side: str) -> Shape:
@@ -63,12 +64,12 @@ class Pairs:
     def read(self, side: str) -> Iterator[tuple[HU, HU]]:
         """Blocks of (n, Y, X) int16 clean images and their noisy recordings, in order.
 
-        HDF5 files are read a block at a time, each chunk once; the arrays of an .npz file are held
-        in memory as they are. Flipped bits are noticed where the file has checksums: always in
-        .npz, in HDF5 only where it was written with them (fletcher32).
+        HDF5 files are read in blocks, each chunk once. The arrays of an .npz file are held in
+        memory. Flipped bits are detected if the file has checksums: .npz always does, HDF5 only if
+        it was written with fletcher32.
 
         Raises:
-            BadInput: where the file is damaged, or holds a value that int16 cannot.
+            BadInput: if the file is damaged or has a value outside the range of int16.
         """
         count = self.shape(side)[0]
         with _reading(self.path) as arrays:
@@ -84,7 +85,7 @@ class Pairs:
         """(1, Y, X) int16 of one image; `kind` is "gt" (clean) or "ns" (noisy).
 
         Raises:
-            BadInput: as `read` does.
+            BadInput: as `read`.
         """
         with _reading(self.path) as arrays:
             return self._grey(f"{side}_{kind}", arrays[f"{side}_{kind}"], index, index + 1)
@@ -94,12 +95,12 @@ class Pairs:
         found = found.reshape(found.shape[:3])
         values, cannot, remedy = found, "int16 cannot hold", "Save HU, or grey values of 15 bits"
         if not self.whole:
-            with np.errstate(over="ignore"):  # what overflows is refused below
+            with np.errstate(over="ignore"):  # overflows are refused below
                 values = np.rint(found.astype(np.float64) * FLOAT_SCALE)
             cannot += " in ten-thousandths"
             remedy = "Save finite floats, scaled to [0, 1], or HU as whole numbers"
         limits = np.iinfo(np.int16)
-        holds = (values >= limits.min) & (values <= limits.max)  # false where there is no number
+        holds = (values >= limits.min) & (values <= limits.max)  # False for NaN
         if not holds.all():
             first = int(np.argmin(holds))
             pair = start + first // math.prod(holds.shape[1:])
@@ -110,13 +111,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair of a set, not yet read.
+    """One pair of a set. Its images are read on demand.
 
     Attributes:
         pairs: the set.
         side: "train" or "test".
         index: within the side.
-        spacing_mm: 1 along every axis: sets declare no scale.
+        spacing_mm: 1 along every axis, because sets declare no spacing.
     """
 
     pairs: Pairs
@@ -131,40 +132,40 @@ class Pair:
         return 1, y, x
 
     def read_hu(self) -> tuple[HU, int]:
-        """(1, Y, X) int16 clean image, and 0: what int16 cannot hold is refused.
+        """(1, Y, X) int16 clean image, and 0 saturated voxels: such values are refused.
 
         Raises:
-            BadInput: where the file is damaged or a value cannot be kept.
+            BadInput: if the file is damaged or a value is outside the range of int16.
         """
         return self.pairs.read_one(self.side, "gt", self.index), 0
 
     def read_noisy_hu(self) -> tuple[HU, int]:
-        """(1, Y, X) int16 noisy recording, and 0, as `read_hu`."""
+        """(1, Y, X) int16 noisy recording, and 0 saturated voxels, as `read_hu`."""
         return self.pairs.read_one(self.side, "ns", self.index), 0
 
 
 def open_pairs(path: Path) -> Pairs:
-    """Reads and judges what a set declares; no image is read or allocated.
+    """Opens a set of pairs and checks the headers of its arrays. No image is read or allocated.
 
     Raises:
-        BadInput: where the file is no set of pairs, or what it declares cannot be true.
+        BadInput: if the file is not a set of pairs, or its headers are inconsistent.
     """
     try:
         status = os.stat(path)
     except OSError as error:
         cause = f"cannot be read: {error.strerror or error}"
-        raise BadInput(path, cause, "Check its name and your rights") from error
+        raise BadInput(path, cause, "Check its name and your permissions") from error
     if not stat.S_ISREG(status.st_mode):
         raise BadInput(path, "is not a regular file", "Name an .h5, .hdf5 or .npz file")
-    # A set has thousands of cases, and each asks.
-    return _judged(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    # A set has thousands of cases, and each one opens it: the result is cached.
+    return _checked(path, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
 def open_pair(path: Path, name: str) -> Pair:
     """The pair of a name such as `train_00000`.
 
     Raises:
-        BadInput: where the file is no set of pairs, or holds no such pair.
+        BadInput: if the file is not a set of pairs, or has no such pair.
     """
     pairs = open_pairs(path)
     match = _NAME.fullmatch(name)
@@ -174,27 +175,27 @@ def open_pair(path: Path, name: str) -> Pair:
 
 
 def refuse_other_grid(clean: Scan, noisy: Scan) -> None:
-    """Sees to it that two scans have the same voxels, whatever the order of their axes.
+    """Refuses a noisy scan on another grid than the clean one. The order of axes may differ.
 
     Raises:
-        BadInput: where their shapes differ, or a corner lies elsewhere by a tenth of a voxel.
+        BadInput: if the shapes differ, or a corner is displaced by more than a tenth of a voxel.
     """
     remedy = "Resample it to the grid of the clean scan"
     if noisy.shape != clean.shape:
         found, wanted = (" x ".join(map(str, scan.shape)) for scan in (noisy, clean))
         cause = f"has {found} voxels (Z, Y, X), its clean scan {clean.path} has {wanted}"
         raise BadInput(noisy.path, cause, remedy)
-    # Of voxels, not of their centres: one slice has a thickness, too.
+    # Corners of voxels, not centres: a single slice also has a thickness.
     corners = np.array([(*c, 1) for c in product(*((-0.5, n - 0.5) for n in clean.shape))])
     apart = (corners @ (noisy.canonical_affine - clean.canonical_affine).T)[:, :3]
     apart_mm = float(np.linalg.norm(apart, axis=1).max())
-    if apart_mm > _ONE_GRID * min(clean.spacing_mm):
+    if apart_mm > _SAME_GRID * min(clean.spacing_mm):
         cause = f"lies up to {apart_mm:.3g} mm away from its clean scan {clean.path}"
         raise BadInput(noisy.path, cause, remedy)
 
 
 @lru_cache(maxsize=8)
-def _judged(path: Path, size: int, *stamp: int) -> Pairs:
+def _checked(path: Path, size: int, *stamp: int) -> Pairs:
     with _reading(path) as arrays:
         missing = [key for key in _KEYS if key not in arrays]
         if missing:
@@ -204,8 +205,8 @@ def _judged(path: Path, size: int, *stamp: int) -> Pairs:
     shapes = {key: _shape(path, key, shape) for key, (shape, _) in declared.items()}
     kinds = {dtype.kind for _, dtype in declared.values()}
     if "f" in kinds and len(kinds) > 1:
-        cause = "mixes whole numbers with floats, which are kept on different scales"
-        raise BadInput(path, cause, "Save all four arrays as one or the other")
+        cause = "mixes whole numbers with floats, which have different scales"
+        raise BadInput(path, cause, "Save all four arrays as whole numbers, or all as floats")
     for side in SIDES:
         noisy, clean = shapes[f"{side}_ns"], shapes[f"{side}_gt"]
         if noisy != clean:
@@ -215,7 +216,7 @@ def _judged(path: Path, size: int, *stamp: int) -> Pairs:
         raise BadInput(path, "holds no pair", _DOWNLOAD)
     needed = sum(math.prod(shape) * dtype.itemsize for shape, dtype in declared.values())
     if needed > DEFLATE_CEILING * size:
-        cause = f"promises {needed:,} bytes, more than its {size:,} bytes can hold"
+        cause = f"declares {needed:,} bytes, more than its {size:,} bytes can hold"
         raise BadInput(path, cause, _DOWNLOAD)
     return Pairs(path, shapes["train_gt"], shapes["test_gt"], "f" not in kinds)
 
@@ -246,7 +247,7 @@ def _declared_npz(path: Path, arrays: Any, key: str) -> tuple[tuple[int, ...], n
         first = version == (1, 0)
         read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(member)
-        # A header that promises less would leave bytes unread, and their checksum unseen.
+        # If a header declares fewer bytes, the rest is not read and the checksum not verified.
         short = (
             member.tell() + math.prod(shape) * dtype.itemsize != arrays.zip.getinfo(name).file_size
         )
@@ -260,15 +261,15 @@ def _declared_h5(path: Path, arrays: Any, key: str) -> tuple[tuple[int, ...], np
 
     array = arrays[key]
     if not isinstance(array, h5py.Dataset):
-        raise BadInput(path, f"has a group {key}, not an array", "Save the arrays at the top")
+        raise BadInput(path, f"has a group {key}, not an array", "Save the arrays at the top level")
     if array.file.filename != arrays.filename or array.external or array.is_virtual:
-        # The store knows a set by the bytes of its own file.
+        # The store identifies a set by the bytes of its own file.
         raise BadInput(path, f"keeps {key} in another file", "Save the images in the file itself")
     return array.shape or (), array.dtype
 
 
 def _rows(array: Any) -> int:
-    """Images a block: a multiple of those a chunk, so that none is decompressed twice."""
+    """Images per block: a multiple of the images per chunk, so that no chunk is read twice."""
     chunk = (getattr(array, "chunks", None) or (1,))[0]
     wanted = max(_BLOCK_BYTES // (math.prod(array.shape[1:]) * array.dtype.itemsize), 1)
     return int(-(-wanted // chunk) * chunk)
@@ -280,22 +281,22 @@ def _is_npz(path: Path) -> bool:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
-    """The arrays of a set by name; what goes wrong while they are read becomes a refusal."""
+    """The arrays of a set by name. Errors while reading them become a BadInput."""
     try:
         if _is_npz(path):
             with open(path, "rb") as file:
                 if file.read(4) != b"PK\x03\x04":
-                    raise ValueError("it is no archive of arrays")
+                    raise ValueError("it is not an archive of arrays")
                 file.seek(0)
                 with np.load(file, allow_pickle=False) as arrays:
                     yield arrays
         else:
-            import h5py  # not at the top: only sets of pairs need it
+            import h5py  # only sets of pairs need it
 
             with h5py.File(path, "r") as arrays:
                 yield arrays
     except (Refusal, MemoryError):
         raise
-    except Exception as error:  # zipfile, numpy and h5py raise many kinds: the file is unusable
+    except Exception as error:  # zipfile, numpy and h5py raise many kinds of errors
         cause = f"cannot be read as {'.npz' if _is_npz(path) else 'HDF5'}: {error}"
         raise BadInput(path, cause, _DOWNLOAD) from error

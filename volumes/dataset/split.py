@@ -1,4 +1,4 @@
-"""The split: which cases train, validate and test."""
+"""The split: the cases for training, validation and test."""
 
 from __future__ import annotations
 
@@ -15,15 +15,24 @@ from volumes.errors import BadInput
 
 @dataclass(frozen=True)
 class Split:
-    """Which cases train, validate and test; never two scans of a patient on different sides.
+    """The rule that assigns cases to training, validation and test, by patient.
+
+    All scans of a patient are on the same side.
 
     Attributes:
-        validation, test: how many patients, or the names of their cases. Counted patients are
-            taken in the order of the hash of their name: the choice depends on the names alone,
-            and follows no order in which scans were collected. A name that no case bears is a
-            shell pattern: ("test_*",) are the test pairs that a set declares.
-        patient: regular expression whose first group, found in a case's name, is its patient. The
-            pairs of a set have no patients: each stands for itself.
+        validation, test: the number of patients, or the names of cases. Counted patients are taken
+            in the order of the hash of their name, so the choice depends on the names alone and
+            not on the order in which scans were collected. A name that no case has is a shell
+            pattern: ("test_*",) selects the test pairs of a set.
+        patient: regular expression. Its first group, searched in the name of a case, is the
+            patient. In a set of pairs every pair is its own patient.
+
+    Example:
+        >>> names = [f"case_{i:05d}" for i in range(6)]
+        >>> cases = [Case(name, Path(name, "imaging.nii.gz")) for name in names]
+        >>> sides = Split(validation=2, test=("case_00004",)).assign(Path("data"), cases)
+        >>> {side: len(chosen) for side, chosen in sides.items()}
+        {'training': 3, 'validation': 2, 'test': 1}
     """
 
     validation: int | tuple[str, ...] = 4
@@ -34,7 +43,7 @@ class Split:
         try:
             groups = re.compile(self.patient).groups
         except re.error as error:
-            raise ValueError(f"split.patient is no regular expression: {error}") from error
+            raise ValueError(f"split.patient is not a regular expression: {error}") from error
         if groups < 1:
             raise ValueError(f"split.patient must have a group, not {self.patient!r}")
         for side, wanted in (("validation", self.validation), ("test", self.test)):
@@ -42,11 +51,11 @@ class Split:
                 raise ValueError(f"split.{side} must not be negative, not {wanted}")
 
     def assign(self, folder: Path, cases: Sequence[Case]) -> dict[str, list[Case]]:
-        """The cases of "training", "validation" and "test", each in the order of their names.
+        """The cases of "training", "validation" and "test", each sorted by name.
 
         Raises:
-            BadInput: where a named case is missing, a patient would stand on two sides, or nothing
-                is left for training or validation.
+            BadInput: if a named case is missing, a patient is on two sides, or no case is left for
+                training or validation.
         """
         patients: dict[str, list[Case]] = {}
         for case in cases:
@@ -54,7 +63,7 @@ class Split:
         sides: dict[str, list[Case]] = {}
         free = sorted(patients, key=lambda name: hashlib.sha256(name.encode()).digest())
         wishes = ("test", self.test), ("validation", self.validation)
-        # Named cases are set aside first: counting must not take them.
+        # Named cases first: a count must not take them.
         for side, wanted in sorted(wishes, key=lambda wish: isinstance(wish[1], int)):
             chosen = (
                 free[:wanted] if isinstance(wanted, int) else self._named(folder, patients, wanted)
@@ -80,7 +89,7 @@ class Split:
         match = re.search(self.patient, case.name)
         if not match or match[1] is None:
             cause = f"has the case {case.name}, in which split.patient finds no patient"
-            raise BadInput(folder, cause, "Mend split.patient")
+            raise BadInput(folder, cause, "Correct split.patient")
         return match[1]
 
     def _named(
@@ -89,7 +98,7 @@ class Split:
         patient_of = {case.name: patient for patient, cases in patients.items() for case in cases}
         chosen: set[str] = set()
         for name in names:
-            # A name may hold brackets: what is there under it is no pattern.
+            # A name with brackets is a pattern only if no case has this name.
             found = [name] if name in patient_of else fnmatch.filter(patient_of, name)
             if not found:
                 raise BadInput(folder, f"has no case {name}", "Name cases that it holds")

@@ -1,6 +1,7 @@
-"""The store: every scan once as an uncompressed int16 array, mapped into memory.
+"""The store: every scan as an uncompressed, memory-mapped int16 array.
 
-A crop of 32 x 256 x 256 then costs 4 MB of the page cache instead of a 100 MB decompression.
+A crop of 32 x 256 x 256 voxels then reads 4 MB from the page cache instead of decompressing
+100 MB.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from volumes.errors import BadInput, CannotWrite
 from volumes.nifti import Scan, open_scan
 from volumes.padding import padding
 from volumes.storage import digest, json_files
-from volumes.storage.array_cache import Arrays, Content, Words
+from volumes.storage.array_cache import ArrayCache, Content, Words
 from volumes.storage.atomic import make_folder
-from volumes.storage.cache_folder import Shelf
+from volumes.storage.cache_folder import CacheFolder
 from volumes.volume import AIR_HU, HU, Volume
 
-# Of what is stored, and of how: another one when either changes, and all is made anew.
+# Version of content and format. A new version makes every array again.
 _LAYOUT = "v3"
 _SECOND_NS, _TICK_NS = 10**9, 20 * 10**6
 
-Stamp = tuple[int, ...]
+_Stamp = tuple[int, ...]
 
 
 def default_root() -> Path:
-    """$ENGINE_CACHE, else respr-engine in the user's cache folder."""
+    """The default folder: $ENGINE_CACHE, else respr-engine in the user's cache folder."""
     if chosen := os.environ.get("ENGINE_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "respr-engine"
@@ -44,43 +45,43 @@ def default_root() -> Path:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of arrays named by the sha256 of the file that each was read from.
+    """A folder of arrays, each named by the SHA-256 of its source file.
 
-    A noisy scan has its own array, named by the clean scan's sha256 and its own: its padding is the
-    clean one's. Each side of a set of pairs is one array (N, 2, Y, X), clean before noisy, which a
-    store verifies and maps once for all its cases.
+    A noisy scan has its own array, named by the SHA-256 of the clean scan and its own, because its
+    padding is that of the clean scan. Each side of a set of pairs is one array (N, 2, Y, X), clean
+    before noisy. It is verified and mapped once for all its cases.
 
-    Where the folder cannot be written, that is told once, and arrays are held in memory.
+    If the folder cannot be written, this is reported once, and arrays are held in memory.
 
     Attributes:
         root: the folder.
-        tell: is told of what was damaged, or could not be kept.
+        tell: called with a message about damaged files and the first write error.
     """
 
     root: Path
     tell: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
     _sets: dict[str, HU] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _shelf: Shelf = field(init=False, repr=False, compare=False)
+    _cache: CacheFolder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        told = () if self.tell is None else (self.tell,)
-        object.__setattr__(self, "_shelf", Shelf(self.root / _LAYOUT, *told))
+        callback = () if self.tell is None else (self.tell,)
+        object.__setattr__(self, "_cache", CacheFolder(self.root / _LAYOUT, *callback))
 
     def volume(self, case: Case, *, scanned: bool = False) -> Volume:
-        """The volume of a case, its voxels mapped read-only; converted first where need be.
+        """The volume of a case, with read-only mapped voxels, converted on the first call.
 
-        Padding and non-finite voxels become air, in the noisy recording, too: no network learns
-        from them.
+        Padding and non-finite voxels become air, also in the noisy recording, so that no network
+        learns from them.
 
         Args:
-            case: what is read.
-            scanned: whether its slices will be scanned again: where there was padding is then told,
-                and sinograms have a place.
+            case: the case.
+            scanned: whether its slices will be scanned by a simulated scanner. The volume then has
+                a mask of its padding and a cache for sinograms.
 
         Raises:
-            BadInput: where the scan cannot be read, changes while it is, or its noisy recording is
-                the scan itself.
-            CannotWrite: where the store cannot be written, and memory does not hold the scan.
+            BadInput: if the scan cannot be read or changes while it is read, or if its noisy
+                recording is the same file.
+            CannotWrite: if the store cannot be written and the scan does not fit into memory.
         """
         source = _Source(case.path)
         scan = case.open()
@@ -93,7 +94,7 @@ class Store:
             name = f"{sha256}-padding"
             padded, _ = self._array(name, lambda: _padded(scan), source, dtype=np.uint8)
             return Volume(
-                hu, scan.spacing_mm, case.name, sha256, odd, kept=self._shelf, padded=padded
+                hu, scan.spacing_mm, case.name, sha256, odd, kept=self._cache, padded=padded
             )
         if case.noisy is None or isinstance(scan, Photograph):
             return Volume(hu, scan.spacing_mm, case.name, sha256, odd)
@@ -102,7 +103,7 @@ class Store:
         noisy_sha256 = self._sha256(recording) + case.trust.mark
         if noisy_sha256 == sha256:
             cause = f"is the same file as its clean scan {case.path}"
-            raise BadInput(case.noisy, cause, "Put the noisy recording in its place")
+            raise BadInput(case.noisy, cause, "Replace it by the noisy recording")
         name = f"{sha256}-{noisy_sha256}"
         noisy_hu, more = self._array(name, lambda: _recorded(noisy, scan), source, recording)
         odd[case.noisy] = more
@@ -118,38 +119,38 @@ class Store:
         return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), {}, noisy_hu)
 
     def _sha256(self, source: _Source) -> str:
-        """The sha256 of a file; files that stand as noted are not read again."""
+        """The SHA-256 of a file. A file with an unchanged stamp is not read again."""
         name = hashlib.sha256(str(source.path.resolve()).encode()).hexdigest()
-        note = self._shelf.folder / "noted" / f"{name}.json"
+        note = self._cache.folder / "noted" / f"{name}.json"
         known = json_files.read_sealed(note)
         noted = known is not None and known["stamp"] == list(source.stamp)
         sha256 = str(known["sha256"]) if known and noted else digest.sha256(source.path)
         source.refuse_changed()
         if noted:
             return sha256
-        if not self._shelf.closed:
+        if not self._cache.read_only:
             try:
                 make_folder(note.parent)
                 json_files.write_sealed(note, {"stamp": source.stamp, "sha256": sha256})
             except CannotWrite as refusal:
-                self._shelf.close(refusal)
+                self._cache.make_read_only(refusal)
         return sha256
 
     def _array(
         self, name: str, make: Callable[[], Content], *sources: _Source,
         dtype: type[np.generic] = np.int16,
     ) -> tuple[Any, Words]:  # fmt: skip
-        """The array of a name, read-only, and what was odd when it was read."""
-        # A file that changes between its hash and its voxels would be kept under another's name.
-        return Arrays(self._shelf).array(name, lambda: _guarded(make(), sources), dtype)
+        """The read-only array of a name, and messages about oddities of its source."""
+        # If a file changes between hashing and reading, its array must not be stored.
+        return ArrayCache(self._cache).array(name, lambda: _guarded(make(), sources), dtype)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A file as it was when it was first looked at."""
+    """A file, and its stamp when it was first seen."""
 
     path: Path
-    stamp: Stamp = field(init=False)
+    stamp: _Stamp = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stamp", _stamp(self.path, settled=True))
@@ -160,25 +161,32 @@ class _Source:
             raise BadInput(self.path, "was changed while it was read", remedy)
 
 
-def _stamp(path: Path, *, settled: bool = False) -> Stamp:
-    """What tells that a file was written to; no time that a program can set is trusted alone."""
+def _stamp(path: Path, *, settled: bool = False) -> _Stamp:
+    """The stamp of a file, which changes with every write.
+
+    It includes ctime, because programs can set mtime.
+
+    Args:
+        path: of the file.
+        settled: whether to wait until a further change would change the ctime.
+    """
     try:
         status = path.stat()
         if settled and 0 <= (age := time.time_ns() - status.st_ctime_ns) < 2 * _SECOND_NS:
-            # A change within the clock's tick would not show: some systems count in seconds.
+            # Two changes in one tick of the clock have the same ctime; a tick may be seconds long.
             tick = _TICK_NS if status.st_ctime_ns % _SECOND_NS else 2 * _SECOND_NS
             time.sleep(max(tick - age, 0) / _SECOND_NS)
             status = path.stat()
     except OSError as error:
         cause = f"cannot be read: {error.strerror or error}"
-        raise BadInput(path, cause, "Check its name and your rights") from error
+        raise BadInput(path, cause, "Check its name and your permissions") from error
     return (
         status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev,
     )  # fmt: skip
 
 
 def _guarded(content: Content, sources: tuple[_Source, ...]) -> Content:
-    """The same content, which ends in a refusal where what it was read from has changed."""
+    """The same content. Its last step refuses a source that has changed."""
 
     def pieces() -> Iterator[npt.NDArray[Any]]:
         yield from content.pieces
@@ -206,7 +214,7 @@ def _padded(scan: Scan) -> Content:
 
 def _recorded(noisy: Scan, clean: Scan) -> Content:
     reference = clean.read_voxels()
-    # Noise may look like padding: only the clean scan can tell.
+    # Noise may look like padding, so the padding of the clean scan is used.
     air = reference.gaps | padding(reference.hu)
     del reference
     found = noisy.read_voxels()
@@ -226,16 +234,16 @@ def _side(pairs: Pairs, side: str) -> Content:
 def _both(pairs: Pairs, side: str) -> Iterator[HU]:
     """(n, 2, Y, X) of a side of a set."""
     for clean, noisy in pairs.read(side):
-        if pairs.whole:  # floats are no HU: nothing tells their padding from their values
+        if pairs.whole:  # floats are not HU: their padding cannot be recognised
             air = padding(clean)
             clean[air] = noisy[air] = AIR_HU
         yield np.stack([clean, noisy], axis=1)
 
 
 def _identity(case: Case, hu: HU) -> str:
-    """What tells the pairs of one file apart, and finds an image that stands in two of them."""
+    """A hash of a clean image. It is equal for two pairs with the same image."""
     content = hashlib.sha256(f"{hu.shape}".encode())
     content.update(np.ascontiguousarray(hu).data)
     if hu.min() == hu.max():
-        content.update(case.name.encode())  # empty images are alike, and no leak
+        content.update(case.name.encode())  # constant images are equal, but not a leak
     return content.hexdigest()

@@ -1,4 +1,4 @@
-"""NIfTI: scans as they are read, checked and written."""
+"""NIfTI: reading, checking and writing scans."""
 
 from volumes.nifti.scan import Scan, Stored, bits, open_scan
 from volumes.nifti.writer import write_derived, write_hu, write_like

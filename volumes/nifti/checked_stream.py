@@ -1,8 +1,8 @@
-"""Streams: the bytes of a scan's file, decompressed where need be, that damage cannot slip through.
+"""Checked streams: the decompressed bytes of a scan's file, with all damage detected.
 
-Readers that stop after the last voxel never see the checksum of a gzip stream, and load most
-single-bit errors silently: a stream is read to its end. It never waits for a writer, and notices
-where its file is changed while it is read.
+The checksum of a gzip stream is at its end. Readers that stop after the last voxel never verify it,
+and load most single-bit errors silently. A checked stream is therefore read to its end. It never
+waits for a pipe, and detects a file that is changed while it is read.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from volumes.errors import BadInput
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 
-DEFLATE_CEILING = 1032  # no deflate stream expands its bytes further
+DEFLATE_CEILING = 1032  # the largest compression ratio of deflate
 DOWNLOAD = "Download or export it again"
 _PIECE = 2**20
 
@@ -27,13 +27,13 @@ Stamp = tuple[int, int, int]
 
 
 class Stream:
-    """A file's bytes in order.
+    """The decompressed bytes of a file, in order.
 
     Attributes:
         path: of the file.
-        compressed: whether it is a gzip stream, which its name does not decide.
+        compressed: whether the content is a gzip stream; the file name is not considered.
         size: bytes on disk.
-        stamp: what changes where the file does.
+        stamp: size, modification time and inode. It changes with the file.
     """
 
     def __init__(self, path: Path, file: io.BufferedReader) -> None:
@@ -47,18 +47,18 @@ class Stream:
         self._done = 0
 
     def fill(self, buffer: memoryview, wanted: int = 0) -> int:
-        """Fills a buffer; how many bytes there were.
+        """Fills a buffer with the next bytes, and returns how many there were.
 
         Args:
             buffer: of bytes.
-            wanted: bytes of the whole file, for what is told where it ends early.
+            wanted: expected bytes of the whole file, for the message if it ends early.
 
         Raises:
-            BadInput: where the compressed data are damaged or end early.
+            BadInput: if the compressed data are damaged or end early.
         """
         filled = 0
         try:
-            # A piece at a time: what was read before damage is met counts.
+            # In pieces: the bytes before the damage are counted.
             while piece := self._file.read1(min(len(buffer) - filled, _PIECE)):
                 buffer[filled : filled + len(piece)] = piece
                 filled += len(piece)
@@ -70,19 +70,19 @@ class Stream:
         return filled
 
     def read(self, count: int) -> bytes:
-        """The next bytes; fewer than asked for where the file ends.
+        """The next `count` bytes, or fewer at the end of the file.
 
         Raises:
-            BadInput: as `fill` does.
+            BadInput: as `fill`.
         """
         buffer = bytearray(count)
         return bytes(buffer[: self.fill(memoryview(buffer))])
 
     def skip(self, count: int, wanted: int) -> None:
-        """Passes over bytes.
+        """Skips `count` bytes.
 
         Raises:
-            BadInput: as `fill` does, or where the file ends before them.
+            BadInput: as `fill`, or if the file has fewer bytes.
         """
         buffer = memoryview(bytearray(min(count, _PIECE)))
         while count:
@@ -91,20 +91,20 @@ class Stream:
             count -= len(piece)
 
     def need(self, buffer: memoryview, wanted: int) -> None:
-        """Fills a buffer wholly.
+        """Fills all of a buffer.
 
         Raises:
-            BadInput: as `fill` does, or where the file ends before that.
+            BadInput: as `fill`, or if the file has fewer bytes.
         """
         if self.fill(buffer, wanted) < len(buffer):
             self.refuse_changed(self.stamp)
             raise self._short(wanted)
 
-    def rest(self, trust: Trust) -> list[str]:
-        """Reads on to the end, where gzip verifies its checksum; what is odd there, in words.
+    def rest(self, trust: ReadOptions) -> list[str]:
+        """Reads to the end, where gzip verifies its checksum, and returns warnings.
 
         Raises:
-            BadInput: where the checksum is wrong, unless it is trusted, or nothing ends.
+            BadInput: if the checksum is wrong and not ignored, or if the stream is too long.
         """
         found, first = [], self._done
         most = max(trust.most_bytes, first)
@@ -114,10 +114,10 @@ class Stream:
             while self.compressed and (piece := self._file.read1(_PIECE)):
                 self._done += len(piece)
                 if self._done > most:
-                    cause = f"goes on for more than {trust.gib:g} GiB behind its voxels"
+                    cause = f"has more than {trust.gib:g} GiB after its voxels"
                     raise BadInput(self.path, cause, DOWNLOAD)
         except gzip.BadGzipFile as error:
-            # All voxels were read, and what is no member of the stream has spoilt none of them.
+            # All voxels were read, so bytes after the gzip stream have not damaged them.
             if str(error).startswith("Not a gzipped file"):
                 found.append("is followed by bytes that are not part of its gzip stream")
             elif trust.checksum and str(error).startswith(("CRC", "Incorrect length")):
@@ -129,14 +129,14 @@ class Stream:
         except zlib.error as error:
             raise self._damaged(error) from error
         if self._done > first:
-            found.append(f"holds {self._done - first:,} bytes more than its header promises")
+            found.append(f"holds {self._done - first:,} bytes more than its header declares")
         return found
 
     def refuse_changed(self, stamp: Stamp) -> None:
-        """Refuses a file that is no longer the one that it was.
+        """Refuses a file that was changed.
 
         Raises:
-            BadInput: naming it.
+            BadInput: if its stamp differs.
         """
         refuse_changed(self.path, stamp)
 
@@ -148,20 +148,20 @@ class Stream:
     def _damaged(self, error: Exception) -> BadInput:
         remedy = DOWNLOAD
         if str(error).startswith(("CRC", "Incorrect length")):
-            remedy += ", or read it all the same by --allow-bad-crc"
+            remedy += ", or pass --allow-bad-crc to read it anyway"
         return BadInput(self.path, f"its compressed data are damaged ({error})", remedy)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Stream]:
-    """The stream of a file; what the system refuses becomes a refusal.
+def open_stream(path: Path) -> Iterator[Stream]:
+    """The checked stream of a file.
 
     Raises:
-        BadInput: where it is not a regular file, or cannot be read.
+        BadInput: if it is not a regular file or cannot be read.
     """
     try:
         _refuse_irregular(path, os.stat(path))
-        # Between two looks a pipe may have taken the file's place: not even that is waited for.
+        # The file may be replaced by a pipe between the two checks: do not wait for it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             _refuse_irregular(path, os.fstat(descriptor))
@@ -171,10 +171,10 @@ def opened(path: Path) -> Iterator[Stream]:
 
 
 def refuse_changed(path: Path, stamp: Stamp) -> None:
-    """Refuses a file that is no longer the one that it was.
+    """Refuses a file that was changed.
 
     Raises:
-        BadInput: naming it.
+        BadInput: if its stamp differs.
     """
     try:
         now = _stamp(os.stat(path))
@@ -185,9 +185,9 @@ def refuse_changed(path: Path, stamp: Stamp) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> BadInput:
-    """The refusal that an operating system's error on reading becomes."""
+    """The BadInput for an operating system's error on reading."""
     cause = f"cannot be read: {error.strerror or error}"
-    return BadInput(path, cause, "Check its name and your rights")
+    return BadInput(path, cause, "Check its name and your permissions")
 
 
 def _stamp(status: os.stat_result) -> Stamp:

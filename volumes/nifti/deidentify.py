@@ -1,6 +1,7 @@
-"""Free text: the fields of a NIfTI header in which scanners and converters leave names and dates.
+"""De-identification: clears the free text of a NIfTI header.
 
-They say nothing of the voxels, and may hold who was scanned, when and where.
+Scanners and converters write names and dates into these fields. They do not describe the voxels,
+but may identify the patient, the date and the place.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ _VOX_OFFSET = {348: (108, "f"), 540: (168, "q")}
 
 
 def cleared(head: bytes) -> bytes:
-    """The bytes before the first voxel without free text and extensions.
+    """A header without free text and extensions: the bytes before the first voxel.
 
-    Every other field stays to the byte, but for the place of the first voxel: extensions, and what
-    else lies between the header and the voxels, are gone.
+    Everything between the header and the voxels is removed, so vox_offset changes. All other fields
+    keep their bytes.
 
     Args:
         head: of a valid NIfTI-1 or NIfTI-2 file.

@@ -1,4 +1,4 @@
-"""Headers: the guard that judges a NIfTI file by its first bytes, before any voxel is allocated."""
+"""Headers: a NIfTI file is checked by its first bytes, before any voxel is allocated."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ _EXPORT = "Export it again"
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its voxels.
+    """The header of a NIfTI file.
 
     Attributes:
-        head: every byte that stands before the first voxel of a single file: header, extensions
-            and what lies between. That of a .hdr/.img pair is made one of a single file.
+        head: all bytes before the first voxel: header, extensions and the bytes between them. The
+            head of a .hdr/.img pair is converted to that of a single file.
         order: of the bytes: "<" or ">".
-        offset: of the first voxel in the file that holds them.
+        offset: of the first voxel in the file that holds the voxels.
         shape: of the stored array, all axes.
-        dtype: of the stored values, with their byte order.
+        dtype: of the stored values, with byte order.
         slope, inter: HU = slope * stored + inter.
         affine: (4, 4), stored index -> RAS millimetres.
-        warnings: what is odd about it, in words.
+        warnings: messages about oddities.
     """
 
     head: bytes
@@ -59,7 +59,7 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def derived(self, code: str) -> bytes:
-        """The head of a file of another datatype, "i2" or "f4", that holds HU as they are."""
+        """The head of a file with unscaled HU of another datatype, "i2" or "f4"."""
         block = _parsed(self.head)
         block["datatype"], block["bitpix"] = {"i2": (4, 16), "f4": (16, 32)}[code]
         block["scl_slope"], block["scl_inter"] = 1.0, 0.0
@@ -69,19 +69,19 @@ class Header:
         """The header of one volume of a file.
 
         Args:
-            path: of the file, for what is told.
-            chosen: which, counted from 0; None where it must hold one.
+            path: of the file, for messages.
+            chosen: index of the volume, from 0; None if the file must hold exactly one.
 
         Raises:
-            BadInput: where the file does not hold that volume, or several and none is chosen.
+            BadInput: if the file lacks that volume, or has several and none is chosen.
         """
         count = math.prod(self.shape[3:])
         if len(self.shape) < 3 or math.prod(self.shape[4:]) != 1:
             sizes = " x ".join(map(str, self.shape))
-            raise BadInput(path, f"holds {sizes}, not one 3D volume", "Save one volume a file")
+            raise BadInput(path, f"holds {sizes}, not one 3D volume", "Save one volume per file")
         if count > 1 and chosen is None:
             cause = f"holds {count:,} volumes, not one 3D volume"
-            raise BadInput(path, cause, f"Choose one of them by --volume 0 to --volume {count - 1}")
+            raise BadInput(path, cause, f"Choose one with --volume 0 to --volume {count - 1}")
         if not 0 <= (chosen or 0) < count:
             cause = f"has no volume {chosen}: it holds {count:,}, counted from 0"
             raise BadInput(path, cause, "Choose another --volume")
@@ -95,14 +95,14 @@ class Header:
 
 
 def read_header(stream: Stream, *, pair: bool = False) -> Header:
-    """Reads and judges the header of a NIfTI file.
+    """Reads and checks the header of a NIfTI file.
 
     Args:
-        stream: the file, from its first byte; of a pair, its .hdr.
-        pair: whether the voxels lie in a file of their own.
+        stream: the file from its first byte; for a pair, the .hdr.
+        pair: whether the voxels are in a separate file.
 
     Raises:
-        BadInput: where it is no NIfTI header, or one that cannot be true.
+        BadInput: if it is not a NIfTI header, or is inconsistent.
     """
     path = stream.path
     first = stream.read(544)
@@ -115,9 +115,9 @@ def read_header(stream: Stream, *, pair: bool = False) -> Header:
     else:
         head = first[:offset] + stream.read(max(offset - len(first), 0))
         if len(head) < offset:
-            cause = f"ends after {len(head):,} bytes, its voxels begin at {offset:,}"
+            cause = f"ends after {len(head):,} bytes, but its voxels begin at {offset:,}"
             raise BadInput(path, cause, DOWNLOAD)
-    _judge_extensions(path, head[size:], order)
+    _check_extensions(path, head[size:], order)
     shape = _shape(path, block)
     dtype, notes = _dtype(path, block, order)
     slope, inter = _scaling(path, block)
@@ -153,7 +153,7 @@ def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:
         if magic == (half if pair else single):
             return order, size
         if magic in (single, half):
-            cause = "is a whole file" if pair else "is one half of a .hdr/.img pair"
+            cause = "is a single-file NIfTI" if pair else "is one half of a .hdr/.img pair"
             remedy = "Name it .nii" if pair else "Name the pair by its .hdr or .img"
             raise BadInput(path, cause, remedy)
     raise BadInput(path, f"is not a NIfTI file: {_what_it_is(first)}", _remedy_for(first))
@@ -161,7 +161,7 @@ def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:
 
 _SIGNATURES = (
     (b"<", "it looks like a web page"),
-    (b"version https://git-lfs", "it is a pointer to a large file that was never fetched"),
+    (b"version https://git-lfs", "it is a Git LFS pointer to a file that was not fetched"),
     (b"\x89PNG", "it is a PNG picture"),
     (b"NRRD", "it is an NRRD file"),
     (b"ObjectType", "it is a MetaImage header"),
@@ -178,7 +178,7 @@ def _what_it_is(first: bytes) -> str:
     for signature, name in _SIGNATURES:
         if first.lstrip().startswith(signature):
             return name
-    return "its first bytes are no header"
+    return "its first bytes are not a header"
 
 
 def _remedy_for(first: bytes) -> str:
@@ -207,7 +207,7 @@ def _offset(path: Path, block: Any, least: int) -> int:
 
 
 def _as_single(block: Any, rest: bytes) -> bytes:
-    """The head of a pair's .hdr as that of a single file."""
+    """The head of a pair's .hdr, converted to that of a single file."""
     rest = rest if rest[:1] not in (b"", b"\0") else bytes(4)
     size = len(block.binaryblock)
     single = block.copy()
@@ -217,10 +217,10 @@ def _as_single(block: Any, rest: bytes) -> bytes:
     return bytes(single.binaryblock) + rest
 
 
-def _judge_extensions(path: Path, between: bytes, order: str) -> None:
-    """Refuses extensions that reach beyond the first voxel; none where some are announced is fine.
+def _check_extensions(path: Path, between: bytes, order: str) -> None:
+    """Refuses extensions that extend beyond the first voxel.
 
-    What follows the last one is not looked at: zeros, as a rule.
+    A header that announces extensions may have none. The bytes after the last one are not checked.
     """
     if between[:1] in (b"", b"\0"):
         return
@@ -230,7 +230,7 @@ def _judge_extensions(path: Path, between: bytes, order: str) -> None:
         if size == 0:
             return
         if not 8 <= size <= len(between) - at:
-            cause = f"has an extension of {size:,} bytes where {len(between) - at:,} have room"
+            cause = f"has an extension of {size:,} bytes, but only {len(between) - at:,} fit"
             raise BadInput(path, cause, DOWNLOAD)
         at += size
 
@@ -250,12 +250,12 @@ def _dtype(path: Path, block: Any, order: str) -> tuple[np.dtype[Any], list[str]
     dtype, bits = np.dtype(order + _DTYPES[code]), int(block["bitpix"])
     if bits == 8 * dtype.itemsize:
         return dtype, []
-    return dtype, [f"says {bits} bits a voxel, and {dtype.name}: the latter counts"]
+    return dtype, [f"declares {bits} bits per voxel and {dtype.name}: {dtype.name} is used"]
 
 
 def _scaling(path: Path, block: Any) -> tuple[float, float]:
     slope, inter = float(block["scl_slope"]), float(block["scl_inter"])
-    if slope == 0 or math.isnan(slope):  # the standard: not scaled
+    if slope == 0 or math.isnan(slope):  # NIfTI standard: not scaled
         return 1.0, 0.0
     if not (math.isfinite(slope) and math.isfinite(inter)):
         cause = f"scales its voxels by {slope:g} and {inter:g}"

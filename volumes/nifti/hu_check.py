@@ -1,11 +1,15 @@
-"""Hounsfield units: whether the values of a scan can be such.
+"""HU check: whether the values of a scan are plausible Hounsfield units.
 
-A file does not say what its values are. Two things tell: nearly all of them are finite, and some
-lie below water, for every scan of a body shows air or fat. In 46 public volumes, slices, recorded
-low doses and phantoms, 47 % or more of what exceeds -1500 HU lies below -20; in the central quarter
-of each of the 12 volumes, where hardly any air is left, 7 % or more. Grey values, raw values of a
-detector without their intercept and images scaled to [0, 1] have none there. At the other end less
-than 0.1 % reach 3000 HU; bytes in the wrong order make values of any size.
+A NIfTI file does not declare the unit of its values. Plausible scans have two properties:
+
+- Nearly all values are finite.
+- Some values are below water, because every scan of a body contains air or fat. In 46 public
+  volumes, slices, recorded low doses and phantoms, at least 47 % of the values above -1500 HU are
+  below -20 HU; in the central quarter of each of the 12 volumes, which contains hardly any air, at
+  least 7 %. Grey values, detector values without intercept, and images in [0, 1] have none.
+
+At the other end, fewer than 0.1 % of the voxels reach 3000 HU, while a wrong byte order gives
+values of any size.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.errors import BadInput
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 from volumes.padding import NEVER_MEASURED_HU
 
 _BELOW_WATER_HU, _LEAST_BELOW = -20, 0.01
@@ -25,7 +29,7 @@ _MOST_GAPS = 0.01
 
 
 class Census:
-    """Counts of a scan's voxels, gathered a piece at a time."""
+    """Counts of a scan's voxels, accumulated piece by piece."""
 
     def __init__(self) -> None:
         self._total = self._finite = self._measured = self._below = self._above = 0
@@ -45,12 +49,12 @@ class Census:
         self._high = max(self._high, float(finite.max(initial=-np.inf)))
         self._lowest_measured = min(self._lowest_measured, float(measured.min(initial=np.inf)))
 
-    def judged(self, path: Path, trust: Trust) -> list[str]:
-        """What is odd about the voxels, in words.
+    def warnings(self, path: Path, trust: ReadOptions) -> list[str]:
+        """Messages about oddities of the voxels.
 
         Raises:
-            BadInput: where too many are not finite, or they are no Hounsfield units, unless they
-                are trusted to be.
+            BadInput: if too many are not finite, or if they are not plausible Hounsfield units and
+                `trust.hu` is False.
         """
         gaps = self._total - self._finite
         if gaps > _MOST_GAPS * self._total:
@@ -59,13 +63,13 @@ class Census:
         are = "voxel that is" if gaps == 1 else "voxels that are"
         found = [f"holds {gaps:,} {are} not finite"] if gaps else []
         if self._low == self._high:
-            return [*found, f"holds the one value {self._low:g}: there is nothing to see in it"]
-        # One value in padding tells nothing.
+            return [*found, f"has the one value {self._low:g} everywhere"]
+        # A scan of padding and one other value cannot be judged.
         below = self._below < _LEAST_BELOW * self._measured and self._lowest_measured < self._high
         if below or self._above > _MOST_ABOVE * self._total:
-            cause = f"range {self._low:g}..{self._high:g}"
+            cause = f"values range {self._low:g}..{self._high:g}"
             if not trust.hu:
-                remedy = "Rescale it to HU, or pass --assume-hu where it is"
-                raise BadInput(path, f"is not Hounsfield: {cause}", remedy)
-            found.append(f"does not look like Hounsfield: {cause}")
+                remedy = "Rescale it to HU, or pass --assume-hu if it is in HU"
+                raise BadInput(path, f"is not in Hounsfield units: {cause}", remedy)
+            found.append(f"does not look like Hounsfield units: {cause}")
         return found

@@ -1,4 +1,4 @@
-"""Orientation: how the stored axes of a scan lie in the patient, and which order is ours."""
+"""Orientation: the stored axes of a scan in the patient, and the canonical order of axes."""
 
 from __future__ import annotations
 
@@ -17,45 +17,50 @@ from volumes.errors import BadInput
 
 Affine = npt.NDArray[np.float64]
 
-# Positive axes point to inferior, posterior, left: KiTS19's own order, slices first.
+# Positive axes point to inferior, posterior, left, slices first, as in KiTS19.
 CANONICAL = ("I", "P", "L")
 
-_CODES = range(6)  # of an orientation, by the standard
-_ONE_PLACE = 0.1  # of a voxel: headers that were rounded on export differ by less
-_ROUNDED = 1e-5  # of a quaternion's square
+_CODES = range(6)  # valid orientation codes of the NIfTI standard
+_SAME_PLACE = 0.1  # of a voxel: rounding of headers on export makes smaller differences
+_ROUNDING = 1e-5  # tolerance of a quaternion's squared norm
 _SPACING_MM = (1e-4, 1e4)
 _EXPORT = "Export it again"
 
 
 def orientation(affine: Affine) -> npt.NDArray[np.float64]:
-    """Nibabel's orientation transform from the stored axes to the canonical ones."""
+    """Nibabel's orientation transform from the stored to the canonical axes."""
     transform = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL))
     return np.asarray(transform, np.float64)
 
 
 def axes(affine: Affine) -> str:
-    """Where the positive stored axes point, such as "IPL"."""
+    """The directions of the positive stored axes, such as "IPL"."""
     return "".join(nib.aff2axcodes(affine))
 
 
 def canonical_affine(affine: Affine, shape: tuple[int, ...]) -> Affine:
-    """(4, 4), index in canonical order -> RAS millimetres, of a stored shape of three axes."""
+    """(4, 4), index in canonical order -> RAS millimetres.
+
+    Args:
+        affine: (4, 4), stored index -> RAS millimetres.
+        shape: of the stored array, three axes.
+    """
     return np.asarray(affine @ inv_ornt_aff(orientation(affine), shape))
 
 
 def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
-    """The affine of a header by the standard's rule, and what is odd about it, in words.
+    """The affine of a header by the rule of the NIfTI standard, and messages about oddities.
 
-    The sform counts, else the quaternion, else the size of the voxels alone.
+    The order of preference is sform, quaternion (qform), voxel sizes alone.
 
     Args:
-        path: of the file, for what is told.
+        path: of the file, for messages.
         block: nibabel's header.
 
     Raises:
-        BadInput: where it cannot be used.
+        BadInput: if the affine cannot be used.
     """
-    if block["pixdim"][0] not in (-1, 1):  # the standard: taken for 1
+    if block["pixdim"][0] not in (-1, 1):  # NIfTI standard: other values mean 1
         block["pixdim"][0] = 1
     codes = {form: int(block[f"{form}_code"]) for form in ("qform", "sform")}
     found = [f"has the unknown {form}_code {code}" for form, code in codes.items()
@@ -65,7 +70,7 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
         if codes["sform"] <= 0:
             cause = f"has voxels of {' x '.join(f'{size:g}' for size in sizes)} mm"
             raise BadInput(path, cause, _EXPORT)
-        found.append("has impossible voxel sizes: those of its sform count")
+        found.append("has impossible voxel sizes: those of its sform are used")
         quaternion = None
     else:
         quaternion = _quaternion(block)
@@ -79,18 +84,18 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
         affine = quaternion
     else:
         affine = np.asarray(block.get_base_affine(), np.float64)
-        found.append("does not say how it lies: its axes are taken to point left, anterior, up")
-    _judge_affine(path, affine)
+        found.append("declares no orientation: its axes are assumed to point left, anterior, up")
+    _check_affine(path, affine)
     return affine, found
 
 
 def _quaternion(block: Any) -> Affine | None:
-    """The affine of the quaternion; None where there is none."""
+    """The affine of the qform; None if the quaternion is invalid."""
     square = sum(q * q for q in (float(block[f"quatern_{axis}"]) for axis in "bcd"))
-    if not square <= 1 + _ROUNDED:
+    if not square <= 1 + _ROUNDING:
         return None
-    if square > 1:  # rounding alone: half a turn
-        block.quaternion_threshold = 2 * _ROUNDED
+    if square > 1:  # by rounding: a rotation of 180 degrees
+        block.quaternion_threshold = 2 * _ROUNDING
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return np.asarray(block.get_qform(), np.float64)
@@ -98,22 +103,22 @@ def _quaternion(block: Any) -> Affine | None:
 
 def _difference(affine: Affine, quaternion: Affine | None, block: Any) -> list[str]:
     if quaternion is None:
-        return ["has an impossible quaternion: its sform counts"]
+        return ["has an impossible quaternion: its sform is used"]
     size = np.maximum(np.array(block["dim"][1:4], float) - 1, 1)
     corners = np.array([[*corner, 1] for corner in product(*((0, n) for n in size))])
     with np.errstate(invalid="ignore", over="ignore"):
         apart = np.linalg.norm((affine - quaternion)[:3] @ corners.T, axis=0).max()
-        if apart <= _ONE_PLACE * np.linalg.norm(affine[:3, :3], axis=0).min():
+        if apart <= _SAME_PLACE * np.linalg.norm(affine[:3, :3], axis=0).min():
             return []
-    return [f"has a qform that lies up to {apart:.3g} mm from its sform: the sform counts"]
+    return [f"has a qform up to {apart:.3g} mm away from its sform: the sform is used"]
 
 
-def _judge_affine(path: Path, affine: Affine) -> None:
+def _check_affine(path: Path, affine: Affine) -> None:
     singular = not np.isfinite(affine).all()
     if not singular:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             spacing = np.linalg.norm(affine[:3, :3], axis=0)
-            # As a share of the product of its edges, the volume of a voxel tells flat ones.
+            # The volume of a voxel over the product of its edges is 0 if the axes are coplanar.
             singular = not abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-6
     if singular or not np.isfinite(io_orientation(affine)).all():
         raise BadInput(path, "has an affine that cannot be inverted", _EXPORT)

@@ -1,4 +1,4 @@
-"""Trust: what a person vouches for where a scan's file does not speak for itself."""
+"""Read options: which checks of a scan's file are relaxed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Trust:
-    """What is taken on trust of a file; by default nothing.
+class ReadOptions:
+    """Options for reading a scan. By default every check is strict.
 
     Attributes:
-        hu: values that do not look like Hounsfield units are taken for them.
-        checksum: a gzip stream that ends with the wrong checksum is read on.
-        gib: GiB of voxels that a file may hold.
-        volume: which volume of a 4D file is read, counted from 0; None where it holds one.
+        hu: accept values that do not look like Hounsfield units.
+        checksum: accept a gzip stream with a wrong checksum.
+        gib: the largest size of the voxels of a file, in GiB.
+        volume: index of the volume in a 4D file, from 0; None if the file must hold one volume.
+
+    Example:
+        >>> ReadOptions(volume=2, hu=True).mark
+        '-volume2-assumed'
+        >>> STRICT.mark
+        ''
     """
 
     hu: bool = False
@@ -23,14 +29,14 @@ class Trust:
 
     @property
     def most_bytes(self) -> float:
-        """Bytes of voxels that a file may hold."""
+        """The largest size of the voxels of a file, in bytes."""
         return self.gib * 2**30
 
     @property
     def mark(self) -> str:
-        """What tells voxels that were read on trust from others of the same file; often empty."""
+        """A suffix for cache keys: the options change the voxels of a file. Empty by default."""
         volume = "" if self.volume is None else f"-volume{self.volume}"
         return volume + "-assumed" * self.hu + "-unchecked" * self.checksum
 
 
-STRICT = Trust()
+STRICT = ReadOptions()

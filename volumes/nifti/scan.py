@@ -1,8 +1,8 @@
-"""Scans: NIfTI files as they lie on disk, and what they hold.
+"""Scans: NIfTI files and their voxels.
 
-`volumes.header` judges a file before any voxel is allocated, `volumes.stream` reads it to its
-checksum, `volumes.hounsfield` judges its values. Slices are ordered by the affine, never by the
-order of the array.
+`volumes.nifti.header` checks a file before any voxel is allocated. `volumes.nifti.checked_stream`
+reads it up to its checksum. `volumes.nifti.hu_check` checks its values. Slices are ordered by the
+affine, not by the order of the array.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from volumes.nifti.checked_stream import (
     DOWNLOAD,
     Stamp,
     Stream,
-    opened,
+    open_stream,
     refuse_changed,
     unreadable,
 )
 from volumes.nifti.header import Header, read_header
 from volumes.nifti.hu_check import Census
 from volumes.nifti.orientation import axes, canonical_affine, orientation
-from volumes.nifti.read_options import STRICT, Trust
+from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.storage import digest
 from volumes.volume import AIR_HU, HU, Shape, SpacingMm
 
@@ -42,13 +42,13 @@ _PIECE_VOXELS = 2**18
 
 @dataclass(frozen=True)
 class Voxels:
-    """The voxels of a scan as HU.
+    """The voxels of a scan in HU.
 
     Attributes:
-        hu: (Z, Y, X) int16, air where they are not finite.
-        gaps: (Z, Y, X) mask of those that are not.
-        saturated: how many int16 could not hold.
-        odd: what is odd about them and their file, in words.
+        hu: (Z, Y, X) int16; voxels that are not finite are air.
+        gaps: (Z, Y, X) mask of the voxels that are not finite.
+        saturated: number of voxels outside the range of int16.
+        odd: messages about oddities of the voxels and the file.
     """
 
     hu: HU
@@ -59,25 +59,25 @@ class Voxels:
 
 @dataclass(frozen=True)
 class Scan:
-    """A NIfTI file as it lies on disk, its voxels not yet read.
+    """A NIfTI file with a checked header. Its voxels are read on demand.
 
     Attributes:
-        path: of the file, as it was named.
-        header: what it says of its voxels.
+        path: of the file, as given by the user.
+        header: its header.
         shape: (Z, Y, X) in canonical order.
         spacing_mm: (Z, Y, X) in canonical order.
-        trust: what is taken on trust of it.
-        files: the file; of a pair the header's and the voxels'.
-        stamps: of these files as they were judged.
-        promised: bytes of the file of the voxels, by the header.
-        warnings: what is odd about it, in words; of its voxels, once it is `verified`.
+        trust: options for reading it.
+        files: the file; for a pair, the header file and the voxel file.
+        stamps: of these files when the header was checked.
+        promised: size of the voxel file that the header declares, in bytes.
+        warnings: messages about oddities; those of the voxels are included after `verified`.
     """
 
     path: Path
     header: Header
     shape: Shape
     spacing_mm: SpacingMm
-    trust: Trust
+    trust: ReadOptions
     files: tuple[Path, ...]
     stamps: tuple[Stamp, ...]
     promised: int
@@ -85,27 +85,27 @@ class Scan:
 
     @property
     def head(self) -> bytes:
-        """Every byte that stands before the first voxel of a file of the same kind."""
+        """All bytes before the first voxel of a file of the same kind."""
         return self.header.head
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the stored values, with their byte order."""
+        """Datatype of the stored values, with byte order."""
         return self.header.dtype
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Of the stored array, trailing axes of length 1 included."""
+        """Shape of the stored array, including trailing axes of length 1."""
         return self.header.shape
 
     @property
     def slope(self) -> float:
-        """HU = slope * stored + inter."""
+        """Scale factor: HU = slope * stored + inter."""
         return self.header.slope
 
     @property
     def inter(self) -> float:
-        """HU = slope * stored + inter."""
+        """Intercept: HU = slope * stored + inter."""
         return self.header.inter
 
     @property
@@ -115,12 +115,12 @@ class Scan:
 
     @property
     def orientation(self) -> npt.NDArray[np.float64]:
-        """Nibabel's orientation transform from the stored axes to the canonical ones."""
+        """Nibabel's orientation transform from the stored to the canonical axes."""
         return orientation(self.affine)
 
     @property
     def axes(self) -> str:
-        """Where the positive stored axes point, such as "IPL"."""
+        """The directions of the positive stored axes, such as "IPL"."""
         return axes(self.affine)
 
     @property
@@ -134,26 +134,26 @@ class Scan:
         return math.prod(self.stored_shape) * self.dtype.itemsize
 
     def canonical(self, stored: Stored) -> Stored:
-        """A (Z, Y, X) view of a stored array: what is written to it is written to the array."""
+        """A (Z, Y, X) view of a stored array. Writing to the view changes the array."""
         view = stored.reshape(self.stored_shape[:3], order="F")
         mirror = tuple(slice(None, None, int(flip)) for flip in self.orientation[:, 1])
         return view[mirror].transpose(np.argsort(self.orientation[:, 0]))
 
     def hu(self, stored: Stored) -> npt.NDArray[np.float32]:
         """HU of stored values of any shape."""
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, hence no HU
+        with np.errstate(over="ignore"):  # overflow gives inf, which counts as not finite
             if self.slope == 1.0 and self.inter == 0.0:
                 return stored.astype(np.float32)
             return (stored * np.float64(self.slope) + self.inter).astype(np.float32)
 
     def stored(self, hu: npt.NDArray[np.float32]) -> tuple[Stored, int]:
-        """Stored values of HU of any shape, and how many of them the datatype had to saturate."""
+        """Stored values of HU of any shape, and how many of them were saturated."""
         value = (hu.astype(np.float64) - self.inter) / self.slope
         if self.dtype.kind == "f":
             return value.astype(self.dtype), 0
         limits = np.iinfo(self.dtype)
         rounded = np.rint(value)
-        # The largest 64-bit integers have no float64 of their own: stay one step inside.
+        # float64 cannot represent the largest 64-bit integers: use the next smaller float.
         low, high = float(limits.min), math.nextafter(float(limits.max) + 1, 0)
         saturated = int(np.count_nonzero((rounded < low) | (rounded > high)))
         return np.clip(rounded, low, high).astype(self.dtype), saturated
@@ -162,12 +162,12 @@ class Scan:
         """The stored array, in the order of the file.
 
         Raises:
-            BadInput: where the file ends early, is damaged, or was changed since it was judged.
+            BadInput: if the file ends early, is damaged, or was changed after it was opened.
         """
         return self._read()[0]
 
     def _read(self) -> tuple[Stored, list[str]]:
-        """As `read`, and what is odd about the end of the file, in words."""
+        """As `read`, with messages about oddities at the end of the file."""
         stored = np.empty(self.stored_shape, self.dtype, order="F")
         flat: Any = stored.reshape(-1, order="F").view(np.uint8)
         with self._reading() as stream:
@@ -175,12 +175,12 @@ class Scan:
             return stored, self._end(stream)
 
     def verified(self) -> Scan:
-        """The scan, read through once, with what is odd about its voxels among its warnings.
+        """The scan with warnings about its voxels, after all of them were read once.
 
-        Nothing is kept: damage is known before work begins.
+        The voxels are not kept. Damage is found before any work begins.
 
         Raises:
-            BadInput: as `read` does, or where the voxels cannot be Hounsfield units.
+            BadInput: as `read`, or if the voxels are not plausible Hounsfield units.
         """
         census = Census()
         piece = memoryview(bytearray(_PIECE_VOXELS * self.dtype.itemsize))
@@ -190,23 +190,23 @@ class Scan:
                 stream.need(part, self.promised)
                 census.add(self.hu(np.frombuffer(part, self.dtype)))
             odd = self._end(stream)
-        odd += census.judged(self.path, self.trust)
+        odd += census.warnings(self.path, self.trust)
         return replace(self, warnings=(*self.warnings, *odd))
 
     def source(self) -> dict[str, str | int]:
-        """What names the voxels in a sidecar: the sha256, and the volume where there are several.
+        """The source of the voxels for a sidecar: SHA-256, and the volume's index in a 4D file.
 
         Raises:
-            BadInput: as `sha256` does.
+            BadInput: as `sha256`.
         """
         chosen = {} if self.trust.volume is None else {"source_volume": self.trust.volume}
         return {"source_sha256": self.sha256(), **chosen}
 
     def sha256(self) -> str:
-        """Of the file's bytes; of a pair, of the header's and then the voxels'.
+        """SHA-256 of the file; for a pair, of the header file followed by the voxel file.
 
         Raises:
-            BadInput: where it was changed since it was judged, or is gone.
+            BadInput: if it was changed after it was opened, or no longer exists.
         """
         try:
             sha256 = digest.sha256(*self.files)
@@ -217,14 +217,14 @@ class Scan:
 
     @contextmanager
     def _reading(self) -> Iterator[Stream]:
-        """The file of the voxels, from the first one on."""
-        with opened(self.files[-1]) as stream:
+        """The stream of the voxel file, positioned at the first voxel."""
+        with open_stream(self.files[-1]) as stream:
             self._refuse_changed()
             stream.skip(self.header.offset, self.promised)
             yield stream
 
     def _end(self, stream: Stream) -> list[str]:
-        """Reads on to the end of the file; what is odd there, in words."""
+        """Reads to the end of the file, and returns messages about oddities there."""
         if self.header.offset + self.nbytes < self.promised:  # other volumes follow
             stream.skip(self.promised - self.header.offset - self.nbytes, self.promised)
         odd = stream.rest(self.trust)
@@ -236,62 +236,62 @@ class Scan:
             refuse_changed(path, stamp)
 
     def read_hu(self) -> tuple[HU, int]:
-        """(Z, Y, X) int16 HU, and how many voxels int16 had to saturate.
+        """(Z, Y, X) int16 HU, and how many voxels were saturated.
 
-        Values between integers are rounded; non-finite ones become air.
+        Values are rounded. Values that are not finite become air.
         """
         found = self.read_voxels()
         return found.hu, found.saturated
 
     def read_voxels(self) -> Voxels:
-        """As `read_hu`, with what is known of them."""
+        """As `read_hu`, with the mask of non-finite voxels and messages."""
         stored, odd = self._read()
         view = self.canonical(stored)
         hu, gaps = np.empty(self.shape, np.int16), np.empty(self.shape, bool)
         saturated, census = 0, Census()
-        for z, slice_ in enumerate(view):  # a slice at a time: no float copy of the volume
+        for z, slice_ in enumerate(view):  # per slice: avoids a float copy of the volume
             value = self.hu(slice_)
             census.add(value)
             gaps[z] = ~np.isfinite(value)
             value = np.rint(np.where(gaps[z], AIR_HU, value))
             saturated += int(np.count_nonzero((value < -32768) | (value > 32767)))
             hu[z] = np.clip(value, -32768, 32767)
-        odd += census.judged(self.path, self.trust)
+        odd += census.warnings(self.path, self.trust)
         if saturated:
-            lie = "voxel that lies" if saturated == 1 else "voxels that lie"
-            odd.append(f"holds {saturated:,} {lie} beyond int16 HU: clipped to it")
+            voxels = "voxel" if saturated == 1 else "voxels"
+            odd.append(f"holds {saturated:,} {voxels} beyond int16 HU: values are clipped")
         return Voxels(hu, gaps, saturated, tuple(odd))
 
 
 def bits(stored: Stored) -> npt.NDArray[Any]:
-    """Stored values as unsigned integers, so that no value is unlike itself."""
+    """Stored values as unsigned integers, for bitwise comparison: NaN equals NaN."""
     return np.ascontiguousarray(stored).view(f"u{stored.dtype.itemsize}")
 
 
-def open_scan(path: str | Path, trust: Trust = STRICT) -> Scan:
-    """Reads and judges the header of a NIfTI file; no voxel is read or allocated.
+def open_scan(path: str | Path, trust: ReadOptions = STRICT) -> Scan:
+    """Opens a NIfTI file and checks its header. No voxel is read or allocated.
 
     Args:
-        path: of a .nii or .nii.gz file, or of either half of a .hdr/.img pair.
-        trust: what is taken on trust of it.
+        path: of a .nii or .nii.gz file, or of either file of a .hdr/.img pair.
+        trust: options for reading it.
 
     Raises:
-        BadInput: where the file is not a NIfTI scan of one volume, or its header cannot be true.
+        BadInput: if the file is not a NIfTI scan of one volume, or its header is inconsistent.
     """
     path = Path(path)
     files = _halves(path)
-    with opened(files[0]) as stream:
+    with open_stream(files[0]) as stream:
         whole = read_header(stream, pair=len(files) > 1)
         stamps, voxels = [stream.stamp], stream
     if len(files) > 1:
-        with opened(files[1]) as voxels:
+        with open_stream(files[1]) as voxels:
             stamps.append(voxels.stamp)
     header = whole.volume(path, trust.volume)
     promised = whole.offset + whole.nbytes
     _refuse_impossible(voxels, promised)
     if whole.nbytes > trust.most_bytes:
         cause = f"holds {whole.nbytes / 2**30:.1f} GiB of voxels, more than {trust.gib:g}"
-        raise BadInput(path, cause, "Raise --max-gib if that is meant")
+        raise BadInput(path, cause, "Raise --max-gib if this is intended")
     order_zyx = np.argsort(orientation(header.affine)[:, 0])
     z, y, x = (header.shape[axis] for axis in order_zyx)
     spacing = np.linalg.norm(header.affine[:3, :3], axis=0)[order_zyx]
@@ -303,7 +303,7 @@ def open_scan(path: str | Path, trust: Trust = STRICT) -> Scan:
 
 
 def _halves(path: Path) -> tuple[Path, ...]:
-    """The file, or the header's and the voxels' of the pair that it is one of."""
+    """The file itself, or the header file and voxel file of its pair."""
     for ending, other in ((".hdr", ".img"), (".img", ".hdr")):
         for packed in ("", ".gz"):
             if path.name.lower().endswith(ending + packed):
@@ -317,24 +317,24 @@ def _pair(path: Path, stem: str, ending: str, other: str) -> tuple[Path, ...]:
         (path.with_name(name) for name in names if os.path.lexists(path.with_name(name))), None
     )
     if beside is None:
-        cause = f"is one half of a .hdr/.img pair, and no {stem}{other} lies beside it"
+        cause = f"is one half of a .hdr/.img pair, but {stem}{other} does not exist"
         raise BadInput(path, cause, "Put the pair into one folder")
     return (path, beside) if ending == ".hdr" else (beside, path)
 
 
 def _refuse_impossible(voxels: Stream, promised: int) -> None:
     if not voxels.compressed and voxels.size < promised:
-        cause = f"ends after {voxels.size:,} bytes, its header promises {promised:,}"
+        cause = f"ends after {voxels.size:,} bytes, but its header declares {promised:,}"
         raise BadInput(voxels.path, cause, DOWNLOAD)
     if voxels.compressed and promised > DEFLATE_CEILING * voxels.size:
-        cause = f"promises {promised:,} bytes, more than its {voxels.size:,} bytes can hold"
+        cause = f"declares {promised:,} bytes, more than its {voxels.size:,} bytes can hold"
         raise BadInput(voxels.path, cause, DOWNLOAD)
 
 
 def _misnamed(voxels: Stream) -> list[str]:
     name = voxels.path.name.lower()
     if name.endswith(".gz") and not voxels.compressed:
-        return ["is not compressed, whatever its name says"]
+        return ["is not compressed, although its name ends in .gz"]
     if voxels.compressed and name.endswith((".nii", ".img")):
-        return ["is gzip-compressed, whatever its name says"]
+        return ["is gzip-compressed, although its name does not end in .gz"]
     return []

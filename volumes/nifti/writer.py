@@ -1,7 +1,4 @@
-"""NIfTI files, in and out: scans as they are read, and the writing of what is made of them.
-
-The header of a scan is handed back to the byte.
-"""
+"""Writer: NIfTI files with the header of an existing scan, or with a new one."""
 
 from __future__ import annotations
 
@@ -23,12 +20,12 @@ __all__ = ["Scan", "Stored", "bits", "open_scan", "write_derived", "write_hu", "
 
 
 def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = False) -> None:
-    """Writes stored values behind the header of a scan, byte for byte.
+    """Writes stored values with the header of a scan, unchanged to the byte.
 
-    The file is compressed where its name ends in .gz; the same voxels give the same bytes.
+    The file is compressed if its name ends in .gz. Equal voxels give equal bytes.
 
     Raises:
-        CannotWrite: where `path` exists, is the scan itself, or the system refuses.
+        CannotWrite: if `path` exists or is the scan itself, or the system reports an error.
     """
     _refuse_in_place(scan, path)
     _write(path, scan.head, stored, overwrite=overwrite)
@@ -37,18 +34,18 @@ def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = Fals
 def write_derived(
     scan: Scan, hu: npt.NDArray[np.float32], path: Path, *, overwrite: bool = False
 ) -> None:
-    """Writes HU on the grid of a scan: its header with a datatype that holds them unscaled.
+    """Writes unscaled HU with the header of a scan, as int16 or float32.
 
-    int16 where every value is a whole number that it holds, else float32.
+    int16 is used if every value is a whole number in its range.
 
     Args:
-        scan: gives header and extensions.
+        scan: source of header and extensions.
         hu: in the order of the file.
         path: of the output.
         overwrite: whether an existing file is replaced.
 
     Raises:
-        CannotWrite: where `path` exists, is the scan itself, or the system refuses.
+        CannotWrite: if `path` exists or is the scan itself, or the system reports an error.
     """
     _refuse_in_place(scan, path)
     whole = bool((np.rint(hu) == hu).all() and np.abs(hu).max(initial=0) <= 32767)
@@ -58,10 +55,10 @@ def write_derived(
 
 
 def write_hu(path: Path, hu: HU, spacing_mm: SpacingMm, *, overwrite: bool = False) -> None:
-    """Writes int16 HU of (Z, Y, X) as a new scan in KiTS19's own axis order.
+    """Writes (Z, Y, X) int16 HU as a new scan in the axis order of KiTS19.
 
     Raises:
-        CannotWrite: where `path` exists or the system refuses.
+        CannotWrite: if `path` exists or the system reports an error.
     """
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-step for step in spacing_mm), 1.0]
@@ -76,7 +73,7 @@ def _refuse_in_place(scan: Scan, path: Path) -> None:
 def _write(path: Path, head: bytes, stored: Stored, *, overwrite: bool) -> None:
     with whole_file(path, overwrite=overwrite) as file:
         if path.name.lower().endswith(".gz"):
-            # No name and no time within: the same voxels are the same file.
+            # The gzip header has no name and no time, so that equal voxels give equal bytes.
             with gzip.GzipFile("", "wb", 1, file, mtime=0) as compressed:
                 _write_voxels(compressed, head, stored)
         else:
@@ -85,6 +82,6 @@ def _write(path: Path, head: bytes, stored: Stored, *, overwrite: bool) -> None:
 
 def _write_voxels(file: gzip.GzipFile | BinaryIO, head: bytes, stored: Stored) -> None:
     file.write(head)
-    # Fortran order is C order of the transpose; the last axis goes out a piece at a time.
+    # Fortran order is the C order of the transpose; it is written piece by piece.
     for piece in stored.T:
         file.write(np.ascontiguousarray(piece).tobytes())

@@ -1,1 +1,1 @@
-"""Phantoms: synthetic abdomens to train and test on."""
+"""Phantoms: synthetic abdominal CT volumes for training and tests."""

@@ -1,8 +1,8 @@
-"""Phantoms: abdominal CT volumes drawn from a formula, clean of noise.
+"""Abdomen phantom: synthetic abdominal CT volumes without noise.
 
-Anatomy is drawn in the millimetres of one reference patient: z downwards from the dome of the
-diaphragm, y backwards, x to the patient's left. A smooth warp of these coordinates makes every
-other patient, so organs stay beside each other, and continuous from slice to slice, by themselves.
+The anatomy is drawn in the coordinates of one reference patient, in mm: z downwards from the dome of
+the diaphragm, y backwards, x to the patient's left. Every other patient is a smooth warp of these
+coordinates. Organs therefore keep their neighbours and are continuous from slice to slice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from volumes.phantoms.drawing import REACH_OF_WARP_MM, Body, Points, lump, smoot
 
 _FIELD_MM = 380.0
 _HALF_WIDTH_MM, _HALF_DEPTH_MM = 155.0, 108.0
-_ROUND = 2.4  # exponent of the superellipse: a trunk is squarer than an ellipse
+_ROUND = 2.4  # exponent of the superellipse of the trunk; an ellipse has 2
 _FAT_MM, _WALL_MM = 19.0, 13.0
 _SPINE_Y_MM = 36.0
 
@@ -29,22 +29,28 @@ def abdomen(
     rng: np.random.Generator,
     spacing_mm: tuple[float, float, float] | None = None,
 ) -> tuple[npt.NDArray[np.int16], tuple[float, float, float]]:
-    """Draws the contrast-enhanced upper abdomen of a new patient, without noise.
+    """A contrast-enhanced upper abdomen of a random patient, without noise.
 
     Args:
         shape: (Z, Y, X) voxels, each at least 1.
-        rng: the only source of randomness; two states of it are two patients.
+        rng: the only source of randomness.
         spacing_mm: (Z, Y, X); by default 3 mm slices and a field of view of 380 mm in plane.
 
     Returns:
-        int16 HU, axes Z superior to inferior, Y anterior to posterior, X right to left; and the
+        int16 HU with axes Z superior to inferior, Y anterior to posterior, X right to left; and the
         spacing (Z, Y, X) in mm.
+
+    Example:
+        >>> from volumes import random_draws
+        >>> hu, spacing_mm = abdomen((2, 64, 64), rng=random_draws.rng(0, "phantom", 0))
+        >>> hu.shape, hu.dtype, spacing_mm
+        ((2, 64, 64), dtype('int16'), (3.0, 5.9375, 5.9375))
     """
     spacing = spacing_mm or (3.0, _FIELD_MM / shape[1], _FIELD_MM / shape[2])
     body = _torso(shape, spacing, rng)
     for draw in _ANATOMY:
         draw(body, rng)
-    # Gas and lung carry no parenchyma; of a constant, nobody could tell air from padding.
+    # Gas and lung have no parenchyma. They keep some texture: constant air would look like padding.
     hu = body.hu + body.texture * np.clip((body.hu + 400) / 300, 0.3, 1)
     point_spread = [0.0, *(max(0.6 / s, 0.5) for s in spacing[1:])]
     hu = ndimage.gaussian_filter(hu, point_spread, mode="nearest")
@@ -54,7 +60,7 @@ def abdomen(
 def _torso(
     shape: tuple[int, int, int], spacing: tuple[float, float, float], rng: np.random.Generator
 ) -> Body:
-    """Air, table, skin, fat and the muscular wall; the room left is filled with visceral fat."""
+    """Air, table, skin, fat and the muscular wall, filled with visceral fat."""
     middle = (float(rng.uniform(95, 120)), float(rng.uniform(-6, 6)), float(rng.uniform(-6, 6)))
     girth = rng.uniform(0.94, 1.12)
     size = (rng.uniform(0.95, 1.05), girth * rng.uniform(0.94, 1.03), girth)
@@ -62,7 +68,7 @@ def _torso(
         ((np.arange(n) - (n - 1) / 2) * s / k + m).astype(np.float32)
         for n, s, k, m in zip(shape, spacing, size, middle, strict=True)
     )
-    # Bone does not bend: the warp fades towards the spine.
+    # Bone does not bend: the warp is zero at the spine.
     off = ((y[:, None] - _SPINE_Y_MM - 15) ** 2 + x**2) / np.float32(2 * 45**2)
     give = 4 * (1 - np.exp(-off))
     limit = REACH_OF_WARP_MM
@@ -86,7 +92,7 @@ def _torso(
     body.paint(40.0, depth)
     body.paint(rng.uniform(-110, -95), depth - 2)
     body.paint(rng.uniform(48, 62), room + wall)
-    # The flat muscles of the flank lie in three sheets; the recti part at the midline.
+    # The flank has three flat muscles. The recti are separated at the midline.
     flank = np.minimum(np.abs(wx) - 62, 25 - wy)
     for share in (0.36, 0.68):
         body.paint(-30.0, np.minimum(flank, 0.3 - np.abs(room + wall * share)))
@@ -120,7 +126,7 @@ def _mesentery(body: Body, rng: np.random.Generator) -> None:
 def _gut(
     body: Body, rng: np.random.Generator, line: Points, radius_mm: float, gas_share: float
 ) -> None:
-    """One loop of bowel: wall, content, and gas that has risen to its most anterior part."""
+    """A loop of bowel: wall, content, and gas in its most anterior part."""
     outer = radius_mm * rng.uniform(0.8, 1.2, len(line))
     inner = (outer - rng.uniform(2, 3)).tolist()
     content = rng.uniform(200, 380) if rng.random() < 0.2 else rng.uniform(5, 40)
@@ -229,7 +235,7 @@ def _kidneys(body: Body, rng: np.random.Generator) -> None:
 
 
 def _chest(body: Body, rng: np.random.Generator) -> None:
-    """The lung bases above two domes of the diaphragm, and the heart that rests on them."""
+    """The lung bases above the two domes of the diaphragm, and the heart."""
     part = body.around(np.array([-1e4, -120, -160]), np.array([115, 120, 160]))
     if not part.hu.size:
         return
@@ -287,7 +293,7 @@ def _great_vessels(body: Body, rng: np.random.Generator) -> None:
 
 
 def _spine(body: Body, rng: np.random.Generator) -> None:
-    """Vertebrae and discs by turns, the arch behind them, and the canal through the arch."""
+    """Alternating vertebrae and discs, the arch behind them, and the spinal canal."""
     part = body.around(np.array([-1e4, 5, -48]), np.array([1e4, 105, 48]))
     height = rng.uniform(33, 37)
     along = np.mod(part.z + rng.uniform(0, height), height) - height / 2

@@ -1,6 +1,7 @@
-"""A body to draw into: a block of a patient in millimetres of the patient that all resemble.
+"""Drawing: shapes in a body, in the coordinates of a reference anatomy.
 
-What is drawn fills where its depth below a surface is positive; a voxel on the edge is a mixture.
+A shape is a depth below its surface, in mm. Voxels with positive depth are filled; voxels at the
+surface are a mixture.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.floating[Any]]  # float32 where it is as large as the volume
+Array = npt.NDArray[np.floating[Any]]  # float32 for arrays of the volume's size
 Points = npt.NDArray[np.float64]  # (..., 3): z, y, x in mm of the reference patient
 
 REACH_OF_WARP_MM = 12.0
@@ -20,9 +21,15 @@ REACH_OF_WARP_MM = 12.0
 
 @dataclass(frozen=True)
 class Body:
-    """A block of the patient: its voxels, where they lie in the reference patient, its texture.
+    """A block of a patient: voxels and their coordinates in the reference patient.
 
-    `room_mm` is the depth below the surface that confines what is drawn next (negative outside).
+    Attributes:
+        hu: (Z, Y, X) voxels.
+        z, y, x: coordinates in the reference patient in mm, after the warp.
+        axes: coordinates along Z, Y and X in mm, before the warp.
+        room_mm: depth below the surface that confines the next shapes; negative outside.
+        texture: (Z, Y, X) parenchymal texture in HU.
+        edge_mm: width of the transition at a surface.
     """
 
     hu: Array
@@ -35,7 +42,7 @@ class Body:
     edge_mm: float
 
     def around(self, lowest: Points, highest: Points) -> Body:
-        """The part that holds a box of the reference patient; a view, drawn into in place."""
+        """A view of the part that contains a box of the reference patient."""
         margin = (0.0, REACH_OF_WARP_MM, REACH_OF_WARP_MM)
         box = tuple(
             slice(*np.searchsorted(axis, (low - m - 2 * self.edge_mm, high + m + 2 * self.edge_mm)))
@@ -48,25 +55,25 @@ class Body:
 
     @property
     def upright(self) -> Array:
-        """The y before the warp: fluid levels are horizontal whatever the shape of the patient."""
+        """y before the warp: fluid levels are horizontal in every patient."""
         return self.axes[1][:, None]
 
     def paint(self, hu: float | Array, depth_mm: Array) -> None:
-        """Fills where depth is positive; a voxel on the edge is a mixture, as in a scanner."""
+        """Fills voxels of positive depth. Voxels at the surface are a mixture, as in a scanner."""
         cover = depth_mm / self.edge_mm
         cover += 0.5
         np.clip(cover, 0, 1, out=cover)
         self.hu[...] += cover * (hu - self.hu)
 
     def ellipsoid(self, centre: Points, radii: Points, lean: float = 0.0) -> Array:
-        """Depth in mm below an ellipsoid's surface; `lean` shifts x for each mm of z."""
+        """Depth in mm below the surface of an ellipsoid. `lean` is the shift of x per mm of z."""
         (cz, cy, cx), (rz, ry, rx) = centre.tolist(), radii.tolist()
         dz = self.z - cz
         q = (dz / rz) ** 2 + ((self.y - cy) / ry) ** 2 + ((self.x - cx - lean * dz) / rx) ** 2
         return np.asarray((1 - np.sqrt(q)) * min(rz, ry, rx), np.float32)
 
     def capsule(self, start: Points, end: Points, radii: tuple[float, float]) -> Array:
-        """Depth in mm below the surface of a round-ended tube whose radius may taper."""
+        """Depth in mm below the surface of a tube with round ends and two radii."""
         (az, ay, ax), (vz, vy, vx) = start.tolist(), (end - start).tolist()
         dz, dy, dx = self.z - az, self.y - ay, self.x - ax
         along = np.clip((dz * vz + dy * vy + dx * vx) / (vz**2 + vy**2 + vx**2 + 1e-6), 0, 1)
@@ -75,10 +82,13 @@ class Body:
 
 
 def smooth_noise(rng: np.random.Generator, axes: tuple[Array, ...], length_mm: float) -> Array:
-    """Gaussian-filtered white noise of unit deviation; the filter is separable, hence matrices."""
+    """Gaussian-filtered white noise with standard deviation 1.
+
+    The filter is separable, so it is applied as one matrix per axis.
+    """
     weights = []
     for axis in axes:
-        # Nodes at 1.5 deviations are close enough that their grid does not show, and cheap.
+        # With a spacing of 1.5 standard deviations, the grid of nodes is not visible.
         nodes = np.arange(axis[0] - 3 * length_mm, axis[-1] + 4 * length_mm, 1.5 * length_mm)
         w = np.exp(-0.5 * ((axis[:, None] - nodes) / length_mm) ** 2)
         weights.append((w / np.sqrt((w**2).sum(axis=1, keepdims=True))).astype(np.float32))
@@ -97,7 +107,10 @@ def tube(
     confined: bool = False,
     level_mm: float | None = None,
 ) -> None:
-    """A tube along a line of points, its radii spread from end to end, up to a level if any."""
+    """Draws a tube along a line of points, up to a fluid level if one is given.
+
+    The radii are interpolated from end to end.
+    """
     ends = np.linspace(0, 1, len(radii_mm))
     radii = np.interp(np.linspace(0, 1, len(points)), ends, radii_mm).tolist()
     for a, b, ra, rb in zip(points, points[1:], radii, radii[1:], strict=False):
@@ -116,7 +129,7 @@ def tube(
 def lump(
     body: Body, centre: Points, radii: Points, hu: float, *, level_mm: float | None = None
 ) -> None:
-    """An ellipsoid confined to the room there is."""
+    """Draws an ellipsoid inside the confining surface, up to a fluid level if one is given."""
     part = body.around(centre - radii, centre + radii)
     depth = np.minimum(part.ellipsoid(centre, radii), part.room_mm)
     part.paint(hu, depth if level_mm is None else np.minimum(depth, level_mm - part.upright))
@@ -125,7 +138,7 @@ def lump(
 def tree(
     body: Body, rng: np.random.Generator, root: Points, way: Points, radius_mm: float, hu: float
 ) -> None:
-    """A vessel that forks until it is too thin to see."""
+    """Draws a vessel that branches until its radius is below 1.2 mm."""
     tip = root + way + rng.normal(0, 0.12 * np.linalg.norm(way), 3)
     tube(body, np.array([root, tip]), (radius_mm, 0.85 * radius_mm), hu, confined=True)
     if radius_mm > 1.2:

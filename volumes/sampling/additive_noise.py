@@ -61,8 +61,10 @@ class AdditiveNoise(ABC):
     sigma: float | tuple[float, float] = 0.10
     spread: str = field(default="even", kw_only=True)
 
-    additive: ClassVar[Literal[True]] = True  # added on the device, with a known standard deviation
-    file: ClassVar[None] = None  # nothing is recorded
+    additive: ClassVar[Literal[True]] = True
+    scanned: ClassVar[Literal[False]] = False
+    file: ClassVar[None] = None
+    typical_photons: ClassVar[None] = None
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
@@ -103,6 +105,11 @@ class AdditiveNoise(ABC):
     @abstractmethod
     def colour(self) -> str:
         """Its spectrum in words, for reports."""
+
+    def describe(self, window: Window) -> str:
+        """What it is, for reports."""
+        spread = f"{self.typical * window.width_hu:g} {window.unit_name}"
+        return f"{self.colour} and Gaussian, standard deviation {spread}"
 
     def about(self) -> dict[str, Any]:
         """What decides the noise that `degrade` adds, but seed, case and slice, as plain data."""

@@ -47,6 +47,12 @@ class Crop:
             whose spacing means something.
         patches: examples in a row that are cut from the same slices, which they share, and with
             them the noise of a simulated scan: it costs whole slices, however small the crop.
+
+    Example:
+        >>> crop = Crop(shape=(32, 256, 256), central=0.8)
+        >>> box, _ = crop.draw((200, 512, 512), np.random.default_rng(0))
+        >>> box.shape
+        (32, 256, 256)
     """
 
     shape: Shape = (32, 256, 256)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes import random_draws
-from volumes.boxes import Box, read, reflected, resampled
+from volumes.boxes import Box, read_box, reflected, resampled
 from volumes.sampling.crops import Crop, Pose
-from volumes.sampling.noise import Noise, Recorded
+from volumes.sampling.noise import Noise
 from volumes.sampling.priors import NeighbourMean
 from volumes.sampling.scanner_noise import Scanned
 from volumes.volume import HU, Volume
@@ -84,18 +84,18 @@ class Examples:
         )
         sigma, spectrum = math.nan, np.zeros(0, np.float32)
         dose = math.nan
-        if isinstance(self.noise, Scanned):
+        if self.noise.scanned:
             clean, noisy = self._slices(self.noise, volume, halo_box, leader)
             within = Box((0, *halo_box.start[1:]), halo_box.shape)
-            hu, noisy_hu = (pose.of(read(slices, within)) for slices in (clean, noisy))
+            hu, noisy_hu = (pose.of(read_box(slices, within)) for slices in (clean, noisy))
             dose = self.noise.told(self._scan_rng(leader))
         else:
             hu = self._block(volume.hu, halo_box, pose)
             noisy_hu = hu[:0]
-            if isinstance(self.noise, Recorded):
-                noisy_hu = self._block(volume.recorded(), halo_box, pose)
-            else:
+            if self.noise.additive:
                 sigma, spectrum = self.noise.draw(rng)
+            else:
+                noisy_hu = self._block(volume.recorded(), halo_box, pose)
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # Where the crop is deeper than the volume, its reflection counts as volume.
@@ -136,7 +136,7 @@ class Examples:
         return random_draws.rng(self.seed, "scan", leader)
 
     def _block(self, hu: HU, box: Box, pose: Pose) -> HU:
-        return pose.of(resampled(read(hu, box), self.crop.shape[1:]))
+        return pose.of(resampled(read_box(hu, box), self.crop.shape[1:]))
 
 
 def _shape(hu: HU) -> tuple[int, int, int]:

@@ -40,7 +40,9 @@ class Mixed:
     shares: tuple[float, ...] = field(default=())
 
     additive: ClassVar[Literal[True]] = True
+    scanned: ClassVar[Literal[False]] = False
     file: ClassVar[None] = None
+    typical_photons: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         if not self.kinds or not all(isinstance(kind, AdditiveNoise) for kind in self.kinds):
@@ -75,6 +77,10 @@ class Mixed:
     def at(self, level: float) -> Mapping[str, AdditiveNoise]:
         """Every kind with one sigma, by its label."""
         return {label: noise for kind in self.kinds for label, noise in kind.at(level).items()}
+
+    def describe(self, window: Window) -> str:
+        """What it is, for reports."""
+        return "; ".join(kind.describe(window) for kind in self.kinds)
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Kind, sigma and spectrum of one training example."""

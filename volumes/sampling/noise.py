@@ -62,12 +62,18 @@ class Recorded:
 
     Attributes:
         file: name of the noisy scans, without their ending: `case_00000/NAME.nii.gz` beside
-            `case_00000/imaging.nii.gz`. Sets of pairs (`volumes.pairs`) hold their own.
+            `case_00000/imaging.nii.gz`. Sets of pairs (`volumes.dataset.pairs`) hold their own.
+
+    Example:
+        >>> Recorded("quarter").file
+        'quarter'
     """
 
     file: str = "noisy"
 
     additive: ClassVar[Literal[False]] = False
+    scanned: ClassVar[Literal[False]] = False
+    typical_photons: ClassVar[None] = None
     # Streaks reach far below air and above the window; what lies beyond is not of this window.
     bounds: ClassVar[tuple[float, float]] = (-0.5, 1.5)
     # Nothing tells the standard deviation of recorded noise.
@@ -77,6 +83,13 @@ class Recorded:
     def __post_init__(self) -> None:
         if not self.file or "/" in self.file or self.file == "imaging":
             raise ValueError(f"noise.file must name the noisy scans, not {self.file!r}")
+
+    def describe(self, window: Window) -> str:
+        """What it is, for reports."""
+        return (
+            f"recorded in {self.file}.nii.gz beside each clean scan, or in its set; methods are "
+            "told the standard deviation of noisy - clean"
+        )
 
     def at(self, level: float) -> Mapping[str, Recorded]:
         """Recorded noise has the level that it has.
@@ -101,4 +114,7 @@ class Recorded:
         return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
 
 
+# Each kind answers: `additive` (noise is added on the device, and its standard deviation is known),
+# `scanned` (a simulated scanner makes whole slices on the host), `file` (it is recorded there, else
+# None), `typical_photons` (a ray, where a dose varies), `typical` and `range` (sigma).
 Noise = Gaussian | Coloured | Mixed | Recorded | Scanned

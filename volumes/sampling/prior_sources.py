@@ -38,7 +38,13 @@ class Source(Hashable, Protocol):
 
 @dataclass(frozen=True)
 class Noisy:
-    """The noisy slices themselves."""
+    """The noisy slices themselves.
+
+    Example:
+        >>> from volumes import NeighbourMean
+        >>> NeighbourMean(radius=0, of=Noisy())  # the noisy slice itself is the prior
+        NeighbourMean(radius=0, decay=0.04, decay_per_mm=0.0, of=Noisy())
+    """
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The noisy image."""
@@ -52,6 +58,11 @@ class SliceTV:
     Attributes:
         weight: of the gradient, as a multiple of the noise's standard deviation.
         iterations: of the solver.
+
+    Example:
+        >>> from volumes import NeighbourMean
+        >>> NeighbourMean(radius=0, of=SliceTV()).of == SliceTV()
+        True
     """
 
     weight: float = 0.8
@@ -74,7 +85,13 @@ class SliceTV:
 
 @dataclass(frozen=True)
 class Clean:
-    """The clean slices: an oracle, for experiments on simulated noise."""
+    """The clean slices: an oracle, for experiments on simulated noise.
+
+    Example:
+        >>> from volumes import NeighbourMean
+        >>> NeighbourMean(of=Clean()).radius
+        4
+    """
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The clean image.
@@ -89,7 +106,13 @@ class Clean:
 
 @dataclass(frozen=True)
 class Turned:
-    """The noisy slices turned by half a turn: a control, right statistics and wrong anatomy."""
+    """The noisy slices turned by half a turn: a control, right statistics and wrong anatomy.
+
+    Example:
+        >>> from volumes import NeighbourMean
+        >>> NeighbourMean(of=Turned()).radius
+        4
+    """
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The noisy image with rows and columns reversed."""

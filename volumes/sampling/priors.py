@@ -1,7 +1,7 @@
 """Priors: the second image that a network sees beside the noisy one.
 
 A prior is computed from the noisy volume alone, never from the clean one; the one exception says
-so in its name (`volumes.sources.Clean`).
+so in its name (`volumes.sampling.prior_sources.Clean`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class NeighbourMean:
         decay: of the weight per slice.
         decay_per_mm: of the weight per millimetre, for sets of mixed slice spacing.
         of: the image whose slices are averaged.
+
+    Example:
+        >>> prior = NeighbourMean(radius=1, decay=0.0)
+        >>> prior.weights(first=0, length=2, depth=2, spacing_z_mm=3.0).tolist()
+        [[0.0, 0.5, 0.5, 0.0], [0.0, 0.5, 0.5, 0.0]]
     """
 
     radius: int = 4

@@ -2,7 +2,7 @@
 
 Whole slices are scanned on the fly as `engine degrade` does it (`volumes.tomography`) and then cut
 like the clean ones, so that every example is measured anew: only clean sinograms are kept
-(`volumes.sinograms` tells what they take). HU are whole numbers, as in a file; what int16 cannot
+(`volumes.tomography.sinogram_cache` tells what they take). HU are whole numbers, as in a file; what int16 cannot
 hold is set to its ends. An example costs the reconstruction of all slices that it touches.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from volumes.dataset import Case
 from volumes.errors import BadInput
 from volumes.nifti import Scan
-from volumes.tomography.photon_noise import FULL_DOSE, Dose, told
+from volumes.tomography.photon_noise import FULL_DOSE, Dose, log_dose
 from volumes.tomography.scanner import Acquisition, Scanner, circle, pixel_mm
 from volumes.tomography.sinogram_cache import sinogram
 from volumes.volume import AIR_HU, HU, Unit, Volume
@@ -37,7 +37,8 @@ class Scanned(ABC):
     scanner: Scanner = field(default_factory=Scanner, kw_only=True)
 
     additive: ClassVar[Literal[False]] = False
-    file: ClassVar[None] = None  # nothing is recorded
+    scanned: ClassVar[Literal[True]] = True
+    file: ClassVar[None] = None
     # Wide enough for streaks, and for what no photon reached.
     bounds: ClassVar[tuple[float, float]] = (-2.0, 3.0)
     # The noise differs from place to place: it has no one standard deviation.
@@ -48,6 +49,18 @@ class Scanned(ABC):
     @abstractmethod
     def acquisition(self) -> Acquisition:
         """The typical one: that of validation."""
+
+    @property
+    def typical_photons(self) -> float | None:
+        """Photons a ray of the typical acquisition, where the dose is what varies."""
+        return None
+
+    def describe(self, window: Window) -> str:
+        """What it is, for reports."""
+        acquisition = self.acquisition
+        photons = acquisition.dose.photons if acquisition.dose else math.inf
+        views = f"{acquisition.views} of its views" if acquisition.views else "all of its views"
+        return f"a simulated scanner, {photons:g} photons a ray, {views}, filtered back-projection"
 
     @abstractmethod
     def at(self, level: float) -> Mapping[str, Scanned]:
@@ -64,7 +77,7 @@ class Scanned(ABC):
     def told(self, rng: np.random.Generator) -> float:
         """What a network is told of the dose that `drawn` gives with the same generator."""
         dose = self.drawn(rng).dose
-        return told(dose.photons) if dose else math.nan
+        return log_dose(dose.photons) if dose else math.nan
 
     def reference(self, hu: HU) -> HU:
         """(Z, Y, X) clean slices as they are compared: air where the scanner sees nothing."""
@@ -109,6 +122,10 @@ class LowDose(Scanned):
     Attributes:
         photons: that leave the source along every ray, or a range (low, high) from which each
             example draws its own, evenly in their logarithm.
+
+    Example:
+        >>> LowDose((1e4, 1e6)).typical_photons
+        100000.0
     """
 
     photons: float | tuple[float, float] = 1e5
@@ -128,9 +145,14 @@ class LowDose(Scanned):
 
     @property
     def acquisition(self) -> Acquisition:
-        """With the photons in the middle of the range, geometrically."""
+        """With the typical photons."""
+        return Acquisition(Dose(self.typical_photons))
+
+    @property
+    def typical_photons(self) -> float:
+        """In the middle of the range, geometrically."""
         low, high = self._ends
-        return Acquisition(Dose(low if low == high else math.sqrt(low * high)))
+        return low if low == high else math.sqrt(low * high)
 
     def at(self, level: float) -> Mapping[str, LowDose]:
         """With so many photons; see `Scanned.at`."""
@@ -150,6 +172,10 @@ class SparseView(Scanned):
     Attributes:
         views: evenly spread; they must divide those of the scanner.
         photons: that leave the source along every ray.
+
+    Example:
+        >>> SparseView(60).acquisition.views
+        60
     """
 
     views: int = 60

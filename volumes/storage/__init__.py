@@ -1,1 +1,1 @@
-"""Storage: files that are whole or not there, JSON, hashes, caches, free memory."""
+"""Storage: atomic files, JSON, hashes, caches, free memory."""

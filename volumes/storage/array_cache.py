@@ -1,7 +1,7 @@
-"""Arrays on a shelf: each made once, checked whenever it is opened, mapped into memory.
+"""The array cache: arrays in a folder, computed once, memory-mapped, checked whenever opened.
 
-An array is complete once its description lies beside it; whatever is found incomplete or damaged
-is made anew. Where nothing can be written it is held in memory.
+An array is complete when its description (a JSON file) exists. Incomplete and damaged arrays are
+computed again. If the folder cannot be written, arrays are held in memory.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ import numpy.typing as npt
 from volumes.errors import CannotWrite
 from volumes.storage import json_files, memory
 from volumes.storage.atomic import cannot_write, make_folder, whole_file
-from volumes.storage.cache_folder import Shelf
+from volumes.storage.cache_folder import CacheFolder
 
 Words = tuple[str, ...]
 
 _MEMORY_SHARE = 0.5
-_ELSEWHERE = "Free some space, or name another place by ENGINE_CACHE"
-_ORPHAN_S = 3600.0  # whoever still writes has touched his file since
+_ELSEWHERE = "Free some space, or set ENGINE_CACHE to another folder"
+_ORPHAN_S = 3600.0  # a temporary file that is older belongs to no running process
 
 
 @dataclass(frozen=True)
 class Content:
-    """An array to write, in pieces along its first axis, so that it need not fit into memory."""
+    """An array to write, in pieces along its first axis so that it need not fit into memory."""
 
     shape: tuple[int, ...]
     pieces: Iterable[npt.NDArray[Any]]
@@ -42,47 +42,47 @@ class Content:
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """Arrays by name, and with each what was odd when it was made, in words.
+class ArrayCache:
+    """Named arrays in a cache folder, each with messages about oddities of its source.
 
     Attributes:
-        shelf: whose folder they lie in.
+        cache: the folder.
     """
 
-    shelf: Shelf
+    cache: CacheFolder
 
     def array(
         self, name: str, make: Callable[[], Content], dtype: type[np.generic] = np.int16
     ) -> tuple[Any, Words]:
-        """The array of a name, read-only, and what was odd; made first where need be.
+        """The read-only array of a name and its messages; `make` computes what is missing.
 
-        Of several processes and threads that want the same one, one makes it and the others wait.
+        If several processes or threads request the same array, one makes it and the others wait.
 
         Raises:
-            CannotWrite: where it cannot be kept, and memory does not hold it.
+            CannotWrite: if it cannot be stored and does not fit into memory.
         """
         found = self._found(name, dtype)
         refused: CannotWrite | None = None
-        if found is None and not self.shelf.closed:
+        if found is None and not self.cache.read_only:
             try:
                 with self._locked(name):
-                    # Somebody else may have made it meanwhile.
+                    # Another process may have made it before this one got the lock.
                     found = self._found(name, dtype) or self._made(name, make, dtype)
             except CannotWrite as refusal:
-                self.shelf.close(refusal)
+                self.cache.make_read_only(refusal)
                 refused = refusal
-        return found or _held(make(), dtype, refused or _closed(self.shelf))
+        return found or _in_memory(make(), dtype, refused or _read_only(self.cache))
 
     def _found(self, name: str, dtype: type[np.generic]) -> tuple[Any, Words] | None:
-        """No lock is needed: files appear whole, and are never changed."""
-        description = json_files.read_sealed(self.shelf.folder / f"{name}.json")
+        """The array if it is complete and intact. No lock: files are atomic and never change."""
+        description = json_files.read_sealed(self.cache.folder / f"{name}.json")
         if description is None:
             return None
         try:
             array = self._mapped(name)
-            # A flipped bit in the array's own header changes the datatype, not the bytes.
+            # A flipped bit in the header of the .npy file changes the datatype but not the bytes.
             found = [array.dtype.str, list(array.shape), _crc32(array)]
-        except Exception:  # numpy raises many kinds here; each means that the array is damaged
+        except Exception:  # numpy raises many kinds of errors; each means damage
             return None
         wanted = [np.dtype(dtype).str, description["shape"], description["array_crc32"]]
         return (array, tuple(description["odd"])) if found == wanted else None
@@ -90,9 +90,9 @@ class Arrays:
     def _made(
         self, name: str, make: Callable[[], Content], dtype: type[np.generic]
     ) -> tuple[Any, Words]:
-        path, description = (self.shelf.folder / f"{name}{end}" for end in (".npy", ".json"))
+        path, description = (self.cache.folder / f"{name}{end}" for end in (".npy", ".json"))
         if description.exists():
-            self.shelf.damaged(path)
+            self.cache.report_damaged(path)
         self._sweep(path)
         content, crc = make(), 0
         with whole_file(path, overwrite=True) as file:
@@ -103,15 +103,16 @@ class Arrays:
                 crc = zlib.crc32(values, crc)
                 file.write(values)
         # The description comes last: its presence is what makes the array valid.
-        told = {"shape": content.shape, "array_crc32": crc, "odd": content.odd}
-        json_files.write_sealed(description, told)
+        json_files.write_sealed(
+            description, {"shape": content.shape, "array_crc32": crc, "odd": content.odd}
+        )
         return self._mapped(name), content.odd
 
     def _mapped(self, name: str) -> Any:
-        return np.load(self.shelf.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return np.load(self.cache.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
     def _sweep(self, path: Path) -> None:
-        """Removes what killed processes left of it half-written."""
+        """Removes temporary files of the array that killed processes left."""
         for orphan in path.parent.glob(f".{path.name[:40]}*.tmp"):
             with suppress(OSError):
                 if time.time() - orphan.stat().st_mtime > _ORPHAN_S:
@@ -119,14 +120,14 @@ class Arrays:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
-        make_folder(self.shelf.folder)
-        path = self.shelf.folder / f"{name}.lock"
+        make_folder(self.cache.folder)
+        path = self.cache.folder / f"{name}.lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise cannot_write(path, error) from error
         try:
-            # Some network file systems lock nothing: then two may make the same array.
+            # Some network file systems have no locks: two processes may then make the same array.
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -134,17 +135,21 @@ class Arrays:
             os.close(descriptor)
 
 
-def _closed(shelf: Shelf) -> CannotWrite:
-    return CannotWrite(shelf.folder, "cannot be written", _ELSEWHERE)
+def _read_only(cache: CacheFolder) -> CannotWrite:
+    return CannotWrite(cache.folder, "cannot be written", _ELSEWHERE)
 
 
-def _held(
+def _in_memory(
     content: Content, dtype: type[np.generic], refused: CannotWrite
 ) -> tuple[npt.NDArray[Any], Words]:
-    """An array in memory, where it fits there."""
+    """The array in memory.
+
+    Raises:
+        CannotWrite: if it does not fit.
+    """
     needed = math.prod(content.shape) * np.dtype(dtype).itemsize
     if needed > _MEMORY_SHARE * memory.free_bytes():
-        cause = f"{refused.cause}, and memory does not hold the {needed:,} bytes of a scan"
+        cause = f"{refused.cause}, and its {needed:,} bytes do not fit into memory"
         raise CannotWrite(refused.path, cause, _ELSEWHERE)
     array, filled = np.empty(math.prod(content.shape), dtype), 0
     for piece in content.pieces:

@@ -1,4 +1,4 @@
-"""Atomic files: they appear whole or not at all, whatever happens while they are written."""
+"""Atomic files: written completely or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _REMEDIES = {
     errno.EDQUOT: "Free some of your quota, or choose another place",
     errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or choose another place",
     errno.EMFILE: "Raise the limit on open files (ulimit -n)",
-    errno.EROFS: "Choose a place that can be written",
+    errno.EROFS: "Choose a place that is not read-only",
     errno.EACCES: "Choose a place that you may write",
     errno.EPERM: "Choose a place that you may write",
     errno.ENAMETOOLONG: "Choose a shorter name",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-# Some network file systems cannot sync a folder, and one may be writable without being readable.
+# Some network file systems cannot sync a folder. A folder may be writable but not readable.
 _UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
 
 def is_full(error: OSError) -> bool:
-    """Whether it says that a disk, a quota or a file has no room left."""
+    """Whether a disk, a quota or the limit on file sizes is exhausted."""
     return error.errno in _FULL
 
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:
-    """The refusal that an operating system's error on writing becomes; DiskFull of a full disk."""
+    """The CannotWrite for an operating system's error; DiskFull if no space is left."""
     kind = DiskFull if is_full(error) else CannotWrite
     remedy = _REMEDIES.get(error.errno or 0, "Check the place, or choose another one")
     return kind(path, f"cannot be written: {error.strerror or error}", remedy)
@@ -42,29 +42,29 @@ def cannot_write(path: Path, error: OSError) -> CannotWrite:
 
 @contextmanager
 def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Opens a file beside `path` for writing, synced and renamed to `path` at the end.
+    """A temporary file in the folder of `path`, synced and renamed to `path` at the end.
 
     Raises:
-        CannotWrite: where `path` exists and may not be replaced, or the system refuses.
+        CannotWrite: if `path` exists and must not be replaced, or the system reports an error.
     """
     if not overwrite and os.path.lexists(path):
         raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
-    aside = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        with synced_file(aside) as file:
+        with synced_file(temporary) as file:
             yield file
-        os.replace(aside, path)
+        os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        with suppress(OSError):  # it must not hide why the file could not be written
-            aside.unlink()
+        with suppress(OSError):  # it must not hide the first error
+            temporary.unlink()
 
 
 @contextmanager
 def synced_file(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file for writing whose bytes are on the disk at the end; its name is not synced."""
+    """A file for writing. Its bytes are synced at the end; its name is not."""
     with open(path, "wb") as file:
         yield file
         file.flush()
@@ -72,10 +72,10 @@ def synced_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and its parents, which then survive a power cut, or refuses.
+    """Makes a folder and its parents, and syncs them so that they survive a power cut.
 
     Raises:
-        CannotWrite: where the system refuses.
+        CannotWrite: if the system reports an error.
     """
     try:
         missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
@@ -88,7 +88,7 @@ def make_folder(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Makes the names in a folder survive a power cut, where its file system can."""
+    """Syncs the names in a folder so that they survive a power cut, if the file system can."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:

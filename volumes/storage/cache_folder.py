@@ -1,4 +1,4 @@
-"""The shelf: a folder that keeps what can be made anew, for as long as it can be written."""
+"""The cache folder: it becomes read-only after the first write error."""
 
 from __future__ import annotations
 
@@ -10,39 +10,46 @@ from pathlib import Path
 from volumes.errors import CannotWrite
 
 
-def _to_nobody(_: str) -> None:
+def _ignore(_: str) -> None:
     pass
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """A folder, and who is told where it fails; any thread may use it.
+class CacheFolder:
+    """A folder of files that can be computed again. It is safe to use from several threads.
 
     Attributes:
-        folder: where things are kept.
-        tell: is told once that nothing more can be kept, and of everything that was damaged.
+        folder: path of the cache.
+        tell: called with a message for the first write error and for each damaged file.
+
+    Example:
+        >>> cache = CacheFolder(Path("cache"), tell=print)
+        >>> cache.make_read_only(CannotWrite("cache", "the disk is full", "Free some space"))
+        cache: the disk is full; the cache is read-only from here on
+        >>> cache.read_only
+        True
     """
 
     folder: Path
-    tell: Callable[[str], None] = field(default=_to_nobody, repr=False, compare=False)
-    _closed: threading.Event = field(
+    tell: Callable[[str], None] = field(default=_ignore, repr=False, compare=False)
+    _failed: threading.Event = field(
         default_factory=threading.Event, init=False, repr=False, compare=False
     )
-    _told: threading.Lock = field(
+    _reported: threading.Lock = field(
         default_factory=threading.Lock, init=False, repr=False, compare=False
     )
 
     @property
-    def closed(self) -> bool:
-        """Whether it has failed: what lies there may be read, nothing more is kept."""
-        return self._closed.is_set()
+    def read_only(self) -> bool:
+        """Whether the cache is read-only after a write error."""
+        return self._failed.is_set()
 
-    def close(self, refusal: CannotWrite) -> None:
-        """Keeps nothing more, because something could not be; the first one is told."""
-        self._closed.set()
-        if self._told.acquire(blocking=False):  # for good: it is told once
-            self.tell(f"{refusal.path}: {refusal.cause}; going on, nothing more is kept there")
+    def make_read_only(self, refusal: CannotWrite) -> None:
+        """Makes the cache read-only. Only the first error is reported."""
+        self._failed.set()
+        if self._reported.acquire(blocking=False):  # never released: one report only
+            self.tell(f"{refusal.path}: {refusal.cause}; the cache is read-only from here on")
 
-    def damaged(self, path: Path) -> None:
-        """Tells that something was not as it had been kept, and is made anew."""
-        self.tell(f"{path}: is damaged, and made anew")
+    def report_damaged(self, path: Path) -> None:
+        """Reports a damaged file, which will be computed again."""
+        self.tell(f"{path}: is damaged; it is computed again")

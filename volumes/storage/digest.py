@@ -1,4 +1,4 @@
-"""Digests: what files hold, whatever they are called."""
+"""Digests: SHA-256 of the content of files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sha256(*paths: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal; of several, of one after the other."""
+    """The SHA-256 of one file, or of several files concatenated, in hexadecimal."""
     found = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:

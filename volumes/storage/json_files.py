@@ -1,4 +1,4 @@
-"""JSON files: read as data of bounded size, whoever wrote them; sealed ones carry a checksum."""
+"""JSON files: untrusted, so their size is bounded. Sealed files include a checksum."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from volumes.storage.atomic import whole_file
 MOST_BYTES = 2**20
 
 
-def read(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
-    """What a JSON file holds.
+def read_json(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
+    """The content of a JSON file.
 
     Raises:
-        OSError: where it cannot be read, or is no regular file: a pipe would never end.
-        ValueError: where it is larger than `most_bytes`, or no JSON.
+        OSError: if it cannot be read or is not a regular file. A pipe may never end.
+        ValueError: if it is larger than `most_bytes` or not JSON.
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -28,19 +28,19 @@ def read(path: Path, *, most_bytes: int = MOST_BYTES) -> Any:
         text = file.read(most_bytes + 1)
     if len(text) > most_bytes:
         raise ValueError(f"{path.name} is larger than {most_bytes:,} bytes")
-    return parse(text)
+    return parse_json(text)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of JSON is a number that float64 holds; true and false are none."""
+    """Whether a JSON value is a number in the range of float64. Booleans are not numbers."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
-def parse(text: str | bytes) -> Any:
-    """What JSON says.
+def parse_json(text: str | bytes) -> Any:
+    """The content of a JSON text.
 
     Raises:
-        ValueError: where it is no JSON, or nested too deeply to be read.
+        ValueError: if it is not JSON or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -49,9 +49,9 @@ def parse(text: str | bytes) -> Any:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """What a sealed file holds; None where there is none, or it is not as it was written."""
+    """The content of a sealed file; None if it is missing or its checksum is wrong."""
     try:
-        content = read(path)
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.pop("crc32", None) != _crc32(content):
@@ -60,10 +60,10 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
 
 
 def write_sealed(path: Path, content: dict[str, Any]) -> None:
-    """Writes a file with a checksum of its content, whole or not at all.
+    """Writes a file with a checksum of its content, atomically.
 
     Raises:
-        CannotWrite: where the system refuses.
+        CannotWrite: if the system reports an error.
     """
     with whole_file(path, overwrite=True) as file:
         file.write(json.dumps({**content, "crc32": _crc32(content)}).encode())

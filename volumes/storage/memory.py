@@ -1,4 +1,4 @@
-"""Memory: how much of it there is for arrays."""
+"""Memory: how much is available for arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 def free_bytes() -> int:
-    """Memory that can be had without swapping: caches of files are given up for it."""
+    """Bytes available without swapping. They include the page cache, which can be freed."""
     with suppress(OSError, ValueError, StopIteration), open("/proc/meminfo") as lines:
         line = next(line for line in lines if line.startswith("MemAvailable"))
         return int(line.split()[1]) * 1024

@@ -1,8 +1,8 @@
-"""Geometries: which rays a scanner sends through a slice.
+"""Geometries: the rays that a scanner sends through a slice.
 
 Lengths are in pixels of the slice, x to the right and y down from its centre. A ray is the line
-x cos(theta) + y sin(theta) = s. The detector is described by its shadow at the centre of rotation,
-so one set of formulas serves both kinds: a parallel beam is a fan that does not diverge.
+x cos(theta) + y sin(theta) = s. The detector is projected to the centre of rotation, so the same
+formulas hold for both kinds: a parallel beam is a fan beam without divergence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Array = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class _Beam(ABC):
-    """What fan and parallel beams share; the order of their fields is their own."""
+    """Common part of fan and parallel beams. Each class declares its own order of fields."""
 
     kind: ClassVar[str]
 
@@ -35,50 +35,50 @@ class _Beam(ABC):
     @property
     @abstractmethod
     def arc(self) -> float:
-        """Radians over which the views are spread."""
+        """The angular range of the views, in radians."""
 
     @property
     @abstractmethod
     def divergence(self) -> float:
-        """1 / distance of the source from the centre, per pixel; 0 where rays are parallel."""
+        """1 / distance of the source from the centre, per pixel; 0 for parallel rays."""
 
     @property
     @abstractmethod
     def bin_width(self) -> float:
-        """Distance of neighbouring bins at the centre of rotation, in pixels."""
+        """The bin spacing at the centre of rotation, in pixels."""
 
     @property
     def angles(self) -> Array:
-        """(views,) radians of the central rays."""
+        """(views,) angles of the central rays, in radians."""
         return np.arange(self.views) * (self.arc / self.views)
 
     @property
     def shadow(self) -> Array:
-        """(bins,) where each bin's ray crosses the line through the centre that faces the source.
+        """(bins,) positions of the bin centres, projected to the centre of rotation, in pixels.
 
-        In pixels. Rays run to the middle of their bins; how far away the detector stands scales
-        its bins and changes no ray.
+        They lie on the line through the centre that faces the source. The distance of the detector
+        only scales its bins; it does not change the rays.
         """
         return (np.arange(self.bins) - (self.bins - 1) / 2) * self.bin_width
 
     @property
     def rays(self) -> tuple[Array, Array]:
-        """(views, bins) theta in radians and s in pixels of every ray."""
+        """(views, bins) angle theta in radians and offset s in pixels of every ray."""
         tilt = self.divergence * self.shadow
         theta = self.angles[:, None] - np.arctan(tilt)
         return theta, np.broadcast_to(self.shadow / np.hypot(1, tilt), theta.shape)
 
     @property
     def radius(self) -> float:
-        """Of the largest circle that every view sees whole, in pixels."""
+        """The radius of the largest circle that is inside every view, in pixels."""
         edge = self.bins * self.bin_width / 2
         return edge / math.hypot(1, self.divergence * edge)
 
     def seeing(self, size: int) -> Self:
-        """This geometry where it sees the inscribed circle of a slice, else enlarged until it does.
+        """This geometry, enlarged if necessary to cover the inscribed circle of a slice.
 
         Args:
-            size: pixels of the slice's side.
+            size: side of the slice in pixels.
         """
         return self._enlarged(max(size / 2 / self.radius, 1.0))
 
@@ -86,32 +86,37 @@ class _Beam(ABC):
     def _enlarged(self, scale: float) -> Self: ...
 
     def every(self, stride: int) -> Self:
-        """The geometry of every stride-th view: sinogram[::stride] is its sinogram, exactly.
+        """The geometry of every stride-th view. Its sinogram is exactly sinogram[::stride].
 
         Raises:
-            ValueError: where the stride does not divide the views, which would leave a gap.
+            ValueError: if the stride does not divide the number of views.
         """
         if stride < 1 or self.views % stride:
             raise ValueError(f"{self.views} views cannot be thinned evenly by {stride}")
         return replace(self, views=self.views // stride)
 
     def about(self) -> dict[str, Any]:
-        """Plain data that says which rays these are."""
+        """The kind and the fields as plain data."""
         return {"kind": self.kind, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class FanBeam(_Beam):
-    """A point source that circles the slice, facing a flat detector.
+    """Fan beam: a point source on a circle around the slice, opposite a flat detector.
 
     Defaults: 900 views, 729 bins, 35 degrees, the source 1000 pixels from the centre, as in the
     simulator of T. Humphries' group (github.com/TDHumphries/SART-ASTRA, make_sino.py).
 
     Attributes:
-        views: over 360 degrees.
-        bins: of the detector.
-        fan_degrees: between the rays to both ends of the detector.
+        views: number of views over 360 degrees.
+        bins: number of detector bins.
+        fan_degrees: angle between the rays to both ends of the detector.
         source_pixels: distance of the source from the centre of rotation.
+
+    Example:
+        >>> fan = FanBeam()
+        >>> round(fan.radius, 1), fan.every(15).views
+        (300.7, 60)
     """
 
     kind: ClassVar[str] = "fan_beam"
@@ -131,7 +136,7 @@ class FanBeam(_Beam):
 
     @property
     def arc(self) -> float:
-        """A full turn."""
+        """360 degrees."""
         return 2 * math.pi
 
     @property
@@ -141,7 +146,7 @@ class FanBeam(_Beam):
 
     @property
     def bin_width(self) -> float:
-        """Of the detector's shadow at the centre."""
+        """The bin spacing at the centre of rotation, in pixels."""
         return 2 * self.source_pixels * math.tan(math.radians(self.fan_degrees) / 2) / self.bins
 
     def _enlarged(self, scale: float) -> FanBeam:
@@ -150,14 +155,18 @@ class FanBeam(_Beam):
 
 @dataclass(frozen=True)
 class Parallel(_Beam):
-    """Parallel rays.
+    """Parallel beam.
 
     Defaults: 1000 views and 513 bins, as in LoDoPaB-CT (Leuschner et al., Sci. Data 8, 2021).
 
     Attributes:
-        views: over 180 degrees.
-        bins: of the detector.
+        views: number of views over 180 degrees.
+        bins: number of detector bins.
         bin_pixels: width of a bin.
+
+    Example:
+        >>> Parallel(views=4, bins=3).shadow.tolist()
+        [-1.0, 0.0, 1.0]
     """
 
     kind: ClassVar[str] = "parallel"
@@ -173,17 +182,17 @@ class Parallel(_Beam):
 
     @property
     def arc(self) -> float:
-        """Half a turn: the other half would repeat it."""
+        """180 degrees; the views of the other half are the same rays."""
         return math.pi
 
     @property
     def divergence(self) -> float:
-        """None."""
+        """0: parallel rays do not diverge."""
         return 0.0
 
     @property
     def bin_width(self) -> float:
-        """Of a bin."""
+        """The bin spacing, in pixels."""
         return self.bin_pixels
 
     def _enlarged(self, scale: float) -> Parallel:

@@ -1,4 +1,4 @@
-"""Dose: how many photons a ray is given, and what the detector reads of those that arrive."""
+"""Photon noise: the dose of a ray, and the reading of the detector."""
 
 from __future__ import annotations
 
@@ -10,49 +10,64 @@ import numpy.typing as npt
 
 from volumes import random_draws
 
-Sinogram = npt.NDArray[np.float32]
+Integrals = npt.NDArray[np.float32]
 
-FULL_DOSE = 1e6  # photons a ray, of a scan that is not meant to be noisy
+FULL_DOSE = 1e6  # photons per ray of a full-dose scan
 
 
-def told(photons: float) -> float:
-    """What a network that sees the dose is told: 0 at 1e5 photons a ray, 1 at ten times as many.
+def log_dose(photons: float) -> float:
+    """The dose as the input of a dose-aware network: log10(photons / 1e5).
 
-    The noise of a ray has a variance of one over its photons: their logarithm makes equal steps of
-    equal ratios.
+    The variance of a ray is one over its number of photons. The logarithm turns equal ratios of
+    doses into equal steps.
+
+    Args:
+        photons: per ray.
+
+    Example:
+        >>> log_dose(1e5), log_dose(1e6)
+        (0.0, 1.0)
     """
     return math.log10(photons / 1e5)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the detector says of a slice.
+    """The detector readings of a slice.
 
     Attributes:
         integrals: (views, bins) noisy line integrals.
-        starved: (views, bins) where no photon arrived.
-        floored: (views, bins) where the reading lay below the floor and was raised to it.
+        starved: (views, bins) mask of the rays of which no photon arrived.
+        floored: (views, bins) mask of the readings below the floor, which were raised to it.
     """
 
-    integrals: Sinogram
+    integrals: Integrals
     starved: npt.NDArray[np.bool_]
     floored: npt.NDArray[np.bool_]
 
     def every(self, stride: int) -> Reading:
-        """What a scan of every stride-th view alone would have read."""
+        """The readings of every stride-th view: those of a scan with these views only."""
         return Reading(self.integrals[::stride], self.starved[::stride], self.floored[::stride])
 
 
 @dataclass(frozen=True)
 class Dose:
-    """Photons are counted: N ~ Poisson(I0 exp(-p)), and electronics add N(0, sigma_e^2).
+    """The photons of a ray, with Poisson and electronic noise.
+
+    The reading is N = Poisson(I0 exp(-p)) + Normal(0, sigma_e^2) for a line integral p.
 
     Attributes:
-        photons: I0, that leave the source along every ray.
-        electronic: sigma_e, in photons; 5 to 10 in scanners (Zeng et al., IEEE Trans. Nucl. Sci.
-            62, 2015), 0 for counting alone.
-        floor: the least reading, in photons, since a logarithm wants a positive one. Zeros read as
-            one photon would; LoDoPaB-CT (Leuschner et al., Sci. Data 8, 2021) takes 0.1.
+        photons: I0, the photons that leave the source along every ray.
+        electronic: sigma_e in photons; 5 to 10 in scanners (Zeng et al., IEEE Trans. Nucl. Sci.
+            62, 2015), 0 for photon noise only.
+        floor: the smallest reading in photons; its logarithm must exist. With 1, a zero is read as
+            one photon. LoDoPaB-CT (Leuschner et al., Sci. Data 8, 2021) uses 0.1.
+
+    Example:
+        >>> integrals = np.full((100, 100), 2.0, np.float32)
+        >>> reading = Dose(photons=1e4).measure(integrals, seed=0, case="a", index=0)
+        >>> reading.integrals.shape, int(reading.starved.sum())
+        ((100, 100), 0)
     """
 
     photons: float = 1e5
@@ -60,7 +75,7 @@ class Dose:
     floor: float = 1.0
 
     def __post_init__(self) -> None:
-        # numpy draws no Poisson number beyond 2^63.
+        # numpy cannot draw Poisson numbers above 2^63.
         if not 0 < self.photons <= 1e15:
             raise ValueError(f"photons must lie between 0 and 1e15, not {self.photons}")
         if not 0 <= self.electronic < math.inf:
@@ -68,13 +83,13 @@ class Dose:
         if not 0 < self.floor < self.photons:
             raise ValueError(f"floor must lie between 0 and the photons, not {self.floor}")
 
-    def measure(self, integrals: Sinogram, seed: int, case: str | int, index: int) -> Reading:
-        """Measures a slice; the noise is a function of (seed, case, index, photons).
+    def measure(self, integrals: Integrals, seed: int, case: str | int, index: int) -> Reading:
+        """The readings of a slice. The noise is a function of (seed, case, index, photons).
 
         Args:
-            integrals: (views, bins) without noise.
+            integrals: (views, bins) line integrals without noise.
             seed: of the noise.
-            case: name of the case, or number of the training example.
+            case: name of the case, or index of the training example.
             index: of the slice in its volume.
         """
         rng = random_draws.rng(seed, "photons", case, index, float(self.photons).hex())

@@ -1,8 +1,8 @@
-"""Projection: line integrals of slices, and slices back from line integrals.
+"""Projection and back-projection of slices.
 
-Both are sums over gathered neighbours, compiled by XLA into one loop without tables of weights;
-their gradients are the exact transposes of these discrete sums. Images are (S, Y, X), square, in
-1 / pixel; sinograms (S, views, bins) are dimensionless; all float32 tensors.
+Both are sums over gathered neighbours. XLA compiles each sum into one loop without a matrix of
+weights. The gradients are the exact transposes of these discrete sums. Images are square (S, Y, X)
+in 1 / pixel. Sinograms are (S, views, bins), dimensionless. All are float32 tensors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from volumes.tomography import ramp_filter
 from volumes.tomography.geometry import Geometry
 
-_AT_ONCE = 32  # views in one call: what a gradient has to hold grows with them
+_AT_ONCE = 32  # views per call: the memory of a gradient is proportional to them
 
 Linear = tuple[Callable[..., Any], Callable[..., Any]]  # a function, and its transpose
 
@@ -25,11 +25,11 @@ Linear = tuple[Callable[..., Any], Callable[..., Any]]  # a function, and its tr
 def project(images: Any, geometry: Geometry) -> Any:
     """Line integrals along every ray (Joseph, IEEE Trans. Med. Imaging 1, 1982).
 
-    A ray is sampled once a row, or once a column where it crosses more of those, between two
-    pixels each.
+    A ray is sampled once per row, or once per column if it crosses more columns. Each sample is
+    interpolated linearly between two pixels.
 
     Args:
-        images: (S, N, N); beyond the edge there is air, 0.
+        images: (S, N, N). Outside the image there is air, 0.
         geometry: of the rays.
 
     Returns:
@@ -39,7 +39,7 @@ def project(images: Any, geometry: Geometry) -> Any:
 
     count, size = images.shape[:2]
     both = tf.stack([images, tf.transpose(images, (0, 2, 1))], 1)
-    # A column of air on either side stands for all that lies beyond.
+    # One column of air on either side represents everything outside the image.
     table = tf.reshape(tf.pad(both, ((0, 0), (0, 0), (0, 0), (1, 1))), (count, -1))
     rays = _crossings(geometry, size)
     chunks = [tuple(array[chunk] for array in rays) for chunk in _chunks(geometry.views)]
@@ -47,15 +47,16 @@ def project(images: Any, geometry: Geometry) -> Any:
 
 
 def back_project(sinogram: Any, geometry: Geometry, size: int) -> Any:
-    """The views smeared back over the slice, weighted by the distance of the source.
+    """The back-projection of views, weighted by the distance of the source.
 
-    Pixel-driven: every pixel takes from every view what lies between two bins. It is no transpose
-    of `project`, but what the inversion formula asks for; the transpose is `project`'s gradient.
+    It is pixel-driven: the value of a pixel is interpolated linearly between two bins of each view.
+    This is the sum in the inversion formula. It is not the transpose of `project`, which is the
+    gradient of `project`.
 
     Args:
         sinogram: (S, views, bins), filtered.
         geometry: of the rays.
-        size: N, pixels of the slice's side.
+        size: N, side of the slice in pixels.
 
     Returns:
         (S, N, N).
@@ -76,8 +77,8 @@ def reconstruct(sinogram: Any, geometry: Geometry, size: int, window: str = "ram
     Args:
         sinogram: (S, views, bins).
         geometry: of the rays.
-        size: N, pixels of the slice's side.
-        window: over the ramp, one of `ramp.WINDOWS`.
+        size: N, side of the slice in pixels.
+        window: of the ramp filter, one of `ramp_filter.WINDOWS`.
 
     Returns:
         (S, N, N) in 1 / pixel.
@@ -93,7 +94,7 @@ def reconstruct(sinogram: Any, geometry: Geometry, size: int, window: str = "ram
 
 
 def _chunks(views: int) -> list[slice]:
-    """Views in shares of one length where that can be: each length is compiled anew."""
+    """The views in chunks, of equal length if possible: each length is compiled separately."""
     even = (n for n in range(_AT_ONCE // 2, _AT_ONCE + 1) if views % n == 0)
     step = max(even, default=_AT_ONCE)
     return [slice(first, first + step) for first in range(0, views, step)]
@@ -101,9 +102,9 @@ def _chunks(views: int) -> list[slice]:
 
 @lru_cache(maxsize=8)
 def _crossings(geometry: Geometry, size: int) -> tuple[npt.NDArray[Any], ...]:
-    """Of each ray, (views, bins): column at row 0, columns a row, path in a row, and which table.
+    """(views, bins) per ray: column at row 0, columns per row, path length per row, table offset.
 
-    Rays closer to the rows than to the columns are followed in the transposed slice.
+    Rays that are closer to the rows than to the columns are sampled in the transposed slice.
     """
     theta, s = geometry.rays
     c, d = np.cos(theta), np.sin(theta)
@@ -136,20 +137,20 @@ def _ray_sums(size: int) -> Linear:
 
 @lru_cache(maxsize=8)
 def _pixel_sums(divergence: float, bin_width: float, size: int) -> Linear:
-    """(S, views, bins) -> (S, N, N), what the pixels take from the views."""
+    """(S, views, bins) -> (S, N, N) sums of the views at every pixel."""
     import tensorflow as tf
 
     def sums(views: Any, c: Any, d: Any) -> Any:
         slices, count, bins = views.shape
         at = tf.range(size, dtype=tf.float32) - (size - 1) / 2
         x, y, c, d = at[None, None, :], at[None, :, None], c[:, None, None], d[:, None, None]
-        depth = 1 + divergence * (y * c - x * d)  # from the source; at the centre it is 1
+        depth = 1 + divergence * (y * c - x * d)  # distance from the source, 1 at the centre
         place = (x * c + y * d) / (depth * bin_width) + (bins - 1) / 2
         seen = tf.cast((place >= 0) & (place <= bins - 1), tf.float32)
         place = tf.clip_by_value(place, 0.0, bins - 1.0)
         left = tf.floor(place)
         first = tf.cast(left, tf.int32) + bins * tf.range(count)[:, None, None]
-        # The last bin has no neighbour, and weighs 1 where it is the left one.
+        # The last bin has no right neighbour; as the left one it has the weight 1.
         flat = tf.pad(tf.reshape(views, (slices, -1)), ((0, 0), (0, 1)))
         one, other = tf.gather(flat, first, axis=1), tf.gather(flat, first + 1, axis=1)
         weight = seen / (depth * depth)
@@ -162,18 +163,18 @@ def _compiled(sums: Callable[..., Any]) -> Linear:
     import tensorflow as tf
 
     def transpose(zero: Any, wanted: Any, *rays: Any) -> Any:
-        # What scatters is the transpose of what gathers: the tape makes it so.
+        # The gradient of a gather is a scatter, which is its transpose.
         with tf.GradientTape() as tape:
             tape.watch(zero)
             values = sums(zero, *rays)
         return tape.gradient(values, zero, wanted)
 
-    # Not compiled, every term of the sums is written to memory: six times slower on a CPU.
+    # Without XLA, every term of the sums is written to memory: six times slower on a CPU.
     return tf.function(sums, jit_compile=True), tf.function(transpose, jit_compile=True)
 
 
 def _linear(pair: Linear, values: Any, rays: tuple[npt.NDArray[Any], ...]) -> Any:
-    """Applies a linear function; its gradient holds no term of the sums, but makes them again."""
+    """Applies a linear function. Its gradient computes the terms again instead of storing them."""
     import tensorflow as tf
 
     sums, transpose = pair

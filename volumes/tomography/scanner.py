@@ -1,8 +1,8 @@
-"""Tomography: a slice as a scanner with fewer photons or fewer views would have shown it.
+"""Simulated scanner: slices at lower dose or with fewer views.
 
-HU become linear attenuation, rays are summed, photons are counted, and filtered back-projection
-makes HU again. The steps and the defaults are those of T. Humphries' group
-(github.com/TDHumphries/SART-ASTRA): the same grid before and after, a single energy, no scatter.
+HU are converted to linear attenuation and projected, photon noise is added, and filtered
+back-projection gives HU again. Steps and defaults are those of T. Humphries' group
+(github.com/TDHumphries/SART-ASTRA): the same grid for both images, a single energy, no scatter.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from volumes.tomography.geometry import FanBeam, Geometry
 from volumes.tomography.photon_noise import Dose, Reading
 from volumes.volume import AIR_HU
 
-_SQUARE = 1e-3  # by which share the sides of a pixel may differ
+_SQUARE = 1e-3  # largest relative difference between the sides of a pixel
 
 Slice = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """How a slice is measured.
+    """Dose and views of one measurement of a slice.
 
     Attributes:
-        dose: photons of a ray; None counts no photons and adds no noise.
-        views: how many of the scanner's views are taken, evenly spread; None takes all.
+        dose: photons per ray; None for no noise.
+        views: number of evenly spaced views of the scanner; None for all.
     """
 
     dose: Dose | None = field(default_factory=Dose)
@@ -41,13 +41,13 @@ class Acquisition:
 
 @dataclass(frozen=True)
 class Image:
-    """A slice that was reconstructed, and what became of its rays.
+    """A reconstructed slice, and counts of its rays.
 
     Attributes:
-        hu: (Y, X), air outside of the circle.
-        rays: how many were measured.
-        starved: of how many no photon arrived.
-        floored: how many readings were raised to the floor.
+        hu: (Y, X), air outside the circle.
+        rays: number of rays.
+        starved: number of rays of which no photon arrived.
+        floored: number of readings that were raised to the floor.
     """
 
     hu: Slice
@@ -58,7 +58,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Sinogram:
-    """The rays of a slice, without noise.
+    """The sinogram of a slice, without noise.
 
     Attributes:
         integrals: (views, bins), dimensionless.
@@ -74,22 +74,30 @@ class Sinogram:
 
     @property
     def largest(self) -> float:
-        """The largest line integral: exp(-largest) of the photons arrive there."""
+        """The largest line integral p. The share exp(-p) of its photons arrives."""
         return float(self.integrals.max())
 
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner of one energy.
+    """A simulated scanner with a single photon energy.
 
-    Slices that are not square are set into the middle of a square of air, as wide as their longer
-    side. The circle that fits into the square is scanned; what lies outside of it is air before
-    and after, since no view but some would see it. A fan too narrow for the circle is moved back.
+    Slices that are not square are centred in a square of air, as wide as their longer side. The
+    inscribed circle of the square is scanned. Outside the circle there is air before and after,
+    because not every view covers it. If the fan is too narrow for the circle, its source is moved
+    away.
 
     Attributes:
         geometry: of the rays, in pixels of the slice.
-        mu_water_per_mm: linear attenuation of water; 0.01931 per mm is that at about 70 keV.
-        filter: window over the ramp, one of `ramp.WINDOWS`.
+        mu_water_per_mm: linear attenuation of water; 0.01931 per mm at about 70 keV.
+        filter: window of the ramp filter, one of `ramp_filter.WINDOWS`.
+
+    Example:
+        >>> scanner = Scanner(geometry=FanBeam(views=900), filter="hann")
+        >>> scanner.stride(Acquisition(dose=Dose(photons=1e5), views=60))
+        15
+        >>> scanner.hu(scanner.attenuation(np.array([-2000, 0, 500]))).round().tolist()
+        [-1000.0, 0.0, 500.0]
     """
 
     geometry: Geometry = field(default_factory=FanBeam)
@@ -105,19 +113,19 @@ class Scanner:
             raise ValueError(f"filter must be one of {known}, not {self.filter!r}")
 
     def attenuation(self, hu: npt.NDArray[Any]) -> Slice:
-        """Linear attenuation per mm of HU; what lies below air is air."""
+        """Linear attenuation per mm of HU. Values below air are set to air."""
         mu = self.mu_water_per_mm * (1 + np.asarray(hu, np.float32) / 1000)
         return np.maximum(mu, 0).astype(np.float32)
 
     def hu(self, attenuation: npt.NDArray[Any]) -> Slice:
-        """HU of linear attenuation per mm; noise may be negative, and stays so."""
+        """HU of linear attenuation per mm. Negative values, caused by noise, are kept."""
         return (1000 * (attenuation / self.mu_water_per_mm - 1)).astype(np.float32)
 
     def stride(self, acquisition: Acquisition) -> int:
-        """How many views of the scanner an acquisition takes one of.
+        """The step between the views of an acquisition: it uses every stride-th view.
 
         Raises:
-            ValueError: where they would not be evenly spread.
+            ValueError: if its views cannot be evenly spaced.
         """
         views = self.geometry.views if acquisition.views is None else acquisition.views
         if not 0 < views <= self.geometry.views or self.geometry.views % views:
@@ -129,7 +137,7 @@ class Scanner:
 
         Args:
             hu: (Y, X), finite.
-            pixel_mm: width of its square pixels: it makes the integrals dimensionless.
+            pixel_mm: width of its square pixels, which makes the integrals dimensionless.
         """
         from volumes.tomography import projection
 
@@ -146,16 +154,17 @@ class Scanner:
         self, sinogram: Sinogram, acquisitions: Sequence[Acquisition], seed: int,
         case: str | int, index: int,
     ) -> list[Image]:  # fmt: skip
-        """What acquisitions make of one slice, projected once.
+        """The reconstructed images of one slice, one per acquisition.
 
-        Acquisitions of the same dose share their photons: few views are every n-th of the many.
+        Acquisitions with the same dose have the same readings: a sparse view uses every n-th view
+        of the full scan.
 
         Args:
             sinogram: of the slice.
-            acquisitions: each gives an image.
+            acquisitions: dose and views of each image.
             seed: of the noise.
-            case: name of the case, or number of the training example.
-            index: of the slice in its volume; with seed, case and dose it decides the noise.
+            case: name of the case, or index of the training example.
+            index: of the slice in its volume. The noise depends on seed, case, index and dose.
         """
         readings: dict[Dose | None, Reading] = {}
         images = []
@@ -183,7 +192,7 @@ def pixel_mm(scan: Scan) -> float:
     """The width of a scan's pixels.
 
     Raises:
-        BadInput: where they are not square: a scanner's circle would be none.
+        BadInput: if they are not square. The field of view would not be a circle.
     """
     _, y, x = scan.spacing_mm
     if abs(y - x) > _SQUARE * x:
@@ -193,14 +202,14 @@ def pixel_mm(scan: Scan) -> float:
 
 
 def circle(shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """(Y, X) mask of what a scanner sees of a slice: its diameter is the slice's longer side."""
+    """(Y, X) mask of the scanned circle. Its diameter is the longer side of the slice."""
     size = max(shape)
     squared = (np.arange(size) - (size - 1) / 2) ** 2
     return np.asarray(squared[:, None] + squared <= (size / 2) ** 2)[_middle(shape)]
 
 
 def _middle(shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Where a slice lies in its square."""
+    """The index of a slice in its square."""
     first = [(max(shape) - n) // 2 for n in shape]
     return slice(first[0], first[0] + shape[0]), slice(first[1], first[1] + shape[1])
 

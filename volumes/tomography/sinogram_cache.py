@@ -1,11 +1,13 @@
-"""Sinograms: the clean line integrals of a volume's slices, made once and kept beside it.
+"""Sinogram cache: the noise-free sinograms of a volume's slices, on disk.
 
-Projecting a slice of 512 x 512 along 900 views takes two seconds on a CPU, reading it back a few
-milliseconds. Each is an .npz file in the store, made when it is first wanted, named by the sha256
-of its scan, the scanner and the slice, and checked by its CRC-32 whenever it is read: one that is
-damaged is made anew. Where none can be kept, each is made whenever it is wanted. It takes 4 bytes a
-ray: 2.6 MB a slice for 900 views of 729 bins, 105 GB for 200 volumes of 200 slices; 0.17 MB and
-7 GB for 60 views.
+The projection of a 512 x 512 slice with 900 views takes two seconds on a CPU, reading it a few
+milliseconds. Each sinogram is an .npz file in the store, computed on first use. Its name contains
+the SHA-256 of the scan, a hash of the scanner and the index of the slice. Its CRC-32 is verified
+whenever it is read; a damaged file is computed again. If the cache is read-only, missing sinograms
+are computed on every use.
+
+A ray takes 4 bytes. For 900 views of 729 bins this is 2.6 MB per slice and 105 GB for 200 volumes
+of 200 slices; for 60 views, 0.17 MB and 7 GB.
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ from volumes.volume import Volume
 
 
 def sinogram(volume: Volume, index: int, scanner: Scanner) -> Sinogram:
-    """The clean sinogram of a slice: read where it is kept, else made, and kept if there is where.
+    """The noise-free sinogram of a slice, from the cache or computed.
 
-    Any thread may call it: two that want the same one make it twice, and it is the same.
+    The function is thread-safe. Two threads may compute the same sinogram, with the same result.
 
     Args:
-        volume: its pixels must be square.
+        volume: with square pixels.
         index: of the slice.
-        scanner: whose geometry and attenuation are used.
+        scanner: its geometry and attenuation are used.
     """
     hu, pixel_mm = volume.hu[index], volume.spacing_mm[2]
     if volume.kept is None:
@@ -47,20 +49,20 @@ def sinogram(volume: Volume, index: int, scanner: Scanner) -> Sinogram:
     integrals = _read(path, geometry)
     if integrals is None:
         if path.exists():
-            volume.kept.damaged(path)
+            volume.kept.report_damaged(path)
         integrals = scanner.project(hu, pixel_mm).integrals
-        if not volume.kept.closed:
+        if not volume.kept.read_only:
             try:
                 make_folder(path.parent)
                 with whole_file(path, overwrite=True) as file:
                     np.savez(file, integrals=integrals)
             except CannotWrite as refusal:
-                volume.kept.close(refusal)
+                volume.kept.make_read_only(refusal)
     return Sinogram(integrals, geometry, pixel_mm, shape)
 
 
 def _name(scanner: Scanner, geometry: Geometry) -> str:
-    """What of a scanner decides the integrals; the rest is in the scan's own file."""
+    """A hash of the parameters of a scanner that change the sinogram."""
     decisive = {**geometry.about(), "mu_water_per_mm": scanner.mu_water_per_mm}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.checkpoints.archive import Header
+from engine.checkpoints.archive import ArrayHeader
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import CannotWrite, Damaged, DiskFull, Mismatch
 
@@ -31,7 +31,7 @@ def arrays(seed=0):
 
 
 def headers():
-    return {name: Header(array.shape, array.dtype) for name, array in arrays().items()}
+    return {name: ArrayHeader(array.shape, array.dtype) for name, array in arrays().items()}
 
 
 @pytest.fixture
@@ -136,10 +136,12 @@ def test_other_names_are_refused_with_those_that_differ(folder, wanted, differin
         checkpoint.load(path, wanted(headers()))
 
 
-@pytest.mark.parametrize("header", [Header((4, 4), np.dtype("f4")), Header((4,), np.dtype("f8"))])
+@pytest.mark.parametrize(
+    "header", [ArrayHeader((4, 4), np.dtype("f4")), ArrayHeader((4,), np.dtype("f8"))]
+)
 def test_another_shape_or_datatype_is_refused_before_it_is_read(folder, monkeypatch, header):
     path = checkpoint.save(folder, arrays(), Progress(3))
-    monkeypatch.setattr("engine.checkpoints.archive.read", None)
+    monkeypatch.setattr("engine.checkpoints.archive.read_arrays", None)
     with pytest.raises(Mismatch, match="holds model/odd of another shape"):
         checkpoint.load(path, headers() | {"model/odd": header})
 

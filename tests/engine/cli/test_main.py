@@ -77,7 +77,7 @@ def test_every_command_has_help(engine, command):
 
 
 def test_what_it_is_not_for_is_said_wherever_one_looks_first(engine):
-    readme = Path(__file__).parents[2] / "README.md"
+    readme = Path(__file__).parents[3] / "README.md"
     assert "**Research use. Not a medical device.**" in readme.read_text()
     assert "Research use, not a medical device." in engine("denoise", "--help")[1]
 
@@ -263,10 +263,10 @@ def loaded():
     return sorted({"tensorflow", "keras"} & {name.split(".")[0] for name in sys.modules})
 import engine
 found = {"import engine": [0, loaded()]}
-import engine.cli
+import engine.cli.main
 found["import engine.cli"] = [0, loaded()]
 for name, words in json.loads(sys.argv[1]).items():
-    found[name] = [engine.cli.run(words), loaded()]
+    found[name] = [engine.cli.main.run(words), loaded()]
 print(json.dumps(found))
 """
 LIGHT = {

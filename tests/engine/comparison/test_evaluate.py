@@ -45,7 +45,7 @@ def undrawn(monkeypatch):
 
 def leave_out_pictures(patch):
     for name in ("slices", "boxes", "levels"):
-        patch.setattr(f"engine.figures.{name}", lambda *arguments: None)
+        patch.setattr(f"engine.report.figures.{name}", lambda *arguments: None)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def rows(folder):
 
 def side(run, name):
     """The cases of a side of a run's split."""
-    return sorted(Run(run).about()["cases"][name])
+    return sorted(Run(run).record().content["cases"][name])
 
 
 def with_cases(run, folder, **sides):
@@ -148,7 +148,7 @@ def test_the_report_holds_every_method(compared):
 
 def test_the_report_tells_on_what_was_scored_and_tuned(compared, trained):
     content = json.loads((compared[0][0] / "report.json").read_text())
-    assert content["cases"] == Run(trained).about()["cases"]["test"]
+    assert content["cases"] == Run(trained).record().content["cases"]["test"]
     assert content["tuned_on"] == side(trained, "validation")
     assert (content["split"], content["protocol"], content["slices"]) == ("test", "volumes", "all")
     assert content["data_range"] == {"low_hu": -1000, "high_hu": 400, "clip": True}
@@ -318,7 +318,7 @@ def test_unseen_cases_of_other_data_are_scored(evaluate, trained, many, tmp_path
 
 
 def test_a_run_that_trained_on_what_another_tests_is_refused(evaluate, trained, tmp_path):
-    about = Run(trained).about()["cases"]
+    about = Run(trained).record().content["cases"]
     other = with_cases(trained, tmp_path / "other", training=about["training"] | about["test"])
     told = assert_refused(evaluate(trained, other), 5)
     assert told["cause"] == f"other was trained on {side(trained, 'test')[0]}"
@@ -326,7 +326,7 @@ def test_a_run_that_trained_on_what_another_tests_is_refused(evaluate, trained, 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_runs_that_were_split_differently_are_refused(evaluate, trained, tmp_path, split):
-    about = Run(trained).about()["cases"]
+    about = Run(trained).record().content["cases"]
     other = with_cases(
         trained, tmp_path / "other", test=about["validation"], validation=about["test"]
     )
@@ -335,7 +335,7 @@ def test_runs_that_were_split_differently_are_refused(evaluate, trained, tmp_pat
 
 
 def test_runs_whose_validation_differs_cannot_tune(evaluate, trained, tmp_path):
-    about = Run(trained).about()["cases"]
+    about = Run(trained).record().content["cases"]
     other = with_cases(trained, tmp_path / "other", validation=about["training"])
     told = assert_refused(evaluate(trained, other, "tv"), 5)
     assert "validation differs" in told["cause"]
@@ -494,8 +494,8 @@ def test_data_that_are_not_there_are_refused(evaluate, tmp_path):
 
 def test_what_is_refused_is_refused_without_tensorflow(trained, dataset, tmp_path):
     program = (
-        "import json, sys, engine.cli\n"
-        "print([engine.cli.run(words) for words in json.loads(sys.argv[1])])\n"
+        "import json, sys, engine.cli.main\n"
+        "print([engine.cli.main.run(words) for words in json.loads(sys.argv[1])])\n"
         "print(sorted({'tensorflow', 'keras'} & set(sys.modules)))\n"
     )
     tail = ["--data", str(dataset)]

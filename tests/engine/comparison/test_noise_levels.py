@@ -15,7 +15,7 @@ def test_levels_of_coloured_noise_tell_their_spectrum_where_it_was_chosen():
     usual, chosen = levels("coloured:0.05,0.1/0.6/0.25")
     assert (usual.label, chosen.label) == ("coloured 5%", "coloured 10%/0.6/0.25")
     assert chosen.noise == Coloured(0.1, 0.6, 0.25)
-    told = chosen.told(Window())
+    told = chosen.noise.describe(Window())
     assert "amplitude f^0.6 exp(-(f / 0.25)^2)" in told
     assert told.endswith("standard deviation 140 HU")
 
@@ -56,7 +56,8 @@ def test_scanned_levels_are_named_as_the_files_of_degrade():
 
 
 def test_scanned_levels_tell_photons_and_views():
-    low, sparse = (level.told(Window()) for level in scanned("low_dose:7e4,sparse_view:60"))
+    found = scanned("low_dose:7e4,sparse_view:60")
+    low, sparse = (level.noise.describe(Window()) for level in found)
     assert "70000 photons a ray, all of its views" in low
     assert "1e+06 photons a ray, 60 of its views" in sparse
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.denoising.denoise import Request, denoise
+from engine.denoising.denoise import DenoiseSettings, denoise
 from engine.denoising.writer import write
 from engine.errors import BadInput, BadUsage, CannotWrite, Mismatch
 from engine.inference.predictor import Predictor
@@ -108,7 +108,7 @@ def form(path, hu, name):
 def applied(network, path, out=None, **request):
     """Denoises a file into another one beside it."""
     out = out or path.with_name("out.nii")
-    done = denoise(nifti.open_scan(path), *network, Request(**request), lambda _: None)
+    done = denoise(nifti.open_scan(path), *network, DenoiseSettings(**request), lambda _: None)
     write(done, out, residual=False, overwrite=True)
     return out
 
@@ -478,7 +478,8 @@ def test_the_network_behind_a_prior_is_named_by_its_weights_not_by_its_folder(
     behind = untrained(tmp_path / "behind", tiny("unet2d"), cpu)
     recipe = tiny("respr_unet3d", f"prior={behind.folder}")
     run = untrained(tmp_path / "run", recipe, cpu)
-    prior_network.adopt(recipe.prior, Run(tmp_path / "fresh"))
+    fresh = Run(tmp_path / "fresh")
+    prior_network.resolve(recipe.prior, recipe.window, fresh).copy_into(fresh)
     (tmp_path / "fresh" / "prior").rename(run.folder / "prior")
     scan = scan_file(tmp_path / "scan.nii", tissue_hu)
     assert engine("denoise", scan, "-m", run.folder, "-q")[0] == 0
@@ -537,7 +538,7 @@ def test_what_the_datatype_cannot_hold_is_counted(respr, tmp_path):
 @pytest.mark.parametrize("name", ["int16", "float32", "uint16 with intercept", "scaled int16"])
 def test_the_residual_is_input_minus_output(unet, tmp_path, noisy_hu, name):
     path = form(tmp_path / "scan.nii", noisy_hu, name)
-    done = denoise(nifti.open_scan(path), *unet, Request(), lambda _: None)
+    done = denoise(nifti.open_scan(path), *unet, DenoiseSettings(), lambda _: None)
     out, residual, _ = write(done, tmp_path / "out.nii", residual=True, overwrite=False)
     _, slope, inter, _ = FORMS[name]
     before, after = (voxels(p) * slope + inter for p in (path, out))
@@ -547,7 +548,7 @@ def test_the_residual_is_input_minus_output(unet, tmp_path, noisy_hu, name):
 
 def test_the_residual_lies_on_the_grid_of_the_scan(unet, tmp_path, noisy_hu):
     path = scan_file(tmp_path / "scan.nii", noisy_hu, "LPS", extension=comment(b"hello"))
-    done = denoise(nifti.open_scan(path), *unet, Request(), lambda _: None)
+    done = denoise(nifti.open_scan(path), *unet, DenoiseSettings(), lambda _: None)
     _, residual, _ = write(done, tmp_path / "out.nii", residual=True, overwrite=False)
     np.testing.assert_array_equal(nib.load(residual).affine, nib.load(path).affine)
     assert head(residual)[112:120] == struct.pack("<ff", 1, 0)  # unscaled
@@ -558,7 +559,7 @@ def test_where_nothing_was_measured_the_residual_is_zero(unet, tmp_path, noisy_h
     stored = noisy_hu.astype("<f4")
     stored[2, 3, 4:8] = np.nan
     path = scan_file(tmp_path / "scan.nii", stored)
-    done = denoise(nifti.open_scan(path), *unet, Request(), lambda _: None)
+    done = denoise(nifti.open_scan(path), *unet, DenoiseSettings(), lambda _: None)
     _, residual, _ = write(done, tmp_path / "out.nii", residual=True, overwrite=False)
     assert (voxels(residual)[2, 3, 4:8] == 0).all()
 
@@ -782,7 +783,7 @@ def test_no_code_of_the_run_folder_is_executed(engine, own_run, scan, tmp_path):
 
 
 def test_the_file_exists_check_of_writing_holds_on_its_own(unet, scan, tmp_path):
-    done = denoise(nifti.open_scan(scan), *unet, Request(), lambda _: None)
+    done = denoise(nifti.open_scan(scan), *unet, DenoiseSettings(), lambda _: None)
     out = tmp_path / "out.nii.gz"
     out.write_bytes(b"mine")
     with pytest.raises(CannotWrite, match="exists already"):

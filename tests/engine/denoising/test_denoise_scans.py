@@ -7,7 +7,7 @@ import pytest
 
 from engine.inference.predictor import Predictor
 from tests.engine.fresh import fresh
-from tests.engine.tiny import tiny, untrained
+from tests.engine.tiny import shrinking, tiny, untrained
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_a_plan_makes_no_folder(engine, unet_run, scans, tmp_path):
 
 
 def test_one_absurd_voxel_spoils_no_other(cpu, tmp_path, phantom_hu):
-    from engine.denoising.denoise import Request, denoise
+    from engine.denoising.denoise import DenoiseSettings, denoise
     from engine.runs.trained_model import open_model
     from tests.engine.tiny import scan_file
     from volumes import nifti
@@ -173,14 +173,13 @@ def test_one_absurd_voxel_spoils_no_other(cpu, tmp_path, phantom_hu):
         stored = phantom_hu.astype("<f4")
         stored[5, 20, 20] = value
         scan = nifti.open_scan(scan_file(tmp_path / "scan.nii", stored))
-        done = denoise(scan, model, Predictor.of(model), Request(), lambda _: None)
+        done = denoise(scan, model, Predictor.of(model), DenoiseSettings(), lambda _: None)
         found.append(np.delete(scan.canonical(done.after).ravel(), (5 * 64 + 20) * 64 + 20))
     floor_hu = 1400 * (6 * 0.1 - 500 / 1400)  # how much lower the network sees the second one
     assert np.abs(found[1] - found[0]).max() < floor_hu
 
 
 def test_fewer_steps_than_are_done_are_refused(engine, trained, dataset):
-    from tests.engine.tiny import shrinking
 
     words = [word for word in shrinking() if not word.startswith("steps")]
     code, _, err = engine(
@@ -192,20 +191,16 @@ def test_fewer_steps_than_are_done_are_refused(engine, trained, dataset):
 
 def test_a_request_to_stop_is_heeded_before_the_first_step(dataset, tmp_path):
     from engine.errors import Interrupted
-    from engine.recipe.recipe_file import find
-    from engine.runs.run import Run
     from engine.terminal import Terminal
-    from engine.training import fit as fitting
-    from engine.training.cases import survey
+    from engine.training.fit import FitRequest, fit
     from engine.training.signals import Stop
 
     stop = Stop()
     stop.asked = "SIGTERM"
-    run, machine, recipe = Run(tmp_path / "run"), fitting.Machine("cpu"), tiny()
-    found = survey(recipe, dataset)
+    request = FitRequest("unet3d", tuple(shrinking()), dataset, tmp_path / "run", devices="cpu")
     with pytest.raises(Interrupted, match="before its first step"):
-        fitting.fit(recipe, find("unet3d"), found, run, machine, Terminal(quiet=True), stop)
-    assert not (run.folder / "recipe.json").exists()
+        fit(request, Terminal(quiet=True), stop)
+    assert not (tmp_path / "run" / "recipe.json").exists()
 
 
 def test_the_best_of_a_checkpoint_that_remains_remains_too(tmp_path):

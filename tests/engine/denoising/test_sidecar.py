@@ -5,7 +5,7 @@ import pytest
 
 from engine.denoising import sidecar
 
-ROOT = Path(sidecar.__file__).parents[1]
+ROOT = Path(sidecar.__file__).parents[2]
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import pytest
 
 from engine import losses, networks, schedules
 from engine.errors import BadUsage, Mismatch
-from engine.recipe import recipe as recipes
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find, foreign, load
 from engine.recipe.serialization import differences, fingerprint, from_json, to_json
 from tests.engine.tiny import tiny
 from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Split, Window
@@ -223,8 +222,8 @@ def test_an_unknown_recipe_like_no_other_is_refused_with_all_names():
 
 
 def test_only_recipes_from_elsewhere_are_foreign(tmp_path):
-    assert recipes.foreign(tmp_path / "unet3d.py")
-    assert not recipes.foreign(find("unet3d"))
+    assert foreign(tmp_path / "unet3d.py")
+    assert not foreign(find("unet3d"))
 
 
 @pytest.mark.parametrize(

@@ -339,7 +339,7 @@ def test_a_bar_in_a_name_does_not_break_the_markdown(tmp_path):
 
 def test_the_json_is_json_even_where_a_score_is_not_finite(tmp_path, monkeypatch):
     for name in ("boxes", "levels"):
-        monkeypatch.setattr(f"engine.figures.{name}", lambda *arguments: None)
+        monkeypatch.setattr(f"engine.report.figures.{name}", lambda *arguments: None)
     found = rows({"broken": (math.nan, 30.0, 31.0)})
 
     def refuse(word):

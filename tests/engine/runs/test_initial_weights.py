@@ -151,10 +151,10 @@ def test_another_checkpoint_may_be_chosen(fit, trained, tmp_path):
 
 
 def test_run_json_tells_what_it_was_started_from(tuned, trained, engine):
-    told = Run(tuned).about()["started_from"]
+    told = Run(tuned).record().content["started_from"]
     assert (told["run"], told["step"]) == (trained.name, 4)
     assert told["sha256"] == checkpoint.fingerprint(Run(trained).checkpoint("last"))
-    cases = Run(trained).about()["cases"]["training"]
+    cases = Run(trained).record().content["cases"]["training"]
     assert told["trained_on"] == {sha256: name for name, sha256 in cases.items()}
     assert f"{trained.name} at step 4" in engine("info", tuned)[1]
 
@@ -242,9 +242,9 @@ def test_a_checkpoint_of_no_run_is_refused(fit, tmp_path):
 
 @pytest.mark.parametrize("side", ["validation", "test"])
 def test_what_the_weights_have_learned_from_is_not_scored(fit, trained, tmp_path, side):
-    seen = sorted(Run(trained).about()["cases"]["training"])[0]
+    seen = sorted(Run(trained).record().content["cases"]["training"])[0]
     other = "test" if side == "validation" else "validation"
-    unseen = sorted(Run(trained).about()["cases"][other])[0]
+    unseen = sorted(Run(trained).record().content["cases"][other])[0]
     words = (f"split.{side}={seen}", f"split.{other}={unseen}", "--from", trained)
     told = assert_refused(fit(tmp_path / "run", *words), seen)
     assert f"is for {side}, and {trained.name} has learned from it" in told["cause"]
@@ -252,7 +252,7 @@ def test_what_the_weights_have_learned_from_is_not_scored(fit, trained, tmp_path
 
 
 def test_a_scan_by_another_name_is_still_the_same_scan(fit, trained, dataset, copy, tmp_path):
-    cases = Run(trained).about()["cases"]
+    cases = Run(trained).record().content["cases"]
     (held_out,) = cases["validation"]
     source = copy(trained, cases={"training": {"elsewhere": cases["validation"][held_out]}})
     told = assert_refused(fit(tmp_path / "run", "--from", source), held_out)
@@ -260,16 +260,16 @@ def test_a_scan_by_another_name_is_still_the_same_scan(fit, trained, dataset, co
 
 
 def test_what_the_origin_s_origin_has_learned_from_is_not_scored(fit, tuned, copy, tmp_path):
-    cases = Run(tuned).about()["cases"]
+    cases = Run(tuned).record().content["cases"]
     (held_out,) = cases["test"]
-    before = Run(tuned).about()["started_from"]
+    before = Run(tuned).record().content["started_from"]
     before["trained_on"][cases["test"][held_out]] = held_out
     source = copy(tuned, started_from=before)
     assert_refused(fit(tmp_path / "run", "--from", source), held_out)
 
 
 def test_another_scan_of_the_same_name_is_told_and_not_refused(fit, trained, copy, tmp_path):
-    (name,) = Run(trained).about()["cases"]["test"]
+    (name,) = Run(trained).record().content["cases"]["test"]
     source = copy(trained, cases={"training": {name: "0" * 64}})
     code, _, err = fit(tmp_path / "run", "--from", source)
     assert code == 0
@@ -277,9 +277,9 @@ def test_another_scan_of_the_same_name_is_told_and_not_refused(fit, trained, cop
 
 
 def test_evaluation_knows_what_the_origin_has_learned_from(engine, tuned, dataset, copy, tmp_path):
-    cases = Run(tuned).about()["cases"]
+    cases = Run(tuned).record().content["cases"]
     (held_out,) = cases["test"]
-    before = Run(tuned).about()["started_from"]
+    before = Run(tuned).record().content["started_from"]
     before["trained_on"][cases["test"][held_out]] = "elsewhere"
     source = copy(tuned, started_from=before)
     result = engine("evaluate", source, "--data", dataset, "-o", tmp_path / "report")
@@ -295,11 +295,11 @@ def test_a_run_goes_on_from_its_own_checkpoint(fit, tuned, trained, copy, again)
     words = ["validate_every=2", "checkpoint_every=1", "steps=5"]
     assert fit(run, *words, *(["--from", trained] if again else []))[0] == 0
     assert [row["step"] for row in rows(run, 5) if "loss" in row] == [5]
-    assert Run(run).about()["started_from"] == Run(tuned).about()["started_from"]
+    assert Run(run).record().content["started_from"] == Run(tuned).record().content["started_from"]
 
 
 def test_a_run_goes_on_where_its_origin_is_gone(fit, tuned, copy, tmp_path):
-    before = Run(tuned).about()["started_from"]
+    before = Run(tuned).record().content["started_from"]
     run = copy(tuned, started_from=before | {"folder": str(tmp_path / "gone")})
     assert fit(run, "validate_every=2", "steps=5")[0] == 0
 
@@ -346,7 +346,7 @@ def test_a_run_killed_before_it_learned_goes_on_from_step_0(fit, tuned, trained,
 
 
 def test_a_run_whose_origin_is_gone_before_it_was_saved_is_refused(fit, tuned, copy, tmp_path):
-    before = Run(tuned).about()["started_from"]
+    before = Run(tuned).record().content["started_from"]
     run = copy(tuned, started_from=before | {"folder": str(tmp_path / "gone")})
     told = assert_refused(fit(killed_before_it_was_saved(run), "validate_every=2"))
     assert "is gone" in told["cause"]
@@ -354,7 +354,7 @@ def test_a_run_whose_origin_is_gone_before_it_was_saved_is_refused(fit, tuned, c
 
 
 def test_a_run_whose_origin_has_changed_before_it_was_saved_is_refused(fit, tuned, copy):
-    before = Run(tuned).about()["started_from"]
+    before = Run(tuned).record().content["started_from"]
     run = copy(tuned, started_from=before | {"sha256": "0" * 64})
     told = assert_refused(fit(killed_before_it_was_saved(run), "validate_every=2"))
     assert "holds other weights" in told["cause"]

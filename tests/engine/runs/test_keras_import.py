@@ -195,8 +195,8 @@ def run(imported, weights, tmp_path):
 
 def test_an_imported_run_has_one_checkpoint_of_step_0_and_no_cases(run):
     assert checkpoint.steps(Run(run).checkpoints) == [0]
-    assert Run(run).about()["cases"] == {}
-    assert len(Run(run).about()["imported_sha256"]) == 64
+    assert Run(run).record().content["cases"] == {}
+    assert len(Run(run).record().content["imported_sha256"]) == 64
 
 
 def test_an_imported_run_can_be_looked_at(engine, run):

@@ -13,7 +13,7 @@ from engine.inference.tiling import blocks_of
 from engine.recipe.network_prior import Estimated, parse
 from engine.recipe.overrides import override
 from engine.recipe.serialization import from_json
-from engine.runs.prior_network import model_of, opened, refuse_seen, vet
+from engine.runs.prior_network import model_of, opened, resolve
 from engine.runs.run import Run
 from engine.scoring.case_images import pair
 from tests.engine.tiny import shrinking, tiny, untrained
@@ -259,16 +259,16 @@ def test_a_network_that_was_trained_on_a_scored_case_makes_no_prior(grown, tmp_p
     for case, content in ((name, "new"), ("renamed", sha256)):
         scored = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), case, content)
         with pytest.raises(Mismatch, match=f"was trained on {case}"):
-            refuse_seen(prior, Run(tmp_path), [scored])
+            resolve(prior, Window(), Run(tmp_path)).refuse_seen([scored])
     other = Volume(np.zeros((1, 2, 2), np.int16), (1.0, 1.0, 1.0), "other", "new")
-    refuse_seen(prior, Run(tmp_path), [other])
+    resolve(prior, Window(), Run(tmp_path)).refuse_seen([other])
 
 
 def test_a_network_of_another_window_makes_no_prior(flat_run, tmp_path):
     prior = parse(str(flat_run))
     with pytest.raises(Mismatch, match=r"was trained in the window \[-1000, 400\] HU"):
-        vet(prior, Window(-200, 300), Run(tmp_path))
-    vet(prior, Window(clip=False), Run(tmp_path))
+        resolve(prior, Window(-200, 300), Run(tmp_path))
+    resolve(prior, Window(clip=False), Run(tmp_path))
 
 
 def test_networks_of_two_windows_are_not_compared_where_one_makes_a_prior(flat_run, cpu, tmp_path):

@@ -26,6 +26,14 @@ CASES = {"training": {"case_00000": "aa"}, "validation": {"case_00001": "bb"}}
 ABOUT = {"cases": CASES, "seed": 0}
 
 
+def begin(run, recipe, about):
+    """Begins a run, or goes on with it, as somebody does who accepts changes."""
+    record = run.record()
+    changes = run.changed_recipe(recipe, accepted=True)
+    changes += run.changed_cases(record, about, recipe, accepted=True)
+    return run.begin(recipe, find("unet3d"), about, record, changes)
+
+
 @pytest.fixture
 def run(tmp_path):
     """A run that has begun."""
@@ -49,7 +57,7 @@ def test_a_run_keeps_its_recipe_as_file_and_as_plain_data(run):
 
 
 def test_a_run_keeps_what_it_was_made_with(run):
-    assert run.about() == ABOUT | {"recipes": [fingerprint(tiny(), but=MAY_CHANGE)]}
+    assert run.record().content == ABOUT | {"recipes": [fingerprint(tiny(), but=MAY_CHANGE)]}
 
 
 def test_the_same_recipe_may_go_on(run):
@@ -95,8 +103,8 @@ def test_a_change_that_is_consented_to_is_noted_with_its_step_and_what_was_learn
     for field in ("batch=4", "batch=6"):
         with pytest.raises(Mismatch, match="--accept-changes"):
             run.begin(override(tiny(), [field]), find("unet3d"), ABOUT)
-        run.begin(override(tiny(), [field]), find("unet3d"), ABOUT, accepted=True)
-    first, second = run.changes()
+        begin(run, override(tiny(), [field]), ABOUT)
+    first, second = run.record().changes
     assert first == {
         "from_step": 4, "changed": ["batch: 2 -> 4"], "rescored": False,
         "learned_from": {"aa": "case_00000"},
@@ -107,19 +115,19 @@ def test_a_change_that_is_consented_to_is_noted_with_its_step_and_what_was_learn
 
 def test_consent_makes_no_run_of_another_network(run):
     with pytest.raises(Mismatch, match=r"network\.width: 2 -> 4"):
-        run.begin(override(tiny(), ["network.width=4"]), find("unet3d"), ABOUT, accepted=True)
+        begin(run, override(tiny(), ["network.width=4"]), ABOUT)
     assert run.recipe() == tiny()
 
 
 def test_consent_scores_no_run_on_what_it_has_learned_from(run):
     moved = {"cases": {"training": {"case_00001": "bb"}, "validation": {"case_00000": "aa"}}}
     with pytest.raises(Mismatch, match="has learned from case_00000"):
-        run.begin(tiny(), find("unet3d"), moved, accepted=True)
+        begin(run, tiny(), moved)
     other = {"cases": CASES | {"training": {"case_00002": "cc"}}}
-    run.begin(tiny(), find("unet3d"), other, accepted=True)
-    assert run.learned_from() == {"aa": "case_00000", "cc": "case_00002"}
+    begin(run, tiny(), other)
+    assert run.record().learned_from == {"aa": "case_00000", "cc": "case_00002"}
     with pytest.raises(Mismatch, match="has learned from case_00000"):
-        run.begin(tiny(), find("unet3d"), moved, accepted=True)
+        begin(run, tiny(), moved)
 
 
 def test_a_folder_of_something_else_is_not_taken_for_a_new_run(tmp_path):
@@ -149,10 +157,10 @@ def test_a_folder_with_somebody_s_own_recipe_is_not_taken_for_a_run(tmp_path, te
 
 
 def test_a_run_has_learned_from_its_training_cases_and_those_of_its_origins(run):
-    assert run.learned_from() == {"aa": "case_00000"}
+    assert run.record().learned_from == {"aa": "case_00000"}
     before = {"trained_on": {"ee": "case_00000", "ff": "case_00009"}}
     (run.folder / "run.json").write_text(json.dumps(ABOUT | {"started_from": before}))
-    assert run.learned_from() == {"aa": "case_00000", "ee": "case_00000", "ff": "case_00009"}
+    assert run.record().learned_from == {"aa": "case_00000", "ee": "case_00000", "ff": "case_00009"}
 
 
 def test_a_damaged_recipe_stops_a_run_from_going_on(run):
@@ -169,7 +177,7 @@ def test_a_folder_that_is_no_run_has_no_recipe(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]"])
 def test_a_damaged_note_of_versions_says_nothing(run, text):
     (run.folder / "run.json").write_text(text)
-    assert run.about() == {}
+    assert run.record().content == {}
 
 
 # -- Choosing a checkpoint -------------------------------------------------------------------------
@@ -229,23 +237,23 @@ def test_a_damaged_checkpoint_is_not_handed_out(run):
 
 
 def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run):
-    assert run.newest(pytest.fail) is None
+    assert run.newest(pytest.fail, run.record()) is None
     save(run, 2)
-    run.note_saved()
+    run.note_saved(run.record())
     shutil.rmtree(run.checkpoints)
     run.begin(tiny(), find("unet3d"), ABOUT)
     with pytest.raises(Mismatch, match="its checkpoints are gone"):
-        run.newest(pytest.fail)
+        run.newest(pytest.fail, run.record())
 
 
 def test_a_run_knows_every_recipe_that_it_was_trained_by(run):
-    first = run.recipes
+    first = run.record().recipes
     run.begin(override(tiny(), ["steps=9"]), find("unet3d"), ABOUT)
-    assert run.recipes == first
+    assert run.record().recipes == first
     other = fingerprint(override(tiny(), ["seed=9"]), but=MAY_CHANGE)
     (run.folder / "run.json").write_text(json.dumps(ABOUT | {"recipes": [other]}))
     run.begin(tiny(), find("unet3d"), ABOUT)
-    assert run.recipes == [other, *first]
+    assert run.record().recipes == [other, *first]
 
 
 def test_what_killed_processes_left_in_a_run_is_swept_away(run):
@@ -263,7 +271,7 @@ def test_what_killed_processes_left_in_a_run_is_swept_away(run):
 HOLD = """
 import sys, time
 from pathlib import Path
-from engine.run import Run
+from engine.runs.run import Run
 with Run(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()
@@ -469,12 +477,12 @@ def test_a_saved_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(t
     run = Run(tmp_path)
     run.begin(tiny(), find("unet3d"), {"cases": {"training": {"a": "0"}}})
     checkpoint.save(run.checkpoints, {"a": np.zeros(2)}, Progress(3))
-    run.refuse_untold()
+    run.resumed_record()
     (tmp_path / "run.json").unlink()
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(Mismatch, match=r"run\.json: .*--fresh"):
-        run.refuse_untold()
+        run.resumed_record()
 
 
 # -- While another process saves -------------------------------------------------------------------

@@ -43,8 +43,8 @@ def test_its_network_is_that_of_the_run(imported, trained):
 
 
 def test_it_still_tells_what_it_has_learned_from_and_how_it_scored(imported, trained, engine):
-    assert imported.learned_from() == trained.learned_from() != {}
-    assert imported.tells_what_it_learned_from
+    assert imported.record().learned_from == trained.record().learned_from != {}
+    assert imported.record().tells_what_it_learned_from
     step = checkpoint.step_of(trained.checkpoint("best"))
     rows = [json.loads(line) for line in imported.metrics.read_text().splitlines()]
     network = [row for row in rows if row["method"] == "network"]
@@ -52,7 +52,7 @@ def test_it_still_tells_what_it_has_learned_from_and_how_it_scored(imported, tra
     assert [row.get("level") for row in network] == [
         "2%", "coloured 2%", "5%", "coloured 5%", "10%", "coloured 10%", None,
     ]  # fmt: skip
-    assert network[-1]["mean"]["mse"] == imported.newest(print).best_mse
+    assert network[-1]["mean"]["mse"] == imported.newest(print, imported.record()).best_mse
     code, out, _ = engine("info", imported.folder)
     assert code == 0
     assert f"{step:,}" in out

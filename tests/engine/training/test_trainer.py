@@ -9,6 +9,7 @@ from engine.errors import Interrupted, Mismatch
 from engine.inference.predictor import Predictor
 from engine.recipe.overrides import override
 from engine.runs.metrics_file import validations
+from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
@@ -32,8 +33,8 @@ class Asked:
 
 @pytest.fixture
 def loop(cpu, volume, tmp_path):
-    """Makes the loop of a tiny recipe in the folder `run`."""
-    from engine.training.trainer import Loop
+    """Makes the trainer of a tiny recipe in the folder `run`."""
+    from engine.training.trainer import Trainer, TrainingPlan
     from engine.training.validation import Validation
 
     def make(*changes):
@@ -42,7 +43,8 @@ def loop(cpu, volume, tmp_path):
         run = Run(tmp_path / "run")
         run.folder.mkdir(exist_ok=True)
         validation = Validation(recipe, [volume])
-        return Loop(run, recipe, cpu, examples, validation, Terminal(quiet=True))
+        terminal = Terminal(quiet=True)
+        return Trainer(TrainingPlan(run, RunRecord(), recipe, cpu, examples, validation, terminal))
 
     return make
 
@@ -57,7 +59,7 @@ def losses(loop):
 
 def test_every_step_has_a_row_in_order(loop):
     ours = loop("steps=5", "checkpoint_every=3", "validate_every=4")
-    assert ours.go(Asked()).step == 5
+    assert ours.train(Asked()).step == 5
     assert [step for step, _ in losses(ours)] == [1, 2, 3, 4, 5]
     row = next(row for row in rows(ours) if row["step"] == 2)
     assert row["learning_rate"] == 1e-3
@@ -68,7 +70,7 @@ def test_every_step_has_a_row_in_order(loop):
 
 def test_validation_and_saving_happen_when_they_are_due_and_at_the_end(loop):
     ours = loop("steps=5", "checkpoint_every=3", "validate_every=4")
-    ours.go(Asked())
+    ours.train(Asked())
     assert [row["step"] for row in rows(ours) if row.get("method") == "network"] == [4, 5]
     assert checkpoint.steps(ours.run.checkpoints)[-2:] == [4, 5]
     assert ours.run.preview.read_bytes().startswith(b"\x89PNG")
@@ -76,14 +78,14 @@ def test_validation_and_saving_happen_when_they_are_due_and_at_the_end(loop):
 
 def test_the_baselines_stand_before_the_first_step(loop):
     ours = loop("steps=1")
-    ours.go(Asked())
+    ours.train(Asked())
     assert (rows(ours)[0]["step"], rows(ours)[0]["method"]) == (0, "noisy")
     assert rows(ours)[0]["mean"]["psnr_db"] > 15
 
 
 def test_the_best_validation_is_remembered(loop):
     ours = loop("steps=6", "validate_every=2", "learning_rate=0.05")
-    progress = ours.go(Asked())
+    progress = ours.train(Asked())
     scored = {r["step"]: r["mean"]["mse"] for r in rows(ours) if r.get("method") == "network"}
     assert progress.best_mse == min(scored.values())
     assert scored[progress.best_step] == progress.best_mse
@@ -92,7 +94,7 @@ def test_the_best_validation_is_remembered(loop):
 
 def test_the_rate_follows_the_schedule(loop):
     ours = loop("steps=3", "learning_rate=cosine:0.01,0.0001")
-    ours.go(Asked())
+    ours.train(Asked())
     rates = [row["learning_rate"] for row in rows(ours) if "loss" in row]
     assert rates == pytest.approx([0.01, 0.00505, 0.0001])
 
@@ -101,7 +103,7 @@ def test_the_rate_follows_the_schedule(loop):
 def test_who_asks_to_stop_finds_a_checkpoint_of_that_step(loop, looks):
     ours = loop("steps=100", "validate_every=100", "checkpoint_every=100")
     with pytest.raises(Interrupted, match="by SIGTERM") as stopped:
-        ours.go(Asked(looks))
+        ours.train(Asked(looks))
     step = ours.progress.step
     assert f"stopped at step {step} " in stopped.value.cause
     assert checkpoint.steps(ours.run.checkpoints) == [step]
@@ -110,24 +112,23 @@ def test_who_asks_to_stop_finds_a_checkpoint_of_that_step(loop, looks):
 
 def test_who_asks_at_the_last_step_gets_a_finished_run(loop):
     ours = loop("steps=1")
-    assert ours.go(Asked(0)).step == 1
+    assert ours.train(Asked(0)).step == 1
     assert checkpoint.steps(ours.run.checkpoints) == [1]
 
 
 @pytest.mark.parametrize("more", [(), ("average=0.9",)], ids=str)
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(loop, tmp_path, more):
     whole = loop("steps=4", *more)
-    whole.go(Asked())
+    whole.train(Asked())
     expected, told = whole.training.arrays(), losses(whole)
     whole.run.folder.rename(tmp_path / "whole")
 
     first = loop("steps=4", "checkpoint_every=100", *more)
     with pytest.raises(Interrupted):
-        first.go(Asked(1))
+        first.train(Asked(1))
     again = loop("steps=4", *more)
-    again.restore()
     assert 0 < again.progress.step < 4
-    again.go(Asked())
+    again.train(Asked())
     assert losses(again) == told
     assert any(name.startswith("average/") for name in expected) == bool(more)
     for name, array in again.training.arrays().items():
@@ -139,12 +140,12 @@ def test_a_checkpoint_of_another_network_is_not_taken_up(loop, change):
     ours = loop()
     checkpoint.save(ours.run.checkpoints, ours.training.arrays(), Progress(1))
     with pytest.raises(Mismatch, match="step-00000001: holds"):
-        loop(change).restore()
+        loop(change)
 
 
 def test_every_level_has_a_row_and_the_best_is_that_of_the_mean(loop):
     ours = loop("steps=2", "validate_every=1", "validate_at=0.05,0.2")
-    progress = ours.go(Asked())
+    progress = ours.train(Asked())
     found = [row for row in rows(ours) if row.get("method") == "network"]
     assert [row.get("level") for row in found] == ["5%", "20%", None] * 2
     low, high, mean = (row["mean"] for row in found[-3:])
@@ -157,15 +158,15 @@ def test_every_level_has_a_row_and_the_best_is_that_of_the_mean(loop):
 
 def test_the_average_of_the_weights_is_what_is_validated_and_applied(loop):
     ours = loop("steps=3", "average=0.9", "learning_rate=0.05")
-    ours.go(Asked())
+    ours.train(Asked())
     arrays = ours.training.arrays()
     averaged = checkpoint.weights(arrays)
     assert any((array != arrays[name]).any() for name, array in averaged.items())
     path, recipe = checkpoint.place(ours.run.checkpoints, 3), ours.recipe
-    applied = Model(ours.run, path, recipe, checkpoint.load(path)).network()
+    applied = Model(ours.run, path, recipe, RunRecord(), checkpoint.load(path)).network()
     for variable in applied.weights:
         np.testing.assert_array_equal(variable.numpy(), averaged[f"model/{variable.path}"])
-    scored, _ = ours.validation.scores(Predictor(applied))
+    scored, _ = ours.plan.validation.scores(Predictor(applied))
     assert scored.mean["mse"] == pytest.approx(ours.progress.best_mse, rel=1e-5)
 
 
@@ -173,7 +174,7 @@ def test_tensorboard_is_told_what_the_rows_say(loop, tf):
     from tensorflow.core.util import event_pb2
 
     ours = loop("steps=10", "validate_every=10")
-    ours.go(Asked())
+    ours.train(Asked())
     told = {}
     for path in ours.run.tensorboard.iterdir():
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():

@@ -3,11 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from engine.comparison.compare import Contest, Known
+from engine.comparison.noise_levels import Level
 from engine.networks import UNet3D
 from engine.scoring.case_images import Pair, levels, pair
 from engine.scoring.metrics import Scores
 from engine.training.validation import Scored, Validation
 from tests.engine.tiny import identity, tiny
+from volumes import NeighbourMean
 from volumes.volume import Volume
 
 
@@ -182,3 +185,14 @@ def test_validation_at_a_level_sees_what_a_recipe_of_that_level_sees(volume):
     several = Validation(tiny("unet3d", "validate_at=0.02,0.1"), [volume]).pairs
     (alone,) = Validation(tiny("unet3d", "noise.sigma=0.1"), [volume]).pairs
     np.testing.assert_array_equal(several[1].noisy, alone.noisy)
+
+
+@pytest.mark.parametrize("name", ["unet3d", "lowdose_unet2d"])
+def test_validation_and_comparison_score_the_same_images(volume, name):
+    recipe = tiny(name, "window.high_hu=0", "window.clip=false")
+    assert recipe.window.unit(volume.hu).max() > 1
+    validated = pair(recipe, volume)
+    contest = Contest((), [volume], (), [Level("", recipe.noise)], recipe.window, NeighbourMean())
+    compared = Known(contest, volume, contest.levels[0])
+    np.testing.assert_array_equal(compared.clean, validated.clean)
+    np.testing.assert_array_equal(compared.noisy, validated.noisy)

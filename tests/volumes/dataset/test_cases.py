@@ -13,7 +13,7 @@ from tests.gates.catalogue import content
 from volumes.dataset import Case, Split, case_name, find_cases
 from volumes.dataset.cases import unused
 from volumes.errors import BadInput
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 
 SIDES = ("training", "validation", "test")
 
@@ -371,7 +371,7 @@ def test_a_scan_that_lies_where_an_estimate_lay_is_a_scan(tmp_path):
 
 def test_what_is_trusted_reaches_every_case_and_decides_no_order(tmp_path):
     touch(tmp_path, "a.nii", "b.nii")
-    trusting = find_cases(tmp_path, trust=Trust(hu=True))
+    trusting = find_cases(tmp_path, trust=ReadOptions(hu=True))
     assert [case.trust.hu for case in trusting] == [True, True]
     assert trusting == find_cases(tmp_path)
 

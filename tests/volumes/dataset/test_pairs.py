@@ -17,7 +17,7 @@ from volumes.dataset.pairs import open_pair, open_pairs
 from volumes.dataset.store import Store
 from volumes.errors import BadInput
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KEYS = ("train_ns", "train_gt", "test_ns", "test_gt")
 ENDINGS = ("h5", "hdf5", "npz", "NPZ")
 
@@ -278,7 +278,7 @@ def test_an_archive_of_pickles_is_refused_and_never_unpickled(tmp_path):
 def test_a_pickle_that_is_called_an_archive_is_refused_and_never_unpickled(tmp_path):
     with open(tmp_path / "set.npz", "wb") as file:
         np.save(file, np.full(3, Trap(tmp_path / "sprung"), object))
-    with pytest.raises(BadInput, match="it is no archive of arrays"):
+    with pytest.raises(BadInput, match="it is not an archive of arrays"):
         find_cases(tmp_path / "set.npz")
     assert not (tmp_path / "sprung").exists()
 
@@ -335,7 +335,7 @@ def test_a_header_that_promises_more_than_the_file_can_hold_is_refused(tmp_path)
     with h5py.File(tmp_path / "set.h5", "w") as file:
         for key in KEYS:  # chunks that were never written take no room
             file.create_dataset(key, (10**6, 512, 512), "f4", chunks=(1, 512, 512))
-    with pytest.raises(BadInput, match="promises 4,194,304,000,000 bytes, more than"):
+    with pytest.raises(BadInput, match="declares 4,194,304,000,000 bytes, more than"):
         find_cases(tmp_path / "set.h5")
 
 
@@ -444,7 +444,7 @@ def test_each_pair_of_a_set_stands_for_itself_whatever_a_patient_is(path, patien
 def test_h5py_is_imported_for_sets_alone(tmp_path, phantom_file):
     program = (
         "import sys; from pathlib import Path; import volumes; "
-        "from volumes.store import Store; from volumes.dataset import find_cases; "
+        "from volumes.dataset.store import Store; from volumes.dataset import find_cases; "
         "find_cases(Path(sys.argv[1])); print('h5py' in sys.modules)"
     )
     command = [sys.executable, "-c", program, phantom_file.parent]

@@ -19,10 +19,10 @@ from volumes.dataset import Case, find_cases
 from volumes.dataset.pairs import Pairs
 from volumes.dataset.store import _LAYOUT, Store, default_root
 from volumes.errors import BadInput, CannotWrite
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 from volumes.storage import digest, memory
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_the_description_tells_of_saturated_voxels(store, tmp_path, hu):
     nifti.write_derived(scan, values, tmp_path / "scan.nii")
     store.volume(Case("scan", tmp_path / "scan.nii"))
     odd = json.loads(only(store, "*.json").read_bytes())["odd"]
-    assert odd == ["holds 1 voxel that lies beyond int16 HU: clipped to it"]
+    assert odd == ["holds 1 voxel beyond int16 HU: values are clipped"]
 
 
 def damaged(store, content):
@@ -256,7 +256,7 @@ def test_threads_that_want_the_same_scan_convert_it_once(store, case, hu, monkey
 def test_processes_that_want_the_same_scan_all_get_it(store, case, hu):
     program = (
         "import sys, zlib; from pathlib import Path; from volumes.dataset import Case; "
-        "from volumes.store import Store; "
+        "from volumes.dataset.store import Store; "
         "hu = Store(Path(sys.argv[1])).volume(Case('a', Path(sys.argv[2]))).hu; "
         "print(hu.shape, zlib.crc32(hu.tobytes()))"
     )
@@ -290,13 +290,13 @@ def test_where_nothing_can_be_kept_volumes_are_held_in_memory_and_that_is_told_o
             volume.hu[0, 0, 0] = 5
     assert len(told) == 1
     assert told[0].startswith(f"{tmp_path / 'file'}")
-    assert "nothing more is kept there" in told[0]
+    assert "the cache is read-only" in told[0]
 
 
 def test_what_memory_does_not_hold_either_is_refused(tmp_path, case, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(memory, "free_bytes", lambda: 8000)
-    with pytest.raises(CannotWrite, match="memory does not hold the 8,398 bytes") as caught:
+    with pytest.raises(CannotWrite, match="its 8,398 bytes do not fit into memory") as caught:
         Store(tmp_path / "file").volume(case)
     assert "ENGINE_CACHE" in caught.value.remedy
 
@@ -323,7 +323,7 @@ def test_what_is_damaged_is_told_and_what_was_never_there_is_not(store, case):
     path.write_bytes(path.read_bytes()[:-1])
     for _ in range(2):
         Store(store.root, told.append).volume(case)
-    assert told == [f"{path}: is damaged, and made anew"]
+    assert told == [f"{path}: is damaged; it is computed again"]
 
 
 def test_a_scan_that_changes_between_its_hash_and_its_voxels_is_refused_and_never_stored(
@@ -470,7 +470,7 @@ def test_a_recording_s_saturated_voxels_are_told(store, paired):
     floats[3, 3, 3] = 1e6
     nifti.write_derived(scan, floats, paired.noisy.with_name("new.nii.gz"))
     paired.noisy.with_name("new.nii.gz").replace(paired.noisy)
-    words = ("holds 1 voxel that lies beyond int16 HU: clipped to it",)
+    words = ("holds 1 voxel beyond int16 HU: values are clipped",)
     told = {paired.path: (), paired.noisy: words}
     assert store.volume(paired).odd == told
     assert Store(store.root).volume(paired).odd == told
@@ -744,9 +744,9 @@ def test_a_damaged_mask_of_padding_is_made_anew(store, tmp_path, hu):
 def test_what_was_stored_on_trust_is_not_found_without_it(store, tmp_path):
     grey = np.arange(1200, dtype=np.int16).reshape(3, 20, 20)
     nifti.write_hu(tmp_path / "scan.nii", grey, (1.0, 1.0, 1.0))
-    trusted = Case("scan", tmp_path / "scan.nii", trust=Trust(hu=True))
+    trusted = Case("scan", tmp_path / "scan.nii", trust=ReadOptions(hu=True))
     np.testing.assert_array_equal(store.volume(trusted).hu, grey)
-    with pytest.raises(BadInput, match="not Hounsfield"):
+    with pytest.raises(BadInput, match="not in Hounsfield units"):
         store.volume(Case("scan", tmp_path / "scan.nii"))
 
 
@@ -754,5 +754,5 @@ def test_each_volume_of_a_file_is_stored_as_its_own(store, tmp_path, hu):
     path = tmp_path / "scan.nii"
     path.write_bytes(content(np.stack([hu, hu[::-1]], axis=-1)))
     for k, expected in enumerate((hu, hu[::-1])):
-        found = store.volume(Case("scan", path, trust=Trust(volume=k)))
+        found = store.volume(Case("scan", path, trust=ReadOptions(volume=k)))
         np.testing.assert_array_equal(found.hu, expected)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.gates.catalogue import HU, content, head
 from volumes.errors import BadInput
-from volumes.nifti.checked_stream import opened
+from volumes.nifti.checked_stream import open_stream
 from volumes.nifti.header import new_head, read_header
 
 NOTE = b"\1\0\0\0" + struct.pack("<ii", 32, 6) + b"a private note, 24 bytes"
@@ -16,16 +16,16 @@ NOTE = b"\1\0\0\0" + struct.pack("<ii", 32, 6) + b"a private note, 24 bytes"
 def read(tmp_path):
     def judge(block, *, pair=False):
         (tmp_path / "scan.nii").write_bytes(block)
-        with opened(tmp_path / "scan.nii") as stream:
+        with open_stream(tmp_path / "scan.nii") as stream:
             return read_header(stream, pair=pair)
 
     return judge
 
 
-def test_bits_that_do_not_fit_the_datatype_are_told_and_the_datatype_counts(read):
+def test_bits_that_do_not_fit_the_datatype_give_a_warning_and_the_datatype_is_used(read):
     found = read(content(bitpix=8))
     assert found.dtype == np.int16
-    assert found.warnings == ("says 8 bits a voxel, and int16: the latter counts",)
+    assert found.warnings == ("declares 8 bits per voxel and int16: int16 is used",)
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])

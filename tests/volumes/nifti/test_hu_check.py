@@ -4,21 +4,21 @@ import pytest
 from volumes.errors import BadInput
 from volumes.nifti import open_scan
 from volumes.nifti.hu_check import Census
-from volumes.nifti.read_options import STRICT, Trust
+from volumes.nifti.read_options import STRICT, ReadOptions
 
 BODY = np.random.default_rng(0).normal(40, 60, (4, 50, 50)).astype(np.float32)
 
 
-def judged(hu, trust=STRICT):
+def check(hu, trust=STRICT):
     census = Census()
     for slice_ in np.asarray(hu, np.float32):
         census.add(slice_)
-    return census.judged("scan.nii", trust)
+    return census.warnings("scan.nii", trust)
 
 
 def test_a_body_without_any_air_is_taken(phantom_hu):
-    assert judged(BODY) == []
-    assert judged(phantom_hu) == []
+    assert check(BODY) == []
+    assert check(phantom_hu) == []
 
 
 @pytest.mark.parametrize(
@@ -35,38 +35,40 @@ def test_a_body_without_any_air_is_taken(phantom_hu):
     ids=["grey", "raw", "scaled", "tiny", "normalised", "raw in padding", "bytes swapped"],
 )
 def test_values_that_are_no_hounsfield_units_are_refused_unless_they_are_vouched_for(values):
-    with pytest.raises(BadInput, match=r"is not Hounsfield: range .*\.\..*--assume-hu"):
-        judged(values)
-    (told,) = judged(values, Trust(hu=True))
-    assert "does not look like Hounsfield" in told
+    with pytest.raises(
+        BadInput, match=r"is not in Hounsfield units: values range .*\.\..*--assume-hu"
+    ):
+        check(values)
+    (warning,) = check(values, ReadOptions(hu=True))
+    assert "does not look like Hounsfield" in warning
 
 
 def test_a_share_of_voxels_that_are_not_finite_is_padding_and_more_are_damage():
     hu = BODY.copy()
     hu.ravel()[: hu.size // 100] = np.nan
-    (told,) = judged(hu)
-    assert "100 voxels that are not finite" in told
+    (warning,) = check(hu)
+    assert "100 voxels that are not finite" in warning
     hu.ravel()[: hu.size // 100 + 1] = np.inf
     with pytest.raises(BadInput, match="not finite"):
-        judged(hu, Trust(hu=True))
+        check(hu, ReadOptions(hu=True))
 
 
 @pytest.mark.parametrize("value", [0, 40, -1024, -3024, 5000])
-def test_one_value_everywhere_is_told_and_taken(value):
-    (told,) = judged(np.full((2, 9, 9), value))
-    assert f"the one value {value}" in told
+def test_one_value_everywhere_gives_a_warning(value):
+    (warning,) = check(np.full((2, 9, 9), value))
+    assert f"the one value {value}" in warning
 
 
-def test_one_value_in_padding_tells_nothing():
+def test_padding_and_one_value_give_no_warning():
     hu = np.full((2, 9, 9), 40.0)
     hu[:, 0] = -2000
-    assert judged(hu) == []
+    assert check(hu) == []
 
 
 def test_metal_beyond_the_scale_of_a_scanner_is_taken():
     hu = BODY.copy()
     hu.ravel()[: hu.size // 200] = 30000
-    assert judged(hu) == []
+    assert check(hu) == []
 
 
 @pytest.mark.real_ct
@@ -79,4 +81,4 @@ def test_no_real_ct_is_refused_nor_the_middle_of_one(real_ct):
         if real_ct in path.parents:
             hu = scan.canonical(scan.read())
             y, x = hu.shape[1:]
-            judged(hu[:, 3 * y // 8 : 5 * y // 8, 3 * x // 8 : 5 * x // 8])
+            check(hu[:, 3 * y // 8 : 5 * y // 8, 3 * x // 8 : 5 * x // 8])

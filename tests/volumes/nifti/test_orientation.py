@@ -5,28 +5,28 @@ import pytest
 from tests.gates.catalogue import HU, IPL, content, head
 from volumes.errors import BadInput
 from volumes.nifti import open_scan, write_like
-from volumes.nifti.checked_stream import opened
+from volumes.nifti.checked_stream import open_stream
 from volumes.nifti.header import read_header
 from volumes.nifti.orientation import axes, canonical_affine
 
 
 @pytest.fixture
 def judged(tmp_path):
-    """The affine of a header, and what is told of it."""
+    """The affine of a header, and the warnings about it."""
 
     def read(**fields):
         (tmp_path / "scan.nii").write_bytes(content(**fields))
-        with opened(tmp_path / "scan.nii") as stream:
+        with open_stream(tmp_path / "scan.nii") as stream:
             header = read_header(stream)
         return header.affine, header.warnings
 
     return read
 
 
-def test_the_sform_counts_before_the_quaternion_and_where_they_differ_that_is_told(judged):
-    affine, told = judged(qoffset_x=35.0)
+def test_the_sform_is_preferred_to_the_quaternion_and_a_difference_gives_a_warning(judged):
+    affine, found = judged(qoffset_x=35.0)
     np.testing.assert_allclose(affine, IPL, atol=1e-5)
-    assert told == ("has a qform that lies up to 5 mm from its sform: the sform counts",)
+    assert found == ("has a qform up to 5 mm away from its sform: the sform is used",)
 
 
 def test_forms_that_differ_by_rounding_are_the_same(judged):
@@ -43,9 +43,9 @@ def test_both_forms_come_back_to_the_byte(tmp_path):
 @pytest.mark.parametrize("beyond", [1e-7, 4e-6])
 def test_a_quaternion_that_was_rounded_beyond_one_is_half_a_turn(judged, beyond):
     turn = {"quatern_b": 0.0, "quatern_c": float(np.sqrt(1 + beyond)), "quatern_d": 0.0}
-    affine, told = judged(sform_code=0, **turn)
+    affine, found = judged(sform_code=0, **turn)
     assert axes(affine) == "LAI"
-    assert told == ()
+    assert found == ()
 
 
 def test_a_quaternion_that_nearly_has_no_real_part_is_not_rounded(judged):
@@ -56,10 +56,10 @@ def test_a_quaternion_that_nearly_has_no_real_part_is_not_rounded(judged):
     assert np.degrees(np.arccos(affine[1, 1])) == pytest.approx(np.degrees(angle), abs=0.03)
 
 
-def test_an_impossible_quaternion_is_refused_where_nothing_else_tells(judged):
+def test_an_impossible_quaternion_is_refused_without_a_sform(judged):
     with pytest.raises(BadInput, match="quaternion is impossible"):
         judged(sform_code=0, quatern_b=2.0)
-    assert judged(quatern_b=2.0)[1] == ("has an impossible quaternion: its sform counts",)
+    assert judged(quatern_b=2.0)[1] == ("has an impossible quaternion: its sform is used",)
 
 
 def test_a_quaternion_beyond_all_numbers_is_impossible(tmp_path):
@@ -69,10 +69,10 @@ def test_a_quaternion_beyond_all_numbers_is_impossible(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0.0, -0.7, float("nan"), float("inf")])
-def test_impossible_voxel_sizes_are_refused_unless_a_sform_tells_others(judged, size):
-    affine, told = judged(pixdim=[1, 3, size, 0.7])
+def test_impossible_voxel_sizes_are_refused_without_a_sform(judged, size):
+    affine, found = judged(pixdim=[1, 3, size, 0.7])
     np.testing.assert_allclose(affine, IPL, atol=1e-5)
-    assert "impossible voxel sizes" in told[0]
+    assert "impossible voxel sizes" in found[0]
     with pytest.raises(BadInput, match="has voxels of 3 x "):
         judged(pixdim=[1, 3, size, 0.7], sform_code=0)
     with pytest.raises(BadInput, match="has voxels of 3 x "):

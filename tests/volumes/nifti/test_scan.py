@@ -8,7 +8,7 @@ import pytest
 from tests.gates.catalogue import HU, content, head
 from volumes.errors import BadInput
 from volumes.nifti import open_scan, write_derived, write_like
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 
 ASKED = {
     "read": lambda scan: scan.read(),
@@ -47,7 +47,7 @@ def grow(path):
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
 @pytest.mark.parametrize("change", [touch, replace, grow], ids=["time", "another file", "size"])
-def test_a_file_that_is_changed_after_it_was_judged_is_refused(tmp_path, ask, change):
+def test_a_file_that_is_changed_after_it_was_opened_is_refused(tmp_path, ask, change):
     (tmp_path / "scan.nii").write_bytes(content())
     scan = open_scan(tmp_path / "scan.nii")
     change(tmp_path / "scan.nii")
@@ -56,7 +56,7 @@ def test_a_file_that_is_changed_after_it_was_judged_is_refused(tmp_path, ask, ch
 
 
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
-def test_a_file_that_is_removed_after_it_was_judged_is_refused(tmp_path, ask):
+def test_a_file_that_is_removed_after_it_was_opened_is_refused(tmp_path, ask):
     (tmp_path / "scan.nii").write_bytes(content())
     scan = open_scan(tmp_path / "scan.nii")
     (tmp_path / "scan.nii").unlink()
@@ -126,7 +126,7 @@ def test_one_of_several_volumes_is_read_and_written_as_a_file_of_one(tmp_path, n
     four = np.stack([HU, HU[::-1], HU[:, ::-1]], axis=-1)
     block = content(four)
     (tmp_path / name).write_bytes(gzip.compress(block) if name.endswith("gz") else block)
-    scan = open_scan(tmp_path / name, Trust(volume=k)).verified()
+    scan = open_scan(tmp_path / name, ReadOptions(volume=k)).verified()
     np.testing.assert_array_equal(scan.read_hu()[0], four[..., k])
     write_like(scan, scan.read(), tmp_path / "out.nii")
     assert (tmp_path / "out.nii").read_bytes() == content(four[..., k : k + 1])
@@ -135,27 +135,33 @@ def test_one_of_several_volumes_is_read_and_written_as_a_file_of_one(tmp_path, n
     assert scan.source() == {"source_sha256": scan.sha256(), "source_volume": k}
 
 
-# Trust
+# Read options
 
 
 def test_more_voxels_than_are_allowed_are_refused_before_they_are_read(tmp_path):
     (tmp_path / "scan.nii").write_bytes(content())
     with pytest.raises(BadInput, match=r"holds 0.0 GiB of voxels, more than 1e-07.*--max-gib"):
-        open_scan(tmp_path / "scan.nii", Trust(gib=1e-7))
+        open_scan(tmp_path / "scan.nii", ReadOptions(gib=1e-7))
 
 
 @pytest.mark.parametrize(("gib", "code"), [("inf", 0), ("nan", 2), ("0", 3)])
-def test_a_limit_that_is_no_size_is_no_bug(engine, phantom_file, gib, code):
+def test_a_limit_that_is_not_a_size_is_handled(engine, phantom_file, gib, code):
     assert engine("info", phantom_file, "--max-gib", gib)[0] == code
 
 
-def test_voxels_that_were_read_on_trust_are_marked_by_what_was_trusted():
-    kinds = [Trust(), Trust(hu=True), Trust(checksum=True), Trust(volume=0), Trust(volume=1)]
+def test_read_options_that_change_voxels_have_a_mark_of_their_own():
+    kinds = [
+        ReadOptions(),
+        ReadOptions(hu=True),
+        ReadOptions(checksum=True),
+        ReadOptions(volume=0),
+        ReadOptions(volume=1),
+    ]
     assert len({trust.mark for trust in kinds}) == len(kinds)
-    assert Trust().mark == Trust(gib=9).mark == ""
+    assert ReadOptions().mark == ReadOptions(gib=9).mark == ""
 
 
-def test_what_is_odd_is_told_once_the_voxels_were_looked_at(tmp_path):
+def test_a_verified_scan_has_warnings_about_its_voxels(tmp_path):
     hu = HU.astype("f4")
     hu[0, 0, 0] = np.nan
     (tmp_path / "scan.nii").write_bytes(content(hu, sform_code=300) + b"more")

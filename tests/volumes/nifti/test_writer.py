@@ -13,7 +13,7 @@ import pytest
 
 from volumes import nifti
 from volumes.errors import BadInput, CannotWrite
-from volumes.nifti.read_options import Trust
+from volumes.nifti.read_options import ReadOptions
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 SHAPES = [(17, 19, 13), (1, 7, 5), (4, 1, 1), (1, 1, 1)]
@@ -384,7 +384,7 @@ def test_voxels_that_float32_cannot_hold_are_read_as_air(tmp_path):
 def test_voxels_that_int16_cannot_hold_saturate_and_are_counted(tmp_path):
     voxels = np.float32([40000, -1e6, 32767, -32768, 0.5, 1.5]).reshape(1, 2, 3)
     path = scan_file(tmp_path / "scan.nii", header(voxels.shape, "f4"), voxels)
-    hu, saturated = nifti.open_scan(path, Trust(hu=True)).read_hu()
+    hu, saturated = nifti.open_scan(path, ReadOptions(hu=True)).read_hu()
     np.testing.assert_array_equal(hu.ravel(), [32767, -32768, 32767, -32768, 0, 2])
     assert saturated == 2
 
@@ -441,11 +441,11 @@ def test_a_whole_gzip_stream_with_too_few_voxels_is_refused(tmp_path):
 @pytest.mark.parametrize("missing", [1, 60, 120])
 def test_a_truncated_plain_file_is_refused_before_its_voxels_are_read(tmp_path, missing):
     content = header((3, 4, 5)).binaryblock + bytes(4) + bytes(120 - missing)
-    with pytest.raises(BadInput, match=f"ends after {472 - missing} bytes.*promises 472"):
+    with pytest.raises(BadInput, match=f"ends after {472 - missing} bytes.*declares 472"):
         nifti.open_scan(packed(tmp_path / "bad.nii", content))
 
 
-def test_a_file_that_shrinks_after_it_was_judged_is_refused(tmp_path, hu):
+def test_a_file_that_shrinks_after_it_was_opened_is_refused(tmp_path, hu):
     nifti.write_hu(tmp_path / "scan.nii", hu, (3.0, 0.8, 0.7))
     scan = nifti.open_scan(tmp_path / "scan.nii")
     os.truncate(tmp_path / "scan.nii", 1000)
@@ -453,7 +453,7 @@ def test_a_file_that_shrinks_after_it_was_judged_is_refused(tmp_path, hu):
         scan.read()
 
 
-def test_a_file_that_goes_away_after_it_was_judged_is_refused(tmp_path, phantom_file):
+def test_a_file_that_goes_away_after_it_was_opened_is_refused(tmp_path, phantom_file):
     scan = nifti.open_scan(phantom_file)
     phantom_file.unlink()
     with pytest.raises(BadInput, match="cannot be read"):
@@ -473,8 +473,8 @@ IMPOSSIBLE = [
     ({"dim": [3, 0]}, "dimensions"),
     ({"dim": [3, 4, -5]}, "dimensions"),
     ({"dim": [3, 4, 5, -32768]}, "dimensions"),
-    ({"dim": [3, 32767, 32767, 32767]}, "promises"),
-    ({"dim": [7, 32767, 32767, 32767, 1, 1, 1, 1]}, "promises"),
+    ({"dim": [3, 32767, 32767, 32767]}, "declares"),
+    ({"dim": [7, 32767, 32767, 32767, 1, 1, 1, 1]}, "declares"),
     ({"dim": [7] + [32767] * 7}, "3D volume"),
     ({"dim": [1, 60]}, "3D volume"),
     ({"dim": [2, 4, 5]}, "3D volume"),
@@ -539,7 +539,7 @@ def test_a_header_that_promises_too_much_is_refused_before_anything_is_allocated
     path = scan_file(tmp_path / f"bad{suffix}", made, np.zeros(1000))
     tracemalloc.start()
     try:
-        with pytest.raises(BadInput, match="promises"):
+        with pytest.raises(BadInput, match="declares"):
             nifti.open_scan(path)
         assert tracemalloc.get_traced_memory()[1] < 2**22
     finally:
@@ -580,10 +580,10 @@ def test_random_headers_are_either_read_or_refused(tmp_path):
     ("content", "told"),
     [
         (b"", "is empty.*[Dd]ownload"),
-        (b"\0" * 40, "no header.*[Dd]ownload"),
+        (b"\0" * 40, "not a header.*[Dd]ownload"),
         (b"<!DOCTYPE html>\n<html><body>404</body></html>" * 20, "web page.*[Dd]ownload"),
         (b"\n  <html>", "web page.*[Dd]ownload"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n", "never fetched"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n", "was not fetched"),
         (b"\0" * 128 + b"DICM" + b"\0" * 400, "DICOM.*dcm2niix"),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 400, "PNG"),
         (b"NRRD0004\n" + b"#" * 400, "NRRD"),
@@ -592,7 +592,7 @@ def test_random_headers_are_either_read_or_refused(tmp_path):
         (b"\xfd7zXZ\0" + b"\0" * 400, "xz"),
         (b"BZh9" + b"\0" * 400, "bzip2"),
         (b"\x28\xb5\x2f\xfd" + b"\0" * 400, "zstd"),
-        (b"\0" * 1000, "no header"),
+        (b"\0" * 1000, "not a header"),
     ],
 )
 @pytest.mark.parametrize("name", ["imaging.nii", "imaging.nii.gz"])
@@ -631,7 +631,7 @@ def test_a_file_that_may_not_be_read_is_refused_with_what_to_check(phantom_file,
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("volumes.nifti.checked_stream.os.open", denied)
-    assert "Permission denied. Check its name and your rights" in refusal(phantom_file)
+    assert "Permission denied. Check its name and your permissions" in refusal(phantom_file)
 
 
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
@@ -665,7 +665,7 @@ def test_the_refusal_of_a_name_with_a_newline_is_one_line(tmp_path):
 def test_new_scans_are_read_back_with_the_same_voxels_spacing_and_axes(tmp_path, shape, suffix):
     hu = np.random.default_rng(0).integers(-32768, 32768, shape).astype(np.int16)
     nifti.write_hu(tmp_path / f"scan{suffix}", hu, (3.0, 0.8, 0.7))
-    scan = nifti.open_scan(tmp_path / f"scan{suffix}", Trust(hu=True))
+    scan = nifti.open_scan(tmp_path / f"scan{suffix}", ReadOptions(hu=True))
     assert scan.axes == "IPL"
     assert scan.spacing_mm == pytest.approx((3.0, 0.8, 0.7))
     read, saturated = scan.read_hu()

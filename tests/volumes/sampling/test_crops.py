@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from volumes.boxes import Box, read, reflected, resampled
+from volumes.boxes import Box, read_box, reflected, resampled
 from volumes.sampling.crops import Crop, Pose
 
 VOLUME = (24, 60, 50)
@@ -150,7 +150,9 @@ def volume():
 
 
 def test_a_box_within_the_volume_is_the_volume_there(volume):
-    np.testing.assert_array_equal(read(volume, Box((2, 3, 4), (5, 6, 7))), volume[2:7, 3:9, 4:11])
+    np.testing.assert_array_equal(
+        read_box(volume, Box((2, 3, 4), (5, 6, 7))), volume[2:7, 3:9, 4:11]
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,11 +163,11 @@ def test_a_box_within_the_volume_is_the_volume_there(volume):
 def test_a_box_beyond_the_volume_is_its_reflection(volume, start, shape):
     padded = np.pad(volume, 130, mode="reflect")
     box = Box(tuple(a + 130 for a in start), shape)
-    np.testing.assert_array_equal(read(volume, Box(start, shape)), padded[box.slices])
+    np.testing.assert_array_equal(read_box(volume, Box(start, shape)), padded[box.slices])
 
 
 def test_a_single_slice_is_repeated(volume):
-    block = read(volume[:1], Box((-2, 0, 0), (5, 19, 13)))
+    block = read_box(volume[:1], Box((-2, 0, 0), (5, 19, 13)))
     np.testing.assert_array_equal(block, np.repeat(volume[:1], 5, axis=0))
 
 
@@ -174,7 +176,7 @@ def test_a_volume_that_is_mapped_into_memory_reads_the_same(volume, tmp_path, st
     np.save(tmp_path / "volume.npy", volume)
     mapped = np.load(tmp_path / "volume.npy", mmap_mode="r")
     box = Box(start, (6, 5, 7))
-    np.testing.assert_array_equal(read(mapped, box), read(volume, box))
+    np.testing.assert_array_equal(read_box(mapped, box), read_box(volume, box))
 
 
 def test_the_slices_of_a_box_have_its_shape(volume):

@@ -6,14 +6,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from volumes.boxes import Box, read
+from volumes.boxes import Box, read_box
 from volumes.errors import BadInput
 from volumes.sampling.crops import Crop
 from volumes.sampling.examples import Examples
 from volumes.sampling.noise import Gaussian, Recorded
 from volumes.sampling.priors import NeighbourMean
 from volumes.sampling.scanner_noise import LowDose, SparseView
-from volumes.storage.cache_folder import Shelf
+from volumes.storage.cache_folder import CacheFolder
 from volumes.tomography.geometry import FanBeam
 from volumes.tomography.scanner import Scanner, circle
 from volumes.volume import Volume
@@ -49,7 +49,7 @@ def with_halo(box, halo):
 
 def flips_of(examples, example):
     """The flips under which the example's voxels are the volume's."""
-    expected = read(volume_of(examples, example).hu, with_halo(example.box, examples.halo))
+    expected = read_box(volume_of(examples, example).hu, with_halo(example.box, examples.halo))
     found = [f for f in product((False, True), repeat=3)
              if np.array_equal(mirrored(example.hu, f), expected)]  # fmt: skip
     assert found, "the example's voxels are not the volume's under any flip"
@@ -104,7 +104,7 @@ def test_the_voxels_of_an_example_are_the_volume_s_but_for_flips(examples):
 def test_without_flips_the_voxels_are_the_volume_s(examples):
     plain = replace(examples, crop=replace(examples.crop, flips=False))
     for i in range(12):
-        expected = read(volume_of(plain, plain[i]).hu, with_halo(plain[i].box, plain.halo))
+        expected = read_box(volume_of(plain, plain[i]).hu, with_halo(plain[i].box, plain.halo))
         np.testing.assert_array_equal(plain[i].hu, expected)
 
 
@@ -239,7 +239,7 @@ def scans(cpu, phantom_hu, tmp_path):
     """Two small scans, one of them no square, whose sinograms are kept."""
     parts = {"one": phantom_hu[:7, 16:48, 16:48], "two": phantom_hu[3:8, 20:44, 16:48]}
     return [
-        Volume(hu, (3.0, 8.0, 8.0), name, name, kept=Shelf(tmp_path / "kept"))
+        Volume(hu, (3.0, 8.0, 8.0), name, name, kept=CacheFolder(tmp_path / "kept"))
         for name, hu in parts.items()
     ]
 

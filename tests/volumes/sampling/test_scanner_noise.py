@@ -10,7 +10,7 @@ from volumes import nifti
 from volumes.dataset import Case, find_cases
 from volumes.errors import BadInput
 from volumes.sampling.scanner_noise import LowDose, SparseView, refuse_unscannable
-from volumes.storage.cache_folder import Shelf
+from volumes.storage.cache_folder import CacheFolder
 from volumes.tomography.geometry import FanBeam
 from volumes.tomography.photon_noise import Dose
 from volumes.tomography.scanner import Acquisition, Scanner, circle
@@ -31,7 +31,7 @@ def _tf(cpu):
 @pytest.fixture
 def volume(phantom_hu, tmp_path):
     hu = phantom_hu[:6, 16:48, 16:48]
-    return Volume(hu, (3.0, 8.0, 8.0), "case", "ab" * 32, kept=Shelf(tmp_path / "sinograms"))
+    return Volume(hu, (3.0, 8.0, 8.0), "case", "ab" * 32, kept=CacheFolder(tmp_path / "sinograms"))
 
 
 def rng(i=0):

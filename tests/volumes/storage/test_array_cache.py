@@ -5,8 +5,8 @@ import pytest
 
 from volumes.errors import BadInput, CannotWrite
 from volumes.storage import memory
-from volumes.storage.array_cache import Arrays, Content
-from volumes.storage.cache_folder import Shelf
+from volumes.storage.array_cache import ArrayCache, Content
+from volumes.storage.cache_folder import CacheFolder
 
 VALUES = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
 
@@ -25,8 +25,8 @@ def make(made):
     return make
 
 
-def test_an_array_is_made_once_and_told_with_what_was_counted(tmp_path, make, made):
-    kept = Arrays(Shelf(tmp_path))
+def test_an_array_is_made_once_and_returned_with_its_messages(tmp_path, make, made):
+    kept = ArrayCache(CacheFolder(tmp_path))
     for _ in range(3):
         array, odd = kept.array("a", make)
         np.testing.assert_array_equal(array, VALUES)
@@ -37,14 +37,14 @@ def test_an_array_is_made_once_and_told_with_what_was_counted(tmp_path, make, ma
 
 
 def test_an_array_of_another_type_is_not_taken_for_it(tmp_path, make, made):
-    kept = Arrays(Shelf(tmp_path))
+    kept = ArrayCache(CacheFolder(tmp_path))
     kept.array("a", make)
     array, _ = kept.array("a", lambda: Content((2,), [np.ones(2, np.uint8)]), np.uint8)
     assert array.tolist() == [1, 1]
 
 
 def test_threads_that_want_the_same_array_have_it_made_once(tmp_path, make, made):
-    kept, found = Arrays(Shelf(tmp_path)), []
+    kept, found = ArrayCache(CacheFolder(tmp_path)), []
     threads = [
         threading.Thread(target=lambda: found.append(kept.array("a", make)[0])) for _ in range(8)
     ]
@@ -56,39 +56,41 @@ def test_threads_that_want_the_same_array_have_it_made_once(tmp_path, make, made
     assert len(found) == 8
 
 
-def test_where_nothing_can_be_kept_an_array_is_held_and_cannot_be_written(tmp_path, make):
+def test_without_a_writable_folder_an_array_is_held_in_memory_and_read_only(tmp_path, make):
     (tmp_path / "file").write_text("")
-    shelf = Shelf(tmp_path / "file")
-    array, odd = Arrays(shelf).array("a", make)
+    cache = CacheFolder(tmp_path / "file")
+    array, odd = ArrayCache(cache).array("a", make)
     np.testing.assert_array_equal(array, VALUES)
     assert (array.dtype, odd) == (np.int16, ("odd",))
     with pytest.raises(ValueError, match="read-only"):
         array[0, 0, 0] = 1
-    assert shelf.closed
+    assert cache.read_only
 
 
-def test_what_lies_on_a_closed_shelf_is_read(tmp_path, make, made):
-    Arrays(Shelf(tmp_path)).array("a", make)
-    shelf = Shelf(tmp_path)
-    shelf.close(CannotWrite(tmp_path, "is full", "Free some"))
-    assert isinstance(Arrays(shelf).array("a", make)[0], np.memmap)
-    assert not isinstance(Arrays(shelf).array("b", make)[0], np.memmap)
+def test_a_read_only_cache_is_still_read(tmp_path, make, made):
+    ArrayCache(CacheFolder(tmp_path)).array("a", make)
+    cache = CacheFolder(tmp_path)
+    cache.make_read_only(CannotWrite(tmp_path, "is full", "Free some"))
+    assert isinstance(ArrayCache(cache).array("a", make)[0], np.memmap)
+    assert not isinstance(ArrayCache(cache).array("b", make)[0], np.memmap)
     assert len(made) == 2
 
 
-def test_what_memory_does_not_hold_is_refused_by_the_place_that_failed(tmp_path, make, monkeypatch):
+def test_an_array_that_does_not_fit_into_memory_is_refused_with_the_path_that_failed(
+    tmp_path, make, monkeypatch
+):
     monkeypatch.setattr(memory, "free_bytes", lambda: 95)
-    shelf = Shelf(tmp_path)
-    shelf.close(CannotWrite(tmp_path, "is full", "Free some"))
-    with pytest.raises(CannotWrite, match="memory does not hold the 48 bytes"):
-        Arrays(shelf).array("a", make)
+    cache = CacheFolder(tmp_path)
+    cache.make_read_only(CannotWrite(tmp_path, "is full", "Free some"))
+    with pytest.raises(CannotWrite, match="its 48 bytes do not fit into memory"):
+        ArrayCache(cache).array("a", make)
 
 
-def test_what_cannot_be_made_is_not_kept(tmp_path):
+def test_an_array_that_fails_is_not_stored(tmp_path):
     def pieces():
         yield VALUES[:3]
         raise BadInput("scan", "was changed", "Wait")
 
     with pytest.raises(BadInput):
-        Arrays(Shelf(tmp_path)).array("a", lambda: Content(VALUES.shape, pieces()))
+        ArrayCache(CacheFolder(tmp_path)).array("a", lambda: Content(VALUES.shape, pieces()))
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]

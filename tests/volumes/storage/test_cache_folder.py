@@ -1,34 +1,36 @@
 import threading
 
 from volumes.errors import CannotWrite
-from volumes.storage.cache_folder import Shelf
+from volumes.storage.cache_folder import CacheFolder
 
 
-def test_a_shelf_that_fails_is_closed_and_that_is_told_once_whoever_meets_it(tmp_path):
+def test_a_cache_that_fails_becomes_read_only_and_reports_it_once(tmp_path):
     told = []
-    shelf = Shelf(tmp_path, told.append)
-    assert not shelf.closed
+    cache = CacheFolder(tmp_path, told.append)
+    assert not cache.read_only
     refusal = CannotWrite("/cache/a", "cannot be written: No space left on device", "Free some")
-    threads = [threading.Thread(target=shelf.close, args=(refusal,)) for _ in range(8)]
+    threads = [threading.Thread(target=cache.make_read_only, args=(refusal,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert shelf.closed
+    assert cache.read_only
     (text,) = told
-    assert text.startswith("/cache/a: cannot be written: No space left on device; going on")
+    assert text.startswith(
+        "/cache/a: cannot be written: No space left on device; the cache is read-only"
+    )
 
 
-def test_everything_that_is_damaged_is_told(tmp_path):
+def test_every_damaged_file_is_reported(tmp_path):
     told = []
-    shelf = Shelf(tmp_path, told.append)
+    cache = CacheFolder(tmp_path, told.append)
     for name in ("a", "b"):
-        shelf.damaged(tmp_path / name)
-    assert told == [f"{tmp_path / name}: is damaged, and made anew" for name in ("a", "b")]
-    assert not shelf.closed
+        cache.report_damaged(tmp_path / name)
+    assert told == [f"{tmp_path / name}: is damaged; it is computed again" for name in ("a", "b")]
+    assert not cache.read_only
 
 
-def test_a_shelf_that_tells_nobody_fails_all_the_same(tmp_path):
-    shelf = Shelf(tmp_path)
-    shelf.close(CannotWrite("a", "is full", "Free some"))
-    assert shelf.closed
+def test_a_cache_without_a_callback_becomes_read_only_too(tmp_path):
+    cache = CacheFolder(tmp_path)
+    cache.make_read_only(CannotWrite("a", "is full", "Free some"))
+    assert cache.read_only

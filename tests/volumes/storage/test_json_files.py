@@ -9,7 +9,7 @@ from volumes.storage import json_files
 def test_what_json_says_is_read(tmp_path):
     path = tmp_path / "one.json"
     path.write_text('{"a": [1, 2.5, "x", null]}')
-    assert json_files.read(path) == {"a": [1, 2.5, "x", None]}
+    assert json_files.read_json(path) == {"a": [1, 2.5, "x", None]}
 
 
 @pytest.mark.parametrize(
@@ -21,32 +21,32 @@ def test_what_is_no_json_is_refused(tmp_path, text):
     path = tmp_path / "one.json"
     path.write_bytes(text)
     with pytest.raises(ValueError):  # noqa: PT011 (json's own words differ)
-        json_files.read(path)
+        json_files.read_json(path)
 
 
 def test_a_document_may_not_be_larger_than_a_mebibyte(tmp_path):
     path = tmp_path / "one.json"
     path.write_text('"' + "x" * (2**20 - 2) + '"')
-    assert len(json_files.read(path)) == 2**20 - 2
+    assert len(json_files.read_json(path)) == 2**20 - 2
     path.write_text('"' + "x" * (2**20 - 1) + '"')
     with pytest.raises(ValueError, match=r"one\.json is larger than 1,048,576 bytes"):
-        json_files.read(path)
+        json_files.read_json(path)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "one.json")
     with pytest.raises(OSError, match="Not a regular file"):
-        json_files.read(tmp_path / "one.json")
+        json_files.read_json(tmp_path / "one.json")
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "2.5", "1e300"])
 def test_numbers_are_numbers(text):
-    assert json_files.is_number(json_files.parse(text))
+    assert json_files.is_number(json_files.parse_json(text))
 
 
 @pytest.mark.parametrize("text", ["true", "null", '"1"', "[1]", "NaN", "-Infinity", "1" * 400])
 def test_what_float64_does_not_hold_is_none(text):
-    assert not json_files.is_number(json_files.parse(text))
+    assert not json_files.is_number(json_files.parse_json(text))
 
 
 # -- Sealed files --

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from volumes.storage.cache_folder import Shelf
+from volumes.storage.cache_folder import CacheFolder
 from volumes.tomography import sinogram_cache
 from volumes.tomography.geometry import FanBeam, Parallel
 from volumes.tomography.scanner import Scanner
@@ -21,7 +21,11 @@ def _tf(cpu):
 @pytest.fixture
 def volume(phantom_hu, tmp_path):
     return Volume(
-        phantom_hu[:4, :31, :24], (3.0, 8.0, 8.0), "case", "ab" * 32, kept=Shelf(tmp_path / "s")
+        phantom_hu[:4, :31, :24],
+        (3.0, 8.0, 8.0),
+        "case",
+        "ab" * 32,
+        kept=CacheFolder(tmp_path / "s"),
     )
 
 
@@ -120,7 +124,7 @@ def test_what_is_damaged_is_made_anew(volume, damage):
 def test_where_nothing_can_be_kept_each_is_made_anew_and_that_is_told_once(volume, monkeypatch):
     volume.kept.folder.write_text("a file stands where the folder should be")
     told, counted = [], projections(monkeypatch)
-    loose = replace(volume, kept=Shelf(volume.kept.folder, told.append))
+    loose = replace(volume, kept=CacheFolder(volume.kept.folder, told.append))
     for _ in range(3):
         same(sinogram(loose, 1, SCANNER), SCANNER.project(volume.hu[1], 8.0))
     assert len(counted) == 6
@@ -129,10 +133,10 @@ def test_where_nothing_can_be_kept_each_is_made_anew_and_that_is_told_once(volum
 
 def test_what_is_damaged_is_told(volume):
     told = []
-    loud = replace(volume, kept=Shelf(volume.kept.folder, told.append))
+    loud = replace(volume, kept=CacheFolder(volume.kept.folder, told.append))
     sinogram(loud, 0, SCANNER)
     assert told == []
     (path,) = files(volume)
     path.write_bytes(b"")
     sinogram(loud, 0, SCANNER)
-    assert told == [f"{path}: is damaged, and made anew"]
+    assert told == [f"{path}: is damaged; it is computed again"]

@@ -1,0 +1,58 @@
+"""The saver: writes checkpoints, and waits for a full disk as long as that may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.checkpoints import checkpoint
+from engine.checkpoints.archive import Arrays
+from engine.checkpoints.checkpoint import Progress
+from engine.errors import DiskFull
+from engine.runs.record import RunRecord
+from engine.runs.run import Run
+from engine.training.training_log import TrainingLog
+
+_MOST_FAILURES = 3
+
+
+class Saver:
+    """Saves the checkpoints of one process's training."""
+
+    def __init__(self, run: Run, record: RunRecord, warn: Callable[[str], None]) -> None:
+        self._run, self._record, self._warn = run, record, warn
+        self._failures = 0  # in a row
+
+    def save(self, arrays: Arrays, progress: Progress, log: TrainingLog, *, last: bool) -> None:
+        """Saves a checkpoint, after all rows of the log were synced.
+
+        Args:
+            arrays: every variable by name.
+            progress: how far the training is.
+            log: of the training.
+            last: whether there is no next save that could try again on a full disk.
+
+        Raises:
+            CannotWrite: where that fails for another reason than a full disk, for the third time in
+                a row, or there is no next time.
+        """
+        try:
+            log.sync()
+            checkpoint.save(self._run.checkpoints, arrays, progress)
+            self.note_saved()
+        except DiskFull as refusal:
+            self._failures += 1
+            if last or self._failures == _MOST_FAILURES:
+                raise
+            count = f"{self._failures} of {_MOST_FAILURES} failures"
+            again = f"tried again when the next is due ({count})"
+            self._warn(f"{refusal.path}: {refusal.cause}; {again}")
+        else:
+            self._failures = 0
+
+    def note_saved(self) -> None:
+        """Notes in run.json that the run has a checkpoint.
+
+        Raises:
+            CannotWrite: where the system refuses.
+        """
+        self._record = self._run.note_saved(self._record)

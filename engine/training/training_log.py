@@ -1,0 +1,134 @@
+"""The log of a training: metrics.jsonl, TensorBoard, the preview, the bar, the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from engine.errors import DiskFull
+from engine.plots import panel
+from engine.recipe.recipe import Recipe
+from engine.runs.metrics_file import Metrics
+from engine.runs.run import Run
+from engine.scoring.case_images import Pair
+from engine.terminal import Bar, Terminal
+from engine.training.step import Learned
+from engine.training.tensorboard import Events
+from engine.training.validation import Scored
+from volumes.window import Window
+
+_SCALARS_EVERY = 10
+
+
+class StepDone(NamedTuple):
+    """A step that was done, its numbers perhaps still on their way from the device."""
+
+    step: int
+    learned: Learned
+    rate: float
+    seconds: float
+    waited_s: float
+
+
+class TrainingLog:
+    """Where one process writes what its training does."""
+
+    def __init__(self, run: Run, recipe: Recipe, terminal: Terminal, first: int) -> None:
+        """Opens the files to go on after step `first`."""
+        self._run, self._recipe, self._terminal = run, recipe, terminal
+        # A run that was never saved starts anew, its rows of step 0 included.
+        self._metrics = Metrics(run.metrics, first or -1, terminal.warn)
+        self._events = Events(run.tensorboard, first, terminal.warn)
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._metrics.close()
+        self._events.close()
+
+    @contextmanager
+    def bar(self, title: str, first: int) -> Iterator[None]:
+        """Shows how far the training is while the block runs."""
+        with self._terminal.progress(title, self._recipe.steps, first) as self._bar:
+            yield
+        self._bar = None
+
+    def step(self, done: StepDone, best_mse: float | None) -> None:
+        """A step: a row, every tenth one in TensorBoard, and the bar."""
+        row = {
+            "step": done.step,
+            "loss": float(done.learned.loss),
+            "gradient_norm": float(done.learned.norm),
+            "learning_rate": done.rate,
+            "seconds": round(done.seconds, 4),
+            "crops_per_second": round(self._recipe.batch / done.seconds, 3),
+            "input_wait_fraction": round(done.waited_s / done.seconds, 4),
+        }
+        self._metrics.row(**row)
+        if done.step % _SCALARS_EVERY == 0:
+            hidden = ("step", "seconds")
+            shown = {f"training/{name}": row[name] for name in row if name not in hidden}
+            self._events.scalars(done.step, shown)
+        note = (
+            f"loss {row['loss']:.2e}  {row['crops_per_second']:.2g} crops/s  "
+            f"input wait {row['input_wait_fraction']:.0%}"
+        )
+        if best_mse:
+            note += f"  best {-10 * math.log10(best_mse):.2f} dB"
+        if self._bar is not None:
+            self._bar.at(done.step, note)
+
+    def scores(self, step: int, method: str, scored: Scored) -> None:
+        """The scores of a method: a row a level, and one of their mean."""
+        for row in scored.rows():
+            self._metrics.row(step=step, method=method, **row)
+
+    def validation(self, step: int, scored: Scored, shown: Pair, estimate: Any) -> None:
+        """A validation of the network: rows, TensorBoard, the preview, the terminal."""
+        self.scores(step, "network", scored)
+        means = {f"validation/{name}": value for name, value in scored.mean.items()}
+        self._events.scalars(step, means)
+        for level, at in scored.levels.items() if len(scored.cases) > 1 else ():
+            self._events.scalars(step, {f"validation at {level}/{n}": v for n, v in at.items()})
+        try:
+            self._draw(step, shown, estimate)
+            self._events.picture(step, "validation", self._run.preview.read_bytes())
+        except DiskFull as refusal:  # a picture is no reason to end
+            self._terminal.warn(str(refusal))
+        words = _in_words(scored, self._recipe.window)
+        self._terminal.say(f"step {step:,}: validation {words}")
+
+    def sync(self) -> None:
+        """Makes all rows so far survive a crash.
+
+        Raises:
+            DiskFull: where the disk does not take them; they are held.
+            CannotWrite: where the system refuses for another reason.
+        """
+        self._metrics.sync()
+
+    def _draw(self, step: int, shown: Pair, estimate: Any) -> None:
+        window = self._recipe.window
+        middle = shown.clean.shape[0] // 2
+        images = {"clean": shown.clean, "noisy": shown.noisy}
+        if shown.prior is not None:
+            images["prior"] = shown.prior
+        images["estimate"] = estimate
+        slices = {name: window.hu(image[middle]) for name, image in images.items()}
+        title = f"{shown.case}, slice {middle}, step {step:,}"
+        panel(self._run.preview, slices, slices["noisy"] - slices["estimate"], title, window)
+
+
+def _in_words(scored: Scored, window: Window) -> str:
+    """The mean scores, for the terminal."""
+    means, psnr = scored.mean, "PSNR {psnr_db:.2f} dB"
+    if len(scored.cases) > 1:
+        at = ", ".join(f"{at['psnr_db']:.2f} ({level})" for level, at in scored.levels.items())
+        psnr = f"PSNR {at}, mean {{psnr_db:.2f}} dB"
+    found = psnr + ", SSIM {ssim:.4f}, relative L2 {relative_l2_percent:.2f} %, RMSE {rmse_hu:.1f} "
+    data_range = f"(data range [{window.low_hu:g}, {window.high_hu:g}])"
+    return f"{found.format(**means)}{window.unit_name} {data_range}"
