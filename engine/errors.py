@@ -1,4 +1,4 @@
-"""Refusals of the engine: what it says when it cannot or must not go on."""
+"""Errors of the engine for users, with the exit codes of the command line."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ __all__ = [
 
 
 class BadUsage(Refusal):
-    """A command that cannot be meant as it stands."""
+    """A command with invalid or contradictory options."""
 
     exit_code = 2
 
 
 class Mismatch(Refusal):
-    """A run, recipe or checkpoint that does not fit what is asked of it, or is damaged."""
+    """A run, recipe or checkpoint that is damaged or does not fit the request."""
 
     exit_code = 5
 
 
 class Damaged(Mismatch):
-    """A checkpoint whose bytes are not those that were written."""
+    """A checkpoint that differs from what was written."""
 
 
 class NumericalFailure(Refusal):
-    """A training whose numbers have left the finite."""
+    """A training with NaN or infinite values."""
 
     exit_code = 6
 
 
 class OutOfMemory(Refusal):
-    """More memory is needed than the machine or the accelerator has."""
+    """The machine or the accelerator does not have enough memory."""
 
     exit_code = 7
 
 
 class Locked(Refusal):
-    """A run folder that another process is writing."""
+    """A run folder that another process is using."""
 
     exit_code = 8
 
 
 class Interrupted(Refusal):
-    """A run that was asked to stop, and did so with a checkpoint."""
+    """A run that was stopped on request, after it saved a checkpoint."""
 
     exit_code = 75

@@ -1,4 +1,4 @@
-"""Outputs: where what is made of a scan goes."""
+"""Output paths: the files to which results are written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.errors import BadUsage, CannotWrite
 from volumes.dataset import case_name
 from volumes.storage.atomic import cannot_write, make_folder
 
-# What is written is NIfTI in one file; a folder of such a name would be a surprise.
+# Outputs are single NIfTI files. A folder with such a name would be a surprise.
 _OTHER_FILE = re.compile(
     r"\.(hdr|img|mha|mhd|mgz|mnc|nrrd|dcm|dicom|npy|npz|h5|hdf5|png|jpe?g|tiff?|json|csv|txt|md|pdf"
     r"|gz|bz2|xz|zst|zip|7z|tar)$",
@@ -20,36 +20,42 @@ _OTHER_FILE = re.compile(
 
 
 def split_name(path: Path) -> tuple[str, str]:
-    """The name of a scan before its `.nii` or `.nii.gz`, and the ending of what is made of it."""
+    """The name of a scan without its ending, and the ending of its outputs.
+
+    Example:
+        >>> split_name(Path("a/vol.nii.gz")), split_name(Path("a/vol.hdr"))
+        (('vol', '.nii.gz'), ('vol', '.nii.gz'))
+    """
     for ending in (".nii.gz", ".nii"):
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)], path.name[-len(ending) :]
-    for ending in (".hdr", ".img", ".hdr.gz", ".img.gz"):  # of a pair one file is made
+    for ending in (".hdr", ".img", ".hdr.gz", ".img.gz"):  # the output of a pair is one file
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)], ".nii.gz"
     return path.name, ".nii.gz"
 
 
 def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> list[Path]:
-    """The output of every input: beside it, or where `-o` says.
+    """The output path of every input.
 
     Args:
         inputs: scans.
-        output: a file for one input (it ends in .nii or .nii.gz), else a folder.
-        suffix: put behind the input's name; in a folder, scans called imaging.nii.gz as in KiTS19
-            are named by their case.
+        output: the value of `-o`: a .nii or .nii.gz file for one input, else a folder. None writes
+            each output beside its input.
+        suffix: appended to the name of the input. In a folder, scans named imaging.nii.gz, as in
+            KiTS19, get the name of their case.
 
     Raises:
-        BadUsage: where one file is asked for several inputs, two outputs would be one, or a file
-            of another format is meant.
-        CannotWrite: where an output would be an input.
+        BadUsage: if there is one file for several inputs, two outputs have the same path, or
+            `output` has the ending of another format.
+        CannotWrite: if an output is an input.
     """
     if output is not None:
         refuse_other_file(output)
     if output is not None and is_scan_name(output):
         if len(inputs) > 1:
             cause = f"is one file for {len(inputs)} inputs"
-            raise BadUsage(output, cause, "Name a folder by -o")
+            raise BadUsage(output, cause, "Name a folder with -o")
         paths = [output]
     elif output is not None:
         paths = [output / f"{case_name(p)}{suffix}{split_name(p)[1]}" for p in inputs]
@@ -61,10 +67,10 @@ def output_paths(inputs: Sequence[Path], output: Path | None, suffix: str) -> li
 
 
 def refuse_other_file(output: Path) -> None:
-    """Refuses the name of a file of another format, which would become that of a folder.
+    """Refuses an output with the ending of another format, unless it is an existing folder.
 
     Raises:
-        BadUsage: where no folder of that name is there.
+        BadUsage: naming it.
     """
     if _OTHER_FILE.search(output.name) and not is_scan_name(output) and not os.path.isdir(output):
         cause = "is neither the name of a folder nor that of a .nii or .nii.gz file"
@@ -72,7 +78,7 @@ def refuse_other_file(output: Path) -> None:
 
 
 def refuse_twice(outputs: Sequence[Path]) -> None:
-    """Refuses outputs of which one would replace another.
+    """Refuses outputs with the same path.
 
     Raises:
         BadUsage: naming it.
@@ -83,37 +89,35 @@ def refuse_twice(outputs: Sequence[Path]) -> None:
 
 
 def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Refuses to replace a scan, by whatever name or link it is called.
+    """Refuses outputs that are inputs, also through a link.
 
     Raises:
-        CannotWrite: where an output would be an input.
+        CannotWrite: naming it.
     """
     for path in outputs:
-        if _is_there(path) and any(
-            path.exists() and p.exists() and path.samefile(p) for p in inputs
-        ):
+        if _exists(path) and any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
             raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
 
 
 def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
-    """Refuses to write where something lies already, before any work is done.
+    """Refuses outputs that exist, before any work is done.
 
     Raises:
-        CannotWrite: naming the first that exists.
+        CannotWrite: naming the first one.
     """
     for path in outputs:
-        there = _is_there(path)
+        there = _exists(path)
         if there and path.is_dir():
             raise CannotWrite(path, "is a folder", "Choose another -o")
         if there and not overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
 
 
-def _is_there(path: Path) -> bool:
-    """Whether anything lies there, a link that leads nowhere included.
+def _exists(path: Path) -> bool:
+    """Whether a path exists, including a broken link.
 
     Raises:
-        CannotWrite: where nothing can, as where the name is too long.
+        CannotWrite: if the path cannot exist, for example because its name is too long.
     """
     try:
         os.lstat(path)
@@ -125,20 +129,20 @@ def _is_there(path: Path) -> bool:
 
 
 def make_place(output: Path | None, outputs: Sequence[Path]) -> None:
-    """Makes the folder that `-o` names; the folders of all other outputs must be there.
+    """Makes the folder of `-o`. The folders of all other outputs must exist.
 
     Raises:
-        CannotWrite: where it cannot be made, or another folder is missing.
+        CannotWrite: if it cannot be made, or another folder is missing.
     """
     if output is not None and not is_scan_name(output):
         make_folder(output)
     for path in outputs:
         if not path.parent.is_dir():
-            raise CannotWrite(path, "lies in a folder that is not there", "Make the folder first")
+            raise CannotWrite(path, "is in a folder that does not exist", "Make the folder first")
 
 
 def is_scan_name(path: Path) -> bool:
-    """Whether a path is meant as a scan's, not as a folder's."""
+    """Whether a path has the ending of a scan, and is not a folder."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 

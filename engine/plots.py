@@ -1,4 +1,4 @@
-"""Previews: pictures by which a person can judge a result."""
+"""Previews: figures for a visual check of a result."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def panel(
     title: str,
     window: Window,
 ) -> None:
-    """Draws slices side by side, each whole and enlarged about its middle.
+    """Draws slices side by side. Each is shown completely and with its centre enlarged.
 
     Args:
-        path: of the PNG, replaced where it exists.
+        path: of the PNG. An existing file is replaced.
         images_hu: slices (Y, X) by name.
-        residual_hu: what was removed, (Y, X), shown in a window of its own.
-        title: of the picture.
-        window: of the images; says which part of it is shown.
+        residual_hu: the removed part (Y, X), shown in its own window.
+        title: of the figure.
+        window: of the images. It determines the displayed range.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def panel(
 
 
 def middle(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The part of a slice (Y, X) about its middle that is shown enlarged."""
+    """The central part of a slice (Y, X), which is shown enlarged."""
     y, x = (_about_middle(n) for n in image.shape)
     return image[y, x]
 

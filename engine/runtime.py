@@ -1,7 +1,7 @@
-"""The runtime: TensorFlow's environment, devices, precision and compiler, settled once.
+"""The runtime: environment, devices, precision and compiler of TensorFlow, set once per process.
 
-Nothing else sets TensorFlow's environment or configuration. A process has one device layout: it
-cannot be changed after the first operation.
+Only this module configures TensorFlow. The device layout of a process cannot be changed after the
+first operation.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ XLA = ("auto", "on", "off")
 
 @dataclass(frozen=True)
 class Runtime:
-    """What a process computes on.
+    """The devices and settings of a process.
 
     Attributes:
-        strategy: distributes the step over the replicas.
+        strategy: distributes a step over the replicas.
         replicas: number of devices that share a batch.
-        precision: float32, bfloat16 or float16, of the networks' inner layers.
-        xla: whether the local part of the training step is compiled.
-        about: what decides the bits of a result: versions, devices, threads, compiler.
+        precision: of the inner layers of networks: float32, bfloat16 or float16.
+        xla: whether XLA compiles the local part of the training step.
+        about: everything that changes the last bits of a result: versions, devices, threads,
+            compiler.
     """
 
     strategy: Any
@@ -46,31 +47,31 @@ class Runtime:
 
 
 def check(devices: str, precision: str, xla: str) -> None:
-    """Refuses impossible choices before TensorFlow is imported.
+    """Refuses invalid options before TensorFlow is imported.
 
     Raises:
-        BadUsage: naming the option and what it takes.
+        BadUsage: naming the option and its valid values.
     """
     if not DEVICES.match(devices):
-        raise BadUsage("--devices", f"takes no {devices!r}", "Use auto, cpu, gpu or gpu:0,1")
+        raise BadUsage("--devices", f"does not accept {devices!r}", "Use auto, cpu, gpu or gpu:0,1")
     for option, value, known in (("precision", precision, PRECISIONS), ("xla", xla, XLA)):
         if value not in known:
             remedy = f"Use one of {', '.join(known)}"
-            raise BadUsage(f"--{option}", f"takes no {value!r}", remedy)
+            raise BadUsage(f"--{option}", f"does not accept {value!r}", remedy)
 
 
 def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> Runtime:
-    """Imports TensorFlow and settles what it computes on.
+    """Imports and configures TensorFlow.
 
     Args:
         devices: auto, cpu, gpu, gpu:0,1 (these GPUs), or cpu:2 (two logical devices on the CPU,
-            which behave as two GPUs would).
+            which behave like two GPUs).
         precision: auto is float32 on a CPU, bfloat16 on GPUs from compute capability 8.0, float16
             with loss scaling on older ones.
         xla: auto compiles on GPUs only: on a CPU the compiled step is several times slower.
 
     Raises:
-        BadUsage: where the devices asked for are not there.
+        BadUsage: if a requested device does not exist.
     """
     check(devices, precision, xla)
     tf = tensorflow()
@@ -91,7 +92,7 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
 
 @cache
 def _layout(devices: str) -> tuple[Any, list[str], list[Any]]:
-    """The strategy, the names of its devices, and the GPUs among them; settled once a process."""
+    """The strategy, the names of its devices, and the GPUs among them, set once per process."""
     tf = tensorflow()
     with _quiet():
         gpus = _gpus(tf, devices)
@@ -107,22 +108,22 @@ def _layout(devices: str) -> tuple[Any, list[str], list[Any]]:
 
 @cache
 def tensorflow() -> Any:
-    """Imports TensorFlow with the environment that the engine was measured in."""
-    # The oneDNN kernels train the 3D U-Net several times faster; on some processors they are off
-    # unless asked for. What a user has set stays.
+    """Imports TensorFlow with the environment of the engine's benchmarks."""
+    # The oneDNN kernels train the 3D U-Net several times faster. On some processors they are off by
+    # default. Values set by the user are kept.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _quiet():
         import tensorflow as tf
-    # It warns of graphs that are traced anew where several networks are opened after one another.
+    # Otherwise TensorFlow warns about retracing if several networks are loaded one after another.
     tf.get_logger().setLevel("ERROR")
     return tf
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back what C++ prints on stderr; it is shown where the import fails."""
+    """Hides what C++ code prints on stderr, and shows it if an exception is raised."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
@@ -146,12 +147,12 @@ def _gpus(tf: Any, devices: str) -> list[Any]:
     elif numbers:
         wanted = [int(number) for number in numbers.split(",")]
         if max(wanted) >= len(present):
-            cause = f"asks for GPU {max(wanted)}, TensorFlow sees {len(present)}"
-            raise BadUsage("--devices", cause, "Choose among those, or use auto")
+            cause = f"asks for GPU {max(wanted)}, but TensorFlow sees {len(present)}"
+            raise BadUsage("--devices", cause, "Choose one of these, or use auto")
         chosen = [present[number] for number in wanted]
     else:
         if kind == "gpu" and not present:
-            cause = "asks for a GPU, TensorFlow sees none"
+            cause = "asks for a GPU, but TensorFlow sees none"
             raise BadUsage("--devices", cause, "Install respr-engine[cuda], or use auto or cpu")
         chosen = list(present)
     tf.config.set_visible_devices(chosen, "GPU")
@@ -185,9 +186,9 @@ _PACKAGES = ("engine", "volumes")
 
 @cache
 def code_sha256() -> str | None:
-    """The sha256 of the program's own files, by their names; None where it was installed without.
+    """The SHA-256 of the program's source files; None if they are not installed.
 
-    A version alone does not tell two commits apart.
+    The version number alone does not distinguish two commits.
     """
     root = Path(__file__).parents[1]
     files = sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py"))

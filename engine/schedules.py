@@ -1,4 +1,4 @@
-"""Schedules: the learning rate as a function of the step, with no state of its own."""
+"""Schedules: the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 @dataclass(frozen=True)
 class Constant:
-    """The same rate at every step."""
+    """A constant learning rate."""
 
     rate: float
 
@@ -17,16 +17,16 @@ class Constant:
         _positive(self.rate)
 
     def __call__(self, step: int, steps: int) -> float:
-        """The rate at a step (the first is 0) of so many."""
+        """The rate at a step, from 0, of a training of `steps` steps."""
         return self.rate
 
 
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine from `rate` at the first step to `last` at the last one.
+    """Cosine annealing from `rate` at the first step to `last` at the last step.
 
     Loshchilov and Hutter, ICLR 2017, equation 5, without restarts. The rate depends on the number
-    of steps: a run that is made longer goes on along the longer curve.
+    of steps: if a run is extended, it continues on the longer curve.
     """
 
     rate: float
@@ -35,20 +35,20 @@ class Cosine:
     def __post_init__(self) -> None:
         _positive(self.rate)
         if self.last < 0:
-            raise ValueError(f"a last learning rate must not be negative, not {self.last}")
+            raise ValueError(f"the last learning rate must not be negative, not {self.last}")
 
     def __call__(self, step: int, steps: int) -> float:
-        """The rate at a step (the first is 0) of so many."""
+        """The rate at a step, from 0, of a training of `steps` steps."""
         turn = math.pi * min(step / max(steps - 1, 1), 1.0)
         return self.last + (self.rate - self.last) * (1 + math.cos(turn)) / 2
 
 
 @dataclass(frozen=True)
 class Piecewise:
-    """Rates that each hold from a step on, until the next one.
+    """A piecewise constant learning rate.
 
     Attributes:
-        pieces: (first step, rate), the first of them from step 0 on.
+        pieces: (first step, rate) of each piece. The first piece starts at step 0.
     """
 
     pieces: tuple[tuple[int, float], ...]
@@ -63,19 +63,19 @@ class Piecewise:
             _positive(rate)
 
     def __call__(self, step: int, steps: int) -> float:
-        """The rate at a step (the first is 0) of so many."""
+        """The rate at a step, from 0, of a training of `steps` steps."""
         return [rate for start, rate in self.pieces if start <= step][-1]
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """A schedule whose rate rises from almost 0 to its own over the first steps.
+    """A linear warm-up over the first steps of another schedule.
 
-    Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2. It does not shift the
-    schedule: at step n of it the rate is that of `then` at step n.
+    Goyal et al., "Accurate, large minibatch SGD", 2017, section 2.2. The rate of `then` is
+    multiplied by a factor that rises to 1. The schedule is not shifted.
 
     Attributes:
-        steps: over which the rate rises.
+        steps: number of steps of the warm-up.
         then: the schedule.
 
     Example:
@@ -92,7 +92,7 @@ class WarmUp:
             raise ValueError(f"a warm-up takes at least one step, not {self.steps}")
 
     def __call__(self, step: int, steps: int) -> float:
-        """The rate at a step (the first is 0) of so many."""
+        """The rate at a step, from 0, of a training of `steps` steps."""
         return self.then(step, steps) * min(1.0, (step + 1) / self.steps)
 
 
@@ -100,33 +100,60 @@ Schedule = Constant | Cosine | Piecewise | WarmUp
 
 
 def constant(rate: float) -> Constant:
-    """The same rate at every step."""
+    """A constant learning rate.
+
+    Example:
+        >>> constant(1e-4)(step=500, steps=1000)
+        0.0001
+    """
     return Constant(rate)
 
 
 def cosine(rate: float, last: float = 0.0) -> Cosine:
-    """Half a cosine from `rate` to `last`."""
+    """Cosine annealing from `rate` to `last`.
+
+    Example:
+        >>> rate = cosine(1e-3, 1e-5)
+        >>> rate(0, 101), rate(100, 101)
+        (0.001, 1e-05)
+    """
     return Cosine(rate, last)
 
 
 def piecewise(*pieces: tuple[int, float]) -> Piecewise:
-    """Rates that each hold from a step on, such as `piecewise((0, 1e-3), (30_000, 1e-4))`."""
+    """A piecewise constant learning rate from (first step, rate) pairs.
+
+    Example:
+        >>> rate = piecewise((0, 1e-3), (30_000, 1e-4))
+        >>> rate(29_999, 50_000), rate(30_000, 50_000)
+        (0.001, 0.0001)
+    """
     return Piecewise(pieces)
 
 
 def warm_up(steps: int, then: Constant | Cosine | Piecewise) -> WarmUp:
-    """A schedule whose rate rises over the first steps, such as `warm_up(200, cosine(1e-3))`."""
+    """A linear warm-up over the first steps of a schedule.
+
+    Example:
+        >>> rate = warm_up(200, constant(1e-3))
+        >>> rate(99, 1000), rate(500, 1000)
+        (0.0005, 0.001)
+    """
     return WarmUp(steps, then)
 
 
 def parse_schedule(text: str) -> Schedule:
-    """A schedule from the command line.
+    """The schedule of a text from the command line.
 
-    `1e-4`, `cosine:1e-3`, `cosine:1e-3,1e-5`, or `piecewise:0=1e-3,30000=1e-4` (step=rate), each
-    with or without `warm_up:STEPS+` before it.
+    The forms are `1e-4`, `cosine:1e-3`, `cosine:1e-3,1e-5` and `piecewise:0=1e-3,30000=1e-4`
+    (step=rate), with `warm_up:STEPS+` before it if wanted.
 
     Raises:
-        ValueError: where it is none of these.
+        ValueError: if the text has another form.
+
+    Example:
+        >>> parse_schedule("warm_up:200+cosine:1e-3,1e-5")
+        WarmUp(steps=200, then=Cosine(rate=0.001, last=1e-05))
     """
     before, plus, rest = text.partition("+")
     if plus and before.startswith("warm_up:"):
@@ -144,7 +171,7 @@ def parse_schedule(text: str) -> Schedule:
     if kind == "cosine" and len(rates) <= 2:
         return Cosine(*rates)
     kinds = (
-        "a rate, cosine:RATE, cosine:RATE,LAST or piecewise:0=RATE,STEP=RATE, each with or without "
+        "a rate, cosine:RATE, cosine:RATE,LAST or piecewise:0=RATE,STEP=RATE, with or without "
         "warm_up:STEPS+ before it"
     )
     raise ValueError(f"takes {kinds}, not {text!r}")

@@ -1,4 +1,4 @@
-"""The journal: what a run says while it goes, to people and to metrics.jsonl."""
+"""The terminal: messages, warnings, results and progress bars for the user."""
 
 from __future__ import annotations
 
@@ -21,62 +21,62 @@ _TABLE_COLUMNS = 100
 
 
 class Terminal:
-    """What the engine says to people: results on stdout, the rest on stderr."""
+    """Output for the user: results on stdout, everything else on stderr."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
-        self._doubted: set[str] = set()
+        self._warned: set[str] = set()
         self._err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """A line for the person who waits; -q silences it."""
+        """Prints a message, unless -q was given."""
         if not self.quiet:
             self._err.print(text, markup=False)
 
     def detail(self, text: str) -> None:
-        """A line for -v."""
+        """Prints a message if -v was given."""
         if self.verbose:
             self.say(text)
 
     def warn(self, text: str) -> None:
-        """A line that -q does not silence."""
+        """Prints a warning, also with -q."""
         self._err.print(one_line(f"engine: warning: {text}"), markup=False)
 
     def doubt(self, odd: Odd) -> None:
-        """What is odd about files, a line each; nothing is said twice."""
+        """Prints warnings about files, each of them once."""
         for line in (f"{path}: {words}" for path in odd for words in odd[path]):
-            if line not in self._doubted:
-                self._doubted.add(line)
+            if line not in self._warned:
+                self._warned.add(line)
                 self.warn(line)
 
     def refusal(self, refusal: Refusal) -> None:
-        """A refusal that does not end the command."""
+        """Prints an error that does not end the command."""
         self._err.print(f"engine: error: {refusal}", markup=False)
 
     def result(self, text: str) -> None:
-        """A line of the result, on stdout."""
+        """Prints a line of the result on stdout."""
         print(text, flush=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
-        """A table of results, on stdout."""
+        """Prints a table of results on stdout."""
         table = Table(title=title, title_justify="left", box=SIMPLE)
         for i, column in enumerate(columns):
-            # Numbers stay whole; a name that is too long for the terminal is folded, not cut.
+            # Numbers are not wrapped. A name that is too long for the terminal is wrapped, not cut.
             if i:
                 table.add_column(column, justify="right", no_wrap=True)
             else:
                 table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*row)
-        # A pipe gets the whole table, whatever width a terminal would have; a terminal that is too
-        # narrow wraps lines, which loses nothing, where rich would cut numbers.
+        # In a pipe, the table is never cut. On a narrow terminal, lines wrap without loss; rich
+        # would cut numbers.
         width = max(Console().width, _TABLE_COLUMNS) if sys.stdout.isatty() else 1000
         # Without a height rich would take 80 columns where TERM=dumb.
         Console(highlight=False, width=width, height=25).print(table)
 
     @contextmanager
     def progress(self, what: str, total: int, done: int = 0) -> Iterator[Bar]:
-        """A progress bar; it vanishes where stderr is no terminal."""
+        """A progress bar. It is hidden if stderr is not a terminal."""
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
@@ -93,7 +93,7 @@ class Bar:
         self._progress, self._task, self._shown = progress, task, 0.0
 
     def at(self, done: int, note: str = "") -> None:
-        """Shows how much is done; not more often than an eye can follow."""
+        """Shows the progress. Updates are limited to five per second."""
         now = time.monotonic()
         if now - self._shown >= _SHOW_EVERY_S or self._progress.tasks[0].total == done:
             self._progress.update(self._task, completed=done, note=note)

@@ -13,7 +13,7 @@ from volumes import nifti
 RECIPE = """
 from dataclasses import replace
 
-from engine.recipe import find, load
+from engine.recipe.recipe_file import find, load
 from volumes import Recorded
 
 recipe = replace(load(find("dncnn_plain")), noise=Recorded("quarter"))

@@ -1,1 +1,1 @@
-"""Checkpoints: every variable of a training on disk, verified."""
+"""Checkpoints: all variables of a training on disk, with checksums."""

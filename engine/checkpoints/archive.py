@@ -1,7 +1,7 @@
-"""The archive: arrays by name in an npz file, of which nothing is believed before it is checked.
+"""The archive: named arrays in an untrusted .npz file.
 
-numpy allocates what a header claims. Here arrays are stored, never compressed, so that none is
-larger than its file; and what an archive is to hold is compared before an array is read.
+numpy allocates the size that a header declares. Archives are therefore not compressed, so that no
+array is larger than its file, and the headers are checked before any array is read.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ _ENDING = ".npy"
 
 
 class ArrayHeader(NamedTuple):
-    """What an array is before it is read."""
+    """Shape and datatype of an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
 def write_arrays(file: BinaryIO, arrays: Arrays) -> str:
-    """Writes arrays; returns the sha256 of what was meant, whatever the disk makes of it."""
-    meant = _Hashed(file)
-    np.savez(meant, allow_pickle=False, **arrays)
-    return meant.sha256
+    """Writes arrays, and returns the SHA-256 of the bytes handed to write()."""
+    hashed = _Hashed(file)
+    np.savez(hashed, allow_pickle=False, **arrays)
+    return hashed.sha256
 
 
 def headers(file: BinaryIO) -> dict[str, ArrayHeader]:
-    """The arrays that an archive holds, by name; none is read.
+    """The headers of the arrays in an archive, by name. No array is read.
 
     Raises:
-        ValueError: where a member is no array, is compressed, has objects, or claims another size
-            than it has.
-        zipfile.BadZipFile: where the file is no archive.
+        ValueError: if a member is not an array, is compressed, contains objects, or declares
+            another size than it has.
+        zipfile.BadZipFile: if the file is not an archive.
     """
     found: dict[str, ArrayHeader] = {}
     with zipfile.ZipFile(file) as members:
         for member in members.infolist():
             name = member.filename.removesuffix(_ENDING)
             if name == member.filename or name in found:
-                raise ValueError(f"{member.filename} is no array of its own name")
+                raise ValueError(f"{member.filename} is not an array with a unique name")
             if member.compress_type != zipfile.ZIP_STORED:
                 raise ValueError(f"{name} is compressed")
             with members.open(member) as opened:
@@ -56,19 +56,19 @@ def headers(file: BinaryIO) -> dict[str, ArrayHeader]:
                 shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
                 size = opened.tell() + math.prod(shape) * dtype.itemsize
             if dtype.kind not in "fiub" or size != member.file_size:
-                raise ValueError(f"{name} is not the array that it claims to be")
+                raise ValueError(f"{name} does not match its header")
             found[name] = ArrayHeader(shape, dtype)
     return found
 
 
 def read_arrays(file: BinaryIO) -> Arrays:
-    """The arrays of an archive whose `headers` have been compared."""
+    """The arrays of an archive. Check its `headers` first."""
     with np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
 def difference(found: Mapping[str, ArrayHeader], wanted: Mapping[str, ArrayHeader]) -> str | None:
-    """In what an archive is not what is wanted, the first three names told; None where it is."""
+    """The difference between two sets of headers, with three names at most; None if equal."""
     if names := sorted(set(found) ^ set(wanted)):
         return f"holds other variables than this network: {', '.join(names[:3])}"
     if names := sorted(name for name in wanted if found[name] != wanted[name]):
@@ -77,7 +77,7 @@ def difference(found: Mapping[str, ArrayHeader], wanted: Mapping[str, ArrayHeade
 
 
 class _Hashed(io.RawIOBase):
-    """Hashes what passes. It cannot seek: what has passed is final."""
+    """A writer that hashes its bytes. It cannot seek, so written bytes are final."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._digest = file, hashlib.sha256()

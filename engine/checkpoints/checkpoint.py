@@ -1,8 +1,8 @@
-"""Checkpoints: every variable of a training, whole and verified or not at all.
+"""Checkpoints: all variables of a training, written atomically and verified.
 
 A checkpoint is a folder `step-00001200/` of three files, see `engine.checkpoints.manifest`. It is
-written aside, synced, read back and renamed, so it is either there or not; only then do older ones go. One
-that is damaged is never deleted: it is set aside under another name.
+written under a temporary name, synced, read back and renamed. Only then are older ones removed. A
+damaged checkpoint is detected by its hashes. It is never deleted, but renamed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 _NAME = re.compile(r"^step-(\d{8,})$")
 _ASIDE = re.compile(r"^(damaged|replaced)-step-\d{8,}(\.\d+)?$")
 _KEEP = 2
-_ROOM = 2.2  # times the size of a checkpoint: the new one, and as much again for what else goes on
+_ROOM = 2.2  # required free space over the size of a checkpoint: other processes also write
 _OTHER = "Use the recipe and the version that wrote it"
 
 
@@ -39,26 +39,26 @@ _OTHER = "Use the recipe and the version that wrote it"
 
 
 def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
-    """Writes a checkpoint, then removes old ones: the two newest that verify and the best remain.
+    """Writes a checkpoint, then removes old ones. The two newest intact ones and the best remain.
 
     Raises:
-        DiskFull: where there is not enough room, or it runs out; the older ones are as they were.
-        CannotWrite: where the folder is not to be written, or the disk returns other bytes.
+        DiskFull: if there is not enough space. The older checkpoints are unchanged.
+        CannotWrite: if the folder cannot be written, or the disk returns other bytes.
     """
     final = place(folder, progress.step)
-    aside = _temporary(final)
+    temporary = _temporary(final)
     make_folder(folder)
     try:
         _refuse_full(final, arrays)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        manifest.write_files(aside, arrays, progress)
-        _verified(aside, progress.step)
-        if os.path.lexists(final):  # a run resumed from before it does this step again
-            if _same(aside, final):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        manifest.write_files(temporary, arrays, progress)
+        _verified(temporary, progress.step)
+        if os.path.lexists(final):  # a resumed run repeats this step
+            if _same(temporary, final):
                 return final
             _set_aside(final, "replaced")
-        os.rename(aside, final)
+        os.rename(temporary, final)
         sync_folder(folder)
     except OSError as error:
         raise cannot_write(final, error) from error
@@ -66,29 +66,27 @@ def save(folder: Path, arrays: Arrays, progress: Progress) -> Path:
         cause = f"does not read back as it was written: it {damage.cause}"
         raise CannotWrite(final, cause, "Check the disk") from damage
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     _prune(folder)
     return final
 
 
 def _refuse_full(final: Path, arrays: Arrays) -> None:
-    """Refuses to begin what would not fit; some file systems do not tell how much room they have.
+    """Refuses a checkpoint that does not fit on the disk.
 
     Raises:
-        DiskFull: telling the room and the need.
+        DiskFull: with the required and the free space.
     """
-    told = os.statvfs(final.parent)
-    need, free = (
-        _ROOM * sum(array.nbytes for array in arrays.values()),
-        told.f_bavail * told.f_frsize,
-    )
-    if told.f_blocks and free < need:
+    disk = os.statvfs(final.parent)
+    need = _ROOM * sum(array.nbytes for array in arrays.values())
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < need:  # f_blocks is 0 if the file system does not know its size
         cause = f"needs {need / 2**20:,.1f} MiB, and the disk has {free / 2**20:,.1f} MiB left"
         raise DiskFull(final, cause, "Free some space, or choose another place")
 
 
 def _prune(folder: Path) -> None:
-    """Removes all but the newest, until two have been found that verify, and the best of these."""
+    """Removes old checkpoints, except the two newest intact ones, newer ones, and the best."""
     kept: set[int | None] = set()
     whole = 0
     for step in reversed(steps(folder)):
@@ -100,7 +98,7 @@ def _prune(folder: Path) -> None:
             whole += 1
     old = [place(folder, step) for step in sorted(set(steps(folder)) - kept)]
     with suppress(OSError):  # the next save tries again
-        # Renamed first: nothing that bears the name of a checkpoint is ever half there.
+        # Renamed first, so that no folder named as a checkpoint is ever incomplete.
         for path in old:
             os.rename(path, _temporary(path))
         if old:
@@ -110,9 +108,9 @@ def _prune(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what killed processes left half-written; call it while holding the run's lock."""
-    for aside in folder.glob(".step-*.tmp"):
-        shutil.rmtree(aside, ignore_errors=True)
+    """Removes temporary folders of killed processes. The caller must hold the run's lock."""
+    for temporary in folder.glob(".step-*.tmp"):
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:
@@ -120,7 +118,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _set_aside(path: Path, why: str) -> Path:
-    """Renames a checkpoint out of the way; what was set aside before stays."""
+    """Renames a checkpoint. Checkpoints that were set aside earlier are kept."""
     aside, count = path.with_name(f"{why}-{path.name}"), 0
     while os.path.lexists(aside):
         count += 1
@@ -146,7 +144,12 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def place(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """The path of the checkpoint of a step.
+
+    Example:
+        >>> place(Path("checkpoints"), 1200).name
+        'step-00001200'
+    """
     return folder / f"step-{step:08d}"
 
 
@@ -158,10 +161,10 @@ def step_of(path: Path) -> int:
 
 
 def steps(folder: Path) -> list[int]:
-    """The steps of the checkpoints in a folder, in order; whether they verify is not looked at.
+    """The sorted steps of the checkpoints in a folder. The checkpoints are not verified.
 
     Raises:
-        Mismatch: where the folder may not be read.
+        Mismatch: if the folder cannot be read.
     """
     return sorted(int(match[1]) for name in _names(folder) if (match := _NAME.match(name)))
 
@@ -176,14 +179,14 @@ def _names(folder: Path) -> list[str]:
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> Progress | None:
-    """The newest checkpoint that verifies; damaged ones are set aside and said so.
+    """The progress of the newest intact checkpoint. Damaged ones are renamed, with a warning.
 
     Returns:
-        None where the folder holds no checkpoint, and none that was set aside.
+        None if the folder has no checkpoint, not even a damaged one.
 
     Raises:
-        Mismatch: where it holds some and none verifies, or they cannot be read.
-        CannotWrite: where a damaged one cannot be set aside.
+        Mismatch: if it has checkpoints but no intact one, or they cannot be read.
+        CannotWrite: if a damaged one cannot be renamed.
     """
     for step in reversed(steps(folder)):
         path = place(folder, step)
@@ -191,19 +194,19 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Progress | None:
             return verified(path)
         except Damaged as damage:
             aside = _set_aside(path, "damaged")
-            warn(f"{damage.path}: {damage.cause}; set aside as {aside.name}")
+            warn(f"{damage.path}: {damage.cause}; renamed to {aside.name}")
     if any(_ASIDE.match(name) for name in _names(folder)):
-        remedy = "Use --fresh to start anew; the run is then moved aside"
-        raise Mismatch(folder, "holds no checkpoint that verifies", remedy)
+        remedy = "Use --fresh to start again; the old run is then renamed"
+        raise Mismatch(folder, "holds no intact checkpoint", remedy)
     return None
 
 
 def verified(path: Path) -> Progress:
-    """The progress of a checkpoint whose files are what its manifest says.
+    """The progress of a checkpoint, after its files were compared with the manifest.
 
     Raises:
-        Damaged: where they are not, or it is another step than its name says.
-        Mismatch: where they cannot be read.
+        Damaged: if a file differs, or the step is not that of the folder's name.
+        Mismatch: if a file cannot be read.
     """
     return _verified(path, step_of(path))
 
@@ -214,14 +217,14 @@ def _verified(path: Path, step: int) -> Progress:
 
 
 def load(path: Path, wanted: Mapping[str, ArrayHeader] | None = None) -> Arrays:
-    """The arrays of a checkpoint that verifies; another process may remove it meanwhile.
+    """The arrays of a checkpoint, verified. Another process may remove it meanwhile.
 
     Args:
         path: of the checkpoint.
-        wanted: what must be there, no more and no less; None takes all.
+        wanted: the headers that it must have exactly; None accepts all.
 
     Raises:
-        Mismatch: where names, shapes or datatypes differ, or the files are damaged.
+        Mismatch: if names, shapes or datatypes differ, or the files are damaged.
     """
     with manifest.described(path, step_of(path)) as (file, _):
         try:
@@ -230,15 +233,15 @@ def load(path: Path, wanted: Mapping[str, ArrayHeader] | None = None) -> Arrays:
             if differing is None:
                 file.seek(0)
                 return archive.read_arrays(file)
-        except Exception as error:  # zipfile and numpy raise many kinds; the bytes are as written
+        except Exception as error:  # zipfile and numpy raise many kinds of errors
             raise manifest.damaged(path, error) from error
     raise Mismatch(path, differing, _OTHER)
 
 
 def weights(arrays: Arrays) -> Arrays:
-    """The weights of a network as they are applied, by `model/` and their path.
+    """The weights for inference, by `model/` and their path.
 
-    Where a training keeps an average of its weights, that is what is applied.
+    They are the averaged weights if the training keeps an average.
     """
     averaged = {
         f"model/{name.removeprefix('average/')}": array
@@ -249,12 +252,12 @@ def weights(arrays: Arrays) -> Arrays:
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 over the bytes of every variable, the optimizer's included, in the order of names."""
+    """SHA-256 of all variables of a checkpoint in the order of names, including the optimizer."""
     return fingerprint_of(load(path))
 
 
 def fingerprint_of(arrays: Arrays) -> str:
-    """sha256 over the bytes of every array, in the order of names."""
+    """SHA-256 of all arrays in the order of names."""
     digest = hashlib.sha256()
     for _, array in sorted(arrays.items()):
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -1,8 +1,7 @@
-"""The manifest: what makes three files one checkpoint.
+"""The manifest: the three files of a checkpoint and their hashes.
 
-state.npz holds every variable by its name, state.json how far the training has come, MANIFEST.json
-the sha256 of both. Nothing that is read here is believed: no link is followed, no pipe waited for,
-no text of any length parsed.
+state.npz contains all variables by name, state.json the progress of the training, MANIFEST.json the
+SHA-256 of both. Checkpoint files are untrusted: symlinks and pipes are refused, JSON is bounded.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from engine.errors import Damaged, Mismatch
 from volumes.storage import json_files
 from volumes.storage.atomic import sync_folder, synced_file
 
-# What reading says of a folder that was once whole; all else is said of the machine that reads it.
+# Errors that mean a damaged checkpoint. Other errors may be temporary.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a training has come.
+    """The progress of a training.
 
     Attributes:
-        step: steps done.
-        best_step: the step whose validation scored best, None before the first validation.
+        step: number of completed steps.
+        best_step: the step with the best validation; None before the first validation.
         best_mse: its mean squared error, in squared window units.
-        recipe: fingerprint of what it was trained by, None where that was not noted.
+        recipe: fingerprint of the recipe; None if it was not recorded.
     """
 
     step: int = 0
@@ -47,61 +46,62 @@ class Progress:
     recipe: str | None = None
 
 
-def write_files(aside: Path, arrays: Arrays, progress: Progress) -> None:
-    """Writes the files of a checkpoint into a folder, and all of it to the disk.
+def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
+    """Writes the files of a checkpoint into a folder, and syncs them.
 
-    The manifest holds what was meant, so that `described` notices a disk that kept something else.
+    The manifest contains the hashes of the bytes handed to write(), so that `described` detects a
+    disk that stored other bytes.
 
     Raises:
-        OSError: where the system refuses.
+        OSError: if the system reports an error.
     """
     state = _bytes(asdict(progress))
-    with synced_file(aside / "state.npz") as file:
+    with synced_file(folder / "state.npz") as file:
         manifest = {"state.npz": archive.write_arrays(file, arrays)}
-    with synced_file(aside / "state.json") as file:
+    with synced_file(folder / "state.json") as file:
         file.write(state)
     manifest["state.json"] = hashlib.sha256(state).hexdigest()
-    with synced_file(aside / "MANIFEST.json") as file:
+    with synced_file(folder / "MANIFEST.json") as file:
         file.write(_bytes(manifest))
-    sync_folder(aside)
+    sync_folder(folder)
 
 
 @contextmanager
 def described(path: Path, step: int) -> Iterator[tuple[BufferedReader, Progress]]:
-    """The file of the arrays and the progress of a checkpoint that verifies.
+    """The open file of the arrays and the progress of a checkpoint, after verification.
 
-    The file stays readable while it is open, though another process may remove the checkpoint.
+    The open file stays readable even if another process removes the checkpoint.
 
     Args:
         path: of its folder.
-        step: that it must be of.
+        step: the step that it must have.
 
     Raises:
-        Damaged: where the files are not what the manifest says, or of another step.
-        Mismatch: where they cannot be read.
+        Damaged: if the files do not match the manifest, or have another step.
+        Mismatch: if they cannot be read.
     """
-    with _judged(path):
+    with _converting_errors(path):
         if path.is_symlink():
-            raise ValueError("is a link")
+            raise ValueError("is a symlink")
         manifest = json_files.parse_json(_text(path / "MANIFEST.json"))
         if not isinstance(manifest, dict) or set(manifest) != {"state.npz", "state.json"}:
-            raise ValueError("MANIFEST.json names other files")
+            raise ValueError("MANIFEST.json does not name state.npz and state.json")
         state = _text(path / "state.json")
         if hashlib.sha256(state).hexdigest() != manifest["state.json"]:
-            raise ValueError("state.json is not what the manifest says")
+            raise ValueError("state.json has another hash than in MANIFEST.json")
         progress = _progress(json_files.parse_json(state), step)
         opened = _opened(path / "state.npz")
     with opened as file:
-        with _judged(path):
+        with _converting_errors(path):
             if hashlib.file_digest(file, "sha256").hexdigest() != manifest["state.npz"]:
-                raise ValueError("state.npz is not what the manifest says")
+                raise ValueError("state.npz has another hash than in MANIFEST.json")
             file.seek(0)
         yield file, progress
 
 
 @contextmanager
-def _judged(path: Path) -> Iterator[None]:
-    """Tells damage from a machine that cannot read at the moment."""
+def _converting_errors(path: Path) -> Iterator[None]:
+    """Converts errors: to Damaged, or to Mismatch if reading may succeed later."""
     try:
         yield
     except (OSError, ValueError, TypeError) as error:
@@ -111,12 +111,12 @@ def _judged(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> BufferedReader:
-    """A regular file; a link could lead anywhere, and a pipe would be waited for."""
+    """Opens a regular file. Symlinks are refused, and pipes are not waited for."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = open(descriptor, "rb")  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
-        raise ValueError(f"{path.name} is no file")
+        raise ValueError(f"{path.name} is not a regular file")
     return file
 
 
@@ -129,30 +129,30 @@ def _text(path: Path) -> bytes:
 
 
 def _progress(content: Any, step: int) -> Progress:
-    """What state.json says, where it can be true."""
+    """The content of state.json, after checks of its values."""
     if not isinstance(content, dict):
-        raise ValueError("state.json is no object")
+        raise ValueError("state.json is not a JSON object")
     progress = Progress(**content)
     best, mse = progress.best_step, progress.best_mse
     if type(progress.step) is not int or progress.step != step:
         raise ValueError(f"state.json is of step {progress.step}")
     if best is not None and (type(best) is not int or not 0 <= best <= progress.step):
-        raise ValueError(f"state.json knows a best step {best}")
+        raise ValueError(f"state.json has an invalid best step, {best}")
     if mse is not None and (type(mse) not in (int, float) or not 0 <= mse < math.inf):
-        raise ValueError(f"state.json knows a best error {mse}")
+        raise ValueError(f"state.json has an invalid best error, {mse}")
     if progress.recipe is not None and type(progress.recipe) is not str:
-        raise ValueError("state.json knows no recipe")
+        raise ValueError("state.json has an invalid recipe")
     return progress
 
 
 def damaged(path: Path, error: Exception) -> Damaged:
-    """The refusal that a damaged checkpoint is."""
+    """The error for a damaged checkpoint."""
     return Damaged(path, f"is damaged: {error}", "Choose another checkpoint")
 
 
 def unreadable_checkpoint(path: Path, error: OSError) -> Mismatch:
-    """The refusal of what may be whole, and cannot be read at the moment."""
-    return Mismatch(path, f"cannot be read: {error.strerror or error}", "Mend that and try again")
+    """The error for a checkpoint that cannot be read now, but may be intact."""
+    return Mismatch(path, f"cannot be read: {error.strerror or error}", "Solve this and try again")
 
 
 def _bytes(content: dict[str, Any]) -> bytes:

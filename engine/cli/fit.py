@@ -80,7 +80,13 @@ def fit(
         int | None, typer.Option("--seed", min=0, help="Of weights, crops and noise.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done.")
+        bool, typer.Option("--dry-run", help="Show what would be done, and what a step needs.")
+    ] = False,
+    time: Annotated[
+        bool, typer.Option("--time", help="With --dry-run: measure a few steps.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print JSON, every field resolved.")
     ] = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None,
@@ -103,7 +109,8 @@ def fit(
         recipe=recipe, overrides=tuple(changes), run=run, start=start,
         data=data or Path(os.environ.get("ENGINE_DATA", "data")),
         start_checkpoint=start_checkpoint, fresh=fresh, accept_changes=accept_changes,
-        skip_bad=skip_bad, dry_run=dry_run, devices=devices, precision=precision, xla=xla,
+        skip_bad=skip_bad, dry_run=dry_run, time=time, json=json,
+        devices=devices, precision=precision, xla=xla,
         reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
     )  # fmt: skip
     terminal = Terminal(quiet=quiet, verbose=verbose)

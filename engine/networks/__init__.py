@@ -1,6 +1,6 @@
-"""Networks: frozen dataclasses whose fields are the papers' numbers.
+"""Networks: frozen dataclasses with the parameters of the papers as fields.
 
-`build()` gives the Keras model; `stride` and `radius` say how it may be applied in tiles.
+`build()` returns the Keras model. Tiles depend on `stride` and on the receptive `radius`.
 """
 
 from engine.networks.bias_free_unet import BiasFreeUNet2D

@@ -1,9 +1,9 @@
-"""Bias-free U-Net: a residual 2D U-Net that works at every level of noise.
+"""Bias-free U-Net: a residual 2D U-Net that generalises to other noise levels.
 
 Mohan et al., "Robust and interpretable blind image denoising via bias-free convolutional neural
-networks", ICLR 2020, show that a network without additive constants is homogeneous, f(a x) =
-a f(x) for a > 0, and therefore denoises at levels that it has not been trained on. Residual blocks,
-strided convolutions and additive skips are those of DRUNet (Zhang et al., TPAMI 2021).
+networks", ICLR 2020: a network without additive constants is homogeneous, f(a x) = a f(x) for
+a > 0, and therefore denoises at levels that it was not trained on. Residual blocks, strided
+convolutions and additive skips are those of DRUNet (Zhang et al., TPAMI 2021).
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from engine.networks.layers import SLICE, Extent, Layers, image
 from engine.networks.unet import MOST_LEVELS
 
 _SHELL_WIDTH = 16
-_SMALL = 0.02  # of a block's last kernel: an untrained block hardly changes its input
+_SMALL = 0.02  # deviation of a block's last kernel: an untrained block is almost the identity
 
 
 @dataclass(frozen=True)
 class BiasFreeUNet2D:
-    """Slice by slice; 224,544 parameters at widths (24, 32, 48), 877,344 at (48, 64, 96).
+    """Bias-free U-Net, slice by slice; 224,544 parameters with the default widths.
 
-    Two convolutions at full resolution before the body and two after it, 16 channels wide. The body
-    works at 1/2, 1/4, 1/8, ... with two residual blocks on either way. The head's output is
-    subtracted from the input. No layer has a bias or is normalised.
+    With widths (48, 64, 96) it has 877,344 parameters. At full resolution there are two
+    convolutions with 16 channels before the body and two after it. The body works at 1/2, 1/4,
+    1/8, ... of the resolution, with two residual blocks per level on the way down and on the way
+    up. The output of the head is subtracted from the input. No layer has a bias or normalisation.
 
     Attributes:
         widths: channels at 1/2, 1/4, 1/8, ... of the resolution.
@@ -47,7 +48,7 @@ class BiasFreeUNet2D:
             )
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> estimate of the clean image."""
         import keras
 
         noisy = image("noisy")
@@ -71,21 +72,21 @@ class BiasFreeUNet2D:
 
     @property
     def stride(self) -> Extent:
-        """A volume's shape must be a multiple of it."""
+        """The shape of the network's input must be a multiple of it."""
         return (1, 2 ** len(self.widths), 2 ** len(self.widths))
 
     @property
     def radius(self) -> Extent:
-        """How far along each axis an estimate depends on its input."""
+        """The receptive radius in voxels, along (Z, Y, X)."""
         voxels = _receptive_radius(len(self.widths))
         return (0, voxels, voxels)
 
     @property
     def bytes_per_voxel(self) -> int:
-        """Memory of an inference in float32.
+        """Memory of inference in float32.
 
-        The widest moment holds the shell's skip, the raised body and their sum at full resolution,
-        or at half of it the input, skip, inner and outer image of a block.
+        The peak is either at full resolution, with the skip, the upsampled body and their sum, or
+        at half resolution, with the input, skip, inner and outer image of a block.
         """
         return 4 * max(4 * _SHELL_WIDTH, 4 * self.widths[0] // 4 + _SHELL_WIDTH)
 
@@ -105,10 +106,10 @@ def _convolution(layers: Layers, x: Any, width: int, name: str) -> Any:
 
 
 def _receptive_radius(levels: int) -> int:
-    """The farthest input voxel on either side, by following intervals from output to input."""
-    shell, blocks = 2, 4  # convolutions in a row, each of which reaches one voxel farther
+    """The distance of the farthest input voxel, from intervals followed from output to input."""
+    shell, blocks = 2, 4  # numbers of consecutive convolutions, each adding one voxel
     reach = 0
-    for voxel in range(2**levels):  # dependence differs with the place in the coarsest cell
+    for voxel in range(2**levels):  # the reach depends on the position in the coarsest cell
         low, high = voxel - shell, voxel + shell
         for level in range(1, levels + 1):
             low, high = low // 2, high // 2

@@ -1,7 +1,7 @@
-"""ConvNets: plain stacks of convolutions at full resolution, 3D and 2D.
+"""ConvNets: stacks of convolutions at full resolution, 3D and 2D.
 
-The networks without pooling that Abascal et al. (EUSIPCO 2020) set beside their U-Nets, and other
-stacks of this kind: "same" convolutions with ReLU and a linear head that gives the clean image.
+Abascal et al. (EUSIPCO 2020) compare such networks without pooling with their U-Nets: "same"
+convolutions with ReLU, and a linear head that estimates the clean image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ class ConvNet3D:
 
     Attributes:
         widths: channels of the convolutions before the head.
-        pointwise_head: whether the head is 1x1x1; otherwise its extent is that of the others.
+        pointwise_head: whether the head is 1x1x1. Otherwise it has the extent of the others.
+
+    Example:
+        >>> ConvNet3D(widths=(64, 64)).radius, ConvNet3D(pointwise_head=False).radius
+        ((2, 2, 2), (3, 3, 3))
     """
 
     widths: tuple[int, ...] = (64, 64)
@@ -35,7 +39,7 @@ class ConvNet3D:
             raise ValueError(f"network.widths must be positive numbers, not {self.widths}")
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> estimate of the clean image."""
         import keras
 
         x = noisy = image("noisy")
@@ -47,19 +51,24 @@ class ConvNet3D:
 
     @property
     def radius(self) -> Extent:
-        """How far along each axis an estimate depends on its input."""
+        """The receptive radius in voxels, along (Z, Y, X)."""
         convolutions = len(self.widths) + (0 if self.pointwise_head else 1)
         z, y, x = (convolutions * (extent // 2) for extent in self.kernel)
         return z, y, x
 
     @property
     def bytes_per_voxel(self) -> int:
-        """Memory of an inference in float32: a layer's input, convolution and ReLU."""
+        """Memory of inference in float32: input, convolution and ReLU of a layer."""
         return 4 * max(before + 2 * after for before, after in pairwise((1, *self.widths, 1)))
 
 
 @dataclass(frozen=True)
 class ConvNet2D(ConvNet3D):
-    """2D ConvNet, slice by slice; 37,633 parameters with two layers of 64 and a 1x1 head."""
+    """2D ConvNet, slice by slice; 37,633 parameters with two layers of 64 and a 1x1 head.
+
+    Example:
+        >>> ConvNet2D(widths=(64, 64)).radius
+        (0, 2, 2)
+    """
 
     kernel: ClassVar[Extent] = SLICE

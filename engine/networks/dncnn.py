@@ -1,4 +1,7 @@
-"""DnCNN: Zhang et al., IEEE Trans. Image Process. 26 (2017)."""
+"""DnCNN: a 2D network that estimates the noise.
+
+Zhang et al., IEEE Trans. Image Process. 26 (2017).
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,22 @@ _MOST_LAYERS = 1000
 
 @dataclass(frozen=True)
 class DnCNN:
-    """Learns the noise, slice by slice; 558,017 parameters with 17 layers of 64.
+    """DnCNN, slice by slice; 558,017 parameters with 17 layers of 64.
 
-    A convolution with ReLU; depth - 2 convolutions, each with batch normalisation and ReLU; a last
-    convolution whose output is subtracted from the input.
+    The layers are a convolution with ReLU; depth - 2 convolutions, each with batch normalisation
+    and ReLU; and a last convolution whose output, the noise, is subtracted from the input.
 
     Attributes:
         depth: number of convolutions.
-        width: channels between the first and the last.
+        width: channels between the first and the last convolution.
         normalised: whether the inner convolutions are followed by batch normalisation.
-        bias: whether they have one. The normalisation's own shift makes it a variable without an
-            effect, but published counts include it.
-        sees_dose: whether it is told the photons of each scan, as a second channel.
+        bias: whether the inner convolutions have a bias. With batch normalisation it has no effect,
+            but published parameter counts include it.
+        sees_dose: whether the dose of the scan is a second input channel.
+
+    Example:
+        >>> DnCNN(depth=17, width=64).radius
+        (0, 17, 17)
     """
 
     depth: int = 17
@@ -45,9 +52,9 @@ class DnCNN:
             raise ValueError("network.bias must be true where network.normalised is false")
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate.
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> estimate of the clean image.
 
-        One that sees the dose takes [noisy, (B, 1, 1, 1, 1) dose].
+        A dose-aware network takes [noisy, (B, 1, 1, 1, 1) dose].
         """
         import keras
 
@@ -67,10 +74,10 @@ class DnCNN:
 
     @property
     def radius(self) -> Extent:
-        """How far along each axis an estimate depends on its input."""
+        """The receptive radius in voxels, along (Z, Y, X)."""
         return (0, self.depth, self.depth)
 
     @property
     def bytes_per_voxel(self) -> int:
-        """Memory of an inference in float32: input, convolution and normalised output."""
+        """Memory of inference in float32: input, convolution and normalised output."""
         return 4 * 3 * self.width

@@ -1,7 +1,7 @@
-"""Layers: the few kinds that the networks are made of, named, typed and seeded in one place.
+"""Layers of the networks, with explicit names, datatypes and seeds.
 
-All act on (B, Z, Y, X, C) tensors. A 2D network is one whose kernels and pools have the extent 1
-along Z: it runs slice by slice on the same tensors, with the same number of parameters.
+All layers act on (B, Z, Y, X, C) tensors. In a 2D network, kernels and pools have the extent 1
+along Z: it runs slice by slice on the same tensors, with as many parameters as 2D layers have.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from volumes import random_draws
 
 Extent = tuple[int, int, int]
-# How a kernel is drawn: Glorot and Bengio (2010), He et al. (2015), or a standard deviation.
+# Initial kernel: Glorot and Bengio (2010), He et al. (2015), or the deviation of a normal one.
 Initial = Literal["glorot_uniform", "he_normal"] | float
 
 VOLUME: Extent = (3, 3, 3)
@@ -23,15 +23,15 @@ _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mix
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the layers of one network.
+    """A factory for the layers of one network.
 
-    Explicit names keep checkpoints readable, and explicit seeds make the first weights a function
-    of (seed, name): Keras' own come from counters of the process.
+    Explicit names keep checkpoints readable. Explicit seeds make the initial weights a function of
+    (seed, name); the default seeds of Keras depend on counters of the process.
 
     Attributes:
         kernel: extent of the convolutions, `VOLUME` or `SLICE`.
-        precision: float32, bfloat16 or float16, of what lies between input and output.
-        seed: of the first weights.
+        precision: of the layers between input and output: float32, bfloat16 or float16.
+        seed: of the initial weights.
     """
 
     kernel: Extent
@@ -46,7 +46,7 @@ class Layers:
         return self._convolution(x, width, self.kernel, name, self._policy, relu, bias, initial)
 
     def strided(self, x: Any, width: int, name: str) -> Any:
-        """Learned downsampling to `width` channels: a kernel that is its stride, without bias."""
+        """Learned downsampling to `width` channels: kernel size equal to the stride, no bias."""
         from keras import layers
 
         return layers.Conv3D(
@@ -55,7 +55,7 @@ class Layers:
             strides=self.stride,
             padding="same",
             use_bias=False,
-            kernel_initializer=self._first_weights(name, "he_normal"),
+            kernel_initializer=self._initializer(name, "he_normal"),
             dtype=self._policy,
             name=name,
         )(x)
@@ -74,8 +74,8 @@ class Layers:
     def normalised(self, x: Any, name: str, *, relu: bool = True) -> Any:
         """Batch normalisation (Ioffe and Szegedy, 2015) and ReLU.
 
-        Its statistics are those of the global batch: with statistics of their own, replicas drift
-        apart.
+        The statistics are those of the global batch. With separate statistics, replicas would
+        drift apart.
         """
         from keras import layers
 
@@ -89,22 +89,22 @@ class Layers:
         return layers.Add(dtype=self._policy, name=name)([x, shortcut])
 
     def added(self, x: Any, shortcut: Any, name: str) -> Any:
-        """The sum of two tensors and ReLU: the end of a residual unit."""
+        """The sum of two tensors, followed by ReLU: the end of a residual unit."""
         from keras import layers
 
         x = self.summed(x, shortcut, name)
         return layers.ReLU(dtype=self._policy, name=f"{name}_relu")(x)
 
     def pooled(self, x: Any, name: str) -> Any:
-        """The maximum over 2 voxels along every axis of the kernel's extent."""
+        """Max pooling over 2 voxels along every axis in which the kernel extends."""
         from keras import layers
 
-        # There is no float16 kernel on a CPU; the maximum commutes with the cast.
+        # CPUs have no float16 kernel. The maximum commutes with casts, so the result is the same.
         policy = "float32" if self.precision == "float16" else self._policy
         return layers.MaxPooling3D(self.stride, dtype=policy, name=name)(x)
 
     def raised(self, x: Any, name: str) -> Any:
-        """Nearest-neighbour upsampling, which undoes `pooled` in shape."""
+        """Nearest-neighbour upsampling to the shape before `pooled`."""
         from keras import layers
 
         return layers.UpSampling3D(self.stride, dtype=self._policy, name=name)(x)
@@ -113,10 +113,10 @@ class Layers:
         self, x: Any, width: int, name: str, *, bias: bool = True,
         initial: Initial = "glorot_uniform",
     ) -> Any:  # fmt: skip
-        """Learned upsampling to `width` channels, which undoes `pooled` in shape.
+        """Learned upsampling to `width` channels and to the shape before `pooled`.
 
-        The transposed convolution whose kernel is its stride: each voxel becomes a block of its
-        own, and blocks do not overlap.
+        A transposed convolution with kernel size equal to the stride: each voxel becomes a block,
+        and blocks do not overlap.
         """
         from keras import layers
 
@@ -126,19 +126,19 @@ class Layers:
             strides=self.stride,
             padding="same",
             use_bias=bias,
-            kernel_initializer=self._first_weights(name, initial),
+            kernel_initializer=self._initializer(name, initial),
             dtype=self._policy,
             name=name,
         )(x)
 
     def joined(self, parts: list[Any], name: str) -> Any:
-        """The channels of several tensors, one after the other."""
+        """The concatenated channels of several tensors."""
         from keras import layers
 
         return layers.Concatenate(dtype=self._policy, name=name)(parts)
 
     def with_dose(self, noisy: Any, dose: Any) -> Any:
-        """The noisy image with a second channel that is the dose everywhere."""
+        """The noisy image with a second, constant channel: the dose."""
         from keras import layers, ops
 
         everywhere = ops.zeros_like(noisy) + dose
@@ -146,7 +146,7 @@ class Layers:
 
     @property
     def stride(self) -> Extent:
-        """What `pooled` divides a shape by."""
+        """The factors of `pooled` along (Z, Y, X)."""
         z, y, x = (2 if extent > 1 else 1 for extent in self.kernel)
         return z, y, x
 
@@ -166,12 +166,12 @@ class Layers:
             padding="same",
             activation="relu" if relu else None,
             use_bias=bias,
-            kernel_initializer=self._first_weights(name, initial),
+            kernel_initializer=self._initializer(name, initial),
             dtype=policy,
             name=name,
         )(x)
 
-    def _first_weights(self, name: str, initial: Initial) -> Any:
+    def _initializer(self, name: str, initial: Initial) -> Any:
         from keras import initializers
 
         seed = int(random_draws.device_key(self.seed, "weights", name)[0])
@@ -183,14 +183,14 @@ class Layers:
 
 
 def dose() -> Any:
-    """An input: one number an example, (B, 1, 1, 1, 1), see `photon_noise`."""
+    """An input, (B, 1, 1, 1, 1): the dose of an example, see `photon_noise.log_dose`."""
     import keras
 
     return keras.Input((1, 1, 1, 1), name="dose", dtype="float32")
 
 
 def image(name: str) -> Any:
-    """An input: one channel of any shape, float32 in window units."""
+    """An input: an image of any shape with one channel, float32 in window units."""
     import keras
 
     return keras.Input((None, None, None, 1), name=name, dtype="float32")

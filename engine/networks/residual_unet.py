@@ -1,8 +1,8 @@
-"""Residual U-Net: a deep, narrow 2D U-Net that learns the noise or the artefact.
+"""Residual U-Net: a deep, narrow 2D U-Net that estimates noise and artefacts.
 
-As in a study of low-dose and sparse-view CT (QIN Lung CT, slices of 512 x 512): max pooling,
-transposed convolutions, the skip joined after the upsampled half, and the head's output
-subtracted from the input.
+The architecture is that of a study of low-dose and sparse-view CT (QIN Lung CT, slices of
+512 x 512): max pooling, transposed convolutions, skips concatenated after the upsampled half, and
+the output of the head subtracted from the input.
 """
 
 from __future__ import annotations
@@ -16,17 +16,22 @@ from engine.networks.unet import MOST_LEVELS, receptive_radius
 
 @dataclass(frozen=True)
 class ResidualUNet2D:
-    """Slice by slice; 487,921 parameters at width 8 with 5 levels, 485,673 without normalisation.
+    """Residual U-Net, slice by slice; 487,921 parameters at width 8 with 5 levels.
 
-    Normalised, the first convolution has a bias and no normalisation, all others have batch
-    normalisation and no bias, and the head is 3x3. Without normalisation all have a bias and the
-    head is 1x1.
+    With normalisation, the first convolution has a bias and no normalisation, all others have batch
+    normalisation and no bias, and the head is 3x3. Without normalisation, every convolution has a
+    bias, the head is 1x1, and there are 485,673 parameters.
 
     Attributes:
-        width: channels of the first level, doubled at each further one.
-        levels: resolutions, the full one included.
+        width: channels of the first level; each further level has twice as many.
+        levels: number of resolutions, including the full one.
         normalised: whether convolutions are followed by batch normalisation.
-        sees_dose: whether it is told the photons of each scan, as a second channel.
+        sees_dose: whether the dose of the scan is a second input channel.
+
+    Example:
+        >>> network = ResidualUNet2D(width=8, levels=5)
+        >>> network.stride, network.radius
+        ((1, 16, 16), (0, 108, 108))
     """
 
     width: int = 8
@@ -44,9 +49,9 @@ class ResidualUNet2D:
             )
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate.
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> estimate of the clean image.
 
-        One that sees the dose takes [noisy, (B, 1, 1, 1, 1) dose].
+        A dose-aware network takes [noisy, (B, 1, 1, 1, 1) dose].
         """
         import keras
 
@@ -71,19 +76,19 @@ class ResidualUNet2D:
 
     @property
     def stride(self) -> Extent:
-        """A volume's shape must be a multiple of it."""
+        """The shape of the network's input must be a multiple of it."""
         return (1, 2 ** (self.levels - 1), 2 ** (self.levels - 1))
 
     @property
     def radius(self) -> Extent:
-        """How far along each axis an estimate depends on its input."""
-        # A transposed convolution whose kernel is its stride reaches as far as nearest neighbours.
+        """The receptive radius in voxels, along (Z, Y, X)."""
+        # Kernel size equal to the stride: the reach is that of nearest-neighbour upsampling.
         voxels = receptive_radius(self.levels) + self._head_extent[-1] // 2
         return (0, voxels, voxels)
 
     @property
     def bytes_per_voxel(self) -> int:
-        """Memory of an inference in float32: the widest moment holds skip, joined and output."""
+        """Memory of inference in float32: the peak holds skip, concatenation and output."""
         return 4 * 5 * self.width
 
     @property

@@ -1,6 +1,7 @@
-"""ResNet: He et al., CVPR 2016, without its pooling.
+"""ResNet: residual units at full resolution.
 
-Widths and depth as in the comparison of Abascal et al. (EUSIPCO 2020).
+He et al., CVPR 2016, without pooling. Widths and depth are those in the comparison of Abascal et
+al. (EUSIPCO 2020).
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ from engine.networks.layers import SLICE, Extent, Layers, image
 
 @dataclass(frozen=True)
 class ResNet2D:
-    """Residual units at full resolution, slice by slice; 337,376 parameters with these widths.
+    """2D ResNet, slice by slice; 337,376 parameters with the default widths.
 
-    A convolution, batch normalisation and ReLU; the units; a 1x1 head that gives the clean image.
-    A unit is two convolutions, each with batch normalisation and the first with ReLU, whose output
-    is added to the unit's input before a last ReLU. Where a unit changes the width, its input
-    passes a 1x1 convolution and batch normalisation. No convolution has a bias.
+    It consists of a convolution with batch normalisation and ReLU, the residual units, and a 1x1
+    head that estimates the clean image. A unit has two convolutions with batch normalisation, the
+    first also with ReLU. Their output is added to the input of the unit before a last ReLU. If a
+    unit changes the width, its input passes a 1x1 convolution and batch normalisation. No
+    convolution has a bias.
 
     Attributes:
-        widths: channels of the units; the convolution before them has those of the first.
+        widths: channels of the units. The first convolution has the width of the first unit.
+
+    Example:
+        >>> ResNet2D(widths=(32, 32, 32, 64, 64, 64, 64)).radius
+        (0, 15, 15)
     """
 
     widths: tuple[int, ...] = (32, 32, 32, 64, 64, 64, 64)
@@ -35,7 +41,7 @@ class ResNet2D:
             raise ValueError(f"network.widths must be positive numbers, not {self.widths}")
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> estimate of the clean image."""
         import keras
 
         noisy = image("noisy")
@@ -48,13 +54,13 @@ class ResNet2D:
 
     @property
     def radius(self) -> Extent:
-        """How far along each axis an estimate depends on its input."""
+        """The receptive radius in voxels, along (Z, Y, X)."""
         convolutions = 1 + 2 * len(self.widths)
         return (0, convolutions, convolutions)
 
     @property
     def bytes_per_voxel(self) -> int:
-        """Memory of an inference in float32: shortcut, input, convolution, normalised output."""
+        """Memory of inference in float32: shortcut, input, convolution, normalised output."""
         return 4 * 4 * max(self.widths)
 
 

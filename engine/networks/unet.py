@@ -1,7 +1,7 @@
-"""U-Nets: 3D, 2D, and the ResPr-UNet that sees a prior image.
+"""U-Nets: 3D, 2D, and the ResPr-UNet with a prior image.
 
-Ronneberger et al., MICCAI 2015; widths and depths as Abascal et al. (EUSIPCO 2020) use them: max
-pooling, nearest-neighbour upsampling, the skip joined before the upsampled half, a linear 1x1x1
+Ronneberger et al., MICCAI 2015, with the widths and depths of Abascal et al. (EUSIPCO 2020): max
+pooling, nearest-neighbour upsampling, skips concatenated before the upsampled half, a linear 1x1x1
 head, no normalisation.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from engine.networks.layers import SLICE, VOLUME, Extent, Layers, image
 
-MOST_LEVELS = 12  # a slice of 512 voxels is one voxel at the tenth
+MOST_LEVELS = 12  # at level 10, 512 voxels are reduced to one
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,13 @@ class UNet3D:
     """3D U-Net; 996,769 parameters at width 32 with 3 levels.
 
     Attributes:
-        width: channels of the first level, doubled at each further one.
-        levels: resolutions, the full one included.
+        width: channels of the first level; each further level has twice as many.
+        levels: number of resolutions, including the full one.
+
+    Example:
+        >>> network = UNet3D(width=32, levels=3)
+        >>> network.stride, network.radius
+        ((4, 4, 4), (23, 23, 23))
     """
 
     width: int = 32
@@ -39,7 +44,7 @@ class UNet3D:
             )
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> the clean estimate."""
+        """The Keras model: (B, Z, Y, X, 1) noisy in window units -> estimate of the clean image."""
         import keras
 
         noisy = image("noisy")
@@ -48,42 +53,52 @@ class UNet3D:
 
     @property
     def stride(self) -> Extent:
-        """A volume's shape must be a multiple of it."""
+        """The shape of the network's input must be a multiple of it."""
         z, y, x = (2 ** (self.levels - 1) if extent > 1 else 1 for extent in self.kernel)
         return z, y, x
 
     @property
     def radius(self) -> Extent:
-        """How far along each axis an estimate depends on its input."""
+        """The receptive radius in voxels, along (Z, Y, X)."""
         z, y, x = (receptive_radius(self.levels) if extent > 1 else 0 for extent in self.kernel)
         return z, y, x
 
     @property
     def bytes_per_voxel(self) -> int:
-        """Memory of an inference in float32: the widest moment holds skip, joined and output."""
+        """Memory of inference in float32: the peak holds skip, concatenation and output."""
         return 4 * 5 * self.width
 
 
 @dataclass(frozen=True)
 class UNet2D(UNet3D):
-    """2D U-Net, slice by slice; 332,641 parameters at width 32 with 3 levels."""
+    """2D U-Net, slice by slice; 332,641 parameters at width 32 with 3 levels.
+
+    Example:
+        >>> UNet2D(width=32, levels=3).stride
+        (1, 4, 4)
+    """
 
     kernel: ClassVar[Extent] = SLICE
 
 
 @dataclass(frozen=True)
 class ResPrUNet(UNet3D):
-    """3D U-Net of noisy and prior image, which corrects the prior; 997,633 parameters at width 32.
+    """ResPr-UNet: a 3D U-Net that corrects a prior image; 997,633 parameters at width 32.
 
-    Abascal et al., EUSIPCO 2020: the prior is a second input channel and is added to the output,
-    so the network learns the residual clean - prior.
+    Abascal et al., EUSIPCO 2020: the prior image is a second input channel and is added to the
+    output, so the network learns the residual clean - prior.
+
+    Example:
+        >>> network = ResPrUNet(width=32, levels=3)
+        >>> network.stride, network.sees_prior
+        ((4, 4, 4), True)
     """
 
     sees_prior: ClassVar[bool] = True
     sees_dose: ClassVar[bool] = False
 
     def build(self, *, precision: str = "float32", seed: int = 0) -> Any:
-        """The Keras model: [noisy, prior], each (B, Z, Y, X, 1) -> the clean estimate."""
+        """The Keras model: [noisy, prior], each (B, Z, Y, X, 1) -> estimate of the clean image."""
         import keras
 
         noisy, prior = image("noisy"), image("prior")
@@ -107,16 +122,16 @@ def _body(layers: Layers, x: Any, width: int, levels: int) -> Any:
         x = layers.raised(x, f"raise{level}")
         x = layers.joined([skips.pop(), x], f"skip{level}")
         x = layers.convolution(x, width * 2 ** (level - 1), f"up{level}_a")
-        # The level above is half as wide; the first has none above it.
+        # The next finer level is half as wide; the first level has none.
         x = layers.convolution(x, width * 2 ** max(level - 2, 0), f"up{level}_b")
     return x
 
 
 def receptive_radius(levels: int) -> int:
-    """The farthest input voxel on either side, by following intervals down and up the levels."""
+    """The distance of the farthest input voxel, from intervals followed through the levels."""
     period = 2 ** (levels - 1)
     reach = 0
-    for voxel in range(period):  # dependence differs with the place in the coarsest cell
+    for voxel in range(period):  # the reach depends on the position in the coarsest cell
         low, high = voxel, voxel
         for _ in range(1, levels):
             low, high = (low - 2) // 2, (high + 2) // 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from engine import runtime
 from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Interrupted, Mismatch
+from engine.recipe import summary
 from engine.recipe.network_prior import settled
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
@@ -55,7 +55,9 @@ class FitRequest:
         fresh: start anew; an existing run is moved aside.
         accept_changes: go on with another recipe or other cases.
         skip_bad: leave out the scans that cannot be used.
-        dry_run: say what would be done, and stop.
+        dry_run: say what would be done and what it would cost, and stop.
+        time: in a dry run, measure a few steps.
+        json: in a dry run, print JSON.
         devices, precision, xla: how it is computed; not what.
         reading: what is accepted of scans.
 
@@ -74,6 +76,8 @@ class FitRequest:
     accept_changes: bool = False
     skip_bad: bool = False
     dry_run: bool = False
+    time: bool = False
+    json: bool = False
     devices: str = "auto"
     precision: str = "auto"
     xla: str = "auto"
@@ -115,8 +119,9 @@ def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
     """
     prepared = prepare(request, terminal)
     if request.dry_run:
-        for line in describe(prepared):
-            terminal.result(line)
+        from engine.training.dry_run import dry_run
+
+        dry_run(prepared, request, terminal)
         return None
     run = prepared.run
     if request.fresh and (aside := run.set_aside()):
@@ -134,10 +139,14 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     """
     if request.start_checkpoint is not None and request.start is None:
         raise BadUsage("--from-checkpoint", "chooses from no run", "Name the run by --from")
+    if not request.dry_run and (request.time or request.json):
+        option = "--time" if request.time else "--json"
+        raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
     source, run = find(request.recipe), Run(request.run_folder)
     if foreign(source):
         terminal.say(f"Running the Python code of {source}")
     recipe = override(load(source), request.overrides)
+    to_json(recipe)  # what JSON could not rebuild is refused here
     start = None
     if request.start is not None:
         which = request.start_checkpoint or "best"
@@ -156,19 +165,6 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     for case in (case for cases in found.good().values() for case in cases):
         terminal.doubt(case.doubts())
     return Prepared(recipe, source, run, start, prior, found)
-
-
-def describe(prepared: Prepared) -> list[str]:
-    """What a run would do, for `--dry-run`."""
-    recipe, found, start = prepared.recipe, prepared.survey, prepared.start
-    voxels = recipe.batch * math.prod(recipe.crop.shape)
-    sides = found.good().items()
-    lines = [f"{side}: {', '.join(case.name for case in cases)}" for side, cases in sides]
-    lines += [f"left out: {refusal.path} {refusal.cause}" for refusal in found.bad.values()]
-    if start is not None:
-        lines.append(f"from: {start.run} at step {start.step:,}, sha256 {start.sha256}")
-    steps = f"{recipe.steps:,} steps of {recipe.batch} crops, {voxels:,} voxels a step"
-    return [*lines, steps, to_json(recipe).rstrip()]
 
 
 def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop) -> None:
@@ -198,7 +194,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     changes += run.changed_cases(record, about, recipe, accepted=request.accept_changes)
     # TensorFlow takes seconds to import: all that may be refused without it has been.
     check_stop()
-    terminal.say(to_json(recipe).rstrip())
+    terminal.say("\n".join(summary.lines(recipe)))
     started = runtime.start(request.devices, request.precision, request.xla)
     if recipe.batch % started.replicas:
         cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"

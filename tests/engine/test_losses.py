@@ -14,14 +14,14 @@ def pair(tf):
     return tf.constant(clean), tf.constant(estimate)
 
 
-def test_the_squared_error_is_one_mean_an_example(pair):
+def test_the_squared_error_is_one_mean_per_example(pair):
     np.testing.assert_allclose(losses.mean_squared_error(*pair), [4.5, 0.25])
 
 
-def test_the_absolute_error_is_one_mean_an_example(pair):
+def test_the_absolute_error_is_one_mean_per_example(pair):
     np.testing.assert_allclose(losses.mean_absolute_error(*pair), [1.5, 0.5])
 
 
 @pytest.mark.parametrize("loss", [losses.mean_squared_error, losses.mean_absolute_error])
-def test_nothing_is_lost_on_a_perfect_estimate(pair, loss):
+def test_a_perfect_estimate_has_zero_loss(pair, loss):
     np.testing.assert_array_equal(loss(pair[0], pair[0]), [0, 0])

@@ -141,7 +141,7 @@ def test_a_normalised_residual_unet_has_biases_where_no_normalisation_follows():
     assert biased(ResidualUNet2D(2, 3)) == ["down1_a", "raise2", "raise1", "head"]
 
 
-def test_a_residual_unet_joins_what_comes_from_below_before_the_skip():
+def test_a_residual_unet_concatenates_the_upsampled_half_before_the_skip():
     model = ResidualUNet2D(2, 2, normalised=False).build()
     joined, skip, below = (model.get_layer(name) for name in ("skip1", "down1_b", "raise1"))
     assert [tensor.name for tensor in joined.input] == [below.output.name, skip.output.name]
@@ -164,13 +164,13 @@ def test_a_residual_unit_adds_its_input_before_the_last_relu():
     np.testing.assert_array_equal(after.numpy(), before.numpy())
 
 
-def test_a_skip_is_joined_before_what_comes_from_below():
+def test_a_skip_is_concatenated_before_the_upsampled_half():
     model = UNet3D(2, 2).build()
     joined, skip, below = (model.get_layer(name) for name in ("skip1", "down1_b", "raise1"))
     assert [tensor.name for tensor in joined.input] == [skip.output.name, below.output.name]
 
 
-def test_a_prior_unet_with_a_silent_head_returns_the_prior():
+def test_a_prior_unet_with_a_zero_head_returns_the_prior():
     network = ResPrUNet(2, 2)
     model = network.build()
     for variable in model.get_layer("head").variables:
@@ -182,7 +182,7 @@ def test_a_prior_unet_with_a_silent_head_returns_the_prior():
 @pytest.mark.parametrize(
     "network", [DnCNN(3, 2), ResidualUNet2D(2, 2), BiasFreeUNet2D((2, 3))], ids=str
 )
-def test_a_residual_network_with_a_silent_head_returns_the_noisy_image(network):
+def test_a_residual_network_with_a_zero_head_returns_the_noisy_image(network):
     model = network.build()
     for variable in model.get_layer("head").variables:
         variable.assign(variable * 0)
@@ -191,7 +191,7 @@ def test_a_residual_network_with_a_silent_head_returns_the_noisy_image(network):
 
 
 @pytest.mark.parametrize("network", [DnCNN(3, 2), ResidualUNet2D(2, 2)], ids=str)
-def test_a_residual_network_subtracts_what_its_head_says(network):
+def test_a_residual_network_subtracts_the_output_of_its_head(network):
     model = network.build()
     kernel, bias = model.get_layer("head").variables
     kernel.assign(kernel * 0)
@@ -278,7 +278,7 @@ def reach(network, axis):
     ],
     ids=str,
 )  # fmt: skip
-def test_an_estimate_depends_on_nothing_beyond_the_radius_and_nearly_reaches_it(network, axis):
+def test_the_radius_is_the_receptive_radius(network, axis):
     reached = reach(network, axis)
     assert max(reached) <= network.radius[axis]
     assert max(reached) > network.radius[axis] - network.stride[axis]
@@ -293,7 +293,7 @@ def test_any_shape_that_is_a_multiple_of_the_stride_comes_back_as_it_is(network)
 
 
 @pytest.mark.parametrize("network", SMALL, ids=str)
-def test_the_same_seed_gives_the_same_weights_whatever_was_built_before(network):
+def test_the_same_seed_gives_the_same_weights_in_every_process_state(network):
     first = network.build(seed=3).get_weights()
     UNet3D(3, 1).build(seed=3)
     second = network.build(seed=3).get_weights()

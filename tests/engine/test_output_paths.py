@@ -92,12 +92,12 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
         make_place(tmp_path / "taken", [])
 
 
-def test_an_output_in_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(CannotWrite, match="not there"):
+def test_an_output_in_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(CannotWrite, match="in a folder that does not exist"):
         make_place(None, [tmp_path / "none" / "out.nii.gz"])
 
 
-def test_what_belongs_to_an_output_is_named_after_it():
+def test_residual_and_sidecar_are_named_after_the_output():
     out = HERE / "vol_denoised.nii.gz"
     assert beside(out, "_residual") == HERE / "vol_residual.nii.gz"
     assert sidecar_path(out) == HERE / "vol_denoised.json"
@@ -107,7 +107,7 @@ def test_an_output_of_any_name_has_a_residual_of_its_own():
     assert beside(HERE / "mine.nii", "_residual") == HERE / "mine_residual.nii"
 
 
-def test_a_link_that_leads_nowhere_is_in_the_way(tmp_path):
+def test_a_broken_link_counts_as_existing(tmp_path):
     (tmp_path / "out.nii").symlink_to("gone")
     with pytest.raises(CannotWrite, match="exists already"):
         refuse_existing([tmp_path / "out.nii"], overwrite=False)

@@ -30,7 +30,7 @@ def test_devices_are_named_as_the_contract_names_them(devices):
 
 @pytest.mark.parametrize("devices", ["tpu", "gpu:", "gpu:a", "cpu:0", "gpu:0,", "GPU", ""])
 def test_other_devices_are_refused_by_the_name_of_the_option(devices):
-    with pytest.raises(BadUsage, match=r"^--devices: takes no "):
+    with pytest.raises(BadUsage, match=r"^--devices: does not accept "):
         runtime.check(devices, "auto", "auto")
 
 
@@ -48,16 +48,16 @@ def test_on_a_cpu_auto_is_float32_without_the_compiler(cpu):
     assert (cpu.replicas, cpu.precision, cpu.xla) == (1, "float32", False)
 
 
-def test_what_is_asked_for_overrides_auto(cpu):
+def test_explicit_options_override_auto(cpu):
     asked = runtime.start("cpu", "bfloat16", "on")
     assert (asked.precision, asked.xla) == ("bfloat16", True)
 
 
-def test_the_layout_of_a_process_is_settled_once(cpu):
+def test_the_layout_of_a_process_is_set_once(cpu):
     assert runtime.start("cpu", "float16").strategy is cpu.strategy
 
 
-def test_what_decides_the_bits_is_told(cpu, tf):
+def test_the_runtime_describes_what_changes_the_bits(cpu, tf):
     assert cpu.about["tensorflow"] == tf.__version__
     assert cpu.about["threads"] >= 1
     assert set(cpu.about) == {
@@ -98,7 +98,7 @@ def test_on_the_cpu_every_gpu_is_hidden():
 
 def test_a_gpu_that_is_not_there_is_refused():
     tf, _, _ = machine((8, 0))
-    with pytest.raises(BadUsage, match="asks for GPU 3, TensorFlow sees 1"):
+    with pytest.raises(BadUsage, match="asks for GPU 3, but TensorFlow sees 1"):
         runtime._gpus(tf, "gpu:0,3")
 
 
@@ -120,7 +120,7 @@ def test_the_oldest_gpu_decides_the_precision(capabilities, precision):
     assert runtime._precision(tf, gpus) == precision
 
 
-def test_what_an_import_prints_from_below_is_held_back(capfd):
+def test_the_output_of_c_code_during_an_import_is_hidden(capfd):
     with runtime._quiet():
         os.write(2, b"oneDNN custom operations are on")
     assert capfd.readouterr().err == ""
@@ -132,13 +132,13 @@ def failing_import():
         raise ImportError
 
 
-def test_what_a_failing_import_printed_is_shown(capfd):
+def test_the_output_of_a_failing_import_is_shown(capfd):
     with pytest.raises(ImportError):
         failing_import()
     assert capfd.readouterr().err == "libcudart.so not found"
 
 
-def test_networks_that_are_opened_one_after_the_other_warn_of_nothing(cpu, caplog):
+def test_loading_several_networks_gives_no_warning(cpu, caplog):
     import keras
     import tensorflow as tf
 

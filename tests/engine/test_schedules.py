@@ -30,7 +30,7 @@ def test_a_cosine_of_one_step_has_the_first_rate():
     assert schedules.cosine(1e-3, 1e-5)(0, 1) == pytest.approx(1e-3)
 
 
-def test_a_longer_training_is_slower_on_the_same_way():
+def test_a_longer_training_has_a_longer_cosine():
     schedule = schedules.cosine(1e-3)
     assert schedule(50, 201) == pytest.approx(schedule(25, 101))
 
@@ -74,7 +74,7 @@ def test_a_warm_up_rises_evenly_to_the_schedule_and_does_not_shift_it():
         ("piecewise:0=1e-3,30=1e-4", schedules.Piecewise(((0, 1e-3), (30, 1e-4)))),
     ],
 )
-def test_a_schedule_is_written_in_words(text, schedule):
+def test_a_schedule_is_parsed(text, schedule):
     assert schedules.parse_schedule(text) == schedule
 
 
@@ -87,7 +87,7 @@ def test_a_schedule_is_written_in_words(text, schedule):
         "warm_up:2+warm_up:2+1e-3", "1e-3+warm_up:2",
     ],
 )  # fmt: skip
-def test_other_words_are_refused(text):
+def test_other_texts_are_refused(text):
     with pytest.raises(ValueError):  # noqa: PT011 (each has a message of its own)
         schedules.parse_schedule(text)
 

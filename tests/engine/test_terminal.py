@@ -42,7 +42,7 @@ def test_a_table_in_a_pipe_is_whole(capfd):
         assert cell in out
 
 
-def test_progress_vanishes_where_stderr_is_no_terminal(capfd):
+def test_progress_is_hidden_if_stderr_is_not_a_terminal(capfd):
     with Terminal().progress("training", 10) as bar:
         for done in range(11):
             bar.at(done, "loss 0.1")
@@ -56,7 +56,7 @@ def pretend_terminal(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
 
 
-def test_a_terminal_is_shown_how_far_it_is(capfd, monkeypatch):
+def test_a_terminal_shows_the_progress(capfd, monkeypatch):
     pretend_terminal(monkeypatch)
     with Terminal().progress("training", 10, 3) as bar:
         bar.at(10, "loss 0.1")
@@ -65,7 +65,7 @@ def test_a_terminal_is_shown_how_far_it_is(capfd, monkeypatch):
     assert "10/10" in err
 
 
-def test_a_quiet_terminal_is_shown_nothing(capfd, monkeypatch):
+def test_a_quiet_terminal_shows_no_progress(capfd, monkeypatch):
     pretend_terminal(monkeypatch)
     with Terminal(quiet=True).progress("training", 10) as bar:
         bar.at(10)
@@ -79,9 +79,9 @@ def test_details_are_for_the_verbose(capfd):
     assert capfd.readouterr().err == "a detail\n"
 
 
-def test_rows_that_are_gone_are_told(path):
-    told = []
-    Metrics(path, 20, told.append).close()
-    assert told == [f"{path}: is gone, and with it the rows up to step 20"]
-    Metrics(path.with_name("new.jsonl"), -1, told.append).close()
-    assert len(told) == 1
+def test_missing_rows_are_reported(tmp_path):
+    path, messages = tmp_path / "metrics.jsonl", []
+    Metrics(path, 20, messages.append).close()
+    assert messages == [f"{path}: is gone, and with it the rows up to step 20"]
+    Metrics(path.with_name("new.jsonl"), -1, messages.append).close()
+    assert len(messages) == 1

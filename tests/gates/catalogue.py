@@ -236,7 +236,7 @@ def _headers() -> Iterator[File]:
     yield File(
         "bits that are not the datatype's",
         put(content(bitpix=8)),
-        "says 8 bits",
+        "declares 8 bits",
         True,
         hu=HU,
         known=False,
@@ -528,8 +528,14 @@ def _places() -> Iterator[File]:
     yield File("a pair, by its header", _half(image=True, named="scan.hdr"), "", True, hu=HU)
     yield File("a pair, by its image", _half(image=True, named="scan.img"), "", True, hu=HU)
     yield File("a pair, compressed, with an extension", _packed_pair, "", True, hu=HU)
-    yield File("a header without its image", _half(image=False, named="scan.hdr"), "no scan.img")
-    yield File("an image without its header", put(HU.tobytes(), "scan.img"), "no scan.hdr")
+    yield File(
+        "a header without its image",
+        _half(image=False, named="scan.hdr"),
+        "scan.img does not exist",
+    )
+    yield File(
+        "an image without its header", put(HU.tobytes(), "scan.img"), "scan.hdr does not exist"
+    )
     yield File("a pair, its image cut", _short_pair, "ends after")
     yield File("a whole file called .hdr", _single_called_hdr, "is a single-file NIfTI")
     yield File("a folder", _folder, "is a folder")

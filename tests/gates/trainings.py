@@ -155,7 +155,7 @@ class Dropping(UNet3D):
 RECIPE = """
 from dataclasses import replace
 
-from engine.recipe import find, load
+from engine.recipe.recipe_file import find, load
 from tests.gates.trainings import Dropping
 
 recipe = replace(load(find("unet3d")), network=Dropping())

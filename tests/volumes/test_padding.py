@@ -32,7 +32,7 @@ def test_a_constant_outside_a_circular_field_of_view_is_padding(body, constant):
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float64, ">i2"])
-def test_padding_is_found_whatever_the_datatype(body, dtype):
+def test_padding_is_found_for_every_datatype(body, dtype):
     outside = ~disc(body.shape)
     hu = np.where(outside, -2000, np.rint(body)).astype(dtype)
     np.testing.assert_array_equal(padding(hu), outside)
@@ -72,7 +72,7 @@ def test_a_streak_clipped_at_the_constant_is_measured_though_it_reaches_the_edge
     np.testing.assert_array_equal(padding(hu), outside)
 
 
-def test_each_slice_is_judged_on_its_own(body):
+def test_each_slice_is_examined_alone(body):
     outside = ~disc(body.shape)
     hu = body.copy()
     hu[1][outside[1]] = -1024
@@ -149,7 +149,7 @@ def test_noise_of_ten_percent_in_air_holds_no_padding():
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 40), (3, 17, 1), (2, 2, 2)])
-def test_slices_of_any_shape_are_judged(shape):
+def test_slices_of_any_shape_are_examined(shape):
     assert padding(np.full(shape, -2000)).all()
     assert not padding(np.full(shape, 40)).any()
 

@@ -1,8 +1,8 @@
 """Abdomen phantom: synthetic abdominal CT volumes without noise.
 
-The anatomy is drawn in the coordinates of one reference patient, in mm: z downwards from the dome of
-the diaphragm, y backwards, x to the patient's left. Every other patient is a smooth warp of these
-coordinates. Organs therefore keep their neighbours and are continuous from slice to slice.
+The anatomy is drawn in the coordinates of one reference patient, in mm: z downwards from the dome
+of the diaphragm, y backwards, x to the patient's left. Every other patient is a smooth warp of
+these coordinates. Organs therefore keep their neighbours and are continuous from slice to slice.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class Body:
 
     @property
     def upright(self) -> Array:
-        """y before the warp: fluid levels are horizontal in every patient."""
+        """The y before the warp: fluid levels are horizontal in every patient."""
         return self.axes[1][:, None]
 
     def paint(self, hu: float | Array, depth_mm: Array) -> None:

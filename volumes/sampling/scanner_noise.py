@@ -2,8 +2,8 @@
 
 Whole slices are scanned on the fly as `engine degrade` does it (`volumes.tomography`) and then cut
 like the clean ones, so that every example is measured anew: only clean sinograms are kept
-(`volumes.tomography.sinogram_cache` tells what they take). HU are whole numbers, as in a file; what int16 cannot
-hold is set to its ends. An example costs the reconstruction of all slices that it touches.
+(`volumes.tomography.sinogram_cache` tells what they take). HU are whole numbers, as in a file; what
+int16 cannot hold is set to its ends. An example costs the reconstruction of all slices that it touches.
 """
 
 from __future__ import annotations

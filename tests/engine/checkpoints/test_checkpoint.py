@@ -156,7 +156,7 @@ def places(size):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_bit_anywhere_is_noticed(folder, name):
+def test_a_flipped_bit_anywhere_is_detected(folder, name):
     path = checkpoint.save(folder, arrays(), Progress(3, 2, 0.25))
     content = bytearray((path / name).read_bytes())
     for at in places(len(content)):
@@ -193,12 +193,12 @@ def test_a_missing_file_is_damage(two, warnings, name):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "5", '{"state.npz": 1, "state.json": 2}'])
-def test_a_manifest_that_says_nothing_is_damage(two, warnings, text):
+def test_an_invalid_manifest_is_damage(two, warnings, text):
     (two / "step-00000004" / "MANIFEST.json").write_text(text)
     assert checkpoint.newest(two, warnings.append).step == 2
 
 
-def test_what_is_damaged_is_set_aside_and_said_so(two, warnings):
+def test_a_damaged_checkpoint_is_renamed_with_a_warning(two, warnings):
     before = (two / "step-00000004" / "state.npz").read_bytes()
     (two / "step-00000004" / "state.json").write_text("{}")
     checkpoint.newest(two, warnings.append)
@@ -209,14 +209,14 @@ def test_what_is_damaged_is_set_aside_and_said_so(two, warnings):
     assert "state.json" in warnings[0]
 
 
-def test_a_folder_set_aside_is_not_looked_at_again(two, warnings):
+def test_a_renamed_checkpoint_is_ignored(two, warnings):
     (two / "step-00000004" / "state.json").write_text("{}")
     checkpoint.newest(two, warnings.append)
     assert checkpoint.newest(two, warnings.append).step == 2
     assert len(warnings) == 1
 
 
-def test_the_newest_whole_one_is_taken_without_a_word(two, warnings):
+def test_the_newest_intact_checkpoint_is_used_without_a_warning(two, warnings):
     assert checkpoint.newest(two, warnings.append).step == 4
     assert warnings == []
     assert names(two) == ["step-00000002", "step-00000004"]
@@ -226,16 +226,16 @@ def test_no_checkpoint_at_all_is_a_new_run(folder, warnings):
     assert checkpoint.newest(folder, warnings.append) is None
 
 
-def test_where_all_are_damaged_nothing_is_started_silently(two, warnings):
+def test_a_folder_with_damaged_checkpoints_only_is_refused(two, warnings):
     for step in (2, 4):
         (two / f"step-{step:08d}" / "state.npz").write_bytes(b"")
-    for _ in range(2):  # the second time, all have been set aside
-        with pytest.raises(Mismatch, match="no checkpoint that verifies"):
+    for _ in range(2):  # the second time, all have been renamed
+        with pytest.raises(Mismatch, match="no intact checkpoint"):
             checkpoint.newest(two, warnings.append)
     assert len(warnings) == 2
 
 
-def test_what_was_set_aside_before_is_kept_when_another_is(two, warnings):
+def test_earlier_renamed_checkpoints_are_kept(two, warnings):
     for content in (b"first", b"second"):
         (two / "step-00000004" / "state.npz").write_bytes(content)
         checkpoint.newest(two, warnings.append)
@@ -244,7 +244,7 @@ def test_what_was_set_aside_before_is_kept_when_another_is(two, warnings):
     assert [path.read_bytes() for path in kept] == [b"first", b"second"]
 
 
-def test_a_checkpoint_that_stands_under_another_step_is_damage(two, warnings):
+def test_a_checkpoint_named_as_another_step_is_damage(two, warnings):
     (two / "step-00000004").rename(two / "step-00000006")
     with pytest.raises(Damaged, match=r"state\.json is of step 4"):
         checkpoint.verified(two / "step-00000006")
@@ -265,7 +265,7 @@ def test_a_pipe_is_not_waited_for(two, warnings):
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EMFILE, errno.ESTALE])
-def test_what_cannot_be_read_at_the_moment_is_not_set_aside(two, warnings, monkeypatch, code):
+def test_a_checkpoint_with_a_read_error_is_not_renamed(two, warnings, monkeypatch, code):
     def refused(*args, **kwargs):
         raise OSError(code, os.strerror(code))
 
@@ -278,7 +278,7 @@ def test_what_cannot_be_read_at_the_moment_is_not_set_aside(two, warnings, monke
 
 
 @pytest.mark.parametrize("name", ["state.json", "MANIFEST.json"])
-def test_a_text_of_any_length_is_not_parsed(two, warnings, name):
+def test_a_json_file_that_is_too_long_is_not_parsed(two, warnings, name):
     file = two / "step-00000004" / name
     file.write_bytes(file.read_bytes() + b" " * 2**20)
     assert checkpoint.newest(two, warnings.append).step == 2
@@ -300,7 +300,7 @@ def forged(path, member, content):
         {"best_mse": math.nan}, {"best_mse": -1.0}, {"best_mse": "0"}, {"recipe": 1}, {"more": 1},
     ],
 )  # fmt: skip
-def test_a_progress_that_cannot_be_is_damage(two, state):
+def test_an_invalid_progress_is_damage(two, state):
     content = {"step": 4, "best_step": 2, "best_mse": 0.5, "recipe": None} | state
     forged(two / "step-00000004", "state.json", json.dumps(content).encode())
     with pytest.raises(Damaged):
@@ -336,13 +336,13 @@ def huge():
     ],
     ids=["nothing", "a stub", "a text", "no array", "a claim", "an object", "compressed"],
 )  # fmt: skip
-def test_an_archive_that_lies_is_damage_though_its_hash_is_right(two, content):
+def test_an_inconsistent_archive_is_damage_even_with_the_right_hash(two, content):
     forged(two / "step-00000004", "state.npz", content)
     with pytest.raises(Damaged):
         checkpoint.load(two / "step-00000004")
 
 
-def test_two_that_verify_remain_when_a_newer_one_is_damaged(two):
+def test_two_intact_ones_remain_when_a_newer_one_is_damaged(two):
     (two / "step-00000004" / "state.npz").write_bytes(b"")
     checkpoint.save(two, arrays(), Progress(6, 2, 0.5))
     assert checkpoint.steps(two) == [2, 4, 6]
@@ -350,7 +350,7 @@ def test_two_that_verify_remain_when_a_newer_one_is_damaged(two):
     assert checkpoint.steps(two) == [2, 6, 8]  # 2 is the best of 6
 
 
-def test_a_disk_that_keeps_other_bytes_is_noticed_before_older_ones_go(two, monkeypatch):
+def test_a_disk_that_stores_other_bytes_is_detected_before_older_ones_are_removed(two, monkeypatch):
     keep = io.BufferedWriter.write
 
     def corrupted(file):
@@ -372,11 +372,11 @@ def test_a_disk_that_keeps_other_bytes_is_noticed_before_older_ones_go(two, monk
 
 
 @pytest.mark.parametrize(("free", "fits"), [(2.1, False), (2.3, True)])
-def test_room_for_more_than_two_is_asked_for_first(two, monkeypatch, free, fits):
+def test_free_space_for_more_than_two_is_checked_first(two, monkeypatch, free, fits):
     size = sum(array.nbytes for array in arrays().values())
     room = os.statvfs(two)
-    told = types.SimpleNamespace(f_blocks=room.f_blocks, f_bavail=free * size, f_frsize=1)
-    monkeypatch.setattr("os.statvfs", lambda _: told)
+    disk = types.SimpleNamespace(f_blocks=room.f_blocks, f_bavail=free * size, f_frsize=1)
+    monkeypatch.setattr("os.statvfs", lambda _: disk)
     if fits:
         checkpoint.save(two, arrays(), Progress(6))
     else:

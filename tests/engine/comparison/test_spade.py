@@ -9,7 +9,7 @@ from skimage.restoration import denoise_tv_chambolle
 from engine.comparison.spade import Spade
 from engine.errors import BadUsage
 from engine.scoring.metrics import scores
-from tests.volumes.test_variation import differences
+from tests.volumes.test_total_variation import differences
 from volumes import Window
 from volumes.total_variation import minimiser
 

@@ -333,7 +333,7 @@ def test_every_real_case_is_found_once(real_ct):
 
 
 @pytest.mark.parametrize("content", ['{"degradation": {}}', '{"change_hu": {}, "model": {}}'])
-def test_what_the_engine_made_is_no_scan_whatever_it_is_called(tmp_path, content):
+def test_a_file_made_by_the_engine_is_not_a_scan_under_any_name(tmp_path, content):
     for name in ("one.nii.gz", "two.nii.gz"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "two.json").write_text(content)
@@ -364,12 +364,12 @@ def test_a_scan_that_lies_where_an_estimate_lay_is_a_scan(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.nii").write_bytes(name.encode())
         made = hashlib.sha256(b"one").hexdigest()
-        told = {"change_hu": {}, "output_sha256": made}
-        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+        sidecar = {"change_hu": {}, "output_sha256": made}
+        (tmp_path / f"{name}.json").write_text(json.dumps(sidecar))
     assert [case.name for case in find_cases(tmp_path)] == ["two"]
 
 
-def test_what_is_trusted_reaches_every_case_and_decides_no_order(tmp_path):
+def test_read_options_reach_every_case_and_do_not_change_the_order(tmp_path):
     touch(tmp_path, "a.nii", "b.nii")
     trusting = find_cases(tmp_path, trust=ReadOptions(hu=True))
     assert [case.trust.hu for case in trusting] == [True, True]

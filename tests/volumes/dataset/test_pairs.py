@@ -69,7 +69,7 @@ def test_a_pair_is_one_slice_without_a_scale(path):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ">f4", np.float64])
-def test_floats_are_kept_as_ten_thousandths(path, dtype):
+def test_floats_are_stored_as_ten_thousandths(path, dtype):
     arrays = floats(dtype=dtype)
     found = read(save(path, arrays))
     for name, images in found.items():
@@ -132,7 +132,7 @@ def test_blocks_and_chunks_change_no_value(tmp_path, monkeypatch, block, chunk):
         np.testing.assert_array_equal(found, np.rint(arrays[key].astype(np.float64) * 1e4))
 
 
-def test_arrays_in_fortran_order_are_read_as_they_are_meant(path, tmp_path):
+def test_arrays_in_fortran_order_are_read_correctly(path, tmp_path):
     arrays = floats()
     turned = {key: np.asfortranarray(values) for key, values in arrays.items()}
     one, other = read(save(path, turned)), read(save(tmp_path / "other.npz", arrays))
@@ -331,7 +331,7 @@ def test_no_flipped_bit_in_an_archive_changes_a_value_unnoticed(tmp_path):
     assert refused > 0.5 * len(range(0, len(content) * 8, 13))
 
 
-def test_a_header_that_promises_more_than_the_file_can_hold_is_refused(tmp_path):
+def test_a_header_that_declares_more_than_the_file_can_hold_is_refused(tmp_path):
     with h5py.File(tmp_path / "set.h5", "w") as file:
         for key in KEYS:  # chunks that were never written take no room
             file.create_dataset(key, (10**6, 512, 512), "f4", chunks=(1, 512, 512))
@@ -339,7 +339,7 @@ def test_a_header_that_promises_more_than_the_file_can_hold_is_refused(tmp_path)
         find_cases(tmp_path / "set.h5")
 
 
-def test_an_archive_s_header_that_promises_another_length_is_refused(tmp_path):
+def test_an_archive_s_header_that_declares_another_length_is_refused(tmp_path):
     save(tmp_path / "set.npz", floats())
     with zipfile.ZipFile(tmp_path / "set.npz") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -435,7 +435,7 @@ def test_the_declared_sides_of_a_set_can_be_the_sides_of_a_split(path):
 
 
 @pytest.mark.parametrize("patient", [r"(train|test)", r"case_(\d+)"])
-def test_each_pair_of_a_set_stands_for_itself_whatever_a_patient_is(path, patient):
+def test_each_pair_of_a_set_is_its_own_patient(path, patient):
     cases = find_cases(save(path, floats()))
     sides = Split(validation=1, test=1, patient=patient).assign(path, cases)
     assert [len(sides[side]) for side in ("training", "validation", "test")] == [3, 1, 1]

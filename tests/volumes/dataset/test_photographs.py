@@ -67,7 +67,7 @@ def test_a_file_that_is_no_png_is_refused(path, content):
         open_photograph(path)
 
 
-def test_a_picture_of_another_format_is_refused_whatever_it_is_called(path, grey):
+def test_a_picture_of_another_format_is_refused_under_any_name(path, grey):
     Image.fromarray(grey).save(path, format="BMP")
     with pytest.raises(BadInput, match="cannot be read as PNG"):
         open_photograph(path)

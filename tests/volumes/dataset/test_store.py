@@ -116,13 +116,13 @@ def damaged(store, content):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 6, 9, 60, 128, 1000, -1])
-def test_a_truncated_array_is_made_anew(store, case, hu, kept):
+def test_a_truncated_array_is_made_again(store, case, hu, kept):
     store.volume(case)
     damaged(store, only(store, "*.npy").read_bytes()[:kept])
     np.testing.assert_array_equal(store.volume(case).hu, hu)
 
 
-def test_an_array_with_a_changed_voxel_is_made_anew(store, case, hu):
+def test_an_array_with_a_changed_voxel_is_made_again(store, case, hu):
     store.volume(case)
     content = bytearray(only(store, "*.npy").read_bytes())
     content[-7] ^= 1
@@ -135,7 +135,7 @@ def test_an_array_with_a_changed_voxel_is_made_anew(store, case, hu):
     [(b"'<i2'", b"'>i2'"), (b"'<i2'", b"'<u2'"), (b"'<i2'", b"'|O'"), (b"(17, 19,", b"(19, 17,"),
      (b"False", b"True "), (b"{", b"["), (b"\x93NUMPY", b"\x80NUMPY")],
 )  # fmt: skip
-def test_an_array_whose_own_header_was_changed_is_made_anew(store, case, hu, old, new):
+def test_an_array_whose_own_header_was_changed_is_made_again(store, case, hu, old, new):
     store.volume(case)
     content = only(store, "*.npy").read_bytes()
     assert old in content
@@ -170,7 +170,7 @@ def test_a_half_written_store_is_completed(store, case, hu, monkeypatch, pattern
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"crc32": 5}', b"\xff\xfe"])
-def test_a_damaged_description_is_made_anew(store, case, hu, content):
+def test_a_damaged_description_is_made_again(store, case, hu, content):
     store.volume(case)
     path = only(store, "*.json")
     path.write_bytes(content)
@@ -179,7 +179,7 @@ def test_a_damaged_description_is_made_anew(store, case, hu, content):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
-def test_a_damaged_note_is_made_anew(store, case, hu, content):
+def test_a_damaged_note_is_made_again(store, case, hu, content):
     store.volume(case)
     only(store, "noted/*.json").write_bytes(content)
     np.testing.assert_array_equal(store.volume(case).hu, hu)
@@ -277,23 +277,21 @@ def test_a_damaged_scan_is_refused_and_never_stored(store, case):
     assert not list((store.root / "v3").glob("*.npy"))
 
 
-def test_where_nothing_can_be_kept_volumes_are_held_in_memory_and_that_is_told_once(
-    tmp_path, case, hu
-):
+def test_without_a_writable_folder_volumes_are_held_in_memory_with_one_warning(tmp_path, case, hu):
     (tmp_path / "file").write_bytes(b"")
-    told = []
-    store = Store(tmp_path / "file", told.append)
+    messages = []
+    store = Store(tmp_path / "file", messages.append)
     for _ in range(3):
         volume = store.volume(case)
         np.testing.assert_array_equal(volume.hu, hu)
         with pytest.raises(ValueError, match="read-only"):
             volume.hu[0, 0, 0] = 5
-    assert len(told) == 1
-    assert told[0].startswith(f"{tmp_path / 'file'}")
-    assert "the cache is read-only" in told[0]
+    assert len(messages) == 1
+    assert messages[0].startswith(f"{tmp_path / 'file'}")
+    assert "the cache is read-only" in messages[0]
 
 
-def test_what_memory_does_not_hold_either_is_refused(tmp_path, case, monkeypatch):
+def test_a_volume_that_does_not_fit_into_memory_is_refused(tmp_path, case, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(memory, "free_bytes", lambda: 8000)
     with pytest.raises(CannotWrite, match="its 8,398 bytes do not fit into memory") as caught:
@@ -308,22 +306,22 @@ def test_an_array_that_cannot_be_locked_is_read_and_another_is_held_in_memory(st
     lock.mkdir()
     assert isinstance(store.volume(case).hu, np.memmap)
     only(store, "*.npy").unlink()
-    told = []
-    held = Store(store.root, told.append).volume(case).hu
+    messages = []
+    held = Store(store.root, messages.append).volume(case).hu
     assert not isinstance(held, np.memmap)
     np.testing.assert_array_equal(held, hu)
-    assert str(lock) in told[0]
+    assert str(lock) in messages[0]
 
 
-def test_what_is_damaged_is_told_and_what_was_never_there_is_not(store, case):
-    told = []
-    Store(store.root, told.append).volume(case)
-    assert told == []
+def test_a_damaged_array_is_reported_and_a_missing_one_is_not(store, case):
+    messages = []
+    Store(store.root, messages.append).volume(case)
+    assert messages == []
     path = only(store, "*.npy")
     path.write_bytes(path.read_bytes()[:-1])
     for _ in range(2):
-        Store(store.root, told.append).volume(case)
-    assert told == [f"{path}: is damaged; it is computed again"]
+        Store(store.root, messages.append).volume(case)
+    assert messages == [f"{path}: is damaged; it is computed again"]
 
 
 def test_a_scan_that_changes_between_its_hash_and_its_voxels_is_refused_and_never_stored(
@@ -360,7 +358,7 @@ def test_a_scan_whose_time_was_set_back_gives_the_new_voxels(tmp_path, hu):
 
 
 @pytest.mark.parametrize(("name", "places"), [("*.json", 40), ("noted/*.json", 40)])
-def test_no_flipped_bit_in_a_note_changes_what_is_told_of_a_scan(store, case, hu, name, places):
+def test_no_flipped_bit_in_a_note_changes_the_volume_of_a_scan(store, case, hu, name, places):
     whole = store.volume(case)
     content, rng = only(store, name).read_bytes(), np.random.default_rng(1)
     for place in rng.integers(len(content) * 8, size=places):
@@ -464,16 +462,16 @@ def test_what_is_no_number_in_either_scan_is_air_in_the_recording(store, paired,
     np.testing.assert_array_equal(volume.noisy_hu, noisy_hu)
 
 
-def test_a_recording_s_saturated_voxels_are_told(store, paired):
+def test_a_recording_s_saturated_voxels_give_a_warning(store, paired):
     scan = nifti.open_scan(paired.noisy)
     floats = scan.hu(scan.read())
     floats[3, 3, 3] = 1e6
     nifti.write_derived(scan, floats, paired.noisy.with_name("new.nii.gz"))
     paired.noisy.with_name("new.nii.gz").replace(paired.noisy)
     words = ("holds 1 voxel beyond int16 HU: values are clipped",)
-    told = {paired.path: (), paired.noisy: words}
-    assert store.volume(paired).odd == told
-    assert Store(store.root).volume(paired).odd == told
+    messages = {paired.path: (), paired.noisy: words}
+    assert store.volume(paired).odd == messages
+    assert Store(store.root).volume(paired).odd == messages
 
 
 def test_a_second_call_converts_no_recording(store, paired, noisy_hu, monkeypatch):
@@ -519,7 +517,7 @@ def test_a_half_written_recording_is_completed(store, paired, noisy_hu, pattern)
     np.testing.assert_array_equal(store.volume(paired).noisy_hu, noisy_hu)
 
 
-def test_a_changed_recording_is_read_anew(store, paired, noisy_hu):
+def test_a_changed_recording_is_read_again(store, paired, noisy_hu):
     store.volume(paired)
     noisy_hu[0, 0, 0] += 1
     nifti.write_hu(paired.noisy, noisy_hu, (3.0, 0.8, 0.7), overwrite=True)
@@ -627,7 +625,7 @@ def test_a_flipped_bit_in_a_set_s_array_is_mended(store, pairs, hu, noisy_hu, pl
         np.testing.assert_array_equal(fresh.volume(case).noisy_hu, noisy_hu[i : i + 1])
 
 
-def test_a_changed_set_is_read_anew_by_the_same_store(store, tmp_path, pairs, hu, noisy_hu):
+def test_a_changed_set_is_read_again_by_the_same_store(store, tmp_path, pairs, hu, noisy_hu):
     store.volume(pairs[0])
     (tmp_path / "set.npz").unlink()
     changed = a_set(tmp_path / "set.npz", hu + 1, noisy_hu)
@@ -663,7 +661,7 @@ def test_floats_have_no_padding(store, tmp_path):
         assert (volume.noisy_hu == -15_000).all()
 
 
-def test_pairs_are_told_apart_and_known_again_by_their_clean_images(store, tmp_path, hu, noisy_hu):
+def test_pairs_are_identified_by_their_clean_images(store, tmp_path, hu, noisy_hu):
     hu[3], hu[5], hu[6] = hu[16], 0, 0
     one = {c.name: store.volume(c).sha256 for c in a_set(tmp_path / "a.npz", hu, noisy_hu)}
     assert one["train_00003"] == one["test_00000"]
@@ -726,7 +724,7 @@ def test_where_padding_was_is_read_once(store, case, monkeypatch):
     assert converted == []
 
 
-def test_a_damaged_mask_of_padding_is_made_anew(store, tmp_path, hu):
+def test_a_damaged_mask_of_padding_is_made_again(store, tmp_path, hu):
     hu[:, :6, :] = -2000
     nifti.write_hu(tmp_path / "scan.nii", hu, (3.0, 0.8, 0.8))
     case = Case("scan", tmp_path / "scan.nii")
@@ -741,7 +739,7 @@ def test_a_damaged_mask_of_padding_is_made_anew(store, tmp_path, hu):
 # What is taken on trust
 
 
-def test_what_was_stored_on_trust_is_not_found_without_it(store, tmp_path):
+def test_arrays_read_with_other_options_are_separate(store, tmp_path):
     grey = np.arange(1200, dtype=np.int16).reshape(3, 20, 20)
     nifti.write_hu(tmp_path / "scan.nii", grey, (1.0, 1.0, 1.0))
     trusted = Case("scan", tmp_path / "scan.nii", trust=ReadOptions(hu=True))

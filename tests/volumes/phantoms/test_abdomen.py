@@ -57,7 +57,7 @@ def test_any_shape_gives_int16_hu_within_the_range_of_a_scanner(shape):
     assert hu.max() <= 1500
 
 
-def test_the_field_of_view_is_380_mm_whatever_the_shape():
+def test_the_field_of_view_is_380_mm_for_any_shape():
     assert draw(0, (1, 40, 80))[1] == pytest.approx((3.0, 9.5, 4.75))
 
 

@@ -28,7 +28,7 @@ def fail(code):
     return call
 
 
-def test_what_is_written_is_there_whole_and_alone_afterwards(tmp_path):
+def test_the_file_is_complete_and_alone_afterwards(tmp_path):
     content = bytes(range(256)) * 10_000
     put(tmp_path / "scan.nii", content)
     assert (tmp_path / "scan.nii").read_bytes() == content
@@ -108,7 +108,7 @@ def test_a_disk_that_fills_up_within_the_writing_is_a_refusal_that_leaves_nothin
 
 
 @pytest.mark.parametrize("code", [errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO])
-def test_what_the_system_refuses_is_one_line_that_begins_with_the_path(tmp_path, monkeypatch, code):
+def test_an_error_of_the_system_is_one_line_that_begins_with_the_path(tmp_path, monkeypatch, code):
     path = tmp_path / "scan.nii"
     monkeypatch.setattr(os, "fsync", fail(code))
     with pytest.raises(CannotWrite) as caught:

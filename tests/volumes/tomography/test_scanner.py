@@ -67,7 +67,7 @@ def test_without_noise_a_slice_comes_back_but_for_its_edges(slice_hu, sinogram):
     assert flat < 5
 
 
-def test_water_reads_0_hu_and_air_minus_1000_whatever_the_pixel(slice_hu):
+def test_water_reads_0_hu_and_air_minus_1000_for_any_pixel_size(slice_hu):
     for pixel_mm in (0.5, 3.6):
         sinogram = SCANNER.project(water(radius_mm=36 * pixel_mm, pixel_mm=pixel_mm), pixel_mm)
         (image,) = scan(sinogram, CLEAN)

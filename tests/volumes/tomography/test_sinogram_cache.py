@@ -65,7 +65,7 @@ def test_a_slice_is_projected_once(volume, monkeypatch):
     assert len(files(volume)) == 1
 
 
-def test_what_is_kept_takes_four_bytes_a_ray(volume):
+def test_a_cached_sinogram_takes_four_bytes_per_ray(volume):
     sinogram(volume, 0, SCANNER)
     assert 4 * 60 * 41 <= files(volume)[0].stat().st_size < 4 * 60 * 41 + 600
 
@@ -106,7 +106,7 @@ def test_scans_of_other_content_do_not_share_them(volume):
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short", "empty", "other"])
-def test_what_is_damaged_is_made_anew(volume, damage):
+def test_a_damaged_sinogram_is_computed_again(volume, damage):
     wanted = sinogram(volume, 0, SCANNER)
     (path,) = files(volume)
     block = bytearray(path.read_bytes())
@@ -121,22 +121,22 @@ def test_what_is_damaged_is_made_anew(volume, damage):
     assert sinogram_cache._read(path, SCANNER.geometry) is not None
 
 
-def test_where_nothing_can_be_kept_each_is_made_anew_and_that_is_told_once(volume, monkeypatch):
+def test_with_a_read_only_cache_each_use_computes_the_sinogram(volume, monkeypatch):
     volume.kept.folder.write_text("a file stands where the folder should be")
-    told, counted = [], projections(monkeypatch)
-    loose = replace(volume, kept=CacheFolder(volume.kept.folder, told.append))
+    messages, counted = [], projections(monkeypatch)
+    loose = replace(volume, kept=CacheFolder(volume.kept.folder, messages.append))
     for _ in range(3):
         same(sinogram(loose, 1, SCANNER), SCANNER.project(volume.hu[1], 8.0))
     assert len(counted) == 6
-    assert len(told) == 1
+    assert len(messages) == 1
 
 
-def test_what_is_damaged_is_told(volume):
-    told = []
-    loud = replace(volume, kept=CacheFolder(volume.kept.folder, told.append))
+def test_a_damaged_sinogram_is_reported(volume):
+    messages = []
+    loud = replace(volume, kept=CacheFolder(volume.kept.folder, messages.append))
     sinogram(loud, 0, SCANNER)
-    assert told == []
+    assert messages == []
     (path,) = files(volume)
     path.write_bytes(b"")
     sinogram(loud, 0, SCANNER)
-    assert told == [f"{path}: is damaged; it is computed again"]
+    assert messages == [f"{path}: is damaged; it is computed again"]

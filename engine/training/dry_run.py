@@ -1,0 +1,64 @@
+"""The dry run: what a training would do, and what it would cost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine import runtime
+from engine.recipe import summary
+from engine.recipe.serialization import to_json
+from engine.terminal import Terminal
+from engine.training.fit import FitRequest, Prepared
+from engine.training.step_cost import seconds_a_step, step_cost
+from volumes.dataset.store import Store, default_root
+
+
+def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None:
+    """Prints the cases of each side, the recipe, and the cost of a step and of the training.
+
+    With `time`, a few steps are measured on crops of the first training case.
+
+    Raises:
+        Refusal: of the kind that the exit code of the contract names.
+    """
+    recipe, found, start = prepared.recipe, prepared.survey, prepared.start
+    started = runtime.start(request.devices, request.precision, request.xla)
+    cost = step_cost(recipe, started.precision)
+    about: dict[str, Any] = {
+        "cases": {side: [case.name for case in cases] for side, cases in found.good().items()},
+        "left_out": {str(refusal.path): refusal.cause for refusal in found.bad.values()},
+        "from": start.about() if start is not None else None,
+        "steps": recipe.steps,
+        "parameters": cost.parameters,
+        "voxels_per_step": cost.voxels,
+        "bytes_per_step": cost.bytes,
+        "precision": started.precision,
+        "devices": started.about["devices"],
+    }
+    if request.time:
+        store = Store(default_root(), terminal.warn)
+        case = found.good()["training"][0]
+        volume = store.volume(case, scanned=recipe.noise.scanned)
+        seconds = seconds_a_step(recipe, started, volume)
+        about |= {"seconds_per_step": seconds, "hours": recipe.steps * seconds / 3600}
+    if request.json:
+        terminal.result(json.dumps({**about, "recipe": json.loads(to_json(recipe))}, indent=2))
+        return
+    for line in [*_lines(about), "", *summary.lines(recipe)]:
+        terminal.result(line)
+
+
+def _lines(about: dict[str, Any]) -> list[str]:
+    lines = [f"{side}: {', '.join(names)}" for side, names in about["cases"].items()]
+    lines += [f"left out: {path} {cause}" for path, cause in about["left_out"].items()]
+    if origin := about["from"]:
+        lines.append(f"from: {origin['run']} at step {origin['step']:,}, sha256 {origin['sha256']}")
+    lines.append(f"network: {about['parameters']:,} parameters")
+    lines.append(f"step: {about['voxels_per_step']:,} voxels")
+    where = f"{about['precision']} on {', '.join(about['devices'])}"
+    lines.append(f"memory of a step: about {about['bytes_per_step'] / 2**30:.2f} GiB, {where}")
+    training = f"training: {about['steps']:,} steps"
+    if "hours" in about:
+        training += f" of {about['seconds_per_step']:.3g} s, {about['hours']:.3g} hours"
+    return [*lines, training]
