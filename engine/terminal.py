@@ -42,7 +42,7 @@ class Terminal:
         """Prints a warning, also with -q."""
         self._err.print(one_line(f"engine: warning: {text}"), markup=False)
 
-    def doubt(self, odd: Odd) -> None:
+    def warn_once(self, odd: Odd) -> None:
         """Prints warnings about files, each of them once."""
         for line in (f"{path}: {words}" for path in odd for words in odd[path]):
             if line not in self._warned:

@@ -1,9 +1,9 @@
 """Four-layer CNN on pairs of images: one noisy, one clean.
 
 A small network: 8, 16, 8 and 4 channels, then one, all 3x3. Its authors train it on a file of 512
-pairs of 128 x 128 and test it on 32 more, with the settings below. Here 32 of the 512 choose the
-best weights, so that the test pairs stay unseen. Greys are floats in [0, 1], kept as
-ten-thousandths.
+pairs of 128 x 128 and test it on 32 more, with the settings below. Here 32 of the 512 pairs choose
+the best weights, so that the test pairs stay unseen. Grey values are floats in [0, 1], stored as
+ten-thousandths. Not trained to its end here.
 
     engine fit cnn4 --data pairs.h5
 

@@ -1,12 +1,13 @@
 """CNN7: Gaussian noise of 10 % of the window on KiTS19, slice by slice.
 
 The deep network without pooling that Abascal et al. (EUSIPCO 2020) report, with their 2D settings:
-nine layers that widen to 128 channels and narrow again, and a 1x1 head.
+nine layers that widen to 128 channels and narrow again, and a 1x1 head. Not trained to its end
+here.
 
     engine fit cnn7 --data kits19/
 
-Cost: 304,993 parameters, all at full resolution: about as many as unet2d, which has most of its
-own at a half and a quarter.
+Cost: 304,993 parameters, all at full resolution. unet2d has about as many, but most of them at a
+half and a quarter of the resolution.
 """
 
 from engine import Recipe, losses, schedules

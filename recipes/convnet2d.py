@@ -1,7 +1,7 @@
 """2D ConvNet: Gaussian noise of 10 % of the window on KiTS19, slice by slice.
 
-convnet3d without depth, with the 2D settings of Abascal et al. (EUSIPCO 2020): two layers of 64
-channels and a 1x1 head.
+convnet3d in 2D, with the 2D settings of Abascal et al. (EUSIPCO 2020): two layers of 64 channels
+and a 1x1 head. Not trained to its end here.
 
     engine fit convnet2d --data kits19/
 

@@ -1,7 +1,8 @@
 """3D ConvNet: Gaussian noise of 10 % of the window on KiTS19.
 
 The 3D network without pooling of Abascal et al. (EUSIPCO 2020): two layers of 64 channels and a
-1x1x1 head. It sees 5 voxels along each axis, unet3d up to 47.
+1x1x1 head. Its receptive field is 5 voxels along each axis; that of unet3d is up to 47. Not trained
+to its end here.
 
     engine fit convnet3d --data kits19/
 

@@ -1,13 +1,13 @@
-"""CT denoiser: a blind 2D network for the noise that scanners leave, and for white noise.
+"""CT denoiser: a blind 2D network for the noise of scanners, and for white noise.
 
-The residual bias-free U-Net of `gaussian_denoiser`, trained on another noise: one half of the crops
-has white noise, the other half has noise of a reconstruction kernel's spectrum, correlated within
-slices, each of 0.5 to 12 % of the window. White noise alone teaches little about real scans: its
-grain is finer than what filtered back-projection leaves.
+The residual bias-free U-Net of `gaussian_denoiser`, trained on other noise. Half of the crops have
+white noise, half have noise with the spectrum of a reconstruction kernel, correlated within slices.
+Each has 0.5 to 12 % of the window. White noise alone teaches little about real scans: its grain is
+finer than that of filtered back-projection.
 
     engine fit ct_denoiser --data ct/
 
-`recipes/README.md` lists the scans of `ct/`, their licences, and how the folder is made.
+`recipes/README.md` lists the scans of `ct/`, their licences, and how to make the folder.
 
 Cost: 224,544 parameters, most of them at a quarter and an eighth of the resolution.
 """

@@ -1,7 +1,7 @@
 """DnCNN: Gaussian noise of 10 % of the window on KiTS19, slice by slice.
 
 Zhang et al., IEEE Trans. Image Process. 26 (2017): 17 layers of 64 channels that learn the noise.
-Trained here like unet2d, so that the two differ in the network alone.
+All settings but the network are those of unet2d. Not trained to its end here.
 
     engine fit dncnn --data kits19/
 

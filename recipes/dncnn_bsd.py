@@ -2,13 +2,14 @@
 
 Zhang et al., IEEE Trans. Image Process. 26 (2017), with the settings of its Keras port: 400 images
 of 180 x 180 at four scales, patches of 40 x 40 in the eight poses of a square. The noisy image is
-not clipped; estimates are, before they are scored. Biases stand beside the normalisation as in the
-port, which cuts its patches on a grid of 10 pixels; here they lie anywhere.
+not clipped; estimates are clipped before they are scored. As in the port, convolutions have biases
+beside the normalisation. The port cuts its patches on a grid of 10 pixels; here they are cut
+anywhere.
 
     engine fit dncnn_bsd --data bsd400/
 
 Cost: 558,977 parameters, 0.2 million voxels a step. Published on BSD68: PSNR 29.23 dB (29.21 the
-port).
+port). Not trained to its end here.
 """
 
 from engine import Recipe, losses, schedules

@@ -1,9 +1,9 @@
 """DnCNN without batch normalisation: Gaussian noise of 10 % on KiTS19, slice by slice.
 
-Zhang et al., IEEE Trans. Image Process. 26 (2017), as a study of low-dose and sparse-view CT (QIN
-Lung CT, 47 patients) strips it: 17 convolutions of 64 channels with biases that learn the noise.
-The study trains it on 32 x 32 patches under simulated dose and views. There is no simulated dose
-here yet: the noise and all settings are those of unet2d, so that they differ in the network alone.
+Zhang et al., IEEE Trans. Image Process. 26 (2017), as simplified by a study of low-dose and
+sparse-view CT (QIN Lung CT, 47 patients): 17 convolutions of 64 channels with biases that learn the
+noise. The study trains it on 32 x 32 patches with simulated dose and views. Here the noise and all
+settings but the network are those of unet2d. Not trained to its end here.
 
     engine fit dncnn_plain --data kits19/
 

@@ -1,13 +1,13 @@
 """Gaussian denoiser: a blind 2D network for white noise of 0.5 to 12 % of the window.
 
-A residual bias-free U-Net (Mohan et al., ICLR 2020; Zhang et al., TPAMI 2021) that is told no
-level: each crop has noise of its own sigma, and without biases the network scales with its input,
-so it works beyond the levels of its training, too. For noise that was added to scans; for noise
-that a scanner left, `ct_denoiser` is the recipe.
+A residual bias-free U-Net (Mohan et al., ICLR 2020; Zhang et al., TPAMI 2021). It does not receive
+the noise level: each crop has noise of its own sigma. Without biases the output scales with the
+input, so the network also works beyond the levels of its training. Use it for noise that was added
+to scans, and `ct_denoiser` for the noise of a scanner.
 
     engine fit gaussian_denoiser --data ct/
 
-`recipes/README.md` lists the scans of `ct/`, their licences, and how the folder is made.
+`recipes/README.md` lists the scans of `ct/`, their licences, and how to make the folder.
 
 Cost: 224,544 parameters, most of them at a quarter and an eighth of the resolution.
 """

@@ -1,14 +1,15 @@
 """DnCNN on low-dose CT, patches of 32 x 32: 70,000 to 200,000 photons a ray.
 
-As in a study of low-dose and sparse-view CT (QIN Lung CT, 47 patients, 3,600 slices of 512 x 512):
-its DnCNN, patches, loss, optimizer and 50 epochs; the study trains one network a dose (7e4, 1e5,
-2e5), here one learns all. Learning rate and batch are ours, and so is it to cut 32 patches from
-each scanned slice, which costs the same for one. The window is that of lowdose_unet2d.
+DnCNN, patches, loss, optimizer and 50 epochs are those of a study of low-dose and sparse-view CT
+(QIN Lung CT, 47 patients, 3,600 slices of 512 x 512). The study trains one network a dose (7e4,
+1e5, 2e5); here one network learns all doses. Learning rate and batch are ours. Each scanned slice
+gives 32 patches, because one patch would cost as much. The window is that of lowdose_unet2d. Not
+trained to its end here.
 
     engine fit lowdose_dncnn --data kits19/
 
-Cost: 558,017 parameters, 0.13 million voxels a step; and 4 slices to reconstruct from 900 views,
-a second each on a CPU core: for a GPU. Clean sinograms take 2.6 MB a slice in the cache.
+Cost: 558,017 parameters, 0.13 million voxels a step. A step also reconstructs 4 slices from 900
+views, a second each on a CPU core: use a GPU. Clean sinograms take 2.6 MB a slice in the cache.
 """
 
 from engine import Recipe, losses, schedules

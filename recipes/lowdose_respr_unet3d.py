@@ -1,16 +1,16 @@
 """ResPr-UNet, 3D, on low-dose CT: 70,000 to 200,000 photons a ray.
 
-The network and the prior of Abascal et al., EUSIPCO 2020, who trained it on Gaussian noise, on the
-low doses of the study of lowdose_unet2d: a filtered back-projection's noise is coloured within
-slices but independent from slice to slice, so that the mean of neighbours is less noisy. All but
-noise and window is as in respr_unet3d.
+The network and the prior of Abascal et al., EUSIPCO 2020, who trained it on Gaussian noise, with
+the low doses of lowdose_unet2d. Noise of filtered back-projection is correlated within slices but
+independent from slice to slice, so the mean of neighbouring slices has less noise. All but noise
+and window is as in respr_unet3d. Not trained to its end here.
 
     engine fit lowdose_respr_unet3d --data kits19/
 
-Cost: 997,633 parameters, 4.2 million voxels a step; and up to 80 slices to reconstruct from 900
-views, a second each on a CPU core: for a GPU. To scan once and train often, let `engine degrade`
-write the scans, and learn from them by noise=Recorded(...). Clean sinograms take 2.6 MB a slice in
-the cache.
+Cost: 997,633 parameters, 4.2 million voxels a step. A step also reconstructs up to 80 slices from
+900 views, a second each on a CPU core: use a GPU. To scan once and train often, write the scans
+with `engine degrade` and train on them with noise=Recorded(...). Clean sinograms take 2.6 MB a
+slice in the cache.
 """
 
 from engine import Recipe, losses, schedules

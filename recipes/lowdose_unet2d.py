@@ -1,15 +1,16 @@
 """Residual U-Net on low-dose CT, whole slices: 70,000 to 200,000 photons a ray.
 
-As in a study of low-dose and sparse-view CT (QIN Lung CT, 47 patients, 3,600 slices of 512 x 512):
-its U-Net, loss, optimizer and 50 epochs; the study trains one network a dose (7e4, 1e5, 2e5), here
-one learns all. Learning rate and batch are ours. The simulator is that of T. Humphries' group
-(github.com/TDHumphries/SART-ASTRA). The window is linear above 400 HU, too: the study scores
-attenuation up to the densest bone, which a clipped network would never return.
+U-Net, loss, optimizer and 50 epochs are those of a study of low-dose and sparse-view CT (QIN Lung
+CT, 47 patients, 3,600 slices of 512 x 512). The study trains one network a dose (7e4, 1e5, 2e5);
+here one network learns all doses. Learning rate and batch are ours. The simulator is that of T.
+Humphries' group (github.com/TDHumphries/SART-ASTRA). The window is linear above 400 HU, too: the
+study scores attenuation up to the densest bone, and a clipped network never returns such values.
+Not trained to its end here.
 
     engine fit lowdose_unet2d --data kits19/
 
-Cost: 487,921 parameters, 2.1 million voxels a step; and 8 slices to reconstruct from 900 views, a
-second each on a CPU core: for a GPU. Clean sinograms take 2.6 MB a slice in the cache.
+Cost: 487,921 parameters, 2.1 million voxels a step. A step also reconstructs 8 slices from 900
+views, a second each on a CPU core: use a GPU. Clean sinograms take 2.6 MB a slice in the cache.
 """
 
 from engine import Recipe, losses, schedules

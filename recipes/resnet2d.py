@@ -2,6 +2,7 @@
 
 He et al., CVPR 2016, as Abascal et al. (EUSIPCO 2020) compare it, with their 2D settings: seven
 residual units at full resolution, three of 32 channels and four of 64, with batch normalisation.
+Not trained to its end here.
 
     engine fit resnet2d --data kits19/
 

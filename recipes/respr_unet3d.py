@@ -1,12 +1,12 @@
 """ResPr-UNet, 3D: Gaussian noise of 10 % of the window on KiTS19.
 
 Abascal et al., EUSIPCO 2020. The prior image, a mean of neighbouring slices, enters twice: as a
-second input channel and as the image that the network corrects.
+second input channel and as the image that the network corrects. Not trained to its end here.
 
     engine fit respr_unet3d --data kits19/
 
 Cost: 997,633 parameters, 4.2 million voxels a step. The reference trains 5,000 epochs on 200
-patients with 2 crops a step (25 h on its GPU); 100,000 steps show the network 1,000 crops of each.
+patients with 2 crops a step (25 h on its GPU). Here 100,000 steps give 1,000 crops of each patient.
 """
 
 from engine import Recipe, losses, schedules

@@ -1,13 +1,13 @@
 """Residual U-Net on sparse-view CT, whole slices: 60 of 900 views, 1e6 photons a ray.
 
-As in a study of low-dose and sparse-view CT (QIN Lung CT, 47 patients, 3,600 slices of 512 x 512):
-its U-Net, loss, optimizer and 50 epochs, one network a number of views (60, 90, 180: noise.views).
-All but the noise is as in lowdose_unet2d.
+U-Net, loss, optimizer and 50 epochs are those of a study of low-dose and sparse-view CT (QIN Lung
+CT, 47 patients, 3,600 slices of 512 x 512). One network is trained for each number of views (60,
+90, 180: noise.views). All but the noise is as in lowdose_unet2d. Not trained to its end here.
 
     engine fit sparseview_unet2d --data kits19/
 
-Cost: 487,921 parameters, 2.1 million voxels a step; and 8 slices to reconstruct from 60 views each,
-0.2 seconds on a CPU. Clean sinograms take 0.17 MB a slice in the cache.
+Cost: 487,921 parameters, 2.1 million voxels a step. A step also reconstructs 8 slices from 60
+views, 0.2 seconds each on a CPU. Clean sinograms take 0.17 MB a slice in the cache.
 """
 
 from engine import Recipe, losses, schedules

@@ -1,7 +1,8 @@
 """2D U-Net: Gaussian noise of 10 % of the window on KiTS19, slice by slice.
 
-Ronneberger et al., MICCAI 2015, at the width and with the settings of Abascal et al. (EUSIPCO
-2020): 64 slices a step, cropped to 256 x 256 after a central crop of 0.7, with flips.
+Ronneberger et al., MICCAI 2015, with the width and the settings of Abascal et al. (EUSIPCO 2020):
+64 slices a step, cropped to 256 x 256 after a central crop of 0.7, with flips. Not trained to its
+end here.
 
     engine fit unet2d --data kits19/
 

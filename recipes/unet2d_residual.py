@@ -1,9 +1,8 @@
 """Residual U-Net: Gaussian noise of 10 % of the window on KiTS19, slice by slice.
 
 The U-Net without batch normalisation of a study of low-dose and sparse-view CT (QIN Lung CT, 47
-patients): five levels of 8 to 128 channels whose output is subtracted from the input. There is no
-simulated dose here yet: the noise and all settings are those of unet2d, so that the two differ in
-the network alone.
+patients): five levels of 8 to 128 channels whose output is subtracted from the input. The noise and
+all settings but the network are those of unet2d. Not trained to its end here.
 
     engine fit unet2d_residual --data kits19/
 

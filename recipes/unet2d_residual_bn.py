@@ -2,8 +2,8 @@
 
 The U-Net of a study of low-dose and sparse-view CT (QIN Lung CT, 47 patients): five levels of 8 to
 128 channels whose output is subtracted from the input. The study trains it for 50 epochs on 3,600
-whole slices under simulated dose and views. There is no simulated dose here yet: the noise and all
-settings are those of unet2d, so that the two differ in the network alone.
+whole slices with simulated dose and views. Here the noise and all settings but the network are
+those of unet2d. Not trained to its end here.
 
     engine fit unet2d_residual_bn --data kits19/
 

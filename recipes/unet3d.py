@@ -1,6 +1,7 @@
 """3D U-Net: Gaussian noise of 10 % of the window on KiTS19.
 
-The network that Abascal et al. (EUSIPCO 2020) compare ResPr-UNet with: the same body, no prior.
+The network that Abascal et al. (EUSIPCO 2020) compare with ResPr-UNet: the same body, no prior. Not
+trained to its end here.
 
     engine fit unet3d --data kits19/
 

@@ -13,10 +13,10 @@ from volumes import nifti
 RECIPE = """
 from dataclasses import replace
 
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find_recipe, load_recipe
 from volumes import Recorded
 
-recipe = replace(load(find("dncnn_plain")), noise=Recorded("quarter"))
+recipe = replace(load_recipe(find_recipe("dncnn_plain")), noise=Recorded("quarter"))
 """
 OFFSET_HU = 70
 

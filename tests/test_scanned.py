@@ -122,11 +122,11 @@ def flat(folder: Path) -> Path:
     return folder
 
 
-def test_the_demo_shows_white_noise_alone(engine, tmp_path, monkeypatch):
+def test_the_demo_needs_additive_noise(engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, error = engine("fit", "lowdose_unet2d", "--demo")
     assert code == 2
-    assert "shows additive noise, and lowdose_unet2d has another" in error
+    assert "needs additive noise, and lowdose_unet2d has other noise" in error
     assert not list(tmp_path.iterdir())
 
 
@@ -227,7 +227,7 @@ def test_a_network_is_scored_at_the_level_it_was_trained_for(scans, engine, tmp_
     ("words", "told"),
     [
         (["--as", "gaussian:0.1"], "--as: names no scanner. Write such as --noise gaussian:0.1"),
-        (["--as", "low_dose:1e5", "--noise", "recorded:low_dose-1e5"], "which --noise names, too"),
+        (["--as", "low_dose:1e5", "--noise", "recorded:low_dose-1e5"], "and so does --noise"),
         (["--as", "sparse_view:7"], "900 views cannot be thinned evenly to 7"),
     ],
 )

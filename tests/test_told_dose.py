@@ -128,7 +128,7 @@ def test_a_dose_that_is_missing_or_not_heard_is_refused(scans, run, trained, eng
     assert "--photons: is missing" in error
     code, _, error = engine("denoise", scan, "-m", trained, "--photons", "1e5")
     assert code == 2
-    assert "is told no dose" in error
+    assert "takes no dose" in error
     assert [path.name for path in scan.parent.iterdir()] == ["imaging.nii.gz"]
 
 
@@ -143,9 +143,9 @@ def trained(scans, tmp_path_factory):
 
 
 def test_a_comparison_tells_each_level_its_own_dose(scans, run, engine, tmp_path):
-    from engine.comparison.methods import Networks, entrants
+    from engine.comparison.methods import Networks, resolve_methods
 
-    networks = Networks(entrants([str(run)], "last"))
+    networks = Networks(resolve_methods([str(run)], "last"))
     low, high = (networks.at(LowDose(photons))["told"] for photons in (1e4, 1e6))
     noisy = np.random.default_rng(0).random((2, 32, 36), np.float32)
     estimates = [network.estimate(noisy, 0.1, (3, 1, 1), None) for network in (low, high)]
@@ -163,11 +163,11 @@ def test_a_comparison_tells_each_level_its_own_dose(scans, run, engine, tmp_path
 def test_a_comparison_without_a_dose_is_refused(scans, run, engine, tmp_path, words):
     code, _, error = engine("evaluate", run, *words, "--data", scans, "-o", tmp_path / "report")
     assert code == 2
-    assert "has no dose, which told wants to be told" in error
+    assert "has no dose, which told needs" in error
 
 
 def test_a_prior_is_not_made_by_a_network_that_wants_the_dose(scans, run, engine, tmp_path):
     words = [*shrinking("respr_unet3d"), f"prior={run}", "--data", scans, "--run", tmp_path / "r"]
     code, _, error = engine("fit", "respr_unet3d", *words)
     assert code == 5
-    assert "sees the dose, which a prior is not told" in error
+    assert "sees the dose, but a prior is given none" in error

@@ -1,1 +1,1 @@
-"""The command line: words in, a request out."""
+"""The command line: one module for each group of commands."""

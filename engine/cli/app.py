@@ -1,4 +1,4 @@
-"""The application: the command line before it has commands."""
+"""The application object; other modules add the commands."""
 
 from __future__ import annotations
 

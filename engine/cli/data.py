@@ -1,4 +1,4 @@
-"""`engine degrade`, `engine phantom`, `engine import`: data and weights for other commands."""
+"""`engine degrade`, `engine phantom` and `engine import`: data and weights for other commands."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def degrade(
     volume: WhichVolume = None,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Write a copy of each VOLUME with simulated noise or views left out; its header is kept.
+    """Write a copy of each VOLUME with simulated noise or fewer views, and the same header.
 
-    Several kinds, or a folder, make a folder of cases: OUT/<case>/imaging.nii.gz is the clean
-    reference, and <kind>.nii.gz lies beside it. Files that are finished there are kept.
+    Several kinds, or a folder of cases, are written as a folder of cases: OUT/<case>/imaging.nii.gz
+    is the clean reference, with <kind>.nii.gz beside it. Finished files are kept.
     """
     from engine.simulation.degradation import parse
     from engine.simulation.degrade import DegradeRequest, degrade_scans
@@ -63,8 +63,8 @@ def degrade(
 
 @app.command()
 def phantom(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where case_00000/... will lie.")],
-    cases: Annotated[int, typer.Option("--cases", min=1, help="How many.")] = 8,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for case_00000/...")],
+    cases: Annotated[int, typer.Option("--cases", min=1, help="Number of cases.")] = 8,
     shape: Annotated[str, typer.Option("--shape", metavar="Z,Y,X")] = "48,256,256",
     seed: Seed = 0,
     debug: Debug = False,
@@ -85,32 +85,34 @@ def import_weights(
     run: Annotated[Path, typer.Option("--run", readable=False, help="The run folder to make.")],
     network: Annotated[
         str | None,
-        typer.Option("--network", help="The recipe whose network Keras weights fit, such as "
-                     "unet2d. A run knows its own."),
+        typer.Option("--network", help="The recipe with the network of the Keras weights, such as "
+                     "unet2d. Not needed for a run."),
     ] = None,
     checkpoint: Which = "best",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Make weights a run folder: released Keras weights, or those of a run without its optimizer.
+    """Make a run folder from Keras weights, or from a run without its optimizer state.
 
-    Nothing in a file of Keras weights is executed.
+    No code in a file of Keras weights is executed.
     """
     from engine.errors import BadUsage
     from engine.recipe.overrides import override
-    from engine.recipe.recipe_file import find, load
+    from engine.recipe.recipe_file import find_recipe, load_recipe
     from engine.runs import keras_import, weights_import
     from engine.runs.run import Run
     from engine.terminal import Terminal
 
     if weights.is_dir() and network is None:
         if overrides:
-            raise BadUsage(overrides[0], "changes what the run tells of itself", "Leave it out")
+            raise BadUsage(overrides[0], "would change the recipe of the run", "Leave it out")
         weights_import.import_run(Run(weights), checkpoint, Run(run))
     else:
         if network is None:
-            raise BadUsage("--network", "is missing", "Name the recipe whose network they fit")
-        source = find(network)
-        resolved = override(load(source), overrides or ())
+            raise BadUsage(
+                "--network", "is missing", "Name the recipe with the network of these weights"
+            )
+        source = find_recipe(network)
+        resolved = override(load_recipe(source), overrides or ())
         keras_import.import_run(weights, resolved, source, Run(run))
     Terminal().result(str(run))

@@ -1,4 +1,4 @@
-"""`engine denoise` and `engine verify`: scans and a model in."""
+"""`engine denoise` and `engine verify`."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def denoise(
     ] = None,
     checkpoint: Which = "best",
     tile: Annotated[
-        str | None, typer.Option("--tile", metavar="Z,Y,X", help="Voxels a tile keeps.")
+        str | None, typer.Option("--tile", metavar="Z,Y,X", help="Voxels of a tile without halo.")
     ] = None,
     save_residual: Annotated[
-        bool, typer.Option("--save-residual", help="Write input - output, too.")
+        bool, typer.Option("--save-residual", help="Also write input - output.")
     ] = False,
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Draw the middle slice into a PNG.")
@@ -53,17 +53,17 @@ def denoise(
     ] = 1.0,
     photons: Annotated[
         float | None,
-        typer.Option("--photons", min=1.0, max=1e15, help="Dose of the scan, in photons a ray, for "
-                     "a network that is told it."),
+        typer.Option("--photons", min=1.0, max=1e15, help="Dose of the scan in photons a ray, for "
+                     "a dose-aware network."),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
     reproducible: Annotated[
         bool, typer.Option("--reproducible", help="Leave time and machine out of the sidecar, and "
-                           "choose tiles that every machine would.")
+                           "use the same tiles on every machine.")
     ] = False,
     strip_phi: Annotated[
         bool, typer.Option("--strip-phi", help="Clear free text and extensions of the header, "
-                           "which may hold names and dates.")
+                           "which may contain names and dates.")
     ] = False,
     devices: Devices = "auto",
     overwrite: Overwrite = False,
@@ -100,28 +100,28 @@ def verify(
     path: Annotated[Path, typer.Argument(metavar="VOLUME_denoised.nii.gz")],
     model: Annotated[
         Path | None, typer.Option("-m", "--model", readable=False,
-                     help="The run folder that it should be of.")
+                     help="The run folder of its model.")
     ] = None,
     source: Annotated[
         Path | None,
         typer.Option("--input", readable=False,
-                     help="The scan that was denoised. Default: VOLUME, where it lies "
-                     "beside the output."),
+                     help="The scan that was denoised. Default: VOLUME beside the "
+                     "output, if it exists."),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Apply the model once more and compare every "
-                           "voxel; takes as long as denoising did.")
+        bool, typer.Option("--again", help="Apply the model again and compare every voxel; "
+                           "takes as long as denoising.")
     ] = False,
     prior: Annotated[
         Path | None, typer.Option("--prior", readable=False,
-                     help="The second scan, for --again, where one was given.")
+                     help="For --again: the second scan, if one was used.")
     ] = None,
     devices: Devices = "auto",
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Check a denoised scan against its sidecar, its input and its model.
 
-    Ends with 3 where a file is not what the sidecar says, with 5 where the model is another.
+    Exit code 3 if a file does not match the sidecar, 5 if the model is another.
     """
     from engine import runtime
     from engine.denoising.rerun import Repetition
@@ -132,7 +132,7 @@ def verify(
 
     runtime.check(devices, "auto", "auto")
     if prior is not None and not again:
-        raise BadUsage("--prior", "is looked at by --again alone", "Ask for that, or leave it out")
+        raise BadUsage("--prior", "has no effect without --again", "Add --again, or leave it out")
     repetition = Repetition(prior, devices, Terminal(quiet=quiet)) if again else None
     for line in checked(path, Run(model) if model else None, source, repetition):
         print(line, flush=True)

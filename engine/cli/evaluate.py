@@ -1,4 +1,4 @@
-"""`engine evaluate`: methods and cases in, a report out."""
+"""`engine evaluate`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def evaluate(
     methods: Annotated[
         list[str],
         typer.Argument(metavar="METHOD...", help="Run folders, and noisy, prior, tv, nlm, bm3d, "
-                       "bm4d, spade. METHOD@PRIOR gives it another prior: mean, noisy, tv, clean, "
-                       "turned or a run folder; :RADIUS averages neighbours."),
+                       "bm4d, spade. METHOD@PRIOR sets its prior: mean, noisy, tv, clean, turned "
+                       "or a run folder; :RADIUS averages neighbouring slices."),
     ],
     data: Data = None,
     split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",
@@ -37,30 +37,30 @@ def evaluate(
         str | None,
         typer.Option("--noise", help="gaussian:0.1, or several levels: gaussian:0.02,0.1; "
                      "coloured:0.05 or coloured:SIGMA/EXPONENT/CUTOFF; recorded:NAME. "
-                     "Default: gaussian:0.1, where --as names nothing."),
+                     "Default without --as: gaussian:0.1."),
     ] = None,
     kinds: Annotated[
         str | None,
-        typer.Option("--as", metavar="KIND:VALUE[,...]", help="Simulated scanners, as of degrade: "
+        typer.Option("--as", metavar="KIND:VALUE[,...]", help="Simulated scanners, as in degrade: "
                      "low_dose:7e4,1e5,2e5,sparse_view:60,90,180."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Where the report goes.")
+        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the report.")
     ] = Path("report"),
     protocol: Annotated[
         str, typer.Option("--protocol", help="volumes, or reference: the first slice of a central "
                           "crop, as Abascal et al. score.")
     ] = "volumes",
     slices: Annotated[
-        int | None, typer.Option("--slices", min=1, help="Score so many slices about the middle.")
+        int | None, typer.Option("--slices", min=1, help="Score this many middle slices.")
     ] = None,
     checkpoint: Which = "best",
     tuning: Annotated[
-        bool, typer.Option("--tuning/--no-tuning", help="Let validation cases choose the "
-                           "parameters of classical methods, or keep their usual ones.")
+        bool, typer.Option("--tuning/--no-tuning", help="Tune the parameters of classical "
+                           "methods on validation cases, or keep their defaults.")
     ] = True,
     allow_seen: Annotated[
-        bool, typer.Option("--allow-seen", help="Score cases that a network was trained on, too.")
+        bool, typer.Option("--allow-seen", help="Also score cases that a network was trained on.")
     ] = False,
     devices: Devices = "auto",
     overwrite: Overwrite = False,

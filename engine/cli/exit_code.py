@@ -1,4 +1,4 @@
-"""The ending: what an error becomes for a person, one line and an exit code."""
+"""Error messages and exit codes: one line on stderr for each error."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 
-def told(error: BaseException) -> int:
-    """Tells a person of an error in one line on stderr; returns the exit code of the contract."""
+def exit_code(error: BaseException) -> int:
+    """Prints an error in one line on stderr, and returns the exit code of the contract."""
     from volumes.errors import Refusal
     from volumes.storage.atomic import cannot_write, is_full
 
     if isinstance(error, KeyboardInterrupt):
-        return _refused("stopped: by Ctrl-C. Files that were finished are whole and stay.", 130)
+        return _refused("stopped: by Ctrl-C. Finished files are complete and stay.", 130)
     if isinstance(error, Refusal):
         return _refused(str(error), error.exit_code)
     usage = getattr(error, "format_message", None)
@@ -22,13 +22,13 @@ def told(error: BaseException) -> int:
     if isinstance(error, MemoryError):
         return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
     if isinstance(error, OSError) and is_full(error):
-        return told(cannot_write(Path(error.filename or "disk"), error))
+        return exit_code(cannot_write(Path(error.filename or "disk"), error))
     kind = type(error).__name__
-    if kind == "ResourceExhaustedError":  # TensorFlow's word for a full disk, too
+    if kind == "ResourceExhaustedError":  # TensorFlow also raises it for a full disk
         from engine.training.out_of_memory import disk_full
 
         if full := disk_full(error):
-            return told(cannot_write(Path("disk"), full))
+            return exit_code(cannot_write(Path("disk"), full))
         return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
     first = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
     return _refused(f"{kind}: {first}. This is a bug; --debug shows where.", 1)

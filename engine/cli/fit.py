@@ -1,4 +1,4 @@
-"""`engine fit`: words in, a training out."""
+"""`engine fit`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,19 @@ from engine.cli.options import (
 @app.command(
     epilog="Recipes are Python programs: fitting one runs its code. "
     "FIELD=VALUE overrides any field, such as crop.shape=16,64,64 network.width=8. "
-    "A run goes on with the recipe that it was begun with: more steps, and other steps to validate "
-    "and save at, are taken as they are; another network is refused; all else is refused unless "
-    "--accept-changes is given.",
+    "A run resumes with the recipe of its start. More steps and other steps to validate and save "
+    "at are accepted. Another network is refused. Any other change needs --accept-changes.",
 )
 def fit(
     recipe: Annotated[
-        str, typer.Argument(help="A recipe's path, or the name of one that ships.")
+        str, typer.Argument(help="Path of a recipe, or name of one that ships.")
     ] = "respr_unet3d",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
     data: Data = None,
     run: Annotated[
         Path | None,
         typer.Option("--run", readable=False,
-                     help="Run folder, resumed where it holds a run of this recipe. "
+                     help="Run folder; resumed if it contains a run of this recipe. "
                      "Default: runs/<recipe's name>."),
     ] = None,
     start: Annotated[
@@ -50,19 +49,19 @@ def fit(
         typer.Option("--from-checkpoint", help="Of RUN: best, last or a step. Default: best.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Total steps, those done included.")
+        int | None, typer.Option("--steps", min=1, help="Total steps, including finished ones.")
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Start anew; an existing run is moved aside.")
+        bool, typer.Option("--fresh", help="Start from step 0; an existing run is moved aside.")
     ] = False,
     accept_changes: Annotated[
         bool,
-        typer.Option("--accept-changes", help="Go on with other values than the run was begun "
-                     "with, or other cases; run.json notes which, and from which step.")
+        typer.Option("--accept-changes", help="Resume with changed values or cases; "
+                     "run.json records them and the step.")
     ] = False,
     skip_bad: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Leave out scans that cannot be used; run.json notes them.")
+        typer.Option("--skip-bad", help="Skip scans that cannot be used; run.json lists them.")
     ] = False,
     demo: Annotated[
         bool, typer.Option("--demo", help="Phantoms, a small network, a few minutes.")
@@ -80,7 +79,7 @@ def fit(
         int | None, typer.Option("--seed", min=0, help="Of weights, crops and noise.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, and what a step needs.")
+        bool, typer.Option("--dry-run", help="Show the plan and the cost of a step.")
     ] = False,
     time: Annotated[
         bool, typer.Option("--time", help="With --dry-run: measure a few steps.")
@@ -93,7 +92,7 @@ def fit(
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
     *, context: typer.Context,
 ) -> None:  # fmt: skip
-    """Train RECIPE, or go on with the training that its run folder holds."""
+    """Train RECIPE, or resume the training in its run folder."""
     from engine.diagnostics.demo import fit_demo
     from engine.terminal import Terminal
     from engine.training.fit import FitRequest

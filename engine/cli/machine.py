@@ -1,4 +1,4 @@
-"""`engine info`, `engine bench`, `engine doctor`: about files, runs and this machine."""
+"""`engine info`, `engine bench` and `engine doctor`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def info(
     allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0, volume: WhichVolume = None,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Show what a scan or a run is; of a run, the fingerprint of its last checkpoint."""
+    """Describe a scan or a run. A run includes the fingerprint of its last checkpoint."""
     from engine.diagnostics.info import about
     from volumes.nifti.read_options import ReadOptions
 
@@ -37,7 +37,9 @@ def info(
 @app.command()
 def bench(
     steps: Annotated[int, typer.Option("--steps", min=3, help="Steps a round.")] = 10,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds; medians count.")] = 5,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Number of rounds; medians are compared.")
+    ] = 5,
     debug: Debug = False,
 ) -> None:
     """Compare the training step with keras.Model.fit on this machine, in one run."""
@@ -52,9 +54,9 @@ def doctor(
     devices: Devices = "auto",
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Find out in a minute whether this machine learns, denoises, resumes and refuses as it should.
+    """Check in a minute that this machine trains, denoises, resumes and refuses damaged scans.
 
-    Exit code 0 where all is well, else 1.
+    Exit code 0 if all checks pass, else 1.
     """
     from engine.diagnostics.doctor import examine
     from engine.terminal import Terminal

@@ -1,4 +1,4 @@
-"""The entry of the command line: words in, an exit code out."""
+"""Entry point of the command line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from engine.cli import fit, denoise, evaluate, data, machine  # noqa: F401
 
 # isort: on
 from engine.cli.app import app
-from engine.cli.exit_code import told
+from engine.cli.exit_code import exit_code
 
-_PIPE_CLOSED = 141  # as of a process that SIGPIPE ends
+_PIPE_CLOSED = 141  # as for a process that SIGPIPE ends
 _CTRL_C = 130
 
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs a command and ends the process with the exit code of the contract."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # the names of files are bytes
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names are bytes
     sys.exit(run(arguments))
 
 
@@ -33,16 +33,16 @@ def run(arguments: list[str]) -> int:
     try:
         result: Any = app(arguments, prog_name="engine", standalone_mode=False)
     except KeyboardInterrupt as error:
-        return told(error)
+        return exit_code(error)
     except SystemExit as end:
         if not isinstance(end.__context__, BrokenPipeError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere, without a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the remaining output is dropped
         return _PIPE_CLOSED
     except Exception as error:  # a refusal, a bug, or what typer and TensorFlow raise
         if "--debug" in arguments:
             traceback.print_exc()
-        return told(error)
+        return exit_code(error)
     if result == _CTRL_C:  # typer has caught it
-        return told(KeyboardInterrupt())
+        return exit_code(KeyboardInterrupt())
     return result if isinstance(result, int) else 0

@@ -1,4 +1,4 @@
-"""Options: those that several commands of the command line share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from typing import Annotated
 
 import typer
 
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but results and errors.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only results and errors.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", help="A file for one input, else a folder.")
 ]
 AssumeHu = Annotated[
-    bool, typer.Option("--assume-hu", help="Take values for HU that do not look like it.")
+    bool, typer.Option("--assume-hu", help="Accept values that do not look like HU.")
 ]
-BadCrc = Annotated[
-    bool, typer.Option("--allow-bad-crc", help="Read on where gzip's checksum is wrong.")
-]
+BadCrc = Annotated[bool, typer.Option("--allow-bad-crc", help="Accept a wrong gzip checksum.")]
 MaxGib = Annotated[
-    float, typer.Option("--max-gib", min=0.0, help="Refuse scans of more GiB of voxels.")
+    float, typer.Option("--max-gib", min=0.0, help="Refuse scans with more GiB of voxels.")
 ]
 WhichVolume = Annotated[
-    int | None, typer.Option("--volume", min=0, help="Of a 4D file, counted from 0.")
+    int | None, typer.Option("--volume", min=0, help="Volume of a 4D file, counted from 0.")
 ]
 Devices = Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", readable=False, help="Cases. Default: $ENGINE_DATA, else ./data."),
+    typer.Option(
+        "--data", readable=False, help="Folder of cases. Default: $ENGINE_DATA, else ./data."
+    ),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")]
 
 
 def shape(text: str, option: str) -> tuple[int, int, int]:
-    """Three positive numbers Z,Y,X.
+    """Three positive numbers Z,Y,X, from the text of an option.
 
     Raises:
-        BadUsage: naming the option.
+        BadUsage: with the option.
     """
     from engine.errors import BadUsage
 

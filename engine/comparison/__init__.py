@@ -1,1 +1,1 @@
-"""Comparison: methods side by side on the same cases with the same noise."""
+"""Comparison: methods scored on the same cases with the same noise."""

@@ -1,7 +1,7 @@
-"""Classical methods: what a network is compared with, all behind one signature.
+"""Classical methods: denoising without training, with one interface.
 
-Their parameters are multiples of the noise's standard deviation, so that what was chosen at one
-level of noise means the same at another.
+Parameters are multiples of the noise's standard deviation, so that they have the same meaning at
+every noise level.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from engine.comparison.spade import Spade
 from engine.errors import BadUsage
 from volumes.volume import SpacingMm, Unit
 
-_TV_PRECISION = 1e-5  # scikit-image's own stops early, up to 1 dB of PSNR short
-_BM4D_BLOCK = 5  # side of the blocks that its second stage matches
+_TV_PRECISION = 1e-5  # the default of scikit-image stops early and loses up to 1 dB of PSNR
+_BM4D_BLOCK = 5  # side of the blocks of its second stage
 
-# What `estimate` takes: noisy, sigma, spacing_mm, prior.
+# Arguments of `estimate`: noisy, sigma, spacing_mm, prior.
 Given = tuple[Unit, float, SpacingMm, Unit | None]
 
 
 class Method(Protocol):
-    """A way to estimate the clean volume from the noisy one, without training.
+    """A method that estimates the clean volume from the noisy one, without training.
 
     Attributes:
-        name: what it is called in tables and on the command line.
-        sees_prior: whether it uses one.
+        name: in tables and on the command line.
+        sees_prior: whether it uses a prior.
     """
 
     name: ClassVar[str]
@@ -41,7 +41,7 @@ class Method(Protocol):
         ...
 
     def candidates(self) -> list[Self]:
-        """The settings that validation cases choose from."""
+        """The settings among which tuning chooses."""
         ...
 
     def estimate(
@@ -53,7 +53,7 @@ class Method(Protocol):
             noisy: (Z, Y, X) in window units.
             sigma: standard deviation of its noise, in window units.
             spacing_mm: distance of neighbouring voxels along (Z, Y, X).
-            prior: (Z, Y, X) in window units, for the methods that use one.
+            prior: (Z, Y, X) in window units, for methods that use one.
 
         Returns:
             (Z, Y, X) float32 in window units, not clipped.
@@ -65,19 +65,19 @@ M = TypeVar("M", bound=Method)
 
 
 def tuned(method: M, pairs: Sequence[tuple[Unit, Given]]) -> M:
-    """The candidate of least mean squared error, images clipped to the window as in the scores.
+    """The candidate with the least mean squared error, clipped to the window as in the scores.
 
     Args:
-        method: whose candidates stand for choice; of equals the first wins.
-        pairs: of the validation cases, the clean image, (Z, Y, X) in window units, and what
-            `estimate` is given; every case counts the same.
+        method: its candidates are tried; among equals the first wins.
+        pairs: of each validation case, the clean image, (Z, Y, X) in window units, and the
+            arguments of `estimate`. Every case has the same weight.
 
     Raises:
-        ValueError: where there is something to choose and no case to choose by.
+        ValueError: if there are several candidates but no case.
     """
     candidates = method.candidates()
     if len(candidates) == 1:
-        return candidates[0]  # without the hours that some methods take
+        return candidates[0]  # saves hours with some methods
     if not pairs:
         raise ValueError(f"{method.name} cannot be tuned without a validation case")
 
@@ -94,7 +94,7 @@ def _error(clean: Unit, estimate: Unit) -> float:
 
 @dataclass(frozen=True)
 class Noisy:
-    """The noisy volume itself: what doing nothing scores."""
+    """The noisy volume itself: the baseline."""
 
     name: ClassVar[str] = "noisy"
     sees_prior: ClassVar[bool] = False
@@ -113,7 +113,7 @@ class Noisy:
 
 @dataclass(frozen=True)
 class Prior:
-    """The prior itself: what the second image of a network scores alone."""
+    """The prior itself, as a baseline."""
 
     name: ClassVar[str] = "prior"
     sees_prior: ClassVar[bool] = True
@@ -129,7 +129,7 @@ class Prior:
         """The prior.
 
         Raises:
-            BadUsage: where there is none.
+            BadUsage: if there is none.
         """
         if prior is None:
             raise BadUsage(self.name, "needs a prior", "Choose a recipe that has one")
@@ -145,7 +145,7 @@ class TotalVariation:
 
     Attributes:
         weight: of the gradient, as a multiple of sigma.
-        volumetric: whether the gradient is that of the volume (Z, Y, X), not that of each slice.
+        volumetric: whether the gradient is taken along Z, Y and X, or within slices.
     """
 
     name: ClassVar[str] = "tv"
@@ -159,7 +159,7 @@ class TotalVariation:
         return not self.volumetric
 
     def candidates(self) -> list[Self]:
-        """Weights; slices like about 0.8 to 1 best, volumes 0.5 to 0.65."""
+        """Weights; about 0.8 to 1 is best for slices, 0.5 to 0.65 for volumes."""
         return [replace(self, weight=weight) for weight in (0.35, 0.5, 0.65, 0.8, 1.0, 1.2)]
 
     def estimate(
@@ -180,13 +180,13 @@ class TotalVariation:
 class NonLocalMeans:
     """Non-local means of each slice (Buades, Coll and Morel, CVPR 2005).
 
-    The fast variant (Darbon et al., ISBI 2008) of scikit-image, which takes the noise's share of
-    the patches' distances off.
+    The fast variant (Darbon et al., ISBI 2008) of scikit-image, which subtracts the noise variance
+    from patch distances.
 
     Attributes:
         h: decay of the weights with the distance of patches, as a multiple of sigma.
         patch: side of a patch in pixels.
-        distance: how far away patches are looked for, in pixels.
+        distance: search radius for patches, in pixels.
     """
 
     name: ClassVar[str] = "nlm"
@@ -197,7 +197,7 @@ class NonLocalMeans:
     distance: int = 11
 
     def candidates(self) -> list[Self]:
-        """Decays for patches of 5 near by, which suit little noise, and of 7 further off."""
+        """Decays, for patches of 5 with a small radius (low noise) and of 7 with a larger one."""
         return [
             replace(self, patch=patch, distance=distance, h=h)
             for patch, distance in ((5, 6), (7, 11))
@@ -223,11 +223,11 @@ class NonLocalMeans:
 class BM3D:
     """Block matching and 3D filtering of each slice (Dabov et al., IEEE TIP 16, 2007).
 
-    The package bm3d of Tampere University computes it; its licence allows non-commercial use only,
-    so it is no dependency, and who wants it installs it.
+    Computed by the package bm3d of Tampere University. It is an optional dependency, because its
+    licence allows non-commercial use only.
 
     Attributes:
-        strength: the standard deviation that the method is told, as a multiple of sigma.
+        strength: standard deviation given to the method, as a multiple of sigma.
     """
 
     name: ClassVar[str] = "bm3d"
@@ -236,7 +236,7 @@ class BM3D:
     strength: float = 1.0
 
     def candidates(self) -> list[Self]:
-        """Strengths from the noise's own; CT likes a little more."""
+        """Strengths from 1; slightly more is better for CT."""
         return [replace(self, strength=strength) for strength in (1.0, 1.1, 1.2)]
 
     def estimate(
@@ -245,7 +245,7 @@ class BM3D:
         """The estimate, (Z, Y, X) in window units.
 
         Raises:
-            BadUsage: where the package is not installed.
+            BadUsage: if the package is not installed.
         """
         bm3d = _optional(self.name).bm3d
         found = [np.reshape(bm3d(s, self.strength * sigma), s.shape) for s in noisy]
@@ -256,11 +256,11 @@ class BM3D:
 class BM4D:
     """Block matching and 4D filtering of the volume (Maggioni et al., IEEE TIP 22, 2013).
 
-    The package bm4d of Tampere University computes it; its licence allows non-commercial use only,
-    so it is no dependency, and who wants it installs it.
+    Computed by the package bm4d of Tampere University. It is an optional dependency, because its
+    licence allows non-commercial use only.
 
     Attributes:
-        strength: the standard deviation that the method is told, as a multiple of sigma.
+        strength: standard deviation given to the method, as a multiple of sigma.
     """
 
     name: ClassVar[str] = "bm4d"
@@ -269,7 +269,7 @@ class BM4D:
     strength: float = 1.0
 
     def candidates(self) -> list[Self]:
-        """Strengths from the noise's own; two, because each takes minutes a volume."""
+        """Two strengths from 1, because each takes minutes a volume."""
         return [replace(self, strength=strength) for strength in (1.0, 1.1)]
 
     def estimate(
@@ -278,17 +278,17 @@ class BM4D:
         """The estimate, (Z, Y, X) in window units.
 
         Raises:
-            BadUsage: where the package is not installed, or the volume is smaller than a block.
+            BadUsage: if the package is not installed, or the volume is smaller than a block.
         """
         if min(noisy.shape) < _BM4D_BLOCK:
-            cause = f"needs {_BM4D_BLOCK} voxels along every axis, this volume is {noisy.shape}"
+            cause = f"needs {_BM4D_BLOCK} voxels along every axis, this volume has {noisy.shape}"
             raise BadUsage(self.name, cause, "Take more slices, or use bm3d")
         found = _optional(self.name).bm4d(noisy, self.strength * sigma)
         return np.reshape(found, noisy.shape).astype(np.float32)
 
 
 def _optional(package: str) -> Any:
-    """A package that is used where a person has installed it."""
+    """An optional package, if it is installed."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The comparison: every method on the same cases with the same noise, scored alike."""
+"""Comparison: scores every method on the same cases with the same noise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine.comparison.classical import METHODS, Given, tuned
-from engine.comparison.methods import Entrant, Networks
+from engine.comparison.methods import ComparedMethod, Networks
 from engine.comparison.noise_levels import Level
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
@@ -21,31 +21,30 @@ from volumes import NeighbourMean, Window
 from volumes.boxes import Box, read_box
 from volumes.volume import Unit, Volume
 
-_TUNING = (8, 256, 256)  # block of each validation case by which classical methods are tuned
+_TUNING = (8, 256, 256)  # block of each validation case for tuning classical methods
 _REFERENCE = (32, 256, 256)
 
 Tick = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What is compared and on what.
+class Comparison:
+    """The methods, cases and noise levels of a comparison.
 
     Attributes:
-        entrants: the methods.
-        cases: volumes that are scored.
-        tuning: volumes by which classical methods choose their parameters; without any they keep
-            their usual ones.
-        levels: of degradation.
+        methods: to compare.
+        cases: volumes to score.
+        tuning: volumes on which classical methods are tuned; if empty, they keep their defaults.
+        levels: of noise.
         window: of every score.
-        prior: that classical methods are given for which no other was named.
+        prior: of classical methods without a named prior.
         protocol: "volumes", or "reference": the first slice of a central crop.
-        slices: scored slices of each case, about its middle; None takes all.
-        recorded: the volumes with their recordings, by the label of a recorded level and case.
-        noise_seed: of simulated noise, with the case and the slice.
+        slices: number of scored slices about the middle of each case; None for all.
+        recorded: volumes with recorded noise, by label of the level and name of the case.
+        noise_seed: of simulated noise, beside case and slice.
     """
 
-    entrants: Sequence[Entrant]
+    methods: Sequence[ComparedMethod]
     cases: Sequence[Volume]
     tuning: Sequence[Volume]
     levels: Sequence[Level]
@@ -57,7 +56,7 @@ class Contest:
     noise_seed: int = NOISE_SEED
 
     def scored(self, depth: int) -> slice:
-        """Which slices of a known image of that depth are scored."""
+        """The slices to score in an image of a given depth."""
         if self.protocol == "reference":
             return slice(0, 1)
         length = min(self.slices or depth, depth)
@@ -65,21 +64,23 @@ class Contest:
         return slice(first, first + length)
 
 
-class Known:
-    """One case at one level: its clean and its noisy image, and every prior that is asked for.
+class ComparedCase:
+    """One case at one noise level: its clean image, its noisy image, and its priors.
 
     Attributes:
         clean, noisy: (Z, Y, X) in window units, see `case_images`.
-        scanned_hu: (Z, Y, X) clean HU, not clipped; None where no scanner is simulated.
-        sigma: standard deviation of the noise in window units, which methods are told: that of the
-            level, or of recorded and scanned noise what noisy - clean has within the window.
+        scanned_hu: (Z, Y, X) clean HU, not clipped; None without a simulated scanner.
+        sigma: standard deviation of the noise in window units, an input of the methods: that of the
+            level; for recorded and scanner noise, that of noisy - clean within the window.
         spacing_mm: of the volume.
     """
 
-    def __init__(self, contest: Contest, volume: Volume, level: Level) -> None:
-        volume = contest.recorded.get(level.label, {}).get(volume.case, volume)
-        hu, clean, noisy = case_images(volume, level.noise, contest.window, contest.noise_seed)
-        if contest.protocol == "reference":
+    def __init__(self, comparison: Comparison, volume: Volume, level: Level) -> None:
+        volume = comparison.recorded.get(level.label, {}).get(volume.case, volume)
+        hu, clean, noisy = case_images(
+            volume, level.noise, comparison.window, comparison.noise_seed
+        )
+        if comparison.protocol == "reference":
             box = _central(clean.shape, _REFERENCE)
             hu, clean, noisy = read_box(hu, box), read_box(clean, box), read_box(noisy, box)
         self.clean, self.noisy, self.spacing_mm = clean, noisy, volume.spacing_mm
@@ -91,7 +92,7 @@ class Known:
         self._priors: dict[NeighbourMean, Unit] = {}
 
     def prior(self, prior: NeighbourMean) -> Unit:
-        """(Z, Y, X) in window units; made once."""
+        """(Z, Y, X) image of a prior in window units, cached."""
         if prior not in self._priors:
             z, y, x = self.clean.shape
             noisy, clean = blocks_of(self.noisy), blocks_of(self.clean)
@@ -101,74 +102,76 @@ class Known:
 
 
 def compare(
-    contest: Contest, tick: Tick
+    comparison: Comparison, tick: Tick
 ) -> tuple[list[Row], dict[str, dict[str, str]], list[Picture]]:
     """Scores every method on every case at every level.
 
     Returns:
-        The rows; the settings of each method by level; a picture of each level.
+        The rows of scores; the settings of each method by level; a picture of each level.
     """
-    networks = Networks(contest.entrants)
-    priors = {e.label: e.prior or contest.prior for e in contest.entrants}
+    networks = Networks(comparison.methods)
+    priors = {e.label: e.prior or comparison.prior for e in comparison.methods}
     rows: list[Row] = []
     settings: dict[str, dict[str, str]] = {}
     pictures: list[Picture] = []
-    for level in contest.levels:
-        chosen = networks.at(level.noise) | _tuned(contest, priors, level, tick)
-        settings[level.label] = {e.label: repr(chosen[e.label]) for e in contest.entrants}
-        for volume in contest.cases:
-            known = Known(contest, volume, level)
-            part = contest.scored(known.clean.shape[0])
-            clean, noisy = known.clean[part], known.noisy[part]
+    for level in comparison.levels:
+        chosen = networks.at(level.noise) | _tuned(comparison, priors, level, tick)
+        settings[level.label] = {e.label: repr(chosen[e.label]) for e in comparison.methods}
+        for volume in comparison.cases:
+            case = ComparedCase(comparison, volume, level)
+            part = comparison.scored(case.clean.shape[0])
+            clean, noisy = case.clean[part], case.noisy[part]
             middle = clean.shape[0] // 2
             shown = {"clean": clean[middle], "noisy": noisy[middle]}
             for label in settings[level.label]:
                 tick(f"{label}, {volume.case}, {level.label}")
-                estimate = _estimate(chosen[label], known, priors[label], part)
+                estimate = _estimate(chosen[label], case, priors[label], part)
                 shown[label] = estimate[middle]
-                found = _scores(contest, level, clean, noisy, estimate)
-                if known.scanned_hu is not None:
-                    estimate_hu = contest.window.hu(estimate)
-                    found |= attenuation_scores(known.scanned_hu[part], estimate_hu)
+                found = _scores(comparison, level, clean, noisy, estimate)
+                if case.scanned_hu is not None:
+                    estimate_hu = comparison.window.hu(estimate)
+                    found |= attenuation_scores(case.scanned_hu[part], estimate_hu)
                 rows.append(Row(label, volume.case, level.label, found))
-            if volume is contest.cases[0]:
-                in_hu = {name: contest.window.hu(slice_) for name, slice_ in shown.items()}
+            if volume is comparison.cases[0]:
+                in_hu = {name: comparison.window.hu(slice_) for name, slice_ in shown.items()}
                 pictures.append(Picture(volume.case, level.label, in_hu))
     return rows, settings, pictures
 
 
 def _tuned(
-    contest: Contest, priors: dict[str, NeighbourMean], level: Level, tick: Tick
+    comparison: Comparison, priors: dict[str, NeighbourMean], level: Level, tick: Tick
 ) -> dict[str, Any]:
-    """The classical methods with the parameters that the tuning cases choose."""
-    known: list[Known] = []
+    """The classical methods, tuned on the tuning cases."""
+    cases: list[ComparedCase] = []
     chosen = {}
-    for entrant in contest.entrants:
-        if entrant.model:
+    for compared in comparison.methods:
+        if compared.model:
             continue
-        method = METHODS[entrant.method]()
-        if contest.tuning and len(method.candidates()) > 1:
-            tick(f"tuning {entrant.label}, {level.label}")
-            known = known or [Known(contest, volume, level) for volume in contest.tuning]
-            method = tuned(method, [_block(each, priors[entrant.label]) for each in known])
-        chosen[entrant.label] = method
+        method = METHODS[compared.classical]()
+        if comparison.tuning and len(method.candidates()) > 1:
+            tick(f"tuning {compared.label}, {level.label}")
+            cases = cases or [
+                ComparedCase(comparison, volume, level) for volume in comparison.tuning
+            ]
+            method = tuned(method, [_block(case, priors[compared.label]) for case in cases])
+        chosen[compared.label] = method
     return chosen
 
 
-def _block(known: Known, prior: NeighbourMean) -> tuple[Unit, Given]:
-    """The middle of a tuning case, as `tuned` takes it."""
-    box = _central(known.clean.shape, _TUNING)
-    images = (known.clean, known.noisy, known.prior(prior))
+def _block(case: ComparedCase, prior: NeighbourMean) -> tuple[Unit, Given]:
+    """The middle block of a tuning case, as an argument of `tuned`."""
+    box = _central(case.clean.shape, _TUNING)
+    images = (case.clean, case.noisy, case.prior(prior))
     clean, noisy, second = (read_box(image, box) for image in images)
-    return clean, (noisy, known.sigma, known.spacing_mm, second)
+    return clean, (noisy, case.sigma, case.spacing_mm, second)
 
 
-def _estimate(method: Any, known: Known, prior: NeighbourMean, part: slice) -> Unit:
-    """The estimate of the scored slices, from as many as the method sees."""
+def _estimate(method: Any, case: ComparedCase, prior: NeighbourMean, part: slice) -> Unit:
+    """The estimate of the scored slices, from the slices that the method needs."""
     seen = part if method.slicewise else slice(None)
-    # Copies: a method must not change what the next one is given.
-    noisy, second = known.noisy[seen].copy(), known.prior(prior)[seen].copy()
-    estimate: Unit = method.estimate(noisy, known.sigma, known.spacing_mm, second)
+    # Copies, so that a method cannot change the input of the next one.
+    noisy, second = case.noisy[seen].copy(), case.prior(prior)[seen].copy()
+    estimate: Unit = method.estimate(noisy, case.sigma, case.spacing_mm, second)
     return estimate if seen == part else estimate[part]
 
 
@@ -186,17 +189,17 @@ def _central(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> Box:
 
 
 def _scores(
-    contest: Contest, level: Level, clean: Unit, noisy: Unit, estimate: Unit
+    comparison: Comparison, level: Level, clean: Unit, noisy: Unit, estimate: Unit
 ) -> dict[str, float]:
     residual = noisy - estimate
     if not level.noise.additive:
-        # What it shows beyond the window is anatomy that the clean image has lost, not noise.
+        # Beyond the window it would show anatomy that the clipped clean image lacks, not noise.
         residual = np.clip(noisy, 0, 1) - np.clip(estimate, 0, 1)
     return {
-        **asdict(scores(clean, estimate, contest.window)),
-        "bias_hu": contest.window.width_hu * float(np.mean(estimate - clean, dtype=np.float64)),
-        # Photographs and pairs have greys from 0 up, which no radiologist's window shows.
-        **(_of_hu(clean, estimate, contest.window) if contest.window.low_hu < 0 else {}),
+        **asdict(scores(clean, estimate, comparison.window)),
+        "bias_hu": comparison.window.width_hu * float(np.mean(estimate - clean, dtype=np.float64)),
+        # Only for HU: photographs and pairs have grey values from 0 up.
+        **(_of_hu(clean, estimate, comparison.window) if comparison.window.low_hu < 0 else {}),
         "residual_autocorrelation": autocorrelation(residual),
         "residual_at_edges": edge_correlation(residual, clean),
     }

@@ -1,11 +1,11 @@
-"""Fairness: what a comparison must refuse, and of what it must warn."""
+"""Eligibility: the checks that make a comparison fair, and its warnings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.comparison.methods import Entrant
+from engine.comparison.methods import ComparedMethod
 from engine.comparison.noise_levels import Level
 from engine.errors import BadUsage, Mismatch
 from engine.runs.trained_model import Model
@@ -16,10 +16,10 @@ from volumes.volume import Volume
 def refuse_others(
     data: Path, split: str, models: dict[str, Model], volumes: Sequence[Volume]
 ) -> None:
-    """Scans that only share their name with those of a run are not that run's split.
+    """Refuses scans that have the name of a case of a run but other content.
 
     Raises:
-        Mismatch: naming the first of them.
+        Mismatch: with the first of them.
     """
     if split == "all":
         return
@@ -27,59 +27,65 @@ def refuse_others(
         declared = model.record.cases.get(split, {})
         other = [v.case for v in volumes if declared.get(v.case, v.sha256) != v.sha256]
         if other:
-            cause = f"holds another {other[0]} than {name} was split with"
+            cause = f"has another {other[0]} than the split of {name}"
             raise Mismatch(data, cause, "Name the data of the runs, or use --split all")
 
 
-def refuse_seen(data: Path, entering: Sequence[Entrant], volumes: Sequence[Volume]) -> None:
-    """Neither a network nor the one behind its prior may have learned from what is scored.
+def refuse_seen(data: Path, methods: Sequence[ComparedMethod], volumes: Sequence[Volume]) -> None:
+    """Refuses to score cases that a network, or the network behind a prior, was trained on.
 
     Raises:
-        Mismatch: where one has, by the case's name or its content.
+        Mismatch: if a case has the name or the content of a training case.
     """
-    for entrant in entering:
-        for model in entrant.behind():
+    for method in methods:
+        for model in method.behind():
             if seen := model.seen(volumes):
-                cause = f"{entrant.label} was trained on {seen[0]}"
+                cause = f"{method.label} was trained on {seen[0]}"
                 remedy = "Use --split test, or ask for it by --allow-seen"
                 raise Mismatch(data, cause, remedy)
 
 
 def refuse_seen_in_tuning(
-    data: Path, entering: Sequence[Entrant], volumes: Sequence[Volume]
+    data: Path, methods: Sequence[ComparedMethod], volumes: Sequence[Volume]
 ) -> None:
-    """A prior is better where its network has learned: what is chosen there suits no other case.
+    """Refuses to tune on cases that the network behind a prior was trained on.
+
+    A prior is better on such cases, so parameters tuned there do not fit others.
 
     Raises:
-        Mismatch: where a classical method would be tuned with such a prior.
+        Mismatch: if a classical method would be tuned on such a case.
     """
-    for entrant in entering:
-        for model in entrant.behind() if entrant.method else ():
+    for method in methods:
+        for model in method.behind() if method.classical else ():
             if seen := model.seen(volumes):
-                cause = f"{entrant.label} is to be tuned on {seen[0]}, which its prior has seen"
+                cause = (
+                    f"{method.label} would be tuned on {seen[0]}, which its prior was trained on"
+                )
                 remedy = "Use --no-tuning, or ask for it by --allow-seen"
                 raise Mismatch(data, cause, remedy)
 
 
-def refuse_untold(entering: Sequence[Entrant], levels: Sequence[Level]) -> None:
-    """A network that sees the dose is told it by a level that has one.
+def refuse_without_dose(methods: Sequence[ComparedMethod], levels: Sequence[Level]) -> None:
+    """Refuses noise levels without a photon count for dose-aware networks.
 
     Raises:
-        BadUsage: naming the first level that has none.
+        BadUsage: with the first such level.
     """
     without = [level.label for level in levels if level.noise.typical_photons is None]
-    for entrant in entering if without else ():
-        if entrant.model and entrant.model.recipe.network.sees_dose:
-            cause = f"{without[0]} has no dose, which {entrant.label} wants to be told"
-            raise BadUsage("--as", cause, "Compare it under low_dose:PHOTONS alone")
+    for method in methods if without else ():
+        if method.model and method.model.recipe.network.sees_dose:
+            cause = f"{without[0]} has no dose, which {method.label} needs"
+            raise BadUsage("--as", cause, "Use only low_dose:PHOTONS")
 
 
-def warn(entering: Sequence[Entrant], terminal: Terminal) -> None:
-    """Says of which methods a score means less than it seems."""
-    if oracles := [entrant.label for entrant in entering if entrant.is_oracle]:
-        terminal.warn(f"{', '.join(oracles)}: given the clean image, a bound and no method")
-    records = {m.run: m.record for entrant in entering for m in entrant.behind()}
+def warn_of_oracles(methods: Sequence[ComparedMethod], terminal: Terminal) -> None:
+    """Warns of oracles, and of networks whose training cases are unknown."""
+    if oracles := [method.label for method in methods if method.is_oracle]:
+        terminal.warn(
+            f"{', '.join(oracles)}: given the clean image, so the score is an upper bound"
+        )
+    records = {m.run: m.record for method in methods for m in method.behind()}
     for run, record in records.items():
         if not record.tells_what_it_learned_from:
-            cause = "does not tell on which cases it was trained; they may be among these"
+            cause = "does not list its training cases; they may be among the scored cases"
             terminal.warn(f"{run.folder}: {cause}")

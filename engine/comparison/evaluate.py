@@ -1,4 +1,4 @@
-"""Selection: which cases a comparison may use, and the command that runs it."""
+"""`engine evaluate`: selects cases, compares methods and writes the report."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from engine.comparison.eligibility import (
     refuse_others,
     refuse_seen,
     refuse_seen_in_tuning,
-    refuse_untold,
-    warn,
+    refuse_without_dose,
+    warn_of_oracles,
 )
-from engine.comparison.methods import entrants
-from engine.comparison.noise_levels import Level, levels, scanned
+from engine.comparison.methods import resolve_methods
+from engine.comparison.noise_levels import Level, added_levels, scanned_levels
 from engine.errors import BadInput, BadUsage, Mismatch
 from engine.output_paths import refuse_existing, refuse_other_file
 from engine.runs.trained_model import Model
@@ -34,23 +34,23 @@ from volumes.volume import Volume
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """What `engine evaluate` is asked for; the Python API takes the same.
+    """The arguments of `engine evaluate`, also for the Python API.
 
     Attributes:
-        methods: run folders and names of methods, each with @PRIOR where another is wanted.
+        methods: run folders and names of methods, each with an optional @PRIOR.
         data: folder of the cases, or a file of pairs.
         output: folder of the report.
         split: "test", "validation" or "all".
         noise: levels of added or recorded noise, such as "gaussian:0.02,0.1".
         kinds: levels of a simulated scanner, such as "low_dose:1e5".
         protocol: "volumes", or "reference": the first slice of a central crop.
-        slices: scored slices of each case, about its middle; None takes all.
+        slices: number of scored slices about the middle of each case; None for all.
         checkpoint: of each run: best, last or a step.
-        tuning: whether classical methods choose their parameters on the validation cases.
-        allow_seen: whether cases are scored that a network was trained on.
-        devices: on what it is computed.
+        tuning: whether classical methods are tuned on the validation cases.
+        allow_seen: whether cases that a network was trained on may be scored.
+        devices: to compute on.
         overwrite: whether an existing report is replaced.
-        reading: what is accepted of scans.
+        reading: options for reading scans.
     """
 
     methods: tuple[str, ...]
@@ -83,24 +83,26 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
         if value not in known:
             raise BadUsage(option, f"takes no {value!r}", f"Use one of {', '.join(known)}")
     if request.protocol == "reference" and request.slices:
-        cause = "has no meaning where the protocol scores one slice"
+        cause = "has no meaning with a protocol that scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
     runtime.check(request.devices, "auto", "auto")
     refuse_other_file(output)
     refuse_existing([output / "report.json"], overwrite=request.overwrite)
-    # What follows imports TensorFlow where it must, not before the words were understood.
-    from engine.comparison.compare import Contest, compare
+    # TensorFlow is imported below, after the arguments were checked.
+    from engine.comparison.compare import Comparison, compare
     from engine.report.files import write
     from engine.report.summary import remarks, summary
     from engine.report.tables import table
 
-    entering = entrants(request.methods, request.checkpoint)
-    refuse_untold(entering, asked)
-    models = {e.label: e.model for e in entering if e.model}
+    methods = resolve_methods(request.methods, request.checkpoint)
+    refuse_without_dose(methods, asked)
+    models = {e.label: e.model for e in methods if e.model}
     cases = find_cases(request.data, trust=request.reading)
     scored = _cases(request, models, cases, request.split)
     tuning: Sequence[Case] = ()
-    if request.tuning and any(METHODS[e.method]().candidates()[1:] for e in entering if e.method):
+    if request.tuning and any(
+        METHODS[e.classical]().candidates()[1:] for e in methods if e.classical
+    ):
         tuning = _cases(request, models, cases, "validation")
     scans = any(level.noise.scanned for level in asked)
     if scans:
@@ -112,33 +114,33 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     held = [volumes[case.name] for case in scored]
     refuse_others(request.data, request.split, models, held)
     if not request.allow_seen:
-        refuse_seen(request.data, entering, held)
-        refuse_seen_in_tuning(request.data, entering, [volumes[case.name] for case in tuning])
+        refuse_seen(request.data, methods, held)
+        refuse_seen_in_tuning(request.data, methods, [volumes[case.name] for case in tuning])
     both = [case.name for case in tuning if case in scored]
     if both:
         terminal.warn(
-            f"{request.data}: {', '.join(both)} choose the parameters of classical methods and are "
-            "scored, too: these methods are favoured"
+            f"{request.data}: {', '.join(both)} are used for tuning classical methods and for "
+            "scoring: these methods have an advantage"
         )
-    warn(entering, terminal)
+    warn_of_oracles(methods, terminal)
     make_folder(output)  # hours may pass before the report is written
     runtime.start(request.devices)
-    contest = Contest(
-        entrants=entering,
+    comparison = Comparison(
+        methods=methods,
         cases=held,
         tuning=[volumes[case.name] for case in tuning],
         levels=asked,
-        window=next((m.recipe.window for e in entering for m in e.behind()), None)
+        window=next((m.recipe.window for e in methods for m in e.behind()), None)
         or _window(scored),
         prior=_prior(models),
         protocol=request.protocol,
         slices=request.slices,
         recorded=recorded,
     )
-    rows, settings, pictures = compare(contest, terminal.say)
-    about = _about(request, contest, settings)
+    rows, settings, pictures = compare(comparison, terminal.say)
+    about = _about(request, comparison, settings)
     entries = summary(rows, about["oracles"])
-    terminal.table(_title(request, contest.window), *table(entries, contest.window.unit_name))
+    terminal.table(_title(request, comparison.window), *table(entries, comparison.window.unit_name))
     for remark in remarks(entries):
         terminal.result(remark)
     for level, chosen in settings.items():
@@ -149,29 +151,30 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
 
 
 def _levels(request: EvaluateRequest) -> tuple[Level, ...]:
-    """Those of --noise, then those of --as.
+    """The noise levels of --noise, then those of --as.
 
     Raises:
-        BadUsage: where a recorded and a scanned level have one name.
+        BadUsage: if a recorded and a scanned level have the same name.
     """
     if request.kinds is None:
-        return levels("gaussian:0.1" if request.noise is None else request.noise)
-    asked = (*(levels(request.noise) if request.noise is not None else ()), *scanned(request.kinds))
+        return added_levels("gaussian:0.1" if request.noise is None else request.noise)
+    added = added_levels(request.noise) if request.noise is not None else ()
+    asked = (*added, *scanned_levels(request.kinds))
     labels = [level.label for level in asked]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
-        cause = f"names {twice}, which --noise names, too"
-        raise BadUsage("--as", cause, "Ask for them one after the other, into two reports")
+        cause = f"names {twice}, and so does --noise"
+        raise BadUsage("--as", cause, "Write two reports, one after the other")
     return asked
 
 
 def _cases(
     request: EvaluateRequest, models: dict[str, Model], cases: list[Case], side: str
 ) -> Sequence[Case]:
-    """The cases of a side, as the runs declare it; without a run that does, by the default split.
+    """The cases of a split as recorded by the runs, or of the default split without runs.
 
     Raises:
-        Mismatch: where runs declare different cases, or none.
+        Mismatch: if the runs have different cases, or a case is missing.
     """
     if side == "all":
         return cases
@@ -189,8 +192,10 @@ def _cases(
     first, names = next(iter(declared.items()))
     for other, others in declared.items():
         if others != names:
-            cause = f"{first} and {other} were split differently: {side} differs"
-            raise Mismatch(request.data, cause, "Compare runs of one split, or use --split all")
+            cause = f"{first} and {other} have different splits: {side} differs"
+            raise Mismatch(
+                request.data, cause, "Compare runs with the same split, or use --split all"
+            )
     found = [case for case in cases if case.name in names]
     if not names or len(found) < len(names):
         missing = sorted(set(names) - {case.name for case in cases}) or ["any"]
@@ -201,7 +206,7 @@ def _cases(
 
 
 def _window(cases: Sequence[Case]) -> Window:
-    """Where no run gives one: that of the recipes, for scans, photographs or pairs of floats."""
+    """The default window for scans, photographs or pairs of floats, if no run has one."""
     if all(case.path.suffix.lower() == ".png" for case in cases):
         return Window(low_hu=0, high_hu=255, clip=False)
     if all(case.of_a_set and not open_pairs(case.path).whole for case in cases):
@@ -210,10 +215,10 @@ def _window(cases: Sequence[Case]) -> Window:
 
 
 def _prior(models: dict[str, Model]) -> NeighbourMean:
-    """Of classical methods: what the networks see, but no clean image that their name hides."""
+    """The prior of classical methods: that of the networks, unless it is the clean image."""
     priors = {model.recipe.prior for model in models.values() if model.recipe.prior}
     seen = [prior for prior in priors if not isinstance(prior.of, Clean)]
-    # Where networks see different ones, none of them is the one that is meant.
+    # Networks with different priors do not determine it.
     return seen[0] if len(seen) == 1 else NeighbourMean()
 
 
@@ -224,10 +229,10 @@ def _recorded(
     names: Collection[str],
     terminal: Terminal,
 ) -> dict[str, dict[str, Volume]]:
-    """The volumes of each recorded level, with their recordings.
+    """The volumes of each recorded level, with their noisy scans.
 
     Raises:
-        BadInput: where a case lacks one.
+        BadInput: if a case lacks one.
     """
     return {
         level.label: _volumes(
@@ -249,9 +254,9 @@ def _volumes(
 ) -> dict[str, Volume]:
     volumes: dict[str, Volume] = {}
     for case in dict.fromkeys(cases):
-        terminal.doubt(case.doubts())
+        terminal.warn_once(case.oddities())
         volumes[case.name] = volume = store.volume(case, scanned=scanned)
-        terminal.doubt(volume.odd)
+        terminal.warn_once(volume.odd)
     return volumes
 
 
@@ -269,29 +274,31 @@ def _title(request: EvaluateRequest, window: Window) -> str:
 
 
 def _about(
-    request: EvaluateRequest, contest: Any, settings: dict[str, dict[str, str]]
+    request: EvaluateRequest, comparison: Any, settings: dict[str, dict[str, str]]
 ) -> dict[str, Any]:
     return {
         "protocol": request.protocol,
         "split": request.split,
-        "cases": {volume.case: volume.sha256 for volume in contest.cases},
-        "tuned_on": [volume.case for volume in contest.tuning],
+        "cases": {volume.case: volume.sha256 for volume in comparison.cases},
+        "tuned_on": [volume.case for volume in comparison.tuning],
         "slices": request.slices or "all",
-        "data_range": asdict(contest.window),
+        "data_range": asdict(comparison.window),
         "ssim": "Gaussian 11 x 11, sigma 1.5, within slices, valid region",
-        "levels": {level.label: level.noise.describe(contest.window) for level in contest.levels},
-        "noise_seed": contest.noise_seed,
-        "prior": asdict(contest.prior) | {"of": repr(contest.prior.of)},
+        "levels": {
+            level.label: level.noise.describe(comparison.window) for level in comparison.levels
+        },
+        "noise_seed": comparison.noise_seed,
+        "prior": asdict(comparison.prior) | {"of": repr(comparison.prior.of)},
         "settings": settings,
-        "oracles": [entrant.label for entrant in contest.entrants if entrant.is_oracle],
+        "oracles": [method.label for method in comparison.methods if method.is_oracle],
         "networks": {
-            entrant.label: [_network(model) for model in entrant.behind()]
-            for entrant in contest.entrants
-            if entrant.behind()
+            method.label: [_network(model) for model in method.behind()]
+            for method in comparison.methods
+            if method.behind()
         },
     }
 
 
 def _network(model: Model) -> dict[str, Any]:
-    """Which weights: a step alone tells nobody."""
+    """Run, step and hash of the weights: a step alone does not identify them."""
     return {"run": model.run.folder.resolve().name, "step": model.step, "sha256": model.sha256}

@@ -1,4 +1,4 @@
-"""Levels: the degradations at which methods are compared, from the words that name them."""
+"""Noise levels of a comparison, from the words that name them."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _REMEDY = "Write gaussian:0.02,0.05, coloured:0.05 or recorded:NAME"
 
 @dataclass(frozen=True)
 class Level:
-    """One degradation.
+    """One noise level.
 
     Attributes:
-        label: what tables call it, such as "10%".
-        noise: that is simulated or scanned, or recorded beside the clean scans.
+        label: name in tables, such as "10%".
+        noise: added, simulated by a scanner, or recorded beside the clean scans.
     """
 
     label: str
     noise: Gaussian | Coloured | Recorded | Scanned
 
 
-def levels(text: str) -> tuple[Level, ...]:
+def added_levels(text: str) -> tuple[Level, ...]:
     """The levels that `--noise` names: `gaussian:0.02,0.1`, `coloured:0.05`, `recorded:quarter`.
 
-    A level that is named twice is one level: its cases must not count twice.
+    A level that is named twice is scored once.
 
     Raises:
-        BadUsage: where it names none.
+        BadUsage: if the text names no level.
     """
     kind, _, values = text.partition(":")
     try:
@@ -44,11 +44,11 @@ def levels(text: str) -> tuple[Level, ...]:
     return tuple({level.label: level for level in found}.values())
 
 
-def scanned(text: str) -> tuple[Level, ...]:
-    """The levels that `--as` names, as `engine degrade` does: `low_dose:7e4,1e5,sparse_view:60`.
+def scanned_levels(text: str) -> tuple[Level, ...]:
+    """The levels that `--as` names, as in `engine degrade`: `low_dose:7e4,1e5,sparse_view:60`.
 
     Raises:
-        BadUsage: where it names none, one twice, or white noise.
+        BadUsage: if it names no level, a level twice, or added noise.
     """
     found = []
     for degradation in parse(text):
@@ -56,7 +56,7 @@ def scanned(text: str) -> tuple[Level, ...]:
         if acquisition is None:
             raise BadUsage("--as", "names no scanner", f"Write such as --noise {text}")
         dose, views = acquisition.dose, acquisition.views
-        assert dose is not None  # those of words count photons
+        assert dose is not None  # `parse` always sets a dose
         noise = LowDose(dose.photons) if views is None else SparseView(views, dose.photons)
         found.append(Level(degradation.name, noise))
     return tuple(found)

@@ -1,15 +1,15 @@
-"""SPADE: total variation that forgives the edges which a prior image has too.
+"""SPADE: total variation that penalises edges of a prior image less.
 
-The estimate is the only minimiser over u of
+The estimate is the unique minimiser over u of
 
     alpha ||grad u||_1 + beta ||grad (u - prior)||_1 + 1/2 ||u - noisy||^2,
 
-||.||_1 summing the Euclidean lengths of the gradients (weight_z u_z, u_y, u_x) of all voxels. The
-idea, sparsity of the image and of its difference to a prior, is that of prior image constrained
-compressed sensing (Chen, Tang and Leng, Med. Phys. 35, 2008), which Abascal et al., EUSIPCO 2019,
-brought to denoising as SPADE; their weight mu of the last term is divided out here. Of the prior
-only the gradient counts. With beta = 0 this is the model of Rudin, Osher and Fatemi (Physica D 60,
-1992) in three dimensions.
+where ||.||_1 is the sum over voxels of the Euclidean length of the gradient (weight_z u_z, u_y,
+u_x). Sparsity of the image and of its difference to a prior is the idea of prior image constrained
+compressed sensing (Chen, Tang and Leng, Med. Phys. 35, 2008). Abascal et al., EUSIPCO 2019, apply
+it to denoising as SPADE; their weight mu of the last term is divided out here. Only the gradient of
+the prior matters. With beta = 0 this is the model of Rudin, Osher and Fatemi (Physica D 60, 1992)
+in three dimensions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Spade:
     Attributes:
         alpha: weight of the gradient, as a multiple of sigma.
         beta: weight of the gradient of the difference to the prior, as a multiple of sigma.
-        weight_z: of the difference of neighbouring slices; less than 1 where slices are thick.
+        weight_z: of the difference of neighbouring slices; less than 1 for thick slices.
         iterations: of the solver.
     """
 
@@ -47,8 +47,8 @@ class Spade:
     def candidates(self) -> list[Self]:
         """A grid around alpha + beta = 0.6, the best weight of 3D total variation.
 
-        A noisy prior asks for more alpha, a denoised one for more beta. Beta is never 0: that would
-        be another method.
+        A noisy prior needs more alpha, a denoised one more beta. Beta is never 0, which would be 3D
+        total variation.
         """
         return [
             replace(self, alpha=alpha, beta=beta, weight_z=weight_z)
@@ -60,10 +60,10 @@ class Spade:
     def estimate(
         self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
     ) -> Unit:
-        """The estimate, (Z, Y, X) in window units as `noisy` and `prior` are.
+        """The estimate, (Z, Y, X) in window units like `noisy` and `prior`.
 
         Raises:
-            BadUsage: where there is no prior.
+            BadUsage: if there is no prior.
         """
         from engine.inference.predictor import tensor
 

@@ -1,1 +1,1 @@
-"""Denoising: scans in, the same scans with less noise out."""
+"""Denoising: applies a trained network to scans and writes the results."""

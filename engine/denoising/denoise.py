@@ -1,4 +1,4 @@
-"""Denoising: a scan in, the same scan with less noise out."""
+"""Denoising of one scan: the network's estimate, tile by tile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.denoising import sidecar
-from engine.denoising.bone import Keep
+from engine.denoising.bone import BoneWeight
 from engine.errors import BadInput, BadUsage, NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import Blocks, Plan, plan
@@ -33,15 +33,15 @@ _SEAM_HU = 0.01
 
 @dataclass(frozen=True)
 class DenoiseSettings:
-    """What is asked of one denoising.
+    """Options for denoising one scan.
 
     Attributes:
         prior: a second scan of the same patient on the same grid, in place of the computed prior.
-        tile: (Z, Y, X) voxels that one tile keeps; None lets memory decide.
+        tile: (Z, Y, X) voxels of a tile without halo; None chooses them by free memory.
         strength: 0 returns the input, 1 is the network's estimate.
-        photons: a ray, of the scan, for a network that sees the dose.
-        reproducible: whether memory decides nothing, and nothing of this machine is told.
-        strip: whether the output's header loses its free text and its extensions.
+        photons: a ray, of the scan, for a dose-aware network.
+        reproducible: whether tiles and sidecar are independent of time and machine.
+        strip: whether free text and extensions are removed from the header of the output.
     """
 
     prior: Path | None = None
@@ -54,12 +54,12 @@ class DenoiseSettings:
 
 @dataclass(frozen=True)
 class Denoised:
-    """A denoised scan, not yet written.
+    """A denoised scan in memory.
 
     Attributes:
         scan: the input, whose header the output keeps.
         before, after: stored arrays in the order of the file.
-        about: what was done, for the sidecar.
+        about: content of the sidecar.
     """
 
     scan: Scan
@@ -75,27 +75,27 @@ class Denoised:
 
 
 def plan_for(scan: Scan, recipe: Recipe, request: DenoiseSettings) -> Plan:
-    """The tiles of a scan under a recipe's network."""
+    """The tiles of a scan for a recipe's network."""
     return plan(scan.shape, recipe.network, request.tile, anywhere=request.reproducible)
 
 
 def denoise(
     scan: Scan, model: Model, estimator: Any, request: DenoiseSettings, tick: Callable[[int], None]
 ) -> Denoised:
-    """Denoises a scan; only the estimate of one tile is held as floating point at a time.
+    """Denoises a scan. Only one tile at a time is in memory as floating point.
 
     Args:
         scan: from `nifti.open_scan`.
         model: whose window, prior and network are used.
         estimator: from `model.estimator`.
-        request: what is asked.
-        tick: called with the number of tiles done.
+        request: options.
+        tick: called with the number of finished tiles.
 
     Raises:
-        BadInput: where the scan or the second scan cannot be used, or changes meanwhile.
-        BadUsage: where a second scan is given to a network that sees no prior, or tiles to one that
-            sees beyond their halo.
-        NumericalFailure: where the network's estimate is not finite.
+        BadInput: if the scan or the second scan cannot be used, or changes meanwhile.
+        BadUsage: if the network takes no prior but a second scan is given, or its receptive field
+            is larger than the halo of the tiles.
+        NumericalFailure: if the network's estimate is not finite.
     """
     window = model.recipe.window
     before = scan.read()
@@ -108,23 +108,24 @@ def denoise(
     tiles = plan_for(scan, model.recipe, request)
     if tiles.count > 1:
         _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
-    keep = Keep(window, noisy, scan.spacing_mm)
+    keep = BoneWeight(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
     for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
         if not np.isfinite(estimate).all():
-            raise NumericalFailure(model.path, "gives numbers that are not finite", "Use another")
+            cause = "gives numbers that are not finite"
+            raise NumericalFailure(model.path, cause, "Use another model")
         hu = scan.hu(source[box.slices])
         weight = keep.weight(box, estimate)
         share = np.float32(request.strength) * (1 - weight)
         seen = noisy(box)
-        with np.errstate(invalid="ignore", over="ignore"):  # padding stays, whatever it holds
-            # A network that returns what it sees must give back every bit, so its correction is
-            # added. Where it was shown less than there is, its estimate replaces the voxel.
+        with np.errstate(invalid="ignore", over="ignore"):  # padding may hold any value
+            # The correction is added, so that a network that returns its input changes no bit.
+            # Where the input was clipped, the estimate replaces the voxel.
             corrected = hu + share * np.float32(window.width_hu) * (estimate - seen)
             replaced = (1 - share) * hu + share * window.hu(estimate)
             wanted = np.where(seen == window.unit(hu), corrected, replaced)
-        # What does not change keeps its bits, whatever the datatype would round it to.
+        # Unchanged voxels keep their bits: they are not rounded to the datatype again.
         moved = ~mask[box.slices] & (wanted != hu)
         stored, saturated = scan.stored(wanted[moved])
         differing = stored != target[box.slices][moved]
@@ -153,8 +154,8 @@ def denoise(
         "warnings": [*scan.warnings, *leak_warnings(residual)],
     }
     if counts["saturated"]:
-        told = f"{counts['saturated']:,} voxels were saturated by the file's datatype"
-        about["warnings"].append(told)
+        cause = f"{counts['saturated']:,} voxels were saturated by the file's datatype"
+        about["warnings"].append(cause)
     if request.strip:
         scan = replace(scan, header=replace(scan.header, head=cleared(scan.head)))
     return Denoised(scan, before, after, about)
@@ -163,15 +164,15 @@ def denoise(
 def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
     if beyond_hu > _SEAM_HU:
         kind = type(recipe.network).__name__
-        cause = f"would leave seams: {kind} sees beyond its radius, by {beyond_hu:.3g} HU"
+        cause = f"would leave seams of {beyond_hu:.3g} HU: {kind} sees beyond its radius"
         raise BadUsage("--tile", cause, "Choose one tile as large as the scan")
 
 
 def _noisy_blocks(
     scan: Scan, source: Stored, mask: npt.NDArray[np.bool_], recipe: Recipe
 ) -> Blocks:
-    # Clipped training never shows a network more than the window's end and its noise. Of a voxel
-    # that no scanner measured, even a linear network must not see enough to spoil its neighbours.
+    # In clipped training a network never sees values above the window's end and its noise. Voxels
+    # that no scanner measured must not spoil their neighbours, even with a linear network.
     floor, ceiling = recipe.noise.bounds
     ceiling = ceiling if recipe.window.clip else _LINEAR_CEILING
 
@@ -193,25 +194,25 @@ def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, other: Scan | None)
 
 
 def check_dose(request: DenoiseSettings, recipe: Recipe) -> None:
-    """Refuses a dose that is missing, or that the network does not see.
+    """Refuses a missing dose, and a dose that the network does not take.
 
     Raises:
-        BadUsage: naming the option.
+        BadUsage: with the option.
     """
     kind = type(recipe.network).__name__
     if recipe.network.sees_dose and request.photons is None:
-        cause = f"is missing, and the {kind} was trained to be told the dose"
+        cause = f"is missing, and the {kind} needs the dose"
         raise BadUsage("--photons", cause, "Give the photons a ray of the scan, such as 1e5")
     if request.photons is not None and not recipe.network.sees_dose:
-        raise BadUsage("--photons", f"the {kind} is told no dose", "Leave it out")
+        raise BadUsage("--photons", f"the {kind} takes no dose", "Leave it out")
 
 
 def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
-    """The scan that is asked for as the prior, judged by its header; None where none is.
+    """The second scan that is the prior, with a checked header; None without one.
 
     Raises:
-        BadInput: where it does not lie on the grid of the first.
-        BadUsage: where the network sees no prior.
+        BadInput: if it is not on the grid of the first.
+        BadUsage: if the network takes no prior, or needs a second scan.
     """
     if second is None:
         if recipe.prior is not None and isinstance(recipe.prior.of, Clean):
@@ -226,13 +227,13 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
         _corners(other), _corners(scan), atol=_SAME_PLACE_MM
     )
     if not same:
-        cause = f"does not lie on the grid of {scan.path}"
+        cause = f"is not on the grid of {scan.path}"
         raise BadInput(second, cause, "Register and resample it to that scan first")
     return other
 
 
 def _corners(scan: Scan) -> npt.NDArray[np.float64]:
-    """Where the first and the last voxel in canonical order lie, in millimetres."""
+    """(2, 3) positions of the first and last voxel in canonical order, in millimetres."""
     size = np.array(scan.stored_shape[:3], float)
     flip = scan.orientation[:, 1] < 0
     first = np.where(flip, size - 1, 0)
@@ -242,7 +243,7 @@ def _corners(scan: Scan) -> npt.NDArray[np.float64]:
 
 
 class _Change:
-    """The distribution of the change in HU, gathered tile by tile."""
+    """The distribution of the change in HU, collected tile by tile."""
 
     _EDGES = np.arange(-5000.0, 5001.0, 1.0)
 

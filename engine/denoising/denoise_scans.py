@@ -1,4 +1,4 @@
-"""The scans of one command, denoised one after the other and written."""
+"""`engine denoise`: checks, denoises and writes the scans of one command."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ from volumes.window import Window
 
 @dataclass(frozen=True)
 class DenoiseRequest:
-    """What `engine denoise` is asked for; the Python API takes the same.
+    """The arguments of `engine denoise`, also for the Python API.
 
     Attributes:
         scans: NIfTI files.
-        run: whose network is applied.
+        run: run folder of the network.
         checkpoint: of the run: best, last or a step.
         settings: how the network is applied.
         output: a file for one scan, else a folder; None writes beside each scan.
         preview: picture of one scan's middle slice.
-        residual: whether input - output is written, too.
+        residual: whether input - output is written as well.
         overwrite: whether existing files are replaced.
-        only_plan: whether tiles and memory are all that is wanted.
-        devices: on what it is computed.
-        reading: what is accepted of scans.
+        only_plan: whether only tiles and memory are shown.
+        devices: to compute on.
+        reading: options for reading scans.
     """
 
     scans: tuple[Path, ...]
@@ -76,10 +76,10 @@ class DenoiseRequest:
 
 
 def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
-    """Denoises scans; everything that can be refused is refused before TensorFlow is imported.
+    """Denoises scans. All input is checked before TensorFlow is imported.
 
-    One scan that cannot be denoised does not keep the others from it; all of them are named in the
-    end. What is wrong with the command, the model or a place to write stops all.
+    A scan that cannot be denoised does not stop the others; an error at the end counts such scans.
+    An error in the command, the model or an output path stops all.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
@@ -107,7 +107,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
 
 
 def _read_headers(request: DenoiseRequest, model: Model, failed: _Failed) -> dict[int, list[Scan]]:
-    """Each scan that can be used by its number, with the second scan where one is the prior."""
+    """The usable scans by their number, each with the second scan if that is the prior."""
     found: dict[int, list[Scan]] = {}
     for number, path in enumerate(request.scans):
         with failed.noted():
@@ -118,7 +118,7 @@ def _read_headers(request: DenoiseRequest, model: Model, failed: _Failed) -> dic
 
 
 def _verify(found: dict[int, list[Scan]], failed: _Failed, terminal: Terminal) -> dict[int, Scan]:
-    """The scans that were read to their end, by their number; what is odd about them is told."""
+    """The scans that could be read to their end, by their number. Warns about oddities."""
     verified: dict[int, Scan] = {}
     for number, scans in found.items():
         with failed.noted():
@@ -127,20 +127,20 @@ def _verify(found: dict[int, list[Scan]], failed: _Failed, terminal: Terminal) -
                 odd = (*scan.warnings, "was denoised already, as its sidecar says")
                 scan = replace(scan, warnings=odd)
             for each in (scan, *others):
-                terminal.doubt({each.path: each.warnings})
+                terminal.warn_once({each.path: each.warnings})
             verified[number] = scan
     return verified
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What all scans of a command share: one model, loaded once."""
+    """The shared part of all scans of a command: one model, loaded once."""
 
     request: DenoiseRequest
     model: Model
     predictor: Predictor
-    made: dict[str, Any]  # on what it is computed, for the sidecars
-    odd: list[str]  # about the model, for the sidecars
+    made: dict[str, Any]  # versions and machine, for the sidecars
+    odd: list[str]  # warnings about the model, for the sidecars
     terminal: Terminal
 
     @classmethod
@@ -157,13 +157,13 @@ class _Work:
         return cls(request, model, predictor, made, odd, terminal)
 
     def denoise(self, scan: Scan, path: Path) -> None:
-        """Denoises one scan and writes what was asked for."""
+        """Denoises one scan and writes the requested files."""
         request, terminal = self.request, self.terminal
         terminal.detail(_plan(scan, self.model, request.settings))
         count = plan_for(scan, self.model.recipe, request.settings).count
         with terminal.progress(scan.path.name, count) as bar:
             denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at)
-        # What is odd about the input and the model has been told already.
+        # Warnings about the input and the model were shown before.
         found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
         denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])
         for written in write(
@@ -173,11 +173,11 @@ class _Work:
         if request.preview:
             draw(denoised, request.preview, self.model.recipe.window)
             terminal.result(str(request.preview))
-        terminal.doubt({path: found})
+        terminal.warn_once({path: found})
 
 
 class _Failed:
-    """The scans that could not be denoised: told at once where there are others, and in the end."""
+    """The errors of single scans: shown at once if there are others, and counted at the end."""
 
     def __init__(self, count: int, terminal: Terminal) -> None:
         self._count, self._terminal = count, terminal
@@ -185,7 +185,7 @@ class _Failed:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Goes on after a refusal of one scan of several."""
+        """Continues after the refusal of one scan of several."""
         try:
             yield
         except (BadInput, NumericalFailure) as refusal:
@@ -195,17 +195,17 @@ class _Failed:
             self._refusals.append(refusal)
 
     def end(self) -> None:
-        """Ends with what the refusals were, where there were any.
+        """Raises an error if any scan was refused.
 
         Raises:
-            BadInput: naming how many; NumericalFailure where it was that each time.
+            BadInput: with the number of scans; NumericalFailure if every refusal was one.
         """
         if not self._refusals:
             return
         kinds = {type(refusal) for refusal in self._refusals}
         kind = kinds.pop() if len(kinds) == 1 else BadInput
         title = f"{len(self._refusals)} of {self._count} scans"
-        raise kind(title, "could not be denoised", "Mend or leave out those named above")
+        raise kind(title, "could not be denoised", "Repair or leave out those named above")
 
 
 def _refuse_outputs(request: DenoiseRequest, paths: Sequence[Path]) -> None:
@@ -220,15 +220,15 @@ def _refuse_outputs(request: DenoiseRequest, paths: Sequence[Path]) -> None:
     refuse_twice(outputs)
     refuse_existing(outputs, overwrite=request.overwrite)
     if request.preview and request.preview.suffix.lower() != ".png":
-        raise BadUsage(request.preview, "is no name of a picture", "End it in .png")
+        raise BadUsage(request.preview, "is not a PNG file name", "Use a name that ends in .png")
     for path in paths:
         if sidecar_path(path).exists() and not sidecar.is_sidecar(sidecar_path(path)):
-            cause = "describes something else than a denoised scan"
+            cause = "is not the sidecar of a denoised scan"
             raise CannotWrite(sidecar_path(path), cause, "Choose another -o, or move it away")
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:
-    """Draws the middle slice before and after, and what was removed."""
+    """Draws the middle slice of input, output and residual."""
     scan = denoised.scan
     middle = scan.shape[0] // 2
     before, after = (

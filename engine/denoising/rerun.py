@@ -1,4 +1,4 @@
-"""The repetition: a scan denoised once more, as the sidecar of its output says, and compared."""
+"""Rerun: denoises a scan again with the settings of its sidecar, and compares the voxels."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from volumes import nifti
 from volumes.nifti import Scan
 from volumes.storage import json_files
 
-_STEPS = 1  # of the stored values: another machine sums in another order, and rounds
-_FLOAT_HU = 0.01  # where they have no steps
+_STEPS = 1  # steps of an integer datatype: other machines sum in another order and round
+_FLOAT_HU = 0.01  # tolerance of a floating-point datatype
 _AGAIN = "Denoise the scan again"
 
 
 @dataclass(frozen=True)
 class Repetition:
-    """How to denoise once more.
+    """Options of a rerun.
 
     Attributes:
-        second: scan that was the prior, where one was.
-        devices: as of `denoise`.
-        terminal: shows how far it is.
+        second: second scan that was the prior, if any.
+        devices: to compute on.
+        terminal: shows the progress.
     """
 
     second: Path | None
@@ -42,26 +42,27 @@ class Repetition:
 def repeated(
     again: Repetition, source: Scan, output: Scan, said: dict[str, Any], model: Model
 ) -> str:
-    """Denoises a scan as a sidecar says, and compares.
+    """Denoises a scan with the settings of a sidecar, and compares the result.
 
     Args:
-        again: how.
+        again: options.
         source: the scan that was denoised.
-        output: what came of it.
-        said: by its sidecar.
-        model: that the sidecar names.
+        output: the denoised scan.
+        said: content of its sidecar.
+        model: named in the sidecar.
 
     Returns:
         How the voxels compare, in words.
 
     Raises:
-        BadInput: where the network gives others, or the sidecar does not say how it was asked.
-        BadUsage: where a second scan was given, or not, against what the sidecar says.
+        BadInput: if the voxels differ by more than rounding, or the sidecar lacks the settings.
+        BadUsage: if a second scan is missing or given, contrary to the sidecar.
     """
     request = _request(output.path, said, again.second)
     second = second_scan(source, model.recipe, request.prior)
     if second is not None and second.sha256() != said["second_scan_sha256"]:
-        raise BadInput(second.path, "is another file than the second scan", "Name that by --prior")
+        cause = "is not the second scan that was used"
+        raise BadInput(second.path, cause, "Name that scan by --prior")
     runtime.start(again.devices)
     count = plan_for(source, model.recipe, request).count
     estimator = Predictor.of(model, request.photons)
@@ -71,7 +72,7 @@ def repeated(
     differing = nifti.bits(stored) != nifti.bits(denoised.after)
     number = np.count_nonzero(differing)
     if not number:
-        return "the network gives these voxels, to the bit"
+        return "the network gives the same voxels, bit for bit"
     apart_hu = float(
         np.abs(source.hu(stored[differing]) - source.hu(denoised.after[differing])).max()
     )
@@ -79,12 +80,12 @@ def repeated(
     found = f"{differ}, by up to {apart_hu:.3g} HU"
     limit_hu = _STEPS * abs(source.slope) if source.dtype.kind in "iu" else _FLOAT_HU
     if not apart_hu <= limit_hu * (1 + 1e-6):
-        raise BadInput(output.path, f"is not what the network gives: {found}", _AGAIN)
-    return f"the network gives these voxels but for rounding: {found}"
+        raise BadInput(output.path, f"differs from the network's output: {found}", _AGAIN)
+    return f"the network gives the same voxels except for rounding: {found}"
 
 
 def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSettings:
-    """What was asked, where the sidecar can be believed so far."""
+    """The settings in a sidecar, if they are valid."""
     strength: Any = said.get("strength")
     photons, tiles = said.get("photons"), said.get("tiles")
     tile = tiles.get("shape") if isinstance(tiles, dict) else None

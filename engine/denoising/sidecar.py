@@ -1,7 +1,7 @@
-"""Provenance: what the sidecar of a denoised scan says of where it comes from, in hashes.
+"""Sidecar of a denoised scan: JSON with the hashes of input, output and model.
 
-A sidecar travels with its scan. It names no path, machine or person, and nothing of the header's
-free text: who has the files finds them by their hashes.
+A sidecar is passed on with its scan. It contains no path, host name or person, and no free text of
+the header. Files are identified by their hashes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine import __version__
 from engine.errors import BadInput
 from engine.output_paths import sidecar_path
 from engine.recipe.network_prior import Estimated
-from engine.recipe.serialization import to_json
+from engine.recipe.serialization import to_json, without_later
 from engine.runs.compatibility import MAY_CHANGE
 from engine.runs.trained_model import Model
 from engine.runtime import Runtime, code_sha256
@@ -29,13 +29,13 @@ _LIBRARIES = ("numpy", "scipy", "nibabel")
 
 
 def origin(model: Model) -> dict[str, Any]:
-    """The model, and its recipe but for how long it was trained.
+    """The model and its recipe, without the fields that say how long it was trained.
 
-    The network behind a prior is named by its weights.
+    The network behind a prior is identified by the hash of its weights.
     """
     recipe = {
         name: value
-        for name, value in json.loads(to_json(model.recipe)).items()
+        for name, value in without_later(json.loads(to_json(model.recipe))).items()
         if name not in MAY_CHANGE
     }
     if model.recipe.prior is not None and isinstance(model.recipe.prior.of, Estimated):
@@ -54,10 +54,10 @@ def origin(model: Model) -> dict[str, Any]:
 
 
 def content(path: Path) -> str:
-    """The sha256 of a file.
+    """The SHA-256 of a file.
 
     Raises:
-        BadInput: where it cannot be read.
+        BadInput: if it cannot be read.
     """
     try:
         return sha256(path)
@@ -67,13 +67,13 @@ def content(path: Path) -> str:
 
 
 def made(started: Runtime, *, reproducible: bool) -> dict[str, Any]:
-    """With what, when and on what machine; the last two are left out of what is reproducible."""
+    """Versions, time and machine; a reproducible sidecar has neither time nor machine."""
     framework = {name: started.about[name] for name in ("tensorflow", "keras")}
     libraries = {name: version(name) for name in _LIBRARIES}
     about: dict[str, Any] = {
         "versions": {"engine": __version__, **framework, **libraries},
         "code_sha256": code_sha256(),
-        "precision": "float32",  # whatever it was trained in
+        "precision": "float32",  # whatever the precision of training
     }
     if not reproducible:
         machine = ("devices", "threads", "onednn")
@@ -84,20 +84,20 @@ def made(started: Runtime, *, reproducible: bool) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What the sidecar of a denoised scan says.
+    """The content of the sidecar of a denoised scan.
 
     Args:
         path: of the scan.
 
     Raises:
-        BadInput: where there is none, or it is not one of a denoised scan.
+        BadInput: if there is none, or it is not the sidecar of a denoised scan.
     """
     place = sidecar_path(path)
     try:
         content = json_files.read_json(place)
     except FileNotFoundError as error:
-        cause = f"has no {place.name} beside it that says where it comes from"
-        raise BadInput(path, cause, "Bring it back, or denoise the scan again") from error
+        cause = f"has no sidecar {place.name} beside it"
+        raise BadInput(path, cause, "Restore it, or denoise the scan again") from error
     except (OSError, ValueError) as error:
         raise BadInput(place, f"is damaged: {error}", "Denoise the scan again") from error
     if not isinstance(content, dict) or not isinstance(content.get("output_sha256"), str):
@@ -107,15 +107,15 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def is_sidecar(place: Path) -> bool:
-    """Whether a file is the sidecar of a denoised scan, and not what another program has noted."""
+    """Whether a file is the sidecar of a denoised scan, not the file of another program."""
     return _noted(place) is not None
 
 
 def is_of(path: Path) -> bool:
-    """Whether a scan is the one that the sidecar beside it speaks of: names alone may deceive.
+    """Whether the sidecar beside a scan belongs to it, by its hash: names may be misleading.
 
     Raises:
-        BadInput: where it cannot be read.
+        BadInput: if it cannot be read.
     """
     said = _noted(sidecar_path(path))
     return said is not None and said.get("output_sha256") == content(path)

@@ -1,6 +1,6 @@
-"""Verifying: whether a denoised scan is what its sidecar says.
+"""Verification: checks a denoised scan against its sidecar, its input and its model.
 
-TensorFlow is imported only where the network is to be applied again.
+TensorFlow is imported only if the network is applied again.
 """
 
 from __future__ import annotations
@@ -28,33 +28,32 @@ from volumes.nifti.read_options import ReadOptions
 from volumes.padding import padding_of
 
 _REMEDY = "Denoise the scan again"
-# Files are judged by their hashes here: what was taken on trust when they were read is no matter.
+# Files are compared by their hashes, so any reading option is accepted.
 _HASHED = ReadOptions(hu=True, checksum=True, gib=math.inf)
 
 
 def verify(
     path: Path, run: Run | None, source: Path | None, again: Repetition | None = None
 ) -> Iterator[str]:
-    """Checks one thing after the other; what could not be checked is said, too.
+    """Checks a denoised scan, and lists what could not be checked.
 
     Args:
-        path: of the denoised scan; its sidecar lies beside it.
-        run: that it should be of; None leaves that open.
+        path: of the denoised scan, with its sidecar beside it.
+        run: the run folder of its model; None skips this check.
         source: the scan that was denoised; None looks for it beside the output.
-        again: how the network is applied again, if it is.
+        again: options for applying the network again; None skips this check.
 
     Yields:
-        What was found to be so, a line each.
+        One line for each check.
 
     Raises:
-        BadInput: where a file is not the one that the sidecar speaks of, or not what the network
-            gives.
-        BadUsage: where the network is to be applied again and the model is not named, or the second
-            scan does not fit.
-        Mismatch: where the model is another.
+        BadInput: if a file does not match the sidecar, or the network's output.
+        BadUsage: if the network is applied again but no model is named, or the second scan is
+            missing or given, contrary to the sidecar.
+        Mismatch: if the model is another.
     """
     if again is not None and run is None:
-        raise BadUsage("--again", "applies no model", "Name it by --model")
+        raise BadUsage("--again", "needs a model", "Name it by --model")
     scan = nifti.open_scan(path, _HASHED)
     said = sidecar.read(path)
     _refuse_other(path, said["output_sha256"], "altered since it was written")
@@ -64,13 +63,13 @@ def verify(
         _refuse_other(residual, said["residual_sha256"], "altered since it was written")
         yield "residual: as it was written"
     elif "residual_sha256" in said:
-        yield f"residual: not checked, {residual.name} is not there"
+        yield f"residual: not checked, {residual.name} does not exist"
     source = source or _beside(path)
     denoised = None
     if source is None:
         if again is not None:
             raise BadInput(
-                path, "lies without its input, which --again needs", "Name it by --input"
+                path, "has no input beside it, which --again needs", "Name it by --input"
             )
         yield "input: not checked, name it by --input"
         yield "kept voxels: not checked without the input"
@@ -82,7 +81,7 @@ def verify(
             source,
             denoised.sha256(),
             said.get("input_sha256"),
-            "another file than the scan denoised",
+            "not the scan that was denoised",
         )
         yield f"input: the scan that was denoised, sha256 {said['input_sha256']}"
         yield from _compared(denoised, scan, said)
@@ -97,12 +96,12 @@ def verify(
         yield "estimate: not checked, ask for it by --again"
     else:
         yield f"estimate: {repeated(again, denoised, scan, said, model)}"
-    yield "options, versions, machine and time: not checked, the sidecar alone tells them"
+    yield "options, versions, machine and time: not checked, only the sidecar contains them"
     yield sidecar.NOTICE
 
 
 def _beside(path: Path) -> Path | None:
-    """The input where `denoise` finds it without -o."""
+    """The input beside the output, where it is without -o."""
     place = beside(path, "")
     return place if place != path and place.exists() else None
 
@@ -117,7 +116,7 @@ def _refuse_unlike(path: Path, found: str, recorded: Any, what: str) -> None:
 
 
 def _compared(source: Scan, scan: Scan, said: dict[str, Any]) -> Iterator[str]:
-    """What input and output tell of each other."""
+    """Compares header, padding, voxels and residual of input and output."""
     stripped = said.get("header") == "free text cleared"
     if scan.head != (cleared(source.head) if stripped else source.head):
         raise BadInput(scan.path, "has another header than its input", _REMEDY)
@@ -133,45 +132,45 @@ def _compared(source: Scan, scan: Scan, said: dict[str, Any]) -> Iterator[str]:
         "padding": int(np.count_nonzero(mask)),
         "changed": int(np.count_nonzero(nifti.bits(stored) != nifti.bits(became))),
     }
-    told = said.get("voxels")
+    recorded = said.get("voxels")
     for name, count in counts.items():
-        if not isinstance(told, dict) or told.get(name) != count:
-            cause = f"counts other voxels ({name}) than the {count:,} that input and output give"
+        if not isinstance(recorded, dict) or recorded.get(name) != count:
+            cause = f"has a wrong count of voxels ({name}): input and output give {count:,}"
             raise BadInput(sidecar_path(scan.path), cause, _REMEDY)
     yield f"voxels: {counts['changed']:,} of {counts['total']:,} differ, as counted"
     described, found = said.get("residual"), describe_residual(source, before, after, mask)
     if not isinstance(described, dict) or not alike(described, found):
-        cause = "describes another residual than input and output give"
+        cause = "describes another residual than that of input and output"
         raise BadInput(sidecar_path(scan.path), cause, _REMEDY)
     warned, due = said.get("warnings"), leak_warnings(found)
     for words in due:
         if not isinstance(warned, list) or words not in warned:
             raise BadInput(sidecar_path(scan.path), f"does not warn that {words}", _REMEDY)
-    yield "leakage: as described" + (", and warned of" if due else "")
+    yield "leakage: as described" + (", with its warnings" if due else "")
 
 
 def _code(said: dict[str, Any]) -> str:
-    """Whether this program made it: another one may have, and rightly."""
+    """Whether the same code wrote the scan. Another version is no error."""
     made, own = said.get("code_sha256"), code_sha256()
     if made is None or own is None:
-        return "code: not checked, its hash is not known"
+        return "code: not checked, its hash is unknown"
     if made == own:
         return f"code: this program's, sha256 {own}"
     return f"code: another version of the program, sha256 {made}"
 
 
 def _model(run: Run, said: dict[str, Any]) -> Model:
-    """The checkpoint of a run that is the model, and its recipe the recipe.
+    """The checkpoint of a run that matches model and recipe of a sidecar.
 
     Raises:
-        Mismatch: where none is.
+        Mismatch: if there is none.
     """
-    told = said.get("model")
-    told = told if isinstance(told, dict) else {}
-    model = open_model(run, str(told.get("step")))
+    recorded = said.get("model")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    model = open_model(run, str(recorded.get("step")))
     found = sidecar.origin(model)
     remedy = "Name the run that the scan was denoised with"
-    if found["model"] != told:
+    if found["model"] != recorded:
         raise Mismatch(model.path, f"holds other weights, sha256 {model.sha256}", remedy)
     if found["recipe_sha256"] != said.get("recipe_sha256") or found["recipe"] != said.get("recipe"):
         raise Mismatch(run.folder / "recipe.json", "is another recipe", remedy)

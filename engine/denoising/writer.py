@@ -1,4 +1,4 @@
-"""Delivery: a denoised scan and what belongs to it, written whole or not at all."""
+"""Output of a denoised scan: scan, residual and sidecar, all of them or none."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from volumes.storage.digest import sha256
 
 
 def write(denoised: Denoised, path: Path, *, residual: bool, overwrite: bool) -> list[Path]:
-    """Writes the scan, where asked for the residual, and last the sidecar with their hashes.
+    """Writes the scan, the residual if requested, and last the sidecar with their hashes.
 
-    A sidecar that is left from a scan that was replaced does not fit the new one's hash.
+    An old sidecar of a replaced scan does not match the hash of the new scan.
 
     Returns:
-        Their paths.
+        The paths of the files.
 
     Raises:
-        CannotWrite: where one of them exists or the system refuses; none is left behind then.
+        CannotWrite: if a file exists or cannot be written. Then no file is left behind.
     """
     about, scan, written = dict(denoised.about), denoised.scan, list[Path]()
     try:
@@ -38,7 +38,7 @@ def write(denoised: Denoised, path: Path, *, residual: bool, overwrite: bool) ->
             file.write((json.dumps(about, indent=2) + "\n").encode())
     except BaseException:
         for place in written:
-            with suppress(OSError):  # it must not hide why the rest could not be written
+            with suppress(OSError):  # the first error is raised, not this one
                 place.unlink()
         raise
     return [*written, sidecar_path(path)]

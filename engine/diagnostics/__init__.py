@@ -1,1 +1,1 @@
-"""Diagnostics: what a file or a run is, whether this machine can be trusted, how fast it is."""
+"""Diagnostics: info on files and runs, checks and benchmarks of this machine, a demo."""

@@ -1,7 +1,7 @@
-"""The benchmark: our training step against `keras.Model.fit` on the same network and machine.
+"""Benchmark: our training step against `keras.Model.fit` on the same network and machine.
 
-Both take turns in one process, so that a machine whose speed drifts treats them alike, and medians
-count. What a user finds who calls `fit` with nothing set runs in a process of its own.
+Both take turns in one process, so that a drift of the machine's speed affects both. Medians are
+compared. `fit` without the engine's environment variables runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from engine import runtime
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find_recipe, load_recipe
 from engine.terminal import Terminal
 from volumes import random_draws
 
@@ -27,14 +27,14 @@ _UNSET = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL")
 
 
 def compare(steps: int, rounds: int, terminal: Terminal) -> None:
-    """Prints seconds a step and ratios; the ratio is above 1 where the engine is faster.
+    """Prints seconds a step and ratios; a ratio above 1 means that the engine is faster.
 
     Args:
-        steps: that each side makes in a round.
-        rounds: turns of each side.
-        terminal: takes the table.
+        steps: of each side in a round.
+        rounds: number of turns of each side.
+        terminal: for the table.
     """
-    recipe = override(load(find("respr_unet3d")), _SMALL)
+    recipe = override(load_recipe(find_recipe("respr_unet3d")), _SMALL)
     ours, graph = _Ours(recipe), _Fit(recipe, jit_compile=False)
     seconds: dict[str, list[float]] = {"engine": [], "fit": []}
     for _ in range(rounds):
@@ -52,18 +52,18 @@ def compare(steps: int, rounds: int, terminal: Terminal) -> None:
     title = f"{recipe.network}, crop {recipe.crop.shape}, batch {recipe.batch}"
     terminal.table(title, ["", "s / step", "time / ours"], rows)
     spread = f"{min(ratio):.2f} to {max(ratio):.2f}"
-    terminal.result(f"{rounds} rounds of {steps} steps, ratio to fit in the rounds: {spread}")
+    terminal.result(f"{rounds} rounds of {steps} steps, ratio to fit in single rounds: {spread}")
 
 
 class _Ours:
-    """The training step as `engine fit` runs it: crops read, noise and prior made every step."""
+    """The training step of `engine fit`: reads crops, makes noise and prior in every step."""
 
     def __init__(self, recipe: Recipe) -> None:
         started = runtime.start("cpu")
-        from engine.training.state import Training
+        from engine.training.state import TrainingState
 
         self._strategy = started.strategy
-        self._training = Training(recipe, started)
+        self._training = TrainingState(recipe, started)
         self._examples = _examples(recipe)
         self._batch = recipe.batch
         self.seconds(2)  # traces
@@ -83,7 +83,7 @@ class _Ours:
 
 
 class _Fit:
-    """The same network under `compile` and `fit`, fed with pairs that lie ready in memory."""
+    """The same network with `compile` and `fit`, on training pairs in memory."""
 
     def __init__(self, recipe: Recipe, jit_compile: bool | str) -> None:
         import keras
@@ -119,9 +119,9 @@ def _examples(recipe: Recipe) -> Any:
 
 
 def _apart(steps: int, rounds: int, onednn: str | None = None) -> float:
-    """Median seconds a step of `fit` in a process without the engine's environment.
+    """Median seconds a step of `fit` in a process without the engine's environment variables.
 
-    Where `onednn` is None TensorFlow chooses: on for some processors, off for others.
+    If `onednn` is None, TensorFlow decides: on for some processors, off for others.
     """
     environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
     if onednn is not None:
@@ -132,7 +132,7 @@ def _apart(steps: int, rounds: int, onednn: str | None = None) -> float:
 
 
 def _as_found(steps: int, rounds: int) -> None:
-    recipe = override(load(find("respr_unet3d")), _SMALL)
+    recipe = override(load_recipe(find_recipe("respr_unet3d")), _SMALL)
     found = _Fit(recipe, jit_compile="auto")
     print(json.dumps(float(np.median([found.seconds(steps) for _ in range(rounds)]))))
 

@@ -1,4 +1,4 @@
-"""The demo: the whole path on phantoms, small enough for two cores and a few minutes."""
+"""Demo: training, denoising and scoring on phantoms, in a few minutes on two cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
 from engine.errors import BadUsage
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find_recipe, load_recipe
 from engine.runs.run import Run
 from engine.scoring.metrics import scores
 from engine.simulation.degrade import degrade
@@ -23,7 +23,7 @@ from volumes.volume import Shape
 
 CASES, SHAPE = 8, (24, 160, 160)
 
-# What the demo changes of a recipe. The rate is higher than a long training wants.
+# Overrides of the demo. The learning rate is higher than in a long training.
 SMALL = (
     "crop.shape=16,64,64",
     "network.width=8",
@@ -38,21 +38,21 @@ SMALL = (
 
 
 def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: bool) -> None:
-    """Trains a recipe made small, on phantoms, and shows what it does to one that it has not seen.
+    """Trains a small version of a recipe on phantoms, and denoises an unseen phantom.
 
     Args:
-        request: whose overrides come after those of the demo.
-        terminal: shows what happens.
-        stop: looked at between steps.
-        own_data: whether the request's data are to be used instead of phantoms.
+        request: its overrides are applied after those of the demo.
+        terminal: for messages.
+        stop: checked between steps.
+        own_data: whether the data of the request are used instead of phantoms.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    name = find(request.recipe).stem
-    if not load(find(request.recipe)).noise.additive:
-        cause = f"shows additive noise, and {name} has another"
-        raise BadUsage("--demo", cause, "Choose another recipe, or leave it out")
+    name = find_recipe(request.recipe).stem
+    if not load_recipe(find_recipe(request.recipe)).noise.additive:
+        cause = f"needs additive noise, and {name} has other noise"
+        raise BadUsage("--demo", cause, "Choose another recipe, or leave out --demo")
     run = request.run or Path("runs") / f"{name}-demo"
     request = replace(request, overrides=(*SMALL, *request.overrides), run=run)
     if not own_data:
@@ -66,7 +66,7 @@ def write_phantoms(folder: Path, cases: int, shape: Shape, seed: int) -> list[Pa
     """Writes phantoms in KiTS19's layout; phantom i is a function of (seed, i, shape).
 
     Raises:
-        CannotWrite: where one exists or the system refuses.
+        CannotWrite: if one exists or cannot be written.
     """
     paths = []
     for i in range(cases):
@@ -79,14 +79,14 @@ def write_phantoms(folder: Path, cases: int, shape: Shape, seed: int) -> list[Pa
 
 
 def phantoms(folder: Path) -> Path:
-    """The demo's data: made where they are not there yet."""
+    """The demo's data, written if they do not exist."""
     if not folder.is_dir() or len(find_cases(folder)) < CASES:
         write_phantoms(folder, CASES, SHAPE, seed=0)
     return folder
 
 
 def show(run: Run, data: Path, devices: str, terminal: Terminal) -> None:
-    """Denoises the test phantom as a user would, and scores it against the truth."""
+    """Denoises the noisy test phantom, and scores it against the clean one."""
     recipe = run.recipe()
     sides = recipe.split.assign(data, find_cases(data))
     test = (sides["test"] or sides["validation"])[0]

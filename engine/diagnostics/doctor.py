@@ -1,7 +1,7 @@
-"""The doctor: whether this machine learns, denoises, resumes and refuses as it should.
+"""`engine doctor`: checks that this machine trains, denoises, resumes and refuses damaged scans.
 
-It takes less than a minute, on phantoms, in a folder that is removed. What it does is what a user
-does; what it expects is what machines give on which all tests pass.
+It takes less than a minute, uses phantoms, and removes its folder. It runs the commands of a user
+and compares the results with those of a machine on which all tests pass.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from engine import runtime
 from engine.checkpoints import checkpoint
 from engine.diagnostics.demo import write_phantoms
 from engine.recipe.overrides import override
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find_recipe, load_recipe
 from engine.runs.run import Run
 from engine.runtime import Runtime
 from engine.terminal import Terminal
@@ -34,9 +34,9 @@ from volumes.phantoms.abdomen import abdomen
 from volumes.sampling.examples import Examples
 from volumes.volume import Volume
 
-# The losses of three small steps in float32: what `losses` returns where all tests pass.
+# The losses of three small steps in float32: what `losses` returns on a correct machine.
 LOSSES = (0.0131991, 0.00575158, 0.00310500)
-_LOSS_TOLERANCE = 5e-3  # kernels sum in orders of their own, and GPUs may round products
+_LOSS_TOLERANCE = 5e-3  # kernels sum in different orders, and GPUs may round products
 _SMALL = ("crop.shape=8,32,32", "network.width=4", "batch=2")
 _TINY = (
     "crop.shape=8,16,16", "network.width=2", "batch=2", "split.validation=1", "split.test=0",
@@ -48,22 +48,22 @@ _LEAST_FREE_GIB = 2.0
 _PATIENCE_S = 120
 
 
-class Unwell(Exception):  # noqa: N818 (a finding, no error of the program)
-    """What a check found, where it is not as it should be."""
+class CheckFailed(Exception):  # noqa: N818 (a finding, no error of the program)
+    """A failed check and its finding."""
 
 
 def examine(devices: str, terminal: Terminal) -> bool:
-    """Makes every check and prints what each found.
+    """Runs every check and prints the findings.
 
     Args:
-        devices: as of `fit`.
-        terminal: takes the table.
+        devices: as in `fit`.
+        terminal: for the table.
 
     Returns:
-        Whether all is well.
+        Whether all checks passed.
 
     Raises:
-        BadUsage: where `devices` cannot be meant.
+        BadUsage: if `devices` is invalid.
     """
     runtime.check(devices, "float32", "auto")
     begun = time.monotonic()
@@ -74,10 +74,10 @@ def examine(devices: str, terminal: Terminal) -> bool:
             outcome, said = _outcome(check)
             rows.append([what, outcome, said])
     terminal.table("engine doctor", ["", "outcome", "found"], rows)
-    unwell = [what for what, outcome, _ in rows if outcome != "well"]
-    verdict = f"not well: {', '.join(unwell)}" if unwell else "all is well"
+    failed = [what for what, outcome, _ in rows if outcome != "ok"]
+    verdict = f"failed: {', '.join(failed)}" if failed else "all checks passed"
     terminal.result(f"{verdict} ({time.monotonic() - begun:.0f} s)")
-    return not unwell
+    return not failed
 
 
 def _checks(folder: Path, devices: str) -> list[tuple[str, Callable[[], str]]]:
@@ -88,7 +88,7 @@ def _checks(folder: Path, devices: str) -> list[tuple[str, Callable[[], str]]]:
         ("software", software),
         ("free disk", lambda: free_disk([Path.cwd(), default_root(), folder])),
         ("damaged scans are refused", lambda: damaged_scans(folder)),
-        ("a killed training goes on", lambda: killed_training(folder)),
+        ("a killed training resumes", lambda: killed_training(folder)),
         ("devices", lambda: computing(started())),
         ("a training step", lambda: step(started())),
         ("tiles without seams", lambda: seams(started())),
@@ -97,44 +97,44 @@ def _checks(folder: Path, devices: str) -> list[tuple[str, Callable[[], str]]]:
 
 def _outcome(check: Callable[[], str]) -> tuple[str, str]:
     try:
-        return "well", check()
-    except Unwell as found:
-        return "NOT WELL", str(found)
-    except Exception as error:  # a check that cannot be made has found something, too
+        return "ok", check()
+    except CheckFailed as found:
+        return "FAILED", str(found)
+    except Exception as error:  # a check that cannot run has failed, too
         first = (str(error).strip().splitlines() or [""])[0][:200]
-        return "NOT WELL", f"{type(error).__name__}: {first}"
+        return "FAILED", f"{type(error).__name__}: {first}"
 
 
 def software() -> str:
-    """Versions of what the bits of a result depend on."""
+    """Versions of the software that determines the bits of a result."""
     names = ("respr-engine", "tensorflow", "keras", "numpy", "nibabel")
     found = ", ".join(f"{name} {version(name)}" for name in names)
     return f"Python {platform.python_version()}, {found}"
 
 
 def free_disk(places: list[Path]) -> str:
-    """Free space where runs, the cache and temporary files lie.
+    """Free space in the folders of runs, the cache and temporary files.
 
     Raises:
-        Unwell: where one has less than 2 GiB, or cannot be written to.
+        CheckFailed: if one has less than 2 GiB, or is not writable.
     """
-    said, unwell = [], False
+    said, failed = [], False
     for place in places:
         there = next(p for p in (place, *place.absolute().parents) if p.exists())
         free_gib = shutil.disk_usage(there).free / 2**30
         writable = os.access(there, os.W_OK)
-        unwell |= free_gib < _LEAST_FREE_GIB or not writable
-        said.append(f"{there} {free_gib:.1f} GiB" + ("" if writable else ", not to be written"))
-    if unwell:
-        raise Unwell("; ".join(said))
+        failed |= free_gib < _LEAST_FREE_GIB or not writable
+        said.append(f"{there} {free_gib:.1f} GiB" + ("" if writable else ", not writable"))
+    if failed:
+        raise CheckFailed("; ".join(said))
     return "; ".join(said)
 
 
 def damaged_scans(folder: Path) -> str:
-    """Flips bits of a scan and cuts it short; what is read must be the scan, or be refused.
+    """Flips bits of a scan and cuts it short; each damaged file must be refused or read correctly.
 
     Raises:
-        Unwell: where other voxels were read without a word.
+        CheckFailed: if other voxels are read without an error.
     """
     hu, spacing_mm = abdomen((6, 32, 32), rng=random_draws.rng(0, "phantom", 0))
     path = folder / "scan.nii.gz"
@@ -152,15 +152,17 @@ def damaged_scans(folder: Path) -> str:
             refused += 1
             continue
         if not np.array_equal(read, hu):
-            raise Unwell(f"byte {at:,} was damaged, and other voxels were read without a word")
-    return f"{refused} of {_DAMAGES} refused, the rest harmless, none read wrongly"
+            raise CheckFailed(
+                f"byte {at:,} was damaged, and other voxels were read without an error"
+            )
+    return f"{refused} of {_DAMAGES} refused, the others read correctly"
 
 
 def killed_training(folder: Path) -> str:
-    """Kills a training after its first checkpoint; resumed, it ends with the bits of a whole one.
+    """Kills and resumes a training; it must end with the bits of an uninterrupted one.
 
     Raises:
-        Unwell: where it does not.
+        CheckFailed: if it does not.
     """
     data = folder / "phantoms"
     write_phantoms(data, 2, (10, 32, 32), seed=0)
@@ -178,7 +180,7 @@ def killed_training(folder: Path) -> str:
     _finished(_training(data, killed))
     prints = [checkpoint.fingerprint(run.checkpoint("last")) for run in (whole, killed)]
     if prints[0] != prints[1]:
-        raise Unwell(f"killed after step {reached}, it ended with other weights")
+        raise CheckFailed(f"killed after step {reached}, it ended with other weights")
     steps = max(checkpoint.steps(whole.checkpoints))
     return f"killed after step {reached} of {steps}, ended with the same bits"
 
@@ -196,14 +198,14 @@ def _finished(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired as error:
         process.kill()
         process.communicate()
-        raise Unwell(f"a tiny training took more than {_PATIENCE_S} s") from error
+        raise CheckFailed(f"a tiny training took more than {_PATIENCE_S} s") from error
     if process.returncode:
-        last = (said.strip().splitlines() or ["it said nothing"])[-1]
-        raise Unwell(f"a tiny training ended with {process.returncode}: {last}")
+        last = (said.strip().splitlines() or ["no message"])[-1]
+        raise CheckFailed(f"a tiny training ended with {process.returncode}: {last}")
 
 
 def computing(started: Runtime) -> str:
-    """What TensorFlow computes on."""
+    """The devices and settings of TensorFlow."""
     about = started.about
     onednn = "on" if about["onednn"] != "0" else "off: a CPU trains several times slower"
     devices = ", ".join(about["devices"])
@@ -211,43 +213,43 @@ def computing(started: Runtime) -> str:
 
 
 def step(started: Runtime) -> str:
-    """Three small steps in float32 beside what they give elsewhere.
+    """Compares the losses of three small steps in float32 with stored ones.
 
     Raises:
-        Unwell: where a loss differs by more than 0.5 %.
+        CheckFailed: if a loss differs by more than 0.5 %.
     """
     found = losses(started)
     apart = max(abs(a / b - 1) for a, b in zip(found, LOSSES, strict=True))
-    said = f"losses differ by {apart:.1e} of themselves from the stored ones"
+    said = f"losses differ by {apart:.1e} (relative) from the stored ones"
     if not apart <= _LOSS_TOLERANCE:
-        raise Unwell(f"{said}: {', '.join(f'{loss:.6f}' for loss in found)}")
+        raise CheckFailed(f"{said}: {', '.join(f'{loss:.6f}' for loss in found)}")
     return said
 
 
 def losses(started: Runtime) -> list[float]:
     """The losses of three steps of a small ResPr-UNet on a phantom."""
     from engine.training.batches import feed
-    from engine.training.state import Training
+    from engine.training.state import TrainingState
 
-    recipe = override(load(find("respr_unet3d")), _SMALL)
+    recipe = override(load_recipe(find_recipe("respr_unet3d")), _SMALL)
     hu, spacing_mm = abdomen((12, 48, 48), rng=random_draws.rng(0, "phantom", 0))
     volume = Volume(hu, spacing_mm, "phantom", "")
     examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
-    training, rate = Training(recipe, started), np.float32(1e-3)
+    training, rate = TrainingState(recipe, started), np.float32(1e-3)
     with feed(examples, recipe.batch, started.strategy) as fed:
         return [float(training.step(batch, rate)[0]) for batch in fed.batches(0, len(LOSSES))]
 
 
 def seams(started: Runtime) -> str:
-    """A network's estimate in tiles beside the same in one piece.
+    """Compares a network's estimate in tiles with its estimate in one piece.
 
     Raises:
-        Unwell: where they differ by more than 0.01 HU.
+        CheckFailed: if they differ by more than 0.01 HU.
     """
     from engine.inference.predictor import Predictor
     from engine.inference.tiling import blocks_of, plan
 
-    recipe = override(load(find("unet3d")), ("network.width=4",))
+    recipe = override(load_recipe(find_recipe("unet3d")), ("network.width=4",))
     with started.strategy.scope():
         estimator = Predictor(recipe.network.build(precision="float32", seed=0))
     shape = (19, 45, 53)
@@ -259,5 +261,5 @@ def seams(started: Runtime) -> str:
     seam_hu = float(np.abs(recipe.window.hu(whole) - recipe.window.hu(tiled)).max())
     said = f"tiled and untiled differ by {seam_hu:.1e} HU"
     if not seam_hu <= _SEAM_HU:
-        raise Unwell(said)
+        raise CheckFailed(said)
     return said

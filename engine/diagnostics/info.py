@@ -1,4 +1,4 @@
-"""Information: what a scan, a run or a denoised scan is, as rows to read."""
+"""`engine info`: rows that describe a scan, a run or a denoised scan."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Rows = list[tuple[str, str]]
 
 
 def about(path: Path, trust: ReadOptions = STRICT) -> Rows:
-    """What lies at a path.
+    """Names and values that describe a scan or a run.
 
     Args:
         path: of a scan or a run.
-        trust: what is taken on trust of a scan.
+        trust: options for reading a scan.
 
     Raises:
-        Mismatch: where a folder is no run.
-        BadInput: where a file is no scan.
+        Mismatch: if a folder is not a run.
+        BadInput: if a file is not a scan.
     """
     return _run(Run(path)) if path.is_dir() else _scan(path, trust) + _provenance(path)
 
 
 def _scan(path: Path, trust: ReadOptions) -> Rows:
-    # What a scan holds is asked for most where it is in doubt.
+    # Values that do not look like HU are accepted: this is the command to inspect them.
     scan = nifti.open_scan(path, replace(trust, hu=True)).verified()
     hu, _ = scan.read_hu()
     outside = padding(hu)
@@ -59,7 +59,7 @@ def _scan(path: Path, trust: ReadOptions) -> Rows:
 
 
 def _provenance(path: Path) -> Rows:
-    """What the engine's own sidecar says; other programs write files of that name, too."""
+    """Rows from the engine's sidecar; a file of another program gives none."""
     try:
         content = json_files.read_json(sidecar_path(path))
         if "degradation" in content:

@@ -1,4 +1,4 @@
-"""Estimates: a network with its prior applied to a whole volume, tile by tile."""
+"""The predictor: a network with its prior, applied to a whole volume tile by tile."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from volumes.volume import Unit
 
 
 def photons_told(network: Network, noise: Noise) -> float | None:
-    """Photons a ray of the typical scan under a noise, for a network that sees the dose."""
+    """Photons per ray of a typical scan of the noise, for a dose-aware network; else None."""
     return noise.typical_photons if network.sees_dose else None
 
 
 class Predictor:
-    """Applies one network to volumes; its graph is traced once.
+    """Applies one network to volumes. Its graph is traced once.
 
     Args:
         model: the Keras model.
-        photons: a ray, of the scans, for a network that sees the dose.
+        photons: per ray of the scans, for a dose-aware network.
     """
 
     def __init__(self, model: Any, photons: float | None = None) -> None:
@@ -44,21 +44,21 @@ class Predictor:
 
     @classmethod
     def of(cls, model: Model, photons: float | None = None) -> Predictor:
-        """Of a trained model.
+        """The predictor of a trained model.
 
         Raises:
-            Mismatch: where the checkpoint holds other variables than the network.
+            Mismatch: if the checkpoint does not have the variables of the network.
         """
         return cls(model.network(), photons)
 
     def beyond_halo(self, network: Network) -> float:
-        """How much an estimate changes with what lies beyond a tile's halo, in window units.
+        """How much an estimate depends on voxels beyond a tile's halo, in window units.
 
-        A network of convolutions changes by nothing. One with statistics over the whole image, or
-        that reaches farther than its `radius` says, would leave seams. Found out once.
+        For a network of convolutions this is 0. A network with statistics over the whole image, or
+        with a receptive field larger than its `radius`, would leave seams. Measured once.
 
         Args:
-            network: gives the stride and the radius that tiles keep to.
+            network: gives the stride and the radius of the tiles.
         """
         if self._beyond is None:
             self._beyond = self._probed(network)
@@ -84,7 +84,7 @@ class Predictor:
         return float(np.abs(found[1] - found[0]).max())
 
     def tiles(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Iterator[tuple[Box, Unit]]:
-        """The kept box of every tile and its estimate in window units."""
+        """The kept box of each tile and its estimate in window units."""
         for tile in plan.tiles():
             second = self._dose if prior is None else [prior(tile.read)]
             images = [tensor(image) for image in (noisy(tile.read), *second)]

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from engine.inference.tiling import Blocks
-from engine.runs.prior_network import opened
+from engine.runs.prior_network import loaded_source
 from volumes.boxes import Box, reflected
 from volumes.sampling.prior_sources import Noisy, Source
 from volumes.sampling.priors import NeighbourMean
 from volumes.volume import Shape, Unit
 
-_SLICES = 256  # of a source that are kept: neighbouring tiles ask for the same ones
+_SLICES = 256  # cached slices of a source: neighbouring tiles need the same ones
 
 
 @cache
 def _graph(source: Source) -> Any:
-    """A source as a graph, traced once a shape for all volumes; it needs shapes that are known."""
+    """The graph of a source, traced once per shape. It needs static shapes."""
     import tensorflow as tf
 
     return tf.function(source.image)
@@ -32,31 +32,31 @@ def prior_image(
     """Blocks of the prior of a volume.
 
     Args:
-        prior: of the recipe; the network of an estimate is loaded.
+        prior: of the recipe. If it is the estimate of a network, the network is loaded.
         noisy: blocks of the noisy volume.
         shape: (Z, Y, X) of the volume.
         sigma: standard deviation of its noise in window units.
-        spacing_z_mm: distance of its slices.
-        clean: blocks of the clean volume, where it is known.
+        spacing_z_mm: distance between slices.
+        clean: blocks of the clean volume, if known.
 
     Raises:
-        Mismatch: where the network of an estimate cannot be used.
+        Mismatch: if the network of an estimate cannot be used.
     """
-    source = source_blocks(opened(prior.of), noisy, shape, sigma, clean)
+    source = source_blocks(loaded_source(prior.of), noisy, shape, sigma, clean)
     return prior_blocks(prior, source, shape[0], spacing_z_mm)
 
 
 def source_blocks(
     source: Source, noisy: Blocks, shape: Shape, sigma: float, clean: Blocks | None = None
 ) -> Blocks:
-    """Blocks of a prior's source, made from whole slices: the same in every tile.
+    """Blocks of a prior's source, computed from whole slices, so that tiles agree.
 
     Args:
-        source: what is made, opened.
+        source: the prior's source, its network loaded.
         noisy: blocks of the noisy volume.
         shape: (Z, Y, X) of the volume.
         sigma: standard deviation of its noise in window units.
-        clean: blocks of the clean volume, where it is known.
+        clean: blocks of the clean volume, if known.
     """
     if isinstance(source, Noisy):
         return noisy
@@ -79,10 +79,10 @@ def source_blocks(
 
 
 def prior_blocks(prior: NeighbourMean, source: Blocks, depth: int, spacing_z_mm: float) -> Blocks:
-    """Blocks of the prior of a noisy volume, from those of its source.
+    """Blocks of the prior of a noisy volume, from blocks of its source.
 
-    Beyond the last slice the prior is reflected as the noisy volume is: padding is never counted
-    as a neighbour.
+    Beyond the last slice the prior is reflected like the noisy volume. Padding never counts as a
+    neighbour.
     """
 
     def block(box: Box) -> Unit:

@@ -15,18 +15,13 @@ from volumes.volume import Shape, Unit
 
 Blocks = Callable[[Box], Unit]
 
-
 _MEMORY_SHARE = 0.25
-
-
 _MOST_BYTES = 4 * 2**30
-
-
-_ENOUGH_BYTES = 2**29  # where tiles can be parted without a halo, larger ones are no faster
+_ENOUGH_BYTES = 2**29  # if tiles need no halo, larger ones are no faster
 
 
 def blocks_of(volume: Unit) -> Blocks:
-    """Blocks of an array; beyond it they are its reflection."""
+    """Blocks of an array, which is reflected at its borders."""
     return lambda box: read_box(volume, box)
 
 
@@ -36,7 +31,7 @@ class Plan:
 
     Attributes:
         shape: (Z, Y, X) of the volume.
-        tile: voxels that one tile keeps.
+        tile: shape of the voxels that one tile keeps.
         network: whose stride and radius the tiles respect.
     """
 
@@ -63,10 +58,10 @@ class Plan:
 def plan(
     shape: Shape, network: Network, tile: Shape | None = None, *, anywhere: bool = False
 ) -> Plan:
-    """A plan with the tile asked for, else with the largest one that fits into memory.
+    """A plan with the given tile, else with the largest one that fits into memory.
 
-    A quarter of the free memory is taken, and no more than 4 GiB; for a 2D network half a GiB. That
-    much is taken `anywhere`, free or not, where the tiles must be the same on every machine.
+    It uses a quarter of the free memory, at most 4 GiB; for a 2D network at most half a GiB. With
+    `anywhere` it uses half a GiB, free or not, so that the tiles are the same on every machine.
     """
     if tile is not None:
         return Plan(shape, tile, network)
@@ -83,9 +78,10 @@ def plan(
 
 
 def _waste(tile: Shape, network: Network, axis: int) -> tuple[bool, int]:
-    """Orders axes by what is computed in vain where a tile is halved along them.
+    """Sort key of an axis: the computation that is wasted if a tile is halved along it.
 
-    Slices of a 2D network need no halo; else the longest axis, since compact tiles waste least.
+    An axis without a halo, as the slices of a 2D network, wastes nothing. Otherwise the longest
+    axis is best: compact tiles waste least.
     """
     return network.radius[axis] > 0, -tile[axis]
 

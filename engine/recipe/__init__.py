@@ -1,4 +1,4 @@
-"""The recipe: one experiment, from a file, from the command line, as JSON."""
+"""The recipe: one experiment, as a file, with overrides, and as JSON."""
 
 from engine.recipe.recipe import Recipe
 

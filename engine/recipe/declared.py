@@ -1,6 +1,6 @@
-"""Declared types: whether what JSON gave for a field is what its dataclass declares.
+"""Declared types: whether values from JSON have the types that a dataclass declares.
 
-Python does not look: a width of "8" would be multiplied, and a list called where a loss is meant.
+Python does not check them: a width of "8" would be multiplied, and a list called as a loss.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def refuse_misfits(kind: type, fields: Mapping[str, Any]) -> None:
-    """Refuses values of other types than a dataclass declares.
+    """Refuses values whose types differ from those that a dataclass declares.
 
     Raises:
         TypeError: naming the field.
@@ -38,6 +38,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, float | int) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if getattr(hint, "_is_protocol", False):  # a source, which is what makes images
+    if getattr(hint, "_is_protocol", False):  # a prior's source: what has `image`
         return hasattr(value, "image")
     return isinstance(value, hint) if isinstance(hint, type) else callable(value)

@@ -1,4 +1,4 @@
-"""Estimated priors: how a recipe names the network whose estimate its prior averages."""
+"""Network priors: the network whose estimate a prior averages, by name."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from engine.errors import BadUsage
 from volumes.sampling.prior_sources import Clean, Noisy, SliceTV, Source, Turned
 from volumes.sampling.priors import NeighbourMean
 
-KINDS = "mean, noisy, tv, clean, turned or a run folder, each with :RADIUS where wanted"
+KINDS = "mean, noisy, tv, clean, turned or a run folder, each with an optional :RADIUS"
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """The estimate of a trained 2D network, slice by slice: what Abascal et al. (2020) suggest.
+    """The estimate of a trained 2D network, slice by slice, as in Abascal et al. (2020).
 
-    Plain data, as all of a recipe: `engine.runs.prior_network.opened` makes the source that works.
+    Plain data. `engine.runs.prior_network.loaded_source` loads the network.
 
     Attributes:
-        run: its run folder. What is trained with it keeps a copy, and never looks there again.
+        run: its run folder. A run trained with it keeps a copy, and does not read it again.
         checkpoint: best, last or a step.
     """
 
@@ -29,25 +29,25 @@ class Estimated:
     checkpoint: str = "best"
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
-        """Nothing yet: the network has to be opened first.
+        """Raises an error: the network must be loaded first.
 
         Raises:
             TypeError: always.
         """
-        raise TypeError(f"the network of {self} has not been opened")
+        raise TypeError(f"the network of {self} has not been loaded")
 
 
-def parse(text: str) -> NeighbourMean:
-    """The prior that a command names.
+def parse_prior(text: str) -> NeighbourMean:
+    """The prior with a name, as given on the command line.
 
-    `mean` (that of the recipes: nine noisy slices), `noisy`, `tv`, `clean` (an oracle), `turned` (a
+    `mean` (nine noisy slices, as in the recipes), `noisy`, `tv`, `clean` (an oracle), `turned` (a
     control), or a run folder, whose 2D network estimates each slice. `tv:1` averages the slices
-    within 1 of each; without a number `tv`, `noisy` and a run's are taken as they are, `mean`,
-    `clean` and `turned` over 4. A path need not lead to a run any more: what was trained with one
-    goes on by the same words. Whoever opens its network refuses it where it is gone.
+    within a radius of 1. The default radius is 0 for `tv`, `noisy` and a run, and 4 for `mean`,
+    `clean` and `turned`. A path need not exist: a run that was trained with it has a copy, and is
+    resumed by the same command. A missing network is refused when it is loaded.
 
     Raises:
-        BadUsage: where it names none.
+        BadUsage: if there is no such prior.
     """
     name, _, radius = (
         text.rpartition(":") if text.rpartition(":")[2].isdecimal() else (text, "", "")
@@ -65,13 +65,13 @@ def parse(text: str) -> NeighbourMean:
     return NeighbourMean(radius=int(radius) if radius else usual, of=source)
 
 
-def settled(prior: NeighbourMean | None, run_folder: Path) -> NeighbourMean | None:
-    """The prior of a run's recipe, where an estimate is that of the copy in the run's folder."""
+def resolved(prior: NeighbourMean | None, run_folder: Path) -> NeighbourMean | None:
+    """The prior of a run's recipe. Its network is the copy in the run folder."""
     if prior is None or not isinstance(prior.of, Estimated):
         return prior
     return replace(prior, of=Estimated(str(copy_in(run_folder)), checkpoint="last"))
 
 
 def copy_in(run_folder: Path) -> Path:
-    """Where a run keeps its copy of the prior's network."""
+    """The folder of a run's copy of the prior's network."""
     return run_folder / "prior"

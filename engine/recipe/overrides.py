@@ -1,4 +1,4 @@
-"""Overrides: fields of a recipe that the command line replaces."""
+"""Overrides: fields of a recipe that are replaced on the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """A recipe with fields replaced, such as `crop.shape=16,64,64` or `network.width=8`.
 
     Raises:
-        BadUsage: naming the field and the nearest known one, or what it takes.
+        BadUsage: naming the field and the nearest known one, or the values that it takes.
     """
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -45,13 +45,13 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
     if len(names) > 1:
         if not dataclasses.is_dataclass(current):
             raise BadUsage(
-                whole, f"{names[0]} is {plain(current)} and has no fields", "Set it whole"
+                whole, f"{names[0]} is {plain(current)} and has no fields", "Set the whole field"
             )
         value = _replaced(current, names[1:], text, whole)
     elif isinstance(current, Schedule):
         value = schedules.parse_schedule(text)
     elif isinstance(current, NeighbourMean):
-        value = network_prior.parse(text)
+        value = network_prior.parse_prior(text)
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")
@@ -65,7 +65,7 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
 
 
 def _parsed(text: str, kind: Any) -> Any:
-    """A field's value from its text, by its declared type."""
+    """The value of a field, parsed by its declared type."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         for choice in typing.get_args(kind):
             try:

@@ -1,7 +1,7 @@
 """The recipe: everything that defines an experiment, validated and frozen.
 
-A recipe file is a Python program that makes one object named `recipe`; running it is running
-code. What it resolves to is plain data, saved as JSON, and enough to rebuild the network.
+A recipe file is a Python program that defines one object named `recipe`. To load it is to run its
+code. The resolved recipe is plain data, saved as JSON, and enough to rebuild the network.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class Recipe:
         window: HU <-> the network's units.
         crop: of the training examples.
         noise: added to the clean crops, recorded beside them, or that of a simulated scanner.
-        prior: second image of networks that see one, else None.
+        prior: second input image of a network that sees one, else None.
         network: what is trained.
-        loss: (clean, estimate) -> one number an example.
+        loss: (clean, estimate) -> one number per example.
         learning_rate: of Adam, as a function of the step.
-        batch: examples a step, over all replicas.
-        steps: of the whole training.
-        average: how much of an exponential average of the weights each step keeps, such as 0.998;
-            the average is then what is validated and applied. 0 keeps none.
-        clip_norm: largest norm of the gradient; 0 does not clip.
+        batch: examples per step, over all replicas.
+        steps: number of steps of the whole training.
+        average: decay per step of an exponential moving average of the weights, such as 0.998. The
+            average is then validated and applied. 0: no average.
+        clip_norm: largest norm of the gradient. 0: no clipping.
         validate_every, checkpoint_every: in steps.
-        validate_at: levels of noise that are validated, such as (0.02, 0.05, 0.10) of the window;
-            "best" is the highest mean PSNR over them. Empty takes the typical level alone.
-        validate_slices: slices of each validation case, about its middle, that are scored during
+        validate_at: noise levels of the validation, such as (0.02, 0.05, 0.10) of the window.
+            "best" is then the highest mean PSNR over them. Empty: only the typical level.
+        validate_slices: number of central slices of each validation case that are scored during
             training.
         seed: of weights, crops and noise.
 
@@ -100,13 +100,13 @@ class Recipe:
             raise ValueError(f"{type(self.network).__name__} sees no prior: set prior=None")
         if self.network.sees_dose and self.noise.typical_photons is None:
             raise ValueError(
-                "network.sees_dose must be false where the noise has no dose; that of "
-                "low_dose recipes has one"
+                "network.sees_dose must be false where the noise has no dose; low-dose noise has "
+                "one"
             )
-        told = self.noise.additive
-        if not told and self.prior and isinstance(self.prior.of, SliceTV):
-            raise ValueError("SliceTV needs to know the noise, which only additive noise tells")
-        if not told and self.crop.scales != (1.0,):
+        additive = self.noise.additive
+        if not additive and self.prior and isinstance(self.prior.of, SliceTV):
+            raise ValueError("SliceTV needs additive noise, whose level is known")
+        if not additive and self.crop.scales != (1.0,):
             raise ValueError(
                 "crop.scales must be 1.0 where noise is recorded or scanned, which resampling "
                 f"would change, not {self.crop.scales}"
@@ -117,12 +117,3 @@ class Recipe:
                     f"crop.shape {self.crop.shape} must be a multiple of the network's stride "
                     f"{self.network.stride}"
                 )
-
-
-# -- Finding and running recipe files --------------------------------------------------------------
-
-
-# -- Overriding fields -----------------------------------------------------------------------------
-
-
-# -- Plain data ------------------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from engine.errors import BadUsage
 from engine.recipe.recipe import Recipe
 
 
-def find(name: str) -> Path:
-    """The file of a recipe, given by path or by the name of one that ships with the package.
+def find_recipe(name: str) -> Path:
+    """The file of a recipe, given by path or by the name of a shipped recipe.
 
     Raises:
-        BadUsage: where there is neither, with the nearest name.
+        BadUsage: if there is neither, with the nearest name.
     """
     if Path(name).is_file():
         return Path(name)
@@ -33,20 +33,22 @@ def find(name: str) -> Path:
 
 
 def foreign(path: Path) -> bool:
-    """Whether a recipe file is not one of those that ship."""
+    """Whether a recipe file is not one of the shipped recipes."""
     return path.resolve().parent not in [Path(folder).resolve() for folder in shipped.__path__]
 
 
-def load(path: Path) -> Recipe:
-    """Runs a recipe file and takes its `recipe`.
+def load_recipe(path: Path) -> Recipe:
+    """Runs a recipe file and returns its `recipe`.
 
     Raises:
-        BadUsage: where the file fails or makes no Recipe.
+        BadUsage: if the file fails, or defines no Recipe.
     """
     try:
         recipe = runpy.run_path(str(path)).get("recipe")
-    except Exception as error:  # a recipe is anybody's program: whatever it raises is its fault
-        raise BadUsage(path, f"fails with {type(error).__name__}: {error}", "Mend it") from error
+    except Exception as error:  # the file may raise anything
+        raise BadUsage(
+            path, f"fails with {type(error).__name__}: {error}", "Correct the file"
+        ) from error
     if not isinstance(recipe, Recipe):
-        raise BadUsage(path, "does not make an engine.Recipe", "Name one `recipe` in the file")
+        raise BadUsage(path, "defines no engine.Recipe", "Name one `recipe` in the file")
     return recipe

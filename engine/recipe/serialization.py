@@ -34,8 +34,8 @@ _KINDS = {
 }  # fmt: skip
 
 
-# Fields that recipes of earlier versions lacked, at the values that they had without them: a run
-# that was begun then keeps its fingerprint.
+# Fields that earlier versions lacked, with the values that mean the same. They are left out of the
+# fingerprint, so that older runs keep theirs.
 _LATER: dict[str, dict[str, Any]] = {
     "Recipe": {"average": 0.0, "validate_at": []},
     "Gaussian": {"spread": "even"},
@@ -49,17 +49,17 @@ def to_json(recipe: Recipe) -> str:
     """The resolved recipe as JSON.
 
     Raises:
-        BadUsage: where it holds an object that JSON could not rebuild, such as a network or a loss
-            that is not the engine's own.
+        BadUsage: if it has an object that cannot be rebuilt from JSON, such as a network or a loss
+            that is not part of the engine.
     """
     return json.dumps(plain(recipe), indent=2) + "\n"
 
 
 def from_json(path: Path) -> Recipe:
-    """The recipe that `to_json` wrote; nothing in the file is executed.
+    """The recipe that `to_json` wrote. Nothing in the file is executed.
 
     Raises:
-        Mismatch: where the file is missing, damaged or of another version.
+        Mismatch: if the file is missing, damaged or of another version.
     """
     try:
         recipe = _rebuilt(json_files.read_json(path))
@@ -74,13 +74,13 @@ def from_json(path: Path) -> Recipe:
 
 
 def fingerprint(recipe: Recipe, *, but: Sequence[str] = ()) -> str:
-    """sha256 over the resolved fields of a recipe.
+    """SHA-256 of the resolved fields of a recipe.
 
     Raises:
         BadUsage: as `to_json`.
     """
     fields = {name: value for name, value in plain(recipe).items() if name not in but}
-    fields = _without_later(fields)
+    fields = without_later(fields)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -96,10 +96,10 @@ def differences(one: Recipe, other: Recipe, *, but: Sequence[str] = ()) -> list[
 
 
 def plain(value: Any) -> Any:
-    """A recipe, or a part of one, as what JSON can hold.
+    """A recipe, or a part of one, as plain JSON data.
 
     Raises:
-        BadUsage: where JSON could not rebuild it.
+        BadUsage: if it cannot be rebuilt from JSON.
     """
     if dataclasses.is_dataclass(value):
         if type(value).__name__ not in _KINDS or type(value) is not _KINDS[type(value).__name__]:
@@ -126,11 +126,11 @@ def _rebuilt(value: Any) -> Any:
     return tuple(_rebuilt(part) for part in value) if isinstance(value, list) else value
 
 
-def _without_later(plain: dict[str, Any]) -> dict[str, Any]:
-    """Plain fields less those that an earlier version lacked, where they change nothing."""
+def without_later(plain: dict[str, Any]) -> dict[str, Any]:
+    """Plain fields without those that earlier versions lacked, if they mean the same."""
     later = _LATER.get(plain["kind"], {}) if "kind" in plain else {}
     return {
-        name: _without_later(value) if isinstance(value, dict) else value
+        name: without_later(value) if isinstance(value, dict) else value
         for name, value in plain.items()
         if name not in later or value != later[name]
     }

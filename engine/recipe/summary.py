@@ -1,4 +1,4 @@
-"""A recipe as a short table: a line a field, without what is as usual."""
+"""Summary of a recipe: one line per field, without defaults."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def lines(recipe: Recipe) -> list[str]:
     """A line for each field, its name and its value; fields at their default are left out.
 
     Example:
-        >>> from engine.recipe.recipe_file import find, load
-        >>> lines(load(find("unet3d")))[1]
+        >>> from engine.recipe.recipe_file import find_recipe, load_recipe
+        >>> lines(load_recipe(find_recipe("unet3d")))[1]
         'window            Window(low_hu=-1000, high_hu=400, clip=True)'
     """
     fields = {
@@ -37,14 +37,14 @@ def _compact(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value)
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
         return f"{value:g}"
     return str(getattr(value, "__name__", value))
 
 
 def _is_usual(value: Any, field: dataclasses.Field[Any]) -> bool:
-    """Whether a part of a part, such as the scanner of a noise, is as it is when nothing is said."""
+    """Whether a nested part, such as the scanner of a noise, has its default value."""
     part, made = getattr(value, field.name), field.default_factory
     usual = field.default if made is dataclasses.MISSING else made()
     return dataclasses.is_dataclass(part) and part == usual

@@ -1,1 +1,1 @@
-"""The report: results of a comparison in, tables, figures and files out."""
+"""Report of a comparison: tables, figures and files."""

@@ -1,4 +1,4 @@
-"""Figures of a comparison, for the eye that does not trust a table."""
+"""Figures of a comparison: slices, box plots, and PSNR against noise."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from volumes.window import Window
 Series = dict[str, dict[str, list[float]]]
 
 _DPI = 120
-_MOST_COLUMNS = 5  # a page shows no more side by side
+_MOST_COLUMNS = 5  # that fit a page
 _SLICE_IN = 2.5
-# Lines are told apart by marker, then by colour, then by dashes: the untouched scan's are its own.
+# Lines differ by marker, then by colour, then by dashes. "--" is reserved for the untouched scan.
 _MARKERS = "os^vD<>pX*Ph8d"
 _LINES = ("-", ":", "-.")
 _NAME_LETTERS = 28
 
 
 def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit], window: Window) -> None:
-    """Each image whole, enlarged about its middle, and what was removed, all in one window.
+    """Figure of slices: each image whole, enlarged about its middle, and its residual.
 
     Args:
-        path: of the PNG, replaced where it exists.
+        path: of the PNG, replaced if it exists.
         case: name of the case.
         level: of the noise, such as "10%".
         images_hu: slices (Y, X) by name; "clean" and "noisy" come first.
-        window: of the images; says which part of it is shown.
+        window: of the images; its `shown` part is displayed.
     """
     (low, high), unit = window.shown, window.unit_name
     noisy = images_hu["noisy"]
@@ -66,10 +66,10 @@ def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit], window
 
 
 def boxes(path: Path, series: Series) -> None:
-    """PSNR per case of every method, a panel a level of noise; the dashed line is the noisy mean.
+    """Box plots of the PSNR of cases, a panel for each noise level; dashed: mean of the noisy scan.
 
     Args:
-        path: of the PNG, replaced where it exists.
+        path: of the PNG, replaced if it exists.
         series: PSNR of every case in dB, by method and level of noise.
     """
     shown = list(next(iter(series.values())))
@@ -94,17 +94,17 @@ def boxes(path: Path, series: Series) -> None:
             axis.axvline(float(np.mean(series["noisy"][level])), color="k", ls="--", lw=0.8)
         axis.set(title=f"noise {level}", xlabel="PSNR of each case (dB)")
         axis.grid(axis="x", alpha=0.3)
-    # Shared by all panels, the first method on top.
+    # The axis is shared by all panels; the first method is on top.
     axes[0, 0].set(ylim=(len(series) + 0.6, 0.4))
     axes[0, 0].set_yticks(range(1, len(series) + 1), [_name(name) for name in series])
     _save(figure, path)
 
 
 def levels(path: Path, series: Series) -> None:
-    """Mean PSNR against the level of noise; below the dashed line a method does harm.
+    """Plot of mean PSNR against noise; below the dashed line a method is worse than its input.
 
     Args:
-        path: of the PNG, replaced where it exists.
+        path: of the PNG, replaced if it exists.
         series: PSNR of every case in dB, by method and level of noise.
     """
     figure = _figure(9.5, max(5.0, 1.0 + 0.24 * len(series)))
@@ -127,14 +127,14 @@ def levels(path: Path, series: Series) -> None:
         )  # fmt: skip
     axis.set(xlabel="noise", ylabel="mean PSNR (dB)", xticks=places, xticklabels=labels)
     axis.grid(alpha=0.3)
-    # In the order of the lines where the noise is strongest: the eye need not search.
+    # The legend has the order of the lines at the strongest noise.
     lines = sorted(axis.get_lines(), key=lambda line: -line.get_ydata()[-1])
     axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
     _save(figure, path)
 
 
 def _places(labels: list[str]) -> tuple[list[str], list[float]]:
-    """Levels along an axis: by their percentages, else one after the other as they come."""
+    """Positions of levels along an axis: their percentages, else 0, 1, 2, ..."""
     try:
         place = {label: float(label.removesuffix("%")) for label in labels}
     except ValueError:
@@ -144,7 +144,7 @@ def _places(labels: list[str]) -> tuple[list[str], list[float]]:
 
 
 def _grid(count: int, most: int) -> tuple[int, int]:
-    """Rows and columns for so many panels, no row much shorter than another."""
+    """Rows and columns for a number of panels, with rows of similar length."""
     rows = math.ceil(count / most)
     return rows, math.ceil(count / rows)
 

@@ -1,4 +1,4 @@
-"""The report of a comparison: the files that it leaves behind."""
+"""Files of a report: CSV, JSON, Markdown and figures."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def write(
     """Writes scores.csv, report.json, report.md and the figures; returns their paths.
 
     Args:
-        folder: made where it is not there.
-        about: what was compared and how, as `engine.comparison.evaluate` tells it.
+        folder: created if it does not exist.
+        about: description of the comparison, from `engine.comparison.evaluate`.
         rows: of the comparison.
-        pictures: one a level of noise.
+        pictures: one for each noise level.
 
     Raises:
-        CannotWrite: where the system refuses.
+        CannotWrite: if a file cannot be written.
     """
     make_folder(folder)
     entries = summary(rows, about.get("oracles", ()))
@@ -60,7 +60,7 @@ def _file(level: str) -> str:
 def _csv(rows: Sequence[Row]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    # Scanned levels have scores that others lack.
+    # Only scanned levels have scores of attenuation.
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     writer.writerow(["method", "case", "level", *names])
     for row in rows:

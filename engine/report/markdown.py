@@ -1,4 +1,4 @@
-"""The supplement: a comparison as the text that could stand behind a paper."""
+"""Markdown report of a comparison, in the form of a paper's supplement."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Captioned = tuple[str, tables.Table]
 
 
 def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]) -> str:
-    """A supplement: how it was measured, then captioned tables and figures."""
+    """The text of a report: methods, then captioned tables and figures."""
     cases = len(about["cases"])
     high = about["data_range"]["high_hu"]
     over = f"mean ± standard deviation over {cases} {'case' if cases == 1 else 'cases'}"
@@ -44,14 +44,17 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         f"clean. {about_p(entries)}",
         _grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
         *harm(entries),
-        *(f"{name} is given the clean image: a bound, no method." for name in about["oracles"]),
+        *(
+            f"{name} is given the clean image: an upper bound, not a method."
+            for name in about["oracles"]
+        ),
         *(_of_windows(entries, over, high) if "psnr_lung_db" in entries[0] else []),
-        f"**Table 3.** What the residual (noisy - estimate) holds, {over}; without unit. "
-        "Of recorded noise, both are clipped to the window.",
-        "- Autocorrelation: correlation of neighbouring voxels within slices. 0 where white noise "
-        "and nothing else was removed.\n- At edges: correlation of the residual's size with the "
-        "gradient of the clean image. 0 where it follows no anatomy; above, anatomy was "
-        "removed; below, noise was left at edges.",
+        f"**Table 3.** Structure of the residual (noisy - estimate), {over}; without unit. "
+        "With recorded noise both images are clipped to the window.",
+        "- Autocorrelation: correlation of neighbouring voxels within slices. It is 0 if only "
+        "white noise was removed.\n- At edges: correlation of the residual's magnitude with the "
+        "gradient of the clean image. It is 0 if the residual contains no anatomy; above 0, "
+        "anatomy was removed; below 0, noise was left at edges.",
         _grid(tables.residuals(entries)),
         "**Table 4.** Settings of each method.",
         _grid(_settings(about)),
@@ -68,15 +71,15 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
 def _of_windows(entries: Entries, over: str, high_hu: float) -> list[str]:
     return [
         f"**Table 2.** PSNR (dB) of what radiologists' display windows show, {over}. The data "
-        f"range is the width of each display window. Clean images end at {high_hu:g} HU: what is "
-        "denser is not judged. The last column is the RMSE where the clean image lies in "
+        f"range is the width of each display window. Clean images are cut at {high_hu:g} HU, so "
+        "denser anatomy is not scored. The last column is the RMSE where the clean image is in "
         "[-160, 240] HU.",
         _grid(tables.windows(entries)),
     ]
 
 
 def _numbered(first: int, *captioned: Captioned) -> list[str]:
-    """Tables that are not always there, under the next free numbers."""
+    """Optional tables, with the next free numbers."""
     parts = []
     for number, (caption, content) in enumerate(captioned, first):
         parts += [f"**Table {number}.** {caption}", _grid(content)]
@@ -84,7 +87,7 @@ def _numbered(first: int, *captioned: Captioned) -> list[str]:
 
 
 def _attenuation(entries: Entries, over: str) -> list[Captioned]:
-    """The scores of a study of low-dose and sparse-view CT, and what it published."""
+    """Scores as in a study of low-dose and sparse-view CT, and its published results."""
     return [
         (
             f"Scores of attenuation at levels of simulated scanners, {over}. PSNR and SSIM of each "
@@ -95,8 +98,8 @@ def _attenuation(entries: Entries, over: str) -> list[Captioned]:
         ),
         (
             "Published by the study of low-dose and sparse-view CT on its own 354 test slices of "
-            "QIN Lung CT, one network trained for each level: to be read beside Table 5, not "
-            "against it.",
+            "QIN Lung CT, one network trained for each level. The test data differ, so do not "
+            "compare these values directly with Table 5.",
             (
                 ["noise", "U-Net: PSNR (dB)", "SSIM", "DnCNN: PSNR (dB)", "SSIM"],
                 [list(row) for row in _STUDY],
@@ -106,10 +109,10 @@ def _attenuation(entries: Entries, over: str) -> list[Captioned]:
 
 
 def _published() -> Captioned:
-    """What the reference measured by this protocol on its own test crops."""
+    """Results that the reference published with this protocol on its own test crops."""
     return (
-        "Published by the reference at 10% noise on its own two test patients of KiTS19: to be "
-        "read beside Table 1, not against it.",
+        "Published by the reference at 10% noise on its own two test patients of KiTS19. The "
+        "test data differ, so do not compare these values directly with Table 1.",
         (["network", "relative L2 (%)", "SSIM"], [list(row) for row in _REFERENCE]),
     )
 
@@ -117,24 +120,24 @@ def _published() -> Captioned:
 def _methods(about: dict[str, Any]) -> list[str]:
     low, high = about["data_range"]["low_hu"], about["data_range"]["high_hu"]
     cases, unit = about["cases"], Window(**about["data_range"]).unit_name
-    levels = "; ".join(f"{label}: {told}" for label, told in about["levels"].items())
+    levels = "; ".join(f"{label}: {text}" for label, text in about["levels"].items())
     tuned = ", ".join(about["tuned_on"])
     tuned = (
-        f"Those of classical methods were chosen, for least mean squared error, on {tuned}."
+        f"Classical methods were tuned for least mean squared error on {tuned}."
         if tuned
-        else "None were chosen on data: classical methods have their usual ones."
+        else "Classical methods were not tuned and have their default parameters."
     )
     prior = ", ".join(f"{name} {value}" for name, value in about["prior"].items())
     return [
-        f"**Cases.** {len(cases)} ({about['split']}): {', '.join(cases)}. The sha256 of their "
-        f"files stands in report.json. Scored: {_scored(about)}.",
-        f"**Noise.** {levels}. Simulated noise has seed {about['noise_seed']}; that of a slice is "
-        "a function of seed, case and slice alone: every method is given the same.",
+        f"**Cases.** {len(cases)} ({about['split']}): {', '.join(cases)}. The SHA-256 of their "
+        f"files is in report.json. Scored: {_scored(about)}.",
+        f"**Noise.** {levels}. Simulated noise has seed {about['noise_seed']}. The noise of a "
+        "slice depends only on seed, case and slice, so it is the same for every method.",
         f"**Scores.** Data range: the window [{low:g}, {high:g}] {unit}, {high - low:g} wide, to "
         "which clean image and estimate are clipped (not for the bias). PSNR and RMSE are those of "
         "all scored voxels of a case; relative L2 is 100 ||estimate - clean|| / ||clean||. SSIM: "
         f"{about['ssim']}, mean over slices.",
-        f"**Parameters.** {tuned} Prior of classical methods for which no other was named: mean of "
+        f"**Parameters.** {tuned} Prior of classical methods, unless another is named: mean of "
         f"neighbouring slices, {prior}.",
     ]
 
@@ -166,7 +169,7 @@ def _figures(drawn: dict[Path, Picture]) -> list[str]:
         "PSNR (dB) of each case. Boxes: quartiles and median; dashed: mean of the untouched scan."
     )
     captions["levels.png"] = (
-        "Mean PSNR (dB) against noise. Below the dashed line a method does harm."
+        "Mean PSNR (dB) against noise. Below the dashed line a method is worse than its input."
     )
     return [
         f"**Figure {number}.** {caption}\n\n![Figure {number}]({name})"

@@ -1,4 +1,4 @@
-"""Results: what a comparison hands to the report."""
+"""Results of a comparison: rows of scores, and pictures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from volumes.volume import Unit
 
 @dataclass(frozen=True)
 class Row:
-    """How one method did on one case at one level of noise.
+    """The scores of one method on one case at one noise level.
 
     Attributes:
         method: its name.
         case: name of the case.
-        level: of degradation, such as "10%".
+        level: of noise, such as "10%".
         scores: by name.
     """
 
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Picture:
-    """The middle slice of the first case in HU, by method, for the figure."""
+    """The middle slice of the first case in HU, by method, for a figure."""
 
     case: str
     level: str

@@ -1,4 +1,4 @@
-"""Statistics over cases: how sure a mean is, and whether two methods differ."""
+"""Statistics over cases: confidence intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _RESAMPLES = 9999
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % percentile bootstrap interval of the mean (Efron, 1979), the same every time.
+    """The 95 % percentile bootstrap interval of the mean (Efron, 1979), with a fixed seed.
 
     Returns:
-        None where there are fewer than 2 cases to draw from, or one has no finite score.
+        None with fewer than 2 cases, or if a score is not finite.
     """
     if len(values) < 2 or not np.isfinite(values).all():
         return None
@@ -28,12 +28,12 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def paired(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """The p-value that two methods score alike on the same cases, by flipping signs.
+    """The p-value of a two-sided sign-flip permutation test of two methods on the same cases.
 
-    A two-sided permutation test of the mean difference; see `smallest_p` for what it can find.
+    It tests the mean of the paired differences. `smallest_p` is the least possible value.
 
     Returns:
-        None where there are fewer than 2 cases, or one has no finite score.
+        None with fewer than 2 cases, or if a score is not finite.
     """
     if len(one) < 2 or not np.isfinite([one, other]).all():
         return None
@@ -49,10 +49,10 @@ def paired(one: Sequence[float], other: Sequence[float]) -> float | None:
 
 
 def smallest_p(cases: int) -> float | None:
-    """The least p that `paired` can give: 2 / 2^n, or 2 / (resamples + 1) where n are many.
+    """The least p-value of `paired`: 2 / 2^n, or 2 / (resamples + 1) for many cases.
 
     Returns:
-        None where there are fewer than 2 cases.
+        None with fewer than 2 cases.
     """
     if cases < 2:
         return None

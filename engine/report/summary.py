@@ -1,4 +1,4 @@
-"""The summary of a comparison: how each method did over the cases, and what must be said of it."""
+"""Summary of a comparison: mean scores of each method over cases, and remarks."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ UNTOUCHED = "noisy"
 
 
 def summary(rows: Sequence[Row], oracles: Sequence[str] = ()) -> Entries:
-    """One entry a method and level: mean, deviation and interval of each score over cases.
+    """One entry for each method and level: mean, deviation and interval of each score over cases.
 
-    `gain_db` is the same of PSNR less that of the noisy scan, case by case; None where it was not
-    compared. `p_to_best` is the paired test of PSNR against the method of the highest mean at that
-    level; None for that method itself.
+    `gain_db` is the gain in PSNR over the noisy scan, paired by case; None if the noisy scan was
+    not compared. `p_to_best` is the p-value of the paired test of PSNR against the method with the
+    highest mean at that level; None for that method itself.
 
     Args:
         rows: of the comparison.
-        oracles: methods that were given the clean image: none of them is the best.
+        oracles: methods that were given the clean image; they cannot be the best.
     """
     entries: Entries = []
     for level in dict.fromkeys(row.level for row in rows):
         at = [row for row in rows if row.level == level]
         methods = list(dict.fromkeys(row.method for row in at))
         psnr = {m: [row.scores["psnr_db"] for row in at if row.method == m] for m in methods}
-        # A method that left the finite on a case is not the best, whatever its mean would be.
+        # A method with a score that is not a number is not the best.
         fair = [m for m in methods if m not in oracles] or methods
         best = max(fair, key=lambda m: (not np.isnan(psnr[m]).any(), np.mean(psnr[m])))
         for method in methods:
@@ -61,15 +61,15 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def remarks(entries: Entries) -> list[str]:
-    """What a reader of the table should not have to find out: sentences."""
+    """Sentences below the table: methods worse than their input, and the meaning of p."""
     return [*harm(entries), about_p(entries)]
 
 
 def harm(entries: Entries) -> list[str]:
-    """Which methods are worse than their input; no sentence where that was not compared."""
+    """A sentence on methods worse than their input; empty if the input was not compared."""
     if not any(entry["method"] == UNTOUCHED for entry in entries):
         return []
-    # Written so that a gain that is no number counts as harm.
+    # Written so that a gain that is NaN counts as worse.
     worse = [
         f"{entry['method']} at {entry['level']} ({entry['gain_db']['mean']:+.2f} dB)"
         for entry in entries
@@ -81,7 +81,7 @@ def harm(entries: Entries) -> list[str]:
 
 
 def about_p(entries: Entries) -> str:
-    """What the p-values are, and how small they could be."""
+    """A sentence on the p-values and their least possible value."""
     cases = min(entry["cases"] for entry in entries)
     least = smallest_p(cases)
     if least is None:

@@ -1,4 +1,4 @@
-"""The tables of a comparison, as text: that of the terminal and those of the supplement."""
+"""Tables of a comparison as text, for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DIGITS = {
 
 
 def table(entries: Entries, unit: str) -> Table:
-    """The columns and rows that fit a terminal; the rest is in the files."""
+    """The table for the terminal. The files contain more columns."""
     scanned = any("psnr_mu_db" in entry for entry in entries)
     columns = [
         "method", "noise", "PSNR\n(dB)", "SSIM", "rel. L2\n(%)", f"RMSE\n({unit})",
@@ -52,7 +52,7 @@ def scores(entries: Entries, unit: str) -> Table:
 
 
 def windows(entries: Entries) -> Table:
-    """PSNR in dB of what the display windows show."""
+    """PSNR in dB within the display windows."""
     titles = [
         f"{name.replace('_', ' ')} [{level - width / 2:g}, {level + width / 2:g}] HU"
         for name, (level, width) in DISPLAY_WINDOWS.items()
@@ -69,7 +69,7 @@ def windows(entries: Entries) -> Table:
 
 
 def residuals(entries: Entries) -> Table:
-    """What the residual holds, of all but the untouched scan."""
+    """Structure of the residual, for all methods but the untouched scan."""
     names = ("residual_autocorrelation", "residual_at_edges")
     return ["method", "noise", "autocorrelation", "at edges"], [
         [*_name(entry), *(_cell(entry, name) for name in names)]

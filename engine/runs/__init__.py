@@ -1,1 +1,1 @@
-"""Runs: the folder of one training, and what other commands take from it."""
+"""Runs: the folder of one training, and what other commands read from it."""

@@ -1,7 +1,7 @@
-"""Changes: what a run may become without being another run.
+"""Compatibility: which changes of its recipe and its cases a run accepts.
 
-Some make it another one (its network), some change what it learns from here on (with the user's
-consent, and noted in run.json), some change nothing that it learns.
+Some changes make another run, such as another network. Some change what the run learns from here
+on: they need the user's consent and are recorded in run.json. Others change nothing that it learns.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engine.recipe.network_prior import Estimated
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import differences
 
-# A run may be made longer, or saved and validated at other steps, as one likes.
+# Free to change: a run may be made longer, or saved and validated at other steps.
 MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
 
 _SCORED_BY = ("window.", "noise.", "prior", "validate_slices", "validate_at")
@@ -26,13 +26,13 @@ _LISTED = 3
 
 @dataclass(frozen=True)
 class Changes:
-    """How a run differs from what is asked of it.
+    """The differences between a run and a request.
 
     Attributes:
-        kind: what the run would be of, such as "another recipe".
-        forbidden: differences that no consent bridges.
-        learned: those that change what it learns.
-        rescored: whether scores from here on compare with none from before.
+        kind: what differs, such as "of another recipe".
+        forbidden: differences that cannot be accepted.
+        learned: differences that change what the run learns.
+        rescored: whether scores before and after are not comparable.
     """
 
     kind: str
@@ -41,7 +41,7 @@ class Changes:
     rescored: bool = False
 
     def refuse(self, folder: Path, *, accepted: bool) -> None:
-        """Refuses what may not be, or was not consented to.
+        """Refuses forbidden changes, and others that the user has not accepted.
 
         Raises:
             Mismatch: with the differences, old -> new.
@@ -51,16 +51,16 @@ class Changes:
             raise Mismatch(folder, cause, _ANEW.capitalize())
         if self.learned and not accepted:
             cause = f"holds a run {self.kind} ({_listed(self.learned)})"
-            raise Mismatch(folder, cause, f"Go on with --accept-changes, {_ANEW}")
+            raise Mismatch(folder, cause, f"Continue with --accept-changes, {_ANEW}")
 
 
 def of_recipe(before: Recipe, after: Recipe) -> Changes:
-    """How two recipes differ."""
+    """The differences between two recipes."""
     differing = differences(before, after, but=MAY_CHANGE)
-    # A checkpoint without an average cannot go on with one.
+    # A checkpoint without an average cannot continue with one.
     fixed: tuple[str, ...] = ("network.", "average:")
     if _estimated(before) or _estimated(after):
-        # The run holds a copy of that network, which works in the units of one window.
+        # The run holds a copy of that network, which needs the units of one window.
         fixed = (*fixed, "prior.of", "window.")
     forbidden = [text for text in differing if text.startswith(fixed)]
     learned = [text for text in differing if text not in forbidden]
@@ -69,24 +69,24 @@ def of_recipe(before: Recipe, after: Recipe) -> Changes:
 
 
 def of_cases(before: Mapping[str, Any], after: Mapping[str, Any], recipe: Recipe) -> Changes:
-    """How the cases of two run.json differ; one that says nothing of its cases differs in nothing.
+    """The differences between the cases of two run.json; none if the first one has no cases.
 
     Args:
-        before: of run.json: `cases` by side and `recordings`, each a sha256 by name.
+        before: of run.json: `cases` by side and `recordings`, each a SHA-256 by name.
         after: likewise.
-        recipe: whose prior may be the estimate of a network, which was vetted for these cases.
+        recipe: its prior may be the estimate of a network, which was checked for these cases.
     """
     sides = before.get("cases") or after.get("cases", {})
-    told = {
+    changed = {
         side: _named(f"{side}: ", sides.get(side, {}), after.get("cases", {}).get(side, {}))
         for side in {**sides, **after.get("cases", {})}
     }
     recordings = before.get("recordings", after.get("recordings", {}))
-    heard = _named("recording of ", recordings, after.get("recordings", {}))
-    differing = [text for texts in told.values() for text in texts]
+    recorded = _named("recording of ", recordings, after.get("recordings", {}))
+    differing = [text for texts in changed.values() for text in texts]
     kind = "on other cases" if differing else "on other recordings"
-    differing += heard
-    rescored = bool(told.get("validation") or heard)
+    differing += recorded
+    rescored = bool(changed.get("validation") or recorded)
     if _estimated(recipe):
         return Changes(kind, differing, [], rescored)
     return Changes(kind, [], differing, rescored)
@@ -95,7 +95,7 @@ def of_cases(before: Mapping[str, Any], after: Mapping[str, Any], recipe: Recipe
 def refuse_learned_from(
     folder: Path, learned_from: Mapping[str, str], cases: Mapping[str, Mapping[str, str]]
 ) -> None:
-    """Refuses to score a run on what it has learned from before its cases were changed.
+    """Refuses to score a run on cases that it learned from before its cases were changed.
 
     Raises:
         Mismatch: naming the first such case.

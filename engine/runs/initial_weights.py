@@ -1,4 +1,4 @@
-"""The origin: the checkpoint of another run whose weights a run starts from."""
+"""Initial weights: the checkpoint of another run that a run starts from."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _ANEW = "Choose another --run, or start anew with --fresh"
 
 
 @dataclass(frozen=True)
-class Origin:
-    """A checkpoint to start from, as run.json keeps it.
+class InitialWeights:
+    """A checkpoint to start from, as recorded in run.json.
 
     Attributes:
-        run: name of the run that it belongs to.
+        run: name of the run of the checkpoint.
         folder: of that run, absolute.
         step: of the checkpoint.
-        sha256: of its every variable, as `checkpoint.fingerprint` has it.
-        trained_on: what its weights have learned from, as `RunRecord.learned_from` has it.
+        sha256: of all its variables, from `checkpoint.fingerprint`.
+        trained_on: the cases that its weights learned from, see `RunRecord.learned_from`.
     """
 
     run: str
@@ -38,21 +38,21 @@ class Origin:
 
     @property
     def path(self) -> Path:
-        """The checkpoint's folder."""
+        """The folder of the checkpoint."""
         return Run(Path(self.folder)).checkpoints / f"step-{self.step:08d}"
 
     def weights(self) -> Arrays:
-        """Every variable of the network by name; the optimizer's state is left behind.
+        """Every variable of the network by name, without the state of the optimizer.
 
         Raises:
-            Mismatch: where the checkpoint is gone, damaged, or no longer what it was.
+            Mismatch: if the checkpoint is missing, damaged or changed.
         """
-        remedy = "Bring it back, or start anew with --fresh"
+        remedy = "Restore it, or start anew with --fresh"
         if not self.path.is_dir():
-            raise Mismatch(self.path, "is gone, and a run was to start from it", remedy)
+            raise Mismatch(self.path, "no longer exists, and the run starts from it", remedy)
         checkpoint.verified(self.path)
         if checkpoint.fingerprint(self.path) != self.sha256:
-            cause = "holds other weights than those that a run was to start from"
+            cause = "holds other weights than when the run was started from it"
             raise Mismatch(self.path, cause, remedy)
         return checkpoint.weights(checkpoint.load(self.path))
 
@@ -61,17 +61,17 @@ class Origin:
         return asdict(self)
 
 
-def find(source: Run, which: str, recipe: Recipe, run: Run) -> Origin:
-    """The origin that a command asks for.
+def find_initial_weights(source: Run, which: str, recipe: Recipe, run: Run) -> InitialWeights:
+    """The initial weights that a command requests.
 
     Args:
         source: the run to start from.
         which: of its checkpoints: "best", "last" or a step.
-        recipe: of the run that starts.
-        run: that run.
+        recipe: of the new run.
+        run: the new run.
 
     Raises:
-        Mismatch: where there is no such checkpoint, it is damaged, or of another network.
+        Mismatch: if there is no such checkpoint, or it is damaged or of another network.
     """
     if source.folder.resolve() == run.folder.resolve():
         raise Mismatch(source.folder, "cannot start from itself", "Choose another --run")
@@ -81,7 +81,7 @@ def find(source: Run, which: str, recipe: Recipe, run: Run) -> Origin:
         cause = f"holds another network ({'; '.join(differing[:3])})"
         raise Mismatch(source.folder, cause, "Give the recipe the same network fields")
     path = source.checkpoint(which)
-    return Origin(
+    return InitialWeights(
         run=source.folder.resolve().name,
         folder=str(source.folder.resolve()),
         step=checkpoint.verified(path).step,
@@ -90,16 +90,16 @@ def find(source: Run, which: str, recipe: Recipe, run: Run) -> Origin:
     )
 
 
-def agreed(run: Run, record: RunRecord, asked: Origin | None) -> Origin | None:
-    """What a run starts from, or has started from; run.json remembers it.
+def agreed(run: Run, record: RunRecord, asked: InitialWeights | None) -> InitialWeights | None:
+    """The initial weights of a run: those requested, or those in run.json; None without any.
 
     Args:
-        run: that may have been started before.
+        run: may have been started before.
         record: of the run.
-        asked: what the command asks for, if anything.
+        asked: those that the command requests, if any.
 
     Raises:
-        Mismatch: where the run was started from other weights.
+        Mismatch: if the run was started from other weights.
     """
     recorded = _recorded(run, record)
     if asked is None or not run.begun(record):
@@ -111,38 +111,38 @@ def agreed(run: Run, record: RunRecord, asked: Origin | None) -> Origin | None:
             f"was started from other weights: {recorded.run} at step {recorded.step:,}, "
             f"not {asked.run} at step {asked.step:,}"
         )
-        raise Mismatch(run.folder, cause, "Go on without --from, or choose another --run")
+        raise Mismatch(run.folder, cause, "Leave out --from, or choose another --run")
     return asked
 
 
-def _recorded(run: Run, record: RunRecord) -> Origin | None:
+def _recorded(run: Run, record: RunRecord) -> InitialWeights | None:
     content = record.started_from
     try:
-        return None if content is None else Origin(**content)
+        return None if content is None else InitialWeights(**content)
     except TypeError as error:
-        cause = "does not tell from which weights it was started"
+        cause = "does not record the weights that the run was started from"
         raise Mismatch(run.folder / "run.json", cause, _ANEW) from error
 
 
-def refuse_seen(origin: Origin, volumes: dict[str, list[Volume]]) -> list[str]:
-    """Refuses to score on what the weights have learned from.
+def refuse_seen(start: InitialWeights, volumes: dict[str, list[Volume]]) -> list[str]:
+    """Refuses to score a run on cases that its initial weights learned from.
 
     Args:
-        origin: of the weights.
-        volumes: of each side of the run's split.
+        start: the initial weights.
+        volumes: of the run, by side of the split.
 
     Returns:
-        The cases that are scored and share no more than their name with one that was learned from.
+        The scored cases with the same name as a training case, but another file.
 
     Raises:
-        Mismatch: naming the first case that both learned from and would be scored on.
+        Mismatch: naming the first case that was learned from and would be scored.
     """
     scored = [(side, volume) for side in ("validation", "test") for volume in volumes[side]]
     for side, volume in scored:
-        if volume.sha256 in origin.trained_on:
-            cause = f"is for {side}, and {origin.run} has learned from it"
-            if origin.trained_on[volume.sha256] != volume.case:
-                cause += f" as {origin.trained_on[volume.sha256]}"
+        if volume.sha256 in start.trained_on:
+            cause = f"is for {side}, and {start.run} has learned from it"
+            if start.trained_on[volume.sha256] != volume.case:
+                cause += f" as {start.trained_on[volume.sha256]}"
             remedy = "Set split.validation and split.test to cases that it has not seen"
             raise Mismatch(volume.case, cause, remedy)
-    return sorted({volume.case for _, volume in scored} & set(origin.trained_on.values()))
+    return sorted({volume.case for _, volume in scored} & set(start.trained_on.values()))

@@ -1,7 +1,7 @@
-"""Released Keras weights: read as plain arrays, never as a program.
+"""Released Keras weights: read as plain arrays, without running code.
 
-A Keras file may hold code that loading it would run. Here h5py reads the arrays alone; they are
-matched with the network's variables by order and shape.
+A Keras file may contain code that Keras would run. Here h5py reads only the arrays. They are
+matched with the variables of the network by order and shape.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from volumes.storage.digest import sha256
 
 
 def import_run(weights: Path, recipe: Recipe, source: Path, run: Run) -> None:
-    """Makes a run folder of the weights; its one checkpoint is that of step 0.
+    """Creates a run folder from the weights, with one checkpoint at step 0.
 
     Args:
         weights: HDF5 file of Keras 2 (`save` or `save_weights`).
-        recipe: whose network they fit.
+        recipe: its network must fit the weights.
         source: file of that recipe.
-        run: to make.
+        run: to create.
 
     Raises:
-        BadInput: where the file cannot be read.
-        Mismatch: where the weights do not fit, or the run folder is in use.
+        BadInput: if the file cannot be read.
+        Mismatch: if the weights do not fit, or the run folder is in use.
     """
     found = _layers(weights)
     runtime.start("cpu")
     variables = recipe.network.build().variables
-    # Keras 2 has no extent along Z: kernels (y, x, in, out) become (1, y, x, in, out).
+    # Keras 2 kernels are 2D: (y, x, in, out) becomes (1, y, x, in, out).
     wanted = [(variable.path, tuple(variable.shape)) for variable in variables]
     if len(found) != len(wanted):
         cause = f"holds {len(found)} arrays, the network has {len(wanted)}"

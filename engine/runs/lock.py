@@ -1,4 +1,4 @@
-"""The lock: one process a run folder; the system frees it however that process ends."""
+"""The lock: one process per run folder. The system frees it even if that process is killed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from volumes.storage.atomic import cannot_write
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Holds a lock; the file says who does, for those who are refused.
+    """Holds a lock. The lock file names the holder, for the error of other processes.
 
     Args:
-        path: of the lock's file, in the folder that is locked.
+        path: of the lock file, in the folder to lock.
 
     Raises:
-        Locked: where another process holds it, with its number and its machine.
-        CannotWrite: where the file cannot be written, or its file system knows no locks.
+        Locked: if another process holds it, with its number and its machine.
+        CannotWrite: if the file cannot be written, or its file system has no locks.
     """
     with _taken(path) as file:
         try:
@@ -35,15 +35,15 @@ def held(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with suppress(OSError):  # of a holder that was killed, the next one makes the file tell
+            with suppress(OSError):  # the next holder rewrites the file in any case
                 file.truncate(0)
 
 
 def refuse_held(path: Path) -> None:
-    """Refuses what another process holds, before any work is done for it.
+    """Refuses a lock that another process holds, before any work is done.
 
     Raises:
-        Locked: where another process holds the lock.
+        Locked: if another process holds the lock.
         CannotWrite: as `held`.
     """
     if os.path.lexists(path):
@@ -51,10 +51,10 @@ def refuse_held(path: Path) -> None:
 
 
 def _taken(path: Path) -> TextIO:
-    """The lock's file, locked until it is closed or this process ends."""
+    """The lock file, locked until it is closed or this process ends."""
     while True:
         try:
-            # Not through a link: what it leads to would lose its content.
+            # Symlinks are refused: their target would be truncated.
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             file = open(os.open(path, flags, 0o666), "r+", errors="replace")  # noqa: SIM115
         except OSError as error:
@@ -71,7 +71,7 @@ def _taken(path: Path) -> TextIO:
             raise cannot_write(path, error) from error
         if _is_still(path, file):
             return file
-        file.close()  # the folder was moved between the two calls: another one stands in its place
+        file.close()  # the folder was moved between open and flock: try the new one
 
 
 def _is_still(path: Path, file: TextIO) -> bool:

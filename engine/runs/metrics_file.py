@@ -1,4 +1,4 @@
-"""metrics.jsonl: what a training notes of its steps and its validations."""
+"""metrics.jsonl: the rows of the steps and validations of a training."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from volumes.storage import json_files
 from volumes.storage.atomic import cannot_write, is_full
 
 
-class Metrics:
-    """metrics.jsonl: a row a step, in order, none twice, none torn.
+class MetricsFile:
+    """metrics.jsonl, open for writing: rows in the order of steps, none twice, none incomplete.
 
-    Rows that a full disk does not take are held until it does; `sync` says so where it still does
-    not.
+    If the disk is full, rows are kept in memory until there is space. `sync` raises an error if
+    there still is none.
     """
 
     def __init__(self, path: Path, step: int, warn: Callable[[str], None] = lambda _: None) -> None:
-        """Opens the file to go on after a step; rows of later steps, of a lost stretch, go.
+        """Opens the file to continue after a step. Rows of later steps are removed.
 
         Args:
             path: of the file.
-            step: that the training goes on from.
-            warn: is told what is no row, and kept.
+            step: that the training continues from.
+            warn: called for lines that are not rows. They are kept.
 
         Raises:
-            CannotWrite: where the system refuses.
+            CannotWrite: if the file cannot be read or written.
         """
         self._path, self._held = path, b""
         try:
@@ -45,7 +45,7 @@ class Metrics:
         """Adds a row.
 
         Raises:
-            CannotWrite: where the system refuses for another reason than a full disk.
+            CannotWrite: if writing fails for another reason than a full disk.
         """
         self._held += (json.dumps(strict(values), allow_nan=False) + "\n").encode()
         try:
@@ -55,11 +55,11 @@ class Metrics:
                 raise cannot_write(self._path, error) from error
 
     def sync(self) -> None:
-        """Makes all rows so far survive whatever comes.
+        """Writes all rows to disk, so that they survive a crash.
 
         Raises:
-            DiskFull: where the disk does not take them; they are held.
-            CannotWrite: where the system refuses for another reason.
+            DiskFull: if the disk is full. The rows are kept in memory.
+            CannotWrite: if writing fails for another reason.
         """
         try:
             self._write()
@@ -68,11 +68,11 @@ class Metrics:
             raise cannot_write(self._path, error) from error
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self._file.close()
 
     def _write(self) -> None:
-        """Writes what is held; a row that is only partly taken is taken back."""
+        """Writes the rows in memory. A partial write is undone."""
         rest = memoryview(self._held)
         try:
             while rest:
@@ -85,7 +85,7 @@ class Metrics:
 
     @staticmethod
     def _drop_after(path: Path, step: int, warn: Callable[[str], None]) -> None:
-        """Drops rows of later steps and a torn end; a damaged line between is told and kept."""
+        """Removes rows of later steps and an incomplete last line. Keeps and reports bad lines."""
         if not path.exists():
             if step > 0:
                 warn(f"{path}: is gone, and with it the rows up to step {step:,}")
@@ -94,7 +94,7 @@ class Metrics:
             kept = 0
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
-                    break  # the end of a line that was being written
+                    break  # incomplete: the process was killed while writing it
                 try:
                     if json_files.parse_json(line)["step"] > step:
                         break
@@ -105,7 +105,7 @@ class Metrics:
 
 
 def strict(value: Any) -> Any:
-    """Plain data with null for numbers that JSON has no word for, such as a score of no slice."""
+    """Plain data with null for NaN and infinity, which JSON lacks."""
     if isinstance(value, dict):
         return {name: strict(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
@@ -114,7 +114,7 @@ def strict(value: Any) -> Any:
 
 
 class Validation(NamedTuple):
-    """The scores of a method at a step, as means over cases."""
+    """The scores of a method at a step: means over cases."""
 
     step: int
     method: str
@@ -122,14 +122,13 @@ class Validation(NamedTuple):
 
 
 def validations(run: Run) -> Iterator[Validation]:
-    """The validations of a run, in the order of metrics.jsonl; lines that are none are passed over.
+    """The validations of a run, in the order of metrics.jsonl. Other lines are skipped.
 
-    Of one at several levels it is the mean over these.
-
-    A run that is trained at the moment may be in the middle of a line.
+    Of a validation at several levels, it is the mean over levels. If the run is being trained, its
+    last line may be incomplete.
 
     Raises:
-        OSError: where the file is there and cannot be read.
+        OSError: if the file exists, but cannot be read.
     """
     if not run.metrics.is_file():
         return
@@ -147,10 +146,10 @@ def validations(run: Run) -> Iterator[Validation]:
 
 
 def harm(run: Run, step: int) -> str | None:
-    """In words, that a network scored no better than the noisy scans; None where it scored better.
+    """A warning if the validation error is not below that of the noisy scans, else None.
 
-    Its last validation up to a step counts, beside the noisy scans that were scored before it:
-    those that are scored behind it have other noise, or are other cases.
+    It compares the last validation up to a step with the last scores of the noisy scans before it.
+    Later ones are of other noise or other cases.
     """
     found: tuple[int, Any, Any] | None = None
     noisy: Any = None
@@ -161,7 +160,7 @@ def harm(run: Run, step: int) -> str | None:
             elif row.method == "network" and row.step <= step:
                 found = row.step, row.mean.get("mse"), noisy
     except OSError as error:
-        return f"does not tell how it scored: metrics.jsonl: {error.strerror or error}"
+        return f"has no readable scores: metrics.jsonl: {error.strerror or error}"
     if found is None:
         return None
     validated, after, before = found

@@ -1,4 +1,4 @@
-"""The prior's network: that of a prior which is a network's estimate, loaded, checked, copied."""
+"""The network of a prior: loaded, checked, and copied into the run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from volumes.window import Window
 
 @dataclass(frozen=True)
 class Slices:
-    """A source that is the estimate of an opened 2D network.
+    """A prior's source: the estimate of a loaded 2D network.
 
     Attributes:
         network: the Keras model with its weights.
-        stride: a slice's shape must be a multiple of it; it is reflected until it is.
+        stride: slices are padded to a multiple of it, by reflection.
     """
 
     network: Any
@@ -46,28 +46,30 @@ class Slices:
         return self.network(slices, training=False)[:, :, :height, :width]
 
 
-def opened(source: Source) -> Source:
-    """A source that works; call it where variables may be made, before a graph is.
+def loaded_source(source: Source) -> Source:
+    """The prior's source, its network loaded.
+
+    Call it where variables may be created, before a graph is traced.
 
     Raises:
-        Mismatch: where the network of an estimate cannot be used.
+        Mismatch: if the network of an estimate cannot be used.
     """
     return _slices(source) if isinstance(source, Estimated) else source
 
 
 @cache
 def _slices(source: Estimated) -> Slices:
-    """Made once a process."""
+    """The source of an estimate, made once per process."""
     model = model_of(source)
     return Slices(model.network(), model.recipe.network.stride)
 
 
 def model_of(source: Estimated) -> Model:
-    """The model behind an estimate.
+    """The trained model of an estimate.
 
     Raises:
-        BadUsage: where there is no such folder.
-        Mismatch: where the run cannot be used, sees a prior itself, or is no 2D network.
+        BadUsage: if there is no such folder.
+        Mismatch: if the run cannot be used, or its network sees a prior or the dose, or is not 2D.
     """
     if not Path(source.run).is_dir():
         raise BadUsage(source.run, "is no prior", f"Use {KINDS}")
@@ -77,49 +79,49 @@ def model_of(source: Estimated) -> Model:
         cause = f"holds a {type(network).__name__}; a prior is made slice by slice"
         raise Mismatch(Path(source.run), cause, "Name a run of a 2D network")
     if network.sees_dose:
-        cause = "holds a network that sees the dose, which a prior is not told"
+        cause = "holds a network that sees the dose, but a prior is given none"
         raise Mismatch(Path(source.run), cause, "Name a run without network.sees_dose")
     return model
 
 
 @dataclass(frozen=True)
 class PriorNetwork:
-    """The network behind the prior of a run that begins, loaded once and checked.
+    """The network of a run's prior, loaded once and checked.
 
     Attributes:
-        model: None where the prior needs no network, or the run has its copy already.
+        model: None if the prior needs no network, or the run has its copy already.
     """
 
     model: Model | None
 
     def refuse_seen(self, scored: Sequence[Volume]) -> None:
-        """Refuses a network that was trained on what it will help to score.
+        """Refuses a network that was trained on cases that the run scores.
 
         Args:
-            scored: the run's volumes of validation and test.
+            scored: the volumes of validation and test.
 
         Raises:
-            Mismatch: naming the first of them.
+            Mismatch: naming the first such case.
         """
         if self.model is not None and (seen := self.model.seen(scored)):
-            cause = f"was trained on {seen[0]}, which is to be scored"
+            cause = f"was trained on {seen[0]}, which this run scores"
             raise Mismatch(self.model.run.folder, cause, "Use a network of the same split")
 
     def copy_into(self, run: Run) -> None:
-        """Copies the network into a run's folder, once.
+        """Copies the network into the run folder, once.
 
-        A run is then complete: it trains, resumes and denoises without the other one.
+        The run is then complete: it trains, resumes and denoises without the other run.
 
         Raises:
-            Mismatch: where the run was trained with a copy that is gone.
-            CannotWrite: where the system refuses.
+            Mismatch: if the run was trained with a copy that no longer exists.
+            CannotWrite: if the copy cannot be written.
         """
         target = copy_in(run.folder)
         if self.model is None or target.exists():
             return
         if checkpoint.steps(run.checkpoints):
-            cause = "is gone, and the run was trained with what it held"
-            raise Mismatch(target, cause, "Bring it back, or start anew with --fresh")
+            cause = "no longer exists, and the run was trained with it"
+            raise Mismatch(target, cause, "Restore it, or start anew with --fresh")
         model = self.model
         aside = target.with_name(".prior.tmp")
         try:
@@ -133,16 +135,16 @@ class PriorNetwork:
 
 
 def resolve(prior: NeighbourMean | None, window: Window, run: Run) -> PriorNetwork:
-    """The network behind a prior, checked.
+    """The network of a prior, checked.
 
     Args:
         prior: of the run's recipe.
-        window: of the run's recipe: in its units the network is given slices.
-        run: that is trained; one that has a copy of the network in its folder needs no other.
+        window: of the run's recipe. The network gets slices in its units.
+        run: that is trained. If its folder has a copy of the network, nothing is loaded here.
 
     Raises:
-        BadUsage: where there is no such network.
-        Mismatch: where it cannot be used, or was trained in another window.
+        BadUsage: if there is no such network.
+        Mismatch: if it cannot be used, or was trained in another window.
     """
     if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
         return PriorNetwork(None)

@@ -1,4 +1,4 @@
-"""The record of a run, run.json: what it has learned from, and by what."""
+"""The record of a run, run.json: its cases, and how it was trained."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ _MOST_BYTES = 64 * 2**20  # it names every case: a set of pairs may have many th
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What run.json says, read once a command and handed on.
+    """The content of run.json, read once per command.
 
     Attributes:
-        content: of the file; empty where there is none, or it is not what a run writes.
+        content: of the file; empty if it is missing or is not a run record.
     """
 
     content: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cases(self) -> Mapping[str, Mapping[str, str]]:
-        """The sha256 of each case by its name, by side of the split."""
+        """SHA-256 of each case by its name, by side of the split."""
         cases: Mapping[str, Mapping[str, str]] = self.content.get("cases", {})
         return cases
 
     @property
     def recordings(self) -> Mapping[str, str]:
-        """The sha256 of each noisy recording by the name of its case."""
+        """SHA-256 of each noisy recording by the name of its case."""
         recordings: Mapping[str, str] = self.content.get("recordings", {})
         return recordings
 
     @property
     def changes(self) -> list[dict[str, Any]]:
-        """The changes that were accepted so far, and from which step on, oldest first."""
+        """The accepted changes, each with its first step, oldest first."""
         return list(self.content.get("changes", []))
 
     @property
     def recipes(self) -> list[str]:
-        """Fingerprints of the recipes that it was trained by, the last one last."""
+        """Fingerprints of the recipes of the run, the current one last."""
         known = self.content.get("recipes", [])
         return known if isinstance(known, list) else []
 
     @property
     def started_from(self) -> Mapping[str, Any] | None:
-        """The run whose weights it started from."""
+        """The initial weights, as in `engine.runs.initial_weights`; None if there are none."""
         return self.content.get("started_from")
 
     @property
     def saved(self) -> bool:
-        """Whether it has ever had a checkpoint."""
+        """Whether the run has ever had a checkpoint."""
         return bool(self.content.get("saved"))
 
     @property
     def learned_from(self) -> dict[str, str]:
-        """The names of the cases that its weights have learned from, by the sha256 of their files.
+        """Names of the cases that its weights learned from, by the SHA-256 of their files.
 
-        Those of the runs that it was started from are among them, and those that it had before its
-        cases were changed.
+        They include the cases of the runs that it was started from, and its own cases before they
+        were changed.
         """
         before: dict[str, str] = dict((self.started_from or {}).get("trained_on", {}))
         for change in self.changes:
@@ -72,14 +72,14 @@ class RunRecord:
 
     @property
     def tells_what_it_learned_from(self) -> bool:
-        """Whether its cases are known, and those of the runs that it was started from."""
+        """Whether its training cases are known, and those of the run that it was started from."""
         before = self.started_from
         known = bool(self.cases.get("training"))
         return known and (before is None or bool(before.get("trained_on")))
 
 
 def read_record(folder: Path) -> RunRecord:
-    """The record of a run folder; empty where there is none, or it is damaged."""
+    """The record of a run folder; empty if it is missing or damaged."""
     try:
         content = _read(folder)
     except (OSError, ValueError):
@@ -88,22 +88,22 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def required_record(folder: Path) -> RunRecord:
-    """The record of a run that has been trained: what it has learned from stands there alone.
+    """The record of a run with checkpoints, which must be intact: only it records the cases.
 
     Raises:
-        Mismatch: where it is damaged or gone.
+        Mismatch: if it is damaged or missing.
     """
-    path, remedy = folder / NAME, "Bring it back, or start anew with --fresh"
+    path, remedy = folder / NAME, "Restore it, or start anew with --fresh"
     try:
         content = _read(folder)
     except OSError as error:
-        cause = f"cannot be read ({error.strerror or error}), and tells what the run has seen"
+        cause = f"cannot be read ({error.strerror or error}), but records the cases of the run"
         raise Mismatch(path, cause, remedy) from error
     except ValueError as error:
-        cause = f"is damaged ({error}), and tells what the run has seen"
+        cause = f"is damaged ({error}), but records the cases of the run"
         raise Mismatch(path, cause, remedy) from error
     if not _is_record(content) or "cases" not in content:
-        raise Mismatch(path, "does not tell what the run has seen", remedy)
+        raise Mismatch(path, "does not record the cases of the run", remedy)
     return RunRecord(content)
 
 
@@ -112,7 +112,7 @@ def _read(folder: Path) -> Any:
 
 
 def _is_record(content: Any) -> bool:
-    """Whether the file holds what a run writes, as far as it is relied on."""
+    """Whether the content has the form of a run record, as far as it is used."""
     if not isinstance(content, dict):
         return False
     parts = [content.get("cases", {}), content.get("recordings", {})]

@@ -1,4 +1,4 @@
-"""The run folder: the notebook of one training."""
+"""The run folder: recipe, record, checkpoints and metrics of one training."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from engine.runs import compatibility, lock
 from engine.runs.record import NAME, RunRecord, read_record, required_record
 from volumes.storage.atomic import make_folder, whole_file
 
-_CLOCKS_DIFFER_S = 300.0  # of a file server and this machine
+_CLOCKS_DIFFER_S = 300.0  # difference between a file server and this machine
 
 _Read = TypeVar("_Read")
 
-# A process that trains may remove a checkpoint between the look at it and its reading.
+# A training process may remove a checkpoint between the choice and the reading.
 _LOOKS = 5
 
-# What `begin` leaves where it is killed, its last file not yet written.
+# Files that `begin` leaves if it is killed before it has written the last one.
 _BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder; engine/README.md lists what lies in it."""
+    """A run folder. engine/README.md lists its files."""
 
     folder: Path
 
@@ -47,12 +47,12 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """One JSON object a line, a line a step or validation."""
+        """The file metrics.jsonl: one JSON object per line, for a step or a validation."""
         return self.folder / "metrics.jsonl"
 
     @property
     def preview(self) -> Path:
-        """The picture of the last validation."""
+        """The image of the last validation."""
         return self.folder / "preview.png"
 
     @property
@@ -61,25 +61,25 @@ class Run:
         return self.folder / "tensorboard"
 
     def recipe(self) -> Recipe:
-        """The resolved recipe; no code of the run folder is executed.
+        """The resolved recipe. No code of the run folder is executed.
 
         Raises:
-            Mismatch: where the folder is no run.
+            Mismatch: if the folder is not a run.
         """
         self.refuse_part()
         return serialization.from_json(self.folder / "recipe.json")
 
     def record(self) -> RunRecord:
-        """What run.json says; empty where there is none, or it is damaged."""
+        """The content of run.json; empty if it is missing or damaged."""
         return read_record(self.folder)
 
     def resumed_record(self) -> RunRecord:
-        """What run.json says of a run that goes on; empty where it has no checkpoint yet.
+        """The content of run.json of a run that is resumed.
 
-        What a run has learned from stands there alone, and is not guessed.
+        With a checkpoint it must be intact: only run.json records what the run learned from.
 
         Raises:
-            Mismatch: where the run has checkpoints, and run.json is damaged or gone.
+            Mismatch: if the run has checkpoints, and run.json is damaged or missing.
         """
         found = bool(checkpoint.steps(self.checkpoints))
         return required_record(self.folder) if found else self.record()
@@ -92,15 +92,15 @@ class Run:
         """The folder of a checkpoint: "best", "last", or a step.
 
         Raises:
-            Mismatch: where the run has none, or it is damaged.
+            Mismatch: if there is no such checkpoint, or it is damaged.
         """
         return self._read(which, checkpoint.verified)[0]
 
     def opened(self, which: str) -> tuple[Path, Arrays]:
-        """A checkpoint's folder, as of `checkpoint`, and its every variable.
+        """The folder of a checkpoint, as in `checkpoint`, and all its variables.
 
         Raises:
-            Mismatch: where the run has none, or it is damaged.
+            Mismatch: if there is no such checkpoint, or it is damaged.
         """
         return self._read(which, checkpoint.load)
 
@@ -134,7 +134,7 @@ class Run:
         return checkpoint.place(self.checkpoints, step)
 
     def refuse_part(self) -> None:
-        """Refuses the name of what lies within a run.
+        """Refuses a folder within a run.
 
         Raises:
             Mismatch: naming the run.
@@ -147,10 +147,10 @@ class Run:
                 raise Mismatch(self.folder, "is a part of a run", remedy)
 
     def note_saved(self, record: RunRecord) -> RunRecord:
-        """Notes that it has a checkpoint: from then on, one that has none is never begun anew.
+        """Records that the run has a checkpoint: without one, it is then refused, not begun anew.
 
         Raises:
-            CannotWrite: where the system refuses.
+            CannotWrite: if run.json cannot be written.
         """
         if record.saved or not self.begun(record):
             return record
@@ -159,22 +159,22 @@ class Run:
         return noted
 
     def newest(self, warn: Callable[[str], None], record: RunRecord) -> Progress | None:
-        """The newest checkpoint that verifies; damaged ones are moved aside, with a warning.
+        """The newest intact checkpoint. Damaged ones are moved aside, with a warning.
 
         Returns:
-            None where the run has never been saved.
+            None if the run was never saved.
 
         Raises:
-            Mismatch: where it has, and nothing that verifies is left.
+            Mismatch: if it was saved, but no intact checkpoint is left.
         """
         found = checkpoint.newest(self.checkpoints, warn)
         if found is None and record.saved:
-            cause = "was saved, and its checkpoints are gone"
-            raise Mismatch(self.folder, cause, "Bring them back, or start anew with --fresh")
+            cause = "was saved, but its checkpoints no longer exist"
+            raise Mismatch(self.folder, cause, "Restore them, or start anew with --fresh")
         return found
 
     def sweep(self) -> None:
-        """Removes what killed processes left half-written; call it while holding the lock."""
+        """Removes incomplete files of killed processes. Call it while holding the lock."""
         checkpoint.sweep(self.checkpoints)
         for aside in self.folder.glob(".*.tmp"):
             if aside.is_dir() and not aside.is_symlink():
@@ -183,14 +183,14 @@ class Run:
                 aside.unlink(missing_ok=True)
 
     def changed_recipe(self, wanted: Recipe, *, accepted: bool) -> list[compatibility.Changes]:
-        """How the run's recipe differs from the one that is asked for; none where it has none.
+        """The changes between the run's recipe and the requested one; empty for a new run.
 
         Args:
-            wanted: the recipe.
-            accepted: whether the user consents to changes of what is learned.
+            wanted: the requested recipe.
+            accepted: whether the user accepts changes of what is learned.
 
         Raises:
-            Mismatch: where the folder holds a run of another recipe.
+            Mismatch: if the folder holds a run of another recipe.
         """
         if not (self.folder / "recipe.json").exists():
             return []
@@ -201,16 +201,16 @@ class Run:
     def changed_cases(
         self, record: RunRecord, about: Mapping[str, Any], wanted: Recipe, *, accepted: bool
     ) -> list[compatibility.Changes]:
-        """How the run's cases differ from those that are there now; none where it has none.
+        """The changes between the run's cases and the present ones; empty for a new run.
 
         Args:
             record: of the run.
-            about: the cases now, as run.json will hold them.
-            wanted: the recipe.
-            accepted: whether the user consents to other cases.
+            about: the present cases, in the form of run.json.
+            wanted: the requested recipe.
+            accepted: whether the user accepts other cases.
 
         Raises:
-            Mismatch: where the folder holds a run on other cases.
+            Mismatch: if the folder holds a run on other cases.
         """
         if not (self.folder / "recipe.json").exists():
             return []
@@ -224,20 +224,20 @@ class Run:
         self, wanted: Recipe, source: Path, about: Mapping[str, Any],
         record: RunRecord | None = None, changes: Sequence[compatibility.Changes] | None = None,
     ) -> RunRecord:  # fmt: skip
-        """Writes what the run is, and notes what has changed.
+        """Writes recipe and run.json, and records accepted changes.
 
         Args:
             wanted: the recipe.
             source: its file.
-            about: what run.json is to hold.
-            record: what it held; read where it is not given.
-            changes: those that were accepted; where they are not given, none is.
+            about: new content of run.json.
+            record: its present content; None reads it.
+            changes: the accepted changes; None accepts none.
 
         Returns:
-            What run.json holds now.
+            The new content of run.json.
 
         Raises:
-            Mismatch: where the folder holds something else, or changes that were not accepted.
+            Mismatch: if the folder holds something else, or a change was not accepted.
         """
         record = self.record() if record is None else record
         self._refuse_foreign(record)
@@ -261,14 +261,14 @@ class Run:
         content = {**about, "recipes": [*(known for known in recipes if known != mine), mine]}
         content |= {"saved": True} if record.saved else {}
         content |= {"changes": noted} if noted else {}
-        # In this order: a process killed between them must not lose from what the run was started.
+        # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
         self._write("recipe.py", source.read_text())
         self._write("recipe.json", serialization.to_json(wanted))
         return RunRecord(content)
 
     def _refuse_foreign(self, record: RunRecord) -> None:
-        """A folder of something else is neither written into nor moved."""
+        """Refuses a folder of something else: it is neither written to nor moved."""
         if not self.folder.exists() or (self.folder / "recipe.json").exists():
             return
         kept = _BEGINNING if "cases" in record.content else re.compile(r"\.lock")
@@ -282,21 +282,21 @@ class Run:
             file.write(text.encode())
 
     def set_aside(self) -> Path | None:
-        """Moves an existing run out of the way; nothing is deleted."""
+        """Moves an existing run aside. Nothing is deleted."""
         if not self.folder.exists():
             return None
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         aside = self.folder.with_name(f"{self.folder.name}.{now}")
-        with self.locked():  # not from under a process that trains it
+        with self.locked():  # not while another process trains it
             self.folder.rename(aside)
         return aside
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Holds the run for this process; the lock ends with it, however it ends.
+        """Locks the run for this process. The lock is freed even if the process is killed.
 
         Raises:
-            Locked: where another process holds it.
+            Locked: if another process holds it.
         """
         self._refuse_foreign(self.record())
         new = not self.folder.exists()
@@ -306,16 +306,16 @@ class Run:
                 yield
             except Refusal:
                 if new and [path.name for path in self.folder.iterdir()] == [self._lock.name]:
-                    # Refused before anything was begun: no folder that would look like a run.
+                    # Refused before anything was begun: leave no empty run folder.
                     self._lock.unlink()
                     self.folder.rmdir()
                 raise
 
     def refuse_locked(self) -> None:
-        """Refuses a run that another process holds, before any work is done for it.
+        """Refuses a run that another process holds, before any work is done.
 
         Raises:
-            Locked: where another process holds it.
+            Locked: if another process holds it.
         """
         lock.refuse_held(self._lock)
 
@@ -325,13 +325,13 @@ class Run:
 
 
 def newest_run(root: Path = Path("runs")) -> Run:
-    """The run whose checkpoints changed last, by the times of their folders.
+    """The run whose checkpoints changed last, by the modification times of their folders.
 
-    Runs count their own steps: between two of them there is nothing but the clock to go by. Where
-    it cannot be right, nothing is guessed.
+    Steps of different runs are not comparable, so that only the clock can tell. If it is wrong,
+    nothing is guessed.
 
     Raises:
-        Mismatch: where there is none, or one was saved in what is still the future.
+        Mismatch: if there is no run, or one was saved in the future.
     """
     runs = [path.parent for path in root.glob("*/checkpoints") if checkpoint.steps(path)]
     remedy = "Name one by --model"
@@ -343,7 +343,7 @@ def newest_run(root: Path = Path("runs")) -> Run:
     if len(runs) > 1 and saved_at[newest] > time.time() + _CLOCKS_DIFFER_S:
         raise Mismatch(
             newest,
-            "was saved in the future: a clock was wrong, and cannot tell the newest run",
+            "was saved in the future: a clock was wrong, and the newest run is unknown",
             remedy,
         )
     return Run(newest)

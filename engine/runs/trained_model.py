@@ -1,4 +1,4 @@
-"""A trained model: a network with the weights of one checkpoint, and what it was trained for."""
+"""A trained model: a network with the weights of one checkpoint, and its recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import Arrays
 from engine.errors import Mismatch
-from engine.recipe.network_prior import settled
+from engine.recipe.network_prior import resolved
 from engine.recipe.recipe import Recipe
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
@@ -20,14 +20,14 @@ from volumes.volume import Volume
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint of a run; TensorFlow is not imported until `estimator` is asked for.
+    """A checkpoint of a run. TensorFlow is not imported until `network` is called.
 
     Attributes:
-        run: the folder that it lies in.
+        run: of the checkpoint.
         path: of the checkpoint.
-        recipe: that it was trained by.
+        recipe: of the run.
         record: of the run.
-        arrays: every variable by name, read at once: who trains the run may remove the file.
+        arrays: every variable by name, already read: a training process may remove the file.
     """
 
     run: Run
@@ -38,18 +38,19 @@ class Model:
 
     @cached_property
     def sha256(self) -> str:
-        """Of every variable of the checkpoint."""
+        """SHA-256 of all variables of the checkpoint."""
         return checkpoint.fingerprint_of(self.arrays)
 
     @property
     def step(self) -> int:
-        """Steps that it was trained for."""
+        """Number of steps that it was trained for."""
         return checkpoint.step_of(self.path)
 
     def seen(self, volumes: Sequence[Volume]) -> list[str]:
-        """Which of some volumes it was trained on: by their name, or by their content.
+        """Names of those volumes that it was trained on, by name or by content.
 
-        What it was started from counts by content alone: other data name their cases alike.
+        Cases of the runs that it was started from count by content only: other data sets use the
+        same names.
         """
         training, learned = self.record.cases.get("training", {}), self.record.learned_from
         return [v.case for v in volumes if v.case in training or v.sha256 in learned]
@@ -58,7 +59,7 @@ class Model:
         """The Keras model with its weights.
 
         Raises:
-            Mismatch: where the checkpoint holds other variables than the network.
+            Mismatch: if the checkpoint does not have the variables of the network.
         """
         model = self.recipe.network.build(precision=precision)
         arrays = checkpoint.weights(self.arrays)
@@ -76,8 +77,8 @@ def open_model(run: Run, which: str = "best") -> Model:
     """The model of a run: its "best" or "last" checkpoint, or that of a step.
 
     Raises:
-        Mismatch: where there is none, or it is damaged.
+        Mismatch: if there is no such checkpoint, or it is damaged.
     """
     (path, arrays), recipe = run.opened(which), run.recipe()
-    recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
+    recipe = replace(recipe, prior=resolved(recipe.prior, run.folder))
     return Model(run, path, recipe, run.record(), arrays)

@@ -1,3 +1,3 @@
-"""Validations: what a run has noted of its own scores."""
+"""Validations: the scores that a run has recorded."""
 
 from __future__ import annotations

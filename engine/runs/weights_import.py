@@ -1,8 +1,8 @@
-"""Run weights: a run folder that holds the weights of another run as they are applied, alone.
+"""Run weights: a run folder that holds only the applied weights of another run.
 
-Without the optimizer, and with the average of the weights where one was kept, a network takes a
-third to a fifth of the room that its training takes. It can be denoised with, evaluated and
-started from, and still tells which cases it has learned from.
+It has no optimizer state and, if the weights were averaged, only the average. That takes a third to
+a fifth of the space of a training. The run can be denoised with, evaluated and started from, and
+still records which cases it learned from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from engine.runs.run import Run
 from volumes.storage import json_files
 from volumes.storage.atomic import whole_file
 
-# Of run.json: what the weights have learned from, and by what.
+# Entries of run.json that are copied: the cases of the weights, and how they were trained.
 _KEPT = (
     "engine", "code_sha256", "python", "tensorflow", "keras", "precision", "seed", "cases",
     "recordings", "left_out", "started_from",
@@ -25,15 +25,15 @@ _KEPT = (
 
 
 def import_run(source: Run, which: str, run: Run) -> None:
-    """Makes a run folder of the weights of a checkpoint; its one checkpoint is of the same step.
+    """Creates a run folder from the weights of a checkpoint, with one checkpoint at its step.
 
     Args:
         source: the run that was trained.
         which: of its checkpoints: "best", "last" or a step.
-        run: to make.
+        run: to create.
 
     Raises:
-        Mismatch: where there is no such checkpoint, or the run folder holds another run.
+        Mismatch: if there is no such checkpoint, or the run folder holds another run.
     """
     path, arrays = source.opened(which)
     step, recipe, about = checkpoint.step_of(path), source.recipe(), source.record().content
@@ -53,7 +53,7 @@ def import_run(source: Run, which: str, run: Run) -> None:
 
 
 def _validations(source: Run, step: int) -> list[dict[str, object]]:
-    """The rows of metrics.jsonl that a validation at a step wrote, those of step 0 beside it."""
+    """The rows of metrics.jsonl of the validation at a step, and of the baselines at step 0."""
     rows = []
     for line in _lines(source.metrics):
         if b'"method"' in line:
@@ -71,7 +71,7 @@ def _lines(path: Path) -> list[bytes]:
 
 
 def _error(rows: list[dict[str, object]]) -> float | None:
-    """The mean squared error over all levels, as the run that was trained has noted it."""
+    """The mean squared error over all levels, as recorded by the source run."""
     for row in rows:
         mean = row.get("mean")
         if row["method"] == "network" and "level" not in row and isinstance(mean, dict):

@@ -1,1 +1,1 @@
-"""Scoring: the images of a case, and how close an estimate comes to the clean one."""
+"""Scoring: the images of a case, and how close an estimate is to the clean one."""

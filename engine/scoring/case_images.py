@@ -1,7 +1,7 @@
 """Case images: the clean and the noisy image of a case, and its prior.
 
-Validation during a training and the comparison of methods score the same images: one function makes
-them for both.
+Validation during training and the comparison of methods score the same images, made by the same
+function.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from volumes.sampling.noise import Noise
 from volumes.volume import HU, Unit, Volume
 from volumes.window import Window
 
-NOISE_SEED = 0  # the same for every run and every comparison, so that their scores compare
+NOISE_SEED = 0  # the same for all runs and comparisons, so that scores are comparable
 
 
 class CaseImages(NamedTuple):
     """The images of one case, or of some of its slices.
 
     Attributes:
-        hu: (Z, Y, X) clean HU, never clipped; air where a simulated scanner sees nothing.
+        hu: (Z, Y, X) clean HU, never clipped; air outside the field of view of a simulated scanner.
         clean: (Z, Y, X) in window units, clipped to [0, 1] where the window clips.
         noisy: (Z, Y, X) in window units.
     """
@@ -43,15 +43,15 @@ def case_images(
 ) -> CaseImages:  # fmt: skip
     """The clean and the noisy image of a case.
 
-    The noise is a function of (seed, case, slice): it is the same in every run, for every network,
-    whichever slices are asked for.
+    The noise is a function of (seed, case, slice). It is the same in every run, for every network
+    and for any choice of slices.
 
     Args:
         volume: the clean scan.
-        noise: with which the noisy image is made, or where it is recorded.
+        noise: makes the noisy image, or reads its recording.
         window: HU <-> window units.
         seed: of the noise.
-        slices: which of them, without a step.
+        slices: of the volume, without a step.
     """
     hu = noise.reference(volume.hu[slices])
     clean = window.unit(hu)
@@ -63,12 +63,12 @@ def case_images(
 
 @dataclass(frozen=True)
 class Pair:
-    """One validation case, made once and never changed.
+    """The images of one validation case.
 
     Attributes:
-        level: of its noise, such as "5%"; empty where the recipe validates at one level.
+        level: of its noise, such as "5%"; empty if the recipe validates at one level.
         case: its name.
-        clean, noisy, prior: (Z, Y, X) in window units; no prior where the recipe has none.
+        clean, noisy, prior: (Z, Y, X) in window units; prior is None if the recipe has none.
     """
 
     level: str
@@ -84,7 +84,7 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str =
     Args:
         recipe: gives window, noise and prior.
         volume: the clean scan.
-        slices: how many, about the middle; None takes all.
+        slices: number of central slices; None takes all.
         level: label of the recipe's noise.
     """
     depth = volume.hu.shape[0]
@@ -103,10 +103,10 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str =
 
 
 def levels(recipe: Recipe) -> dict[str, Recipe]:
-    """A recipe at each level that it is validated at, by the level's label.
+    """The recipe at each of its validation levels, by the label of the level.
 
     Raises:
-        ValueError: where its noise has no such level.
+        ValueError: if its noise has no such level.
     """
     if not recipe.validate_at:
         return {"": recipe}

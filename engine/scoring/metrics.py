@@ -1,7 +1,7 @@
-"""Metrics: how close an estimate comes to the clean volume.
+"""Metrics: how close an estimate is to the clean volume.
 
-All are computed on a whole volume in window units, clean and estimate both clipped to [0, 1]: the
-data range is 1 by definition, which is the window's width in HU.
+Unless noted, they are computed on a whole volume in window units, with clean and estimate clipped
+to [0, 1]. The data range is then 1, the width of the window in HU.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Scores:
 
 
 def scores(clean: Unit, estimate: Unit, window: Window) -> Scores:
-    """Scores an estimate, (Z, Y, X) in window units.
+    """The scores of an estimate, (Z, Y, X) in window units.
 
-    The structural similarity is that of Wang et al., IEEE Trans. Image Process. 13 (2004), as
-    TensorFlow computes it: within slices, where the window fits.
+    SSIM is that of Wang et al., IEEE Trans. Image Process. 13 (2004), as TensorFlow computes it:
+    within slices, without padding.
     """
-    finite = np.isfinite(estimate)  # clipping would turn an infinite estimate into a fair one
+    finite = np.isfinite(estimate)  # clipping would hide an infinite estimate
     clean, estimate = np.clip(clean, 0, 1), np.where(finite, np.clip(estimate, 0, 1), np.nan)
     error = (estimate - clean).astype(np.float64)
     mse = float(np.mean(error**2))
@@ -66,12 +66,12 @@ def _ssim(clean: Unit, estimate: Unit) -> float:
 
 
 def attenuation_scores(clean_hu: HU, estimate_hu: Unit) -> dict[str, float]:
-    """The scores of studies of low-dose and sparse-view CT: of attenuation, not of a window.
+    """Scores of the attenuation, as studies of low-dose and sparse-view CT report them.
 
-    PSNR 10 log10(max(clean)^2 / mse) and SSIM with the range max(clean), each of a slice, then the
-    mean over slices; slices of nothing but air have no range and are left out. Attenuation is not
-    clipped, but that of the clean slice at 0. SSIM is that of MATLAB: Gaussian 11 x 11, sigma 1.5,
-    over the whole slice, whose edges are repeated.
+    PSNR is 10 log10(max(clean)^2 / mse), and SSIM has the data range max(clean). Both are computed
+    per slice and averaged. Slices of air alone have no range and are left out. The clean slice is
+    clipped at 0, the estimate is not clipped. SSIM is that of MATLAB: Gaussian 11 x 11, sigma 1.5,
+    over the whole slice, with repeated edges.
 
     Args:
         clean_hu: (Z, Y, X) HU of the reference, whole numbers.
@@ -79,7 +79,7 @@ def attenuation_scores(clean_hu: HU, estimate_hu: Unit) -> dict[str, float]:
     """
     psnr, ssim = [], []
     for one, other in zip(clean_hu, estimate_hu, strict=True):
-        # In units of water's, of which both scores are free.
+        # Relative to water: neither score depends on the unit.
         clean, estimate = (1 + hu.astype(np.float64) / 1000 for hu in (one, other))
         clean = np.maximum(clean, 0)
         if high := float(clean.max()):
@@ -100,15 +100,15 @@ DISPLAY_WINDOWS = {"lung": (-600, 1500), "soft_tissue": (40, 400), "bone": (300,
 
 
 def window_psnr(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]:
-    """PSNR of what each display window shows; the range is that window's width.
+    """PSNR within each display window. The data range is the width of that window.
 
     Args:
         clean: (Z, Y, X) in the units of `window`.
         estimate: likewise.
-        window: of the images; what it clipped away no display window shows.
+        window: of the images. Values that it clipped are lost in the display windows, too.
     """
     found = {}
-    # As in `scores`: clipping would turn an infinite estimate into a fair one.
+    # As in `scores`: clipping would hide an infinite estimate.
     estimate = np.where(np.isfinite(estimate), estimate, np.float32(np.nan))
     for name, (level, width) in DISPLAY_WINDOWS.items():
         low = level - width / 2
@@ -121,7 +121,7 @@ def window_psnr(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]
 def soft_tissue_rmse(clean: Unit, estimate: Unit, window: Window) -> float:
     """Root mean squared error in HU where the clean image shows soft tissue, [-160, 240] HU.
 
-    Errors there are what radiologists look at; over a whole slice, air and its noise outweigh them.
+    Radiologists look at these errors. Over a whole slice, errors in air dominate.
 
     Args:
         clean: (Z, Y, X) in the units of `window`.
@@ -129,7 +129,7 @@ def soft_tissue_rmse(clean: Unit, estimate: Unit, window: Window) -> float:
         window: of the images.
 
     Returns:
-        Not a number where the clean image shows no soft tissue.
+        NaN if the clean image shows no soft tissue.
     """
     low, high = SOFT_TISSUE_HU
     clean_hu = window.hu(clean)

@@ -1,9 +1,10 @@
-"""The residual, input - estimate: whether it holds anatomy beside noise.
+"""The residual, input - estimate: whether it contains anatomy besides noise.
 
-White noise has no neighbours and knows no anatomy. Where the residual does, structure was removed
-with the noise, or the noise was not white. A residual that is larger at edges holds them. One that
-is smaller there is no leak: the network was careful, and left noise in. On real volumes the limit
-separates removing the noise itself, which is never reported, from a Gaussian blur, which always is.
+White noise correlates neither with its neighbours nor with the anatomy. If the residual does,
+structure was removed with the noise, or the noise was not white. A residual that is larger at edges
+contains edges. A residual that is smaller there is no leak: the network left noise at edges. On
+real volumes the limit separates removing the noise itself, which is never reported, from a Gaussian
+blur, which always is.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ import numpy.typing as npt
 from volumes.nifti import Scan, Stored
 from volumes.volume import AIR_HU, Unit
 
-ANATOMY = 0.05  # a correlation beyond this is told
+ANATOMY = 0.05  # a larger correlation is reported
 
 
 def describe_residual(
     scan: Scan, before: Stored, after: Stored, padding: npt.NDArray[np.bool_]
 ) -> dict[str, float]:
-    """The residual, input - output, where something was measured; read a slice at a time.
+    """Statistics of the residual, input - output, over measured voxels, a slice at a time.
 
     Args:
         scan: gives the scaling.
         before: stored values in canonical order.
         after: likewise, of the output.
-        padding: (Z, Y, X) mask of what is left out.
+        padding: (Z, Y, X) mask of the voxels to leave out.
 
     Returns:
-        mean, standard deviation and largest size in HU; the correlation of neighbours within
-        slices; that of the residual's size with the output's edges; and that of the residual with
-        the output. Correlations of what does not vary are 0.
+        Mean, standard deviation and largest magnitude in HU; the correlation of neighbours within
+        slices; that of the residual's magnitude with the output's edges; and that of the residual
+        with the output. A correlation with a constant is 0.
     """
     alone, neighbours, edges, anatomy = (_Correlation() for _ in range(4))
     largest = 0.0
@@ -59,7 +60,7 @@ def describe_residual(
 
 
 def autocorrelation(residual: Unit) -> float:
-    """Correlation of neighbouring voxels within slices; 0 for what is white.
+    """Correlation of neighbouring voxels within slices; 0 for white noise.
 
     Args:
         residual: (Z, Y, X).
@@ -72,7 +73,7 @@ def autocorrelation(residual: Unit) -> float:
 
 
 def edge_correlation(residual: Unit, clean: Unit) -> float:
-    """Correlation of the residual's size with the clean image's edges; 0 for noise alone.
+    """Correlation of the residual's magnitude with the clean image's edges; 0 for noise alone.
 
     Args:
         residual: (Z, Y, X).
@@ -85,20 +86,20 @@ def edge_correlation(residual: Unit, clean: Unit) -> float:
 
 
 def leak_warnings(found: dict[str, float]) -> list[str]:
-    """What a person should know of a residual that `describe_residual` has described."""
-    # Edges are the keener witness: what is blurred keeps its mean, and hardly follows the image.
+    """Warnings about a residual, from the result of `describe_residual`."""
+    # Edges are more sensitive: a blur keeps the mean, so its residual hardly follows the values.
     r, where = max(
         ((found["with_anatomy"], "values"), (max(found["at_edges"], 0.0), "edges")),
         key=lambda one: abs(one[0]),
     )
     if abs(r) <= ANATOMY:
         return []
-    told = f"the residual correlates with the anatomy (its {where}, r = {r:.2f})"
-    return [f"{told}: look at what was removed"]
+    text = f"the residual correlates with the anatomy (its {where}, r = {r:.2f})"
+    return [f"{text}: look at what was removed"]
 
 
 def alike(one: dict[str, Any], other: dict[str, float]) -> bool:
-    """Whether two descriptions are the same but for the rounding of sums."""
+    """Whether two descriptions are equal up to the rounding of sums."""
     try:
         return set(one) == set(other) and all(
             abs(one[name] - value) <= 2e-3 for name, value in other.items()
@@ -108,8 +109,8 @@ def alike(one: dict[str, Any], other: dict[str, float]) -> bool:
 
 
 def _slope(image: Unit) -> Unit:
-    """(Y, X) size of the gradient of a slice."""
-    from scipy import ndimage  # not at the top: it imports for longer than a refusal may take
+    """(Y, X) magnitude of the gradient of a slice."""
+    from scipy import ndimage  # not at the top: importing it would delay error messages
 
     return np.asarray(np.hypot(ndimage.sobel(image, axis=0), ndimage.sobel(image, axis=1)))
 
@@ -120,7 +121,7 @@ def _pairs(residual: Any, measured: Any) -> tuple[Any, Any]:
 
 
 class _Correlation:
-    """Pearson's correlation of two quantities, gathered piece by piece."""
+    """Pearson's correlation of two quantities, accumulated piece by piece."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -133,17 +134,17 @@ class _Correlation:
 
     @property
     def mean(self) -> float:
-        """Of the first."""
+        """Mean of the first quantity."""
         return float(self._sums[0]) / max(self._count, 1)
 
     @property
     def deviation(self) -> float:
-        """Of the first."""
+        """Standard deviation of the first quantity."""
         return math.sqrt(max(float(self._sums[2]) / max(self._count, 1) - self.mean**2, 0.0))
 
     @property
     def value(self) -> float:
-        """The correlation, 0 where either does not vary."""
+        """The correlation; 0 if a quantity is constant."""
         if not self._count:
             return 0.0
         a, b, aa, bb, ab = (float(part) / self._count for part in self._sums)

@@ -1,1 +1,1 @@
-"""Simulation: clean scans in, the same scans as a worse scanner would have made them out."""
+"""Simulation: scans with added noise, low dose or sparse views, made from clean scans."""

@@ -1,4 +1,4 @@
-"""Degradations: what `--as` names, in words and as data."""
+"""Degradations: added noise, low dose or sparse views, from the words of `--as`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class Degradation:
-    """A way to make a scan worse.
+    """One degradation of a scan.
 
     Attributes:
-        name: of the file that it makes, such as low_dose-1e5.
+        name: file name of the result, such as low_dose-1e5.
         kind: gaussian, coloured, low_dose or sparse_view.
-        noise: added to the image, or what a scanner measures.
+        noise: added to the image, or the acquisition of a simulated scanner.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Degradation:
 
     @property
     def added(self) -> AdditiveNoise | None:
-        """The noise that is added to the image; None where a scanner measures it."""
+        """The noise that is added to the image; None for a simulated scanner."""
         return None if isinstance(self.noise, Acquisition) else self.noise
 
     @property
     def acquisition(self) -> Acquisition | None:
-        """What a scanner measures; None where noise is added to the image."""
+        """The acquisition of a simulated scanner; None for added noise."""
         return self.noise if isinstance(self.noise, Acquisition) else None
 
     def about(self) -> dict[str, Any]:
-        """What a sidecar says of it: all that decides its voxels but seed, case and source."""
+        """Its parameters for a sidecar: with seed, case and source they determine the voxels."""
         if isinstance(self.noise, Acquisition):
             dose = asdict(self.noise.dose) if self.noise.dose else {}
             views = SCANNER.geometry.views // SCANNER.stride(self.noise)
@@ -58,11 +58,11 @@ class Degradation:
 def parse(text: str) -> tuple[Degradation, ...]:
     """The degradations that `--as` names, such as `low_dose:7e4,1e5,sparse_view:60`.
 
-    A number without a kind is of the kind before it. Sparse views are measured with the photons of
-    a full dose, 1e6 a ray.
+    A number without a kind has the kind before it. Sparse views have the photons of a full dose,
+    1e6 a ray.
 
     Raises:
-        BadUsage: where it names none, one twice, or noise beside what a scanner measures.
+        BadUsage: if it names none, one twice, or both added noise and a simulated scanner.
     """
     found: list[Degradation] = []
     kind = ""
@@ -79,8 +79,8 @@ def parse(text: str) -> tuple[Degradation, ...]:
         twice = next(name for name in names if names.count(name) > 1)
         raise BadUsage("--as", f"names {twice} twice", "Name each once")
     if len({degradation.acquisition is None for degradation in found}) > 1:
-        cause = "names noise beside what a scanner measures; their clean references differ"
-        raise BadUsage("--as", cause, "Ask for them one after the other, into two folders")
+        cause = "names added noise and a simulated scanner; their clean references differ"
+        raise BadUsage("--as", cause, "Run the command twice, with two folders")
     return tuple(found)
 
 
@@ -89,7 +89,7 @@ _EXAMPLES = {"gaussian": "0.1", "coloured": "0.05", "low_dose": "1e5", "sparse_v
 
 def _one(kind: str, value: str) -> Degradation:
     if kind not in _EXAMPLES or kind == value:
-        raise BadUsage("--as", f"knows no degradation {kind!r}", _REMEDY)
+        raise BadUsage("--as", f"names the unknown degradation {kind!r}", _REMEDY)
     if kind == "gaussian":
         return Degradation(f"gaussian-{value}", kind, Gaussian(sigma=float(value)))
     if kind == "coloured":

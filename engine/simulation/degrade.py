@@ -1,4 +1,4 @@
-"""Degrading: clean scans in, the same scans with simulated noise or too few views out."""
+"""`engine degrade`: writes scans with simulated noise, low dose or sparse views."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from volumes.tomography.scanner import pixel_mm
 
 @dataclass(frozen=True)
 class DegradeRequest:
-    """What `engine degrade` is asked for; the Python API takes the same.
+    """The arguments of `engine degrade`, also for the Python API.
 
     Attributes:
         scans: NIfTI files, or folders of cases.
-        degradations: what is made of each.
-        seed: of the noise, with the case and the slice.
+        degradations: to simulate on each scan.
+        seed: of the noise, beside case and slice.
         output: a file for one scan, else a folder; None writes beside each scan.
         overwrite: whether existing files are replaced.
-        devices: on what a scanner is simulated.
-        reading: what is accepted of scans.
+        devices: for the simulated scanner.
+        reading: options for reading scans.
     """
 
     scans: tuple[Path, ...]
@@ -57,7 +57,7 @@ class DegradeRequest:
 
 @dataclass(frozen=True)
 class _Task:
-    """A scan, and what is to be made of it."""
+    """A scan and the files to make of it."""
 
     case: str
     scan: Scan
@@ -65,17 +65,17 @@ class _Task:
 
 
 def degrade(path: Path, output: Path, noise: AdditiveNoise, seed: int, *, overwrite: bool) -> int:
-    """Adds white or coloured noise to a scan; padding and header stay as they are.
+    """Adds white or coloured noise to a scan; padding and header are unchanged.
 
     Sigma is a fraction of the reference's window, [-1000, 400] HU; nothing is clipped to it. The
     noise depends on (seed, case, slice).
 
     Returns:
-        How many voxels the file's datatype had to saturate.
+        The number of voxels that the file's datatype saturates.
 
     Raises:
-        BadInput: where the scan cannot be read.
-        CannotWrite: where the output exists or the system refuses.
+        BadInput: if the scan cannot be read.
+        CannotWrite: if the output exists or cannot be written.
     """
     refuse_existing((output, sidecar_path(output)), overwrite=overwrite)
     product = Product(output, Degradation(output.name, noise.name, noise))
@@ -85,11 +85,12 @@ def degrade(path: Path, output: Path, noise: AdditiveNoise, seed: int, *, overwr
 
 
 def degrade_scans(request: DegradeRequest, terminal: Terminal) -> None:
-    """Degrades scans; everything that can be refused is, before TensorFlow is imported.
+    """Degrades scans. All input is checked before TensorFlow is imported.
 
-    One degradation of files lies beside each, or where `-o` says. Several of them, or those of a
-    folder of cases, make a folder of cases: OUT/<case>/imaging.nii.gz is the clean reference and
-    OUT/<case>/<degradation>.nii.gz lies beside it. There, what is finished is kept.
+    One degradation of files is written beside each file, or to `-o`. Several degradations, or those
+    of a folder of cases, are written as a folder of cases: OUT/<case>/imaging.nii.gz is the clean
+    reference, OUT/<case>/<degradation>.nii.gz is beside it. In such a folder finished files are
+    kept.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
@@ -104,7 +105,7 @@ def degrade_scans(request: DegradeRequest, terminal: Terminal) -> None:
             pixel_mm(task.scan)
     waiting = [_unfinished(task, request.seed) if many and not request.overwrite else task.products
                for task in tasks]  # fmt: skip
-    # Hours may pass before the last scan is read.
+    # All scans are checked first, because hours may pass before the last one is read.
     tasks = [
         replace(task, scan=task.scan.verified()) if products else task
         for task, products in zip(tasks, waiting, strict=True)
@@ -142,7 +143,7 @@ def _files(request: DegradeRequest, inputs: Sequence[Path]) -> list[_Task]:
 
 def _folder(request: DegradeRequest, inputs: Sequence[Path]) -> list[_Task]:
     if request.output is None or is_scan_name(request.output):
-        cause = "must name a folder, where several degradations, or those of a folder, are made"
+        cause = "must be a folder for several degradations, or for a folder of cases"
         raise BadUsage("-o", cause, "Write such as -o degraded/")
     refuse_other_file(request.output)
     cases = [case for path in inputs for case in _cases(path, request.reading)]
@@ -168,10 +169,10 @@ def _cases(path: Path, trust: ReadOptions) -> list[Case]:
 
 
 def _unfinished(task: _Task, seed: int) -> list[Product]:
-    """The products that are not there yet."""
+    """The products that do not exist yet."""
     paths = [product.path for product in task.products]
     if not any(path.exists() for path in [*paths, *map(sidecar_path, paths)]):
-        return task.products  # spared the reading of the source
+        return task.products  # without reading the source for its hash
     key = {"seed": seed, "case": task.case, **task.scan.source()}
     return [product for product in task.products if not product.is_finished(task.scan, key)]
 
@@ -184,7 +185,7 @@ def _one(
     if kept:
         terminal.say(f"{task.case}: {kept} of {len(task.products)} files are finished, and kept")
     if products:
-        terminal.doubt({task.scan.path: task.scan.warnings})
+        terminal.warn_once({task.scan.path: task.scan.warnings})
         counts = make(
             task.scan,
             task.case,

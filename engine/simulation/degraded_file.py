@@ -1,4 +1,4 @@
-"""Products: files made of a scan, each with a sidecar that says of what and how."""
+"""Products: degraded files, each with a sidecar of its source and parameters."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Product:
     """A file to make.
 
     Attributes:
-        path: where it will lie.
-        degradation: None makes the clean reference.
-        circle: whether a reference is air outside of the circle that a scanner sees.
+        path: of the file.
+        degradation: None for the clean reference.
+        circle: whether a reference is air outside the scanner's circular field of view.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Product:
     circle: bool = False
 
     def recipe(self, scan: Scan) -> dict[str, Any]:
-        """What decides the voxels, but for seed, case and source."""
+        """The parameters that determine the voxels, beside seed, case and source."""
         if self.degradation is None:
             inside = "inside the scanner's circle, air outside" if self.circle else "everywhere"
             return {"reference": f"the source {inside}"}
@@ -47,18 +47,18 @@ class Product:
         return {**self.degradation.about(), "scanner": scanner}
 
     def is_finished(self, scan: Scan, key: dict[str, Any]) -> bool:
-        """Whether the file is there, made of that scan in that way.
+        """Whether the file exists and was made from this scan with these parameters.
 
         Args:
             scan: the source.
             key: seed, case and source, as in the sidecar.
 
         Raises:
-            CannotWrite: where another file, or the sidecar of one, lies there.
+            CannotWrite: if another file, or its sidecar, exists at the path.
         """
         if not self.path.exists() and not sidecar_path(self.path).exists():
             return False
-        remedy = "Choose another -o, remove it, or ask for --overwrite"
+        remedy = "Choose another -o, remove it, or use --overwrite"
         try:
             found = json_files.read_json(sidecar_path(self.path))
         except (OSError, ValueError) as error:
@@ -68,7 +68,7 @@ class Product:
             if name == "seed" and self.degradation is None:
                 continue  # a reference has no noise
             if not isinstance(found, dict) or found.get(name) != value:
-                raise CannotWrite(self.path, f"exists, made with another {name}", remedy)
+                raise CannotWrite(self.path, f"exists, but was made with another {name}", remedy)
         return self.path.exists()
 
     def write(
@@ -78,7 +78,7 @@ class Product:
         """Writes the file, then the sidecar.
 
         Raises:
-            CannotWrite: where one exists or the system refuses.
+            CannotWrite: if one exists or cannot be written.
         """
         content = {
             **self.recipe(scan),
@@ -88,7 +88,7 @@ class Product:
         }
         if counts["rays"]:
             content["rays"] = {name: counts[name] for name in ("rays", "starved", "floored")}
-        if overwrite or not self.path.exists():  # a sidecar speaks of no other file
+        if overwrite or not self.path.exists():  # no sidecar of an older file stays
             try:
                 sidecar_path(self.path).unlink(missing_ok=True)
             except OSError as error:

@@ -1,4 +1,4 @@
-"""Drafts: the products of one scan, made a slice at a time."""
+"""Slice-wise simulation: makes the products of one scan, one slice at a time."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ def make(
     scan: Scan, case: str, products: Sequence[Product], seed: int, machine: dict[str, Any], *,
     overwrite: bool, tick: Callable[[int], None] = lambda done: None,
 ) -> list[Counter[str]]:  # fmt: skip
-    """Makes products of a scan; each of its slices is projected once for all of them.
+    """Makes products of a scan; each slice is projected once for all of them.
 
-    Padding comes back to the bit, and to the rays it is air. What is measured outside of the
-    scanner's circle becomes air, in the reference, too.
+    Padding keeps its bits and is projected as air. Voxels outside the scanner's circle become air,
+    also in the reference.
 
     Args:
-        scan: the clean one.
-        case: its name, which keys the noise.
+        scan: the clean scan.
+        case: its name, a key of the noise.
         products: of added noise or of a scanner, not of both.
         seed: of the noise.
-        machine: on what it is computed, for the sidecars.
+        machine: TensorFlow and devices, for the sidecars.
         overwrite: whether existing files are replaced.
-        tick: told how many slices are done.
+        tick: called with the number of finished slices.
 
     Returns:
-        What was counted of each product: saturated, and of a scanner's the rays that starved.
+        Counts for each product: saturated voxels, and for a scanner the rays without photons.
 
     Raises:
-        BadInput: where the scan cannot be read.
-        CannotWrite: where a product exists or the system refuses.
+        BadInput: if the scan cannot be read.
+        CannotWrite: if a product exists or cannot be written.
     """
     source = scan.read()
     view = scan.canonical(source)
@@ -86,7 +86,7 @@ def _images(
     products: Sequence[Product], clean: Slice, sinogram: Sinogram | None, seed: int, case: str,
     z: int,
 ) -> list[Image]:  # fmt: skip
-    """A slice of every product, in their order."""
+    """A slice of every product, in the order of the products."""
     degradations = [product.degradation for product in products if product.degradation]
     acquisitions = [d.acquisition for d in degradations if d.acquisition]
     scanned = iter(SCANNER.scan(sinogram, acquisitions, seed, case, z) if sinogram else ())
@@ -104,13 +104,13 @@ def _images(
 
 def _noisy(clean: Slice, noise: AdditiveNoise, seed: int, case: str, z: int) -> Slice:
     window = Window()
-    # What stands in for padding is not written: any value will do.
+    # Padding is not written, so its value here does not matter.
     unit = window.unit(clean)[None]
     return window.hu(noise.degrade(unit, noise.typical, seed, case, first=z)[0])
 
 
 class _Draft:
-    """A product while its slices come in; they wait on disk, next to where it will lie."""
+    """A product in progress; its slices are in a temporary file in the output folder."""
 
     def __init__(self, product: Product) -> None:
         self._product = product
@@ -127,7 +127,7 @@ class _Draft:
         self._slices.close()
 
     def add(self, image: Image, measured: npt.NDArray[np.bool_]) -> None:
-        """The next slice; where it is not measured it will stay what it is."""
+        """Adds the next slice. Voxels that were not measured keep their value."""
         self._counts += Counter(rays=image.rays, starved=image.starved, floored=image.floored)
         self._counts["like_padding"] += int((image.hu[measured] <= NEVER_MEASURED_HU).sum())
         values = np.where(measured, image.hu, np.float32(np.nan))
@@ -146,7 +146,7 @@ class _Draft:
         for slice_ in view:
             size = 4 * slice_.size
             wanted = np.frombuffer(self._slices.read(size), np.float32).reshape(slice_.shape)
-            # What does not change keeps its bits, whatever the datatype would round it to.
+            # Unchanged voxels keep their bits: they are not rounded to the datatype again.
             moved = np.isfinite(wanted) & (wanted != scan.hu(slice_))
             values, saturated = scan.stored(wanted[moved])
             slice_[moved] = values

@@ -1,4 +1,4 @@
-"""The average: weights that follow those that are learned, and score better."""
+"""Exponential moving average of the weights. It scores better than the trained weights."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ _EARLY = 10.0
 
 
 class Average:
-    """An exponential moving average of a network's weights, over every step.
+    """Exponential moving average of a network's weights, updated every step.
 
-    Polyak and Juditsky (1992) average over all steps; the exponential form forgets the first ones.
-    It is what is validated, kept as best and applied. Statistics of batch normalisation are
-    averaged, too. A step whose numbers were not finite is left out.
+    Polyak and Juditsky (1992) average all steps; the exponential form forgets the first ones. The
+    average is validated, kept as best and applied. It includes the statistics of batch
+    normalisation. Steps with non-finite numbers are left out.
 
     Args:
         learned: the Keras model that is trained.
-        averaged: the same network once more, whose weights become the average.
-        decay: how much of the average each step keeps, such as 0.998. Early steps keep less,
-            (1 + n) / (10 + n) after n of them, so that the first weights are forgotten.
+        averaged: a second instance of the network. Its weights become the average.
+        decay: share of the average that each step keeps, such as 0.998. Early steps keep less,
+            (1 + n) / (10 + n) after n steps, so that the initial weights are forgotten.
 
     Attributes:
         state: every variable of the average by its name in a checkpoint.
@@ -40,16 +40,16 @@ class Average:
         }
 
     def update(self, finite: Any) -> None:
-        """Follows one step; call it in each replica, after the weights were updated.
+        """Updates the average. Call it in each replica, after the weights are updated.
 
         Args:
-            finite: whether the step was; where not, nothing changes.
+            finite: whether the step was finite. If not, nothing changes.
         """
         steps = self._steps.assign_add(tf.cast(finite, tf.float32))
         kept = tf.minimum(self._decay, (1.0 + steps) / (_EARLY + steps))
         taken = tf.where(finite, 1.0 - kept, 0.0)
         for mine, theirs in zip(self._averaged, self._learned, strict=True):
-            # One fused kernel a variable: mine -= taken * (mine - theirs).
+            # One fused kernel per variable: mine -= taken * (mine - theirs).
             tf.raw_ops.ResourceApplyGradientDescent(
                 var=mine.handle, alpha=taken, delta=mine - theirs
             )

@@ -1,4 +1,4 @@
-"""The feed: arrays become tensors, ahead of the step that wants them."""
+"""Batches: global batches of tensors, read ahead of the training step."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _AHEAD = 3
 
 
 class ReadingError(Exception):
-    """A bug met while an example was read: what it is, and of which case."""
+    """A bug that occurred while an example was read. The message names the case."""
 
 
 class Feed:
-    """The global batches of a training, from a step on, in order.
+    """The global batches of a training, in order.
 
-    Batch s holds the examples s * batch ... (s + 1) * batch - 1 whatever the number of replicas,
-    each of which gets a contiguous share.
+    Batch s holds the examples s * batch ... (s + 1) * batch - 1 for any number of replicas. Each
+    replica gets a contiguous share.
 
     Attributes:
-        waited_s: time that the training has spent waiting for batches.
+        waited_s: seconds that the training has waited for batches.
     """
 
     def __init__(self, examples: Examples, batch: int, strategy: Any, readers: Readers) -> None:
         self._examples, self._batch, self._strategy = examples, batch, strategy
         self._readers = readers
-        self._reading: dict[int, str] = {}  # the case that each step's reader is at
+        self._reading: dict[int, str] = {}  # the case that is being read, by step
         self.waited_s = 0.0
 
     def batches(
@@ -50,13 +50,13 @@ class Feed:
         Args:
             start: first step.
             stop: the step after the last one.
-            waiting: called about once a second while a batch is not there, with the seconds since
-                it was asked for and the case that is being read; where it says so, no more batches
-                come.
+            waiting: called about once a second while a batch is not ready, with the seconds since
+                it was requested and the case that is being read. If it returns True, no more
+                batches come.
 
         Raises:
-            BadInput: where a file cannot be read.
-            ReadingError: where reading fails for another reason.
+            BadInput: if a file cannot be read.
+            ReadingError: if reading fails for another reason.
         """
         coming: deque[Future[list[Batch]]] = deque()
         for step in range(start, min(start + _AHEAD, stop)):
@@ -75,7 +75,7 @@ class Feed:
             yield self._distributed(shares)
 
     def _shares(self, step: int) -> list[Batch]:
-        """The batch of a step, cut into one share a replica."""
+        """The batch of a step, split into one share per replica."""
         first = step * self._batch
         examples = [self._example(step, i) for i in range(first, first + self._batch)]
         self._reading.pop(step, None)
@@ -101,7 +101,7 @@ class Feed:
             raise
         except OSError as error:
             cause = f"cannot be read: {error.strerror or error}"
-            remedy = "See to the disk or the network behind it; the same command goes on"
+            remedy = "Check the disk or its network connection, then run the same command to resume"
             raise BadInput(error.filename or case, cause, remedy) from error
         except Exception as error:
             cause = f"{type(error).__name__} while {case} was read: {error}"
@@ -119,18 +119,18 @@ class Feed:
 
 
 class Clock:
-    """Time between the ends of steps, and how much of it the feed kept the step waiting."""
+    """Time per step, and how much of it the step waited for its batch."""
 
     def __init__(self, fed: Feed) -> None:
         self._fed = fed
         self.restart()
 
     def restart(self) -> None:
-        """Leaves out the time since the last step."""
+        """Restarts the clock: the time since the last step is not counted."""
         self._begun, self._fed.waited_s = time.perf_counter(), 0.0
 
     def lap(self) -> tuple[float, float]:
-        """Seconds of the step that ends now, and those of them that it was kept waiting."""
+        """Seconds of the step that ends now, and the part of them that it waited for its batch."""
         seconds, waited_s = time.perf_counter() - self._begun, self._fed.waited_s
         self.restart()
         return seconds, waited_s
@@ -138,7 +138,7 @@ class Clock:
 
 @contextmanager
 def feed(examples: Examples, batch: int, strategy: Any) -> Iterator[Feed]:
-    """A feed whose reading threads end with the block."""
+    """The batches of a training. The reader threads end with the block."""
     readers = Readers(min(8, os.cpu_count() or 1))
     try:
         yield Feed(examples, batch, strategy, readers)

@@ -1,4 +1,4 @@
-"""The survey: what the scans of a folder are worth to a recipe, before anything is learned."""
+"""Cases of a training: the scans of a folder, checked, read and split."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Sides = dict[str, list[Case]]
 
 
 @dataclass(frozen=True)
-class Survey:
-    """The cases of a folder.
+class CaseList:
+    """The cases of a folder, by side of the split.
 
     Attributes:
         data: the folder.
-        sides: every case by its side of the split, bad ones included: a scan that is mended later
-            finds all others where they were.
+        sides: all cases by side, bad ones included: if a scan is repaired later, no other case
+            changes its side.
         bad: why a case cannot be used, by its name.
     """
 
@@ -35,25 +35,26 @@ class Survey:
     bad: Mapping[str, Refusal] = field(default_factory=dict)
 
     def refuse(self, *, skip_bad: bool) -> None:
-        """Refuses bad cases, all in one line, or what is left without them.
+        """Refuses bad cases, or, if they are skipped, a split without training or validation.
 
         Args:
-            skip_bad: whether the user wants to do without them.
+            skip_bad: whether bad cases are left out instead of refused.
 
         Raises:
-            BadInput: where there are any, or no case of training or validation is left.
+            BadInput: with all bad cases in one line, or if no case for training or validation is
+                left.
         """
         for side in ("training", "validation") if skip_bad else ():
             if not self.good()[side]:
-                cause = f"has no case left for {side} without the {len(self.bad)} that are bad"
-                raise BadInput(self.data, cause, "Mend them, or name other cases in the split")
+                cause = f"has no good case for {side}; bad cases: {len(self.bad)}"
+                raise BadInput(self.data, cause, "Repair them, or choose other cases in the split")
         if skip_bad or not self.bad:
             return
         if len(self.bad) == 1:
             raise next(iter(self.bad.values()))
         listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in self.bad.values())
         cause = f"{len(self.bad)} scans cannot be used: {listed}"
-        raise BadInput(self.data, cause, "Mend or remove them, or leave them out by --skip-bad")
+        raise BadInput(self.data, cause, "Repair or remove them, or leave them out with --skip-bad")
 
     def good(self) -> Sides:
         """The cases that can be used."""
@@ -63,23 +64,23 @@ class Survey:
         }
 
     def left_out(self) -> dict[str, dict[str, str]]:
-        """Why a case is left out, by its side and name, for run.json."""
+        """Why cases are left out, by side and name, for run.json."""
         return {
             side: {c.name: self.bad[c.name].cause for c in cases if c.name in self.bad}
             for side, cases in self.sides.items()
         }
 
 
-def survey(recipe: Recipe, data: Path, trust: ReadOptions = STRICT) -> Survey:
-    """The cases of each side of the split, every header judged.
+def list_cases(recipe: Recipe, data: Path, trust: ReadOptions = STRICT) -> CaseList:
+    """The cases of a folder by side of the split. Every header is checked.
 
     Args:
-        recipe: that is fitted.
+        recipe: what is trained.
         data: the folder.
-        trust: what is taken on trust of the scans.
+        trust: options for reading the scans.
 
     Raises:
-        BadInput: where there are none, or the split is impossible.
+        BadInput: if there are no cases, or the split is impossible.
     """
     cases = find_cases(data, recipe.noise.file, trust=trust)
     bad: dict[str, Refusal] = {}
@@ -90,26 +91,34 @@ def survey(recipe: Recipe, data: Path, trust: ReadOptions = STRICT) -> Survey:
                 refuse_unscannable(case)
         except Refusal as refusal:
             bad[case.name] = refusal
-    return Survey(data, recipe.split.assign(data, cases), bad)
+    return CaseList(data, recipe.split.assign(data, cases), bad)
 
 
-def read(
-    found: Survey, recipe: Recipe, terminal: Terminal, heed: Callable[[], None], *, skip_bad: bool
-) -> tuple[dict[str, list[Volume]], Survey]:
-    """The volumes of each side, every scan read to its end once, and the survey that is then known.
+def read_cases(
+    found: CaseList,
+    recipe: Recipe,
+    terminal: Terminal,
+    check_stop: Callable[[], None],
+    *,
+    skip_bad: bool,
+) -> tuple[dict[str, list[Volume]], CaseList]:
+    """Reads every good scan once, to its end.
 
-    What is read is kept in the store, so nothing is read twice once all that is bad was mended.
+    The voxels are kept in the store: after bad scans are repaired, the others are not read again.
 
     Args:
-        found: by `survey`.
-        recipe: that is fitted.
-        terminal: told how far it is, and of what is left out.
-        heed: called after each case; may raise.
-        skip_bad: whether bad cases are left out, not refused.
+        found: from `list_cases`.
+        recipe: what is trained.
+        terminal: shows the progress and what is left out.
+        check_stop: called after each case. It may raise.
+        skip_bad: whether bad cases are left out instead of refused.
+
+    Returns:
+        The volumes by side, and the cases, now with those whose voxels are bad.
 
     Raises:
-        BadInput: naming all scans that cannot be used, by their header or by their voxels.
-        CannotWrite: where neither the store nor memory holds a scan.
+        BadInput: naming all scans with a bad header or bad voxels.
+        CannotWrite: if neither the store nor memory can hold a scan.
     """
     store = Store(default_root(), terminal.warn)
     scanned = recipe.noise.scanned
@@ -123,25 +132,24 @@ def read(
             except BadInput as refusal:
                 bad[case.name] = refusal
             bar.at(done, case.name)
-            heed()
-    # In the order of the cases, whichever was found first.
-    order = sorted(bad)
-    known = Survey(found.data, found.sides, {name: bad[name] for name in order})
+            check_stop()
+    order = sorted(bad)  # by name, not by when they were found
+    known = CaseList(found.data, found.sides, {name: bad[name] for name in order})
     known.refuse(skip_bad=skip_bad)
     for why in known.bad.values():
         terminal.warn(f"{why.path}: {why.cause}: left out")
     for volume in (volume for members in volumes.values() for volume in members):
-        terminal.doubt(volume.odd)
+        terminal.warn_once(volume.odd)
     _refuse_leaks(volumes)
     return volumes, known
 
 
 def _refuse_leaks(volumes: dict[str, list[Volume]]) -> None:
-    """The same file under two names must not stand on two sides of a split."""
+    """Refuses one file, under two names, on two sides of the split."""
     seen: dict[str, tuple[str, str]] = {}
     for side, members in volumes.items():
         for volume in members:
             other_side, other = seen.setdefault(volume.sha256, (side, volume.case))
             if other_side != side:
-                cause = f"is the same file as {other}, and one is for {side}, one for {other_side}"
+                cause = f"is for {side}, and is the same file as {other}, for {other_side}"
                 raise BadInput(volume.case, cause, "Remove one of them")

@@ -17,12 +17,12 @@ from volumes.dataset.store import Store, default_root
 def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None:
     """Prints the cases of each side, the recipe, and the cost of a step and of the training.
 
-    With `time`, a few steps are measured on crops of the first training case.
+    With `time`, a few steps are timed on crops of the first training case.
 
     Raises:
-        Refusal: of the kind that the exit code of the contract names.
+        Refusal: an error for the user. Its class sets the exit code.
     """
-    recipe, found, start = prepared.recipe, prepared.survey, prepared.start
+    recipe, found, start = prepared.recipe, prepared.cases, prepared.start
     started = runtime.start(request.devices, request.precision, request.xla)
     cost = step_cost(recipe, started.precision)
     about: dict[str, Any] = {
@@ -52,8 +52,8 @@ def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None
 def _lines(about: dict[str, Any]) -> list[str]:
     lines = [f"{side}: {', '.join(names)}" for side, names in about["cases"].items()]
     lines += [f"left out: {path} {cause}" for path, cause in about["left_out"].items()]
-    if origin := about["from"]:
-        lines.append(f"from: {origin['run']} at step {origin['step']:,}, sha256 {origin['sha256']}")
+    if start := about["from"]:
+        lines.append(f"from: {start['run']} at step {start['step']:,}, sha256 {start['sha256']}")
     lines.append(f"network: {about['parameters']:,} parameters")
     lines.append(f"step: {about['voxels_per_step']:,} voxels")
     where = f"{about['precision']} on {', '.join(about['devices'])}"

@@ -1,4 +1,4 @@
-"""Fitting: from a recipe and a folder of scans to a trained run."""
+"""Fit: from a recipe and a folder of scans to a trained run."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from engine import runtime
 from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Interrupted, Mismatch
 from engine.recipe import summary
-from engine.recipe.network_prior import settled
+from engine.recipe.network_prior import resolved
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
-from engine.recipe.recipe_file import find, foreign, load
+from engine.recipe.recipe_file import find_recipe, foreign, load_recipe
 from engine.recipe.serialization import to_json
 from engine.runs import initial_weights, prior_network
-from engine.runs.initial_weights import Origin
+from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.runtime import code_sha256
 from engine.terminal import Terminal
-from engine.training.cases import Survey, read, survey
+from engine.training.cases import CaseList, list_cases, read_cases
 from engine.training.signals import Stop
 from volumes.dataset.cases import unused
 from volumes.nifti.read_options import STRICT, ReadOptions
@@ -43,23 +43,23 @@ _DECIDES_BITS = (
 
 @dataclass(frozen=True)
 class FitRequest:
-    """What `engine fit` is asked for; the Python API takes the same.
+    """The options of `engine fit`. The Python API takes the same ones.
 
     Attributes:
         recipe: path of a recipe file, or the name of one that ships.
-        overrides: of its fields, such as "batch=4".
+        overrides: fields of the recipe to replace, such as "batch=4".
         data: folder of the cases, or a file of pairs.
-        run: run folder; None takes runs/ and the recipe's name.
+        run: run folder. None is runs/<name of the recipe>.
         start: run whose weights a new run starts from.
-        start_checkpoint: of that run: best, last or a step; None is best.
-        fresh: start anew; an existing run is moved aside.
-        accept_changes: go on with another recipe or other cases.
-        skip_bad: leave out the scans that cannot be used.
-        dry_run: say what would be done and what it would cost, and stop.
-        time: in a dry run, measure a few steps.
+        start_checkpoint: of that run: best, last or a step. None is best.
+        fresh: start anew. An existing run is moved aside.
+        accept_changes: continue with another recipe or other cases.
+        skip_bad: leave out scans that cannot be used.
+        dry_run: only print what would be done and what it would cost.
+        time: in a dry run, time a few steps.
         json: in a dry run, print JSON.
-        devices, precision, xla: how it is computed; not what.
-        reading: what is accepted of scans.
+        devices, precision, xla: how it is computed, not what.
+        reading: options for reading scans.
 
     Example:
         >>> FitRequest("unet2d", ("batch=8",), data=Path("kits19")).run_folder
@@ -85,37 +85,37 @@ class FitRequest:
 
     @property
     def run_folder(self) -> Path:
-        """Where the run lies."""
-        return self.run or Path("runs") / find(self.recipe).stem
+        """The run folder."""
+        return self.run or Path("runs") / find_recipe(self.recipe).stem
 
 
 class Prepared(NamedTuple):
-    """A training whose every choice is made; no scan has been read beyond its header."""
+    """A resolved request. No scan has been read beyond its header."""
 
     recipe: Recipe
     source: Path  # the recipe's file
     run: Run
-    start: Origin | None
+    start: InitialWeights | None
     prior: PriorNetwork
-    survey: Survey
+    cases: CaseList
 
 
 def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
-    """Trains a recipe in a run folder, or goes on with what is there.
+    """Trains a recipe in a run folder, or resumes the run that is there.
 
-    Everything that can be refused is refused before TensorFlow is imported, and what headers can
-    tell before anything is written or moved aside.
+    Bad input is refused before TensorFlow is imported. Bad headers are refused before anything is
+    written or moved aside.
 
     Args:
-        request: what is asked for.
-        terminal: shows what happens.
-        stop: looked at between scans and between steps.
+        request: the options.
+        terminal: shows messages and progress.
+        stop: checked between scans and between steps.
 
     Returns:
-        The run; None where nothing was to be done but to say what would be.
+        The run; None for a dry run.
 
     Raises:
-        Refusal: of the kind that the exit code of the contract names.
+        Refusal: an error for the user. Its class sets the exit code.
     """
     prepared = prepare(request, terminal)
     if request.dry_run:
@@ -132,67 +132,71 @@ def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
 
 
 def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
-    """Resolves a request: the recipe, the run, the weights it starts from, its prior, its cases.
+    """Resolves a request: recipe, run folder, initial weights, prior and cases.
 
     Raises:
-        Refusal: of the kind that the exit code of the contract names.
+        Refusal: an error for the user. Its class sets the exit code.
     """
     if request.start_checkpoint is not None and request.start is None:
-        raise BadUsage("--from-checkpoint", "chooses from no run", "Name the run by --from")
+        raise BadUsage("--from-checkpoint", "is given without --from", "Name the run with --from")
     if not request.dry_run and (request.time or request.json):
         option = "--time" if request.time else "--json"
         raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
-    source, run = find(request.recipe), Run(request.run_folder)
+    source, run = find_recipe(request.recipe), Run(request.run_folder)
     if foreign(source):
         terminal.say(f"Running the Python code of {source}")
-    recipe = override(load(source), request.overrides)
-    to_json(recipe)  # what JSON could not rebuild is refused here
+    recipe = override(load_recipe(source), request.overrides)
+    to_json(recipe)  # refuses what JSON cannot rebuild
     start = None
     if request.start is not None:
         which = request.start_checkpoint or "best"
-        start = initial_weights.find(Run(request.start), which, recipe, run)
+        start = initial_weights.find_initial_weights(Run(request.start), which, recipe, run)
     if not request.dry_run:
         run.refuse_locked()
-    # A run that is about to be moved aside keeps its copy of a prior's network.
+    # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)
-    found = survey(recipe, request.data, request.reading)
+    found = list_cases(recipe, request.data, request.reading)
     if request.dry_run or request.fresh:
         found.refuse(skip_bad=request.skip_bad)
     if others := unused(request.data):
         named = ", ".join(path.name for path in others[:3])
-        terminal.warn(f"{request.data}: {len(others)} beside the cases are not used: {named}")
+        terminal.warn(
+            f"{request.data}: {len(others)} entries that are no cases are ignored: {named}"
+        )
     for case in (case for cases in found.good().values() for case in cases):
-        terminal.doubt(case.doubts())
+        terminal.warn_once(case.oddities())
     return Prepared(recipe, source, run, start, prior, found)
 
 
 def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop) -> None:
-    """The training itself, while the run is locked."""
+    """Trains the run. The caller holds its lock."""
     recipe, run = prepared.recipe, prepared.run
     run.sweep()
     record = run.resumed_record()
     done = run.newest(terminal.warn, record)
     if done is not None and done.step > recipe.steps:
-        cause = f"has {done.step:,} steps already, {recipe.steps:,} are asked for"
-        raise Mismatch(run.folder, cause, "Ask for more --steps, or start anew with --fresh")
+        cause = f"has {done.step:,} steps already, more than the {recipe.steps:,} requested"
+        raise Mismatch(run.folder, cause, "Request more --steps, or start anew with --fresh")
     changes = run.changed_recipe(recipe, accepted=request.accept_changes)
     start = initial_weights.agreed(run, record, prepared.start)
     if start is not None and done is None:
-        start.weights()  # refused here, if at all
-    # A run that was moved aside has taken its copy of the prior's network with it.
+        start.weights()  # raises if they are missing or damaged
+    # With --fresh, that copy was moved aside with the run: resolve again.
     prior = prepared.prior
     if prior.model is None:
         prior = prior_network.resolve(recipe.prior, recipe.window, run)
     check_stop = partial(_stop_if_asked, stop, run)
-    volumes, found = read(prepared.survey, recipe, terminal, check_stop, skip_bad=request.skip_bad)
+    volumes, found = read_cases(
+        prepared.cases, recipe, terminal, check_stop, skip_bad=request.skip_bad
+    )
     about = _cases(volumes, found)
     if start is not None:
         _refuse_seen(start, volumes, terminal)
         about["started_from"] = start.about()
     prior.refuse_seen([*volumes["validation"], *volumes["test"]])
     changes += run.changed_cases(record, about, recipe, accepted=request.accept_changes)
-    # TensorFlow takes seconds to import: all that may be refused without it has been.
+    # TensorFlow takes seconds to import. Errors that do not need it were raised above.
     check_stop()
     terminal.say("\n".join(summary.lines(recipe)))
     started = runtime.start(request.devices, request.precision, request.xla)
@@ -204,7 +208,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     notes = _notes(run, record, recipe, about)
     record = run.begin(recipe, prepared.source, about, record, changes)
     prior.copy_into(run)
-    recipe = replace(recipe, prior=settled(recipe.prior, run.folder))
+    recipe = replace(recipe, prior=resolved(recipe.prior, run.folder))
     check_stop()
     for note in notes:
         terminal.warn(f"{run.folder}: {note}")
@@ -220,25 +224,27 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
 def _stop_if_asked(stop: Stop, run: Run) -> None:
     if stop.asked:
         cause = f"stopped before its first step by {stop.asked}"
-        raise Interrupted(run.folder, cause, "The same command goes on from there")
+        raise Interrupted(run.folder, cause, "Run the same command to resume")
 
 
 def _until_stopped(volumes: Sequence[Volume], check_stop: Callable[[], None]) -> Iterator[Volume]:
-    """Volumes whose use may take minutes each."""
+    """The volumes, with a check for a stop after each one: to use one may take minutes."""
     for volume in volumes:
         yield volume
         check_stop()
 
 
-def _refuse_seen(start: Origin, volumes: dict[str, list[Volume]], terminal: Terminal) -> None:
+def _refuse_seen(
+    start: InitialWeights, volumes: dict[str, list[Volume]], terminal: Terminal
+) -> None:
     if not start.trained_on:
-        terminal.warn(f"{start.folder}: does not tell on which cases its weights were trained")
+        terminal.warn(f"{start.folder}: does not record which cases its weights were trained on")
     for case in initial_weights.refuse_seen(start, volumes):
-        terminal.warn(f"{case}: {start.run} has learned from another file of that name")
+        terminal.warn(f"{case}: {start.run} was trained on another file of that name")
 
 
 def _notes(run: Run, record: RunRecord, recipe: Recipe, about: dict[str, Any]) -> list[str]:
-    """What a person should know of a run that goes on."""
+    """Warnings about a run that is resumed."""
     before, notes = record.content, []
     changed = [name for name in _DECIDES_BITS if before.get(name, about[name]) != about[name]]
     if changed:
@@ -248,15 +254,15 @@ def _notes(run: Run, record: RunRecord, recipe: Recipe, about: dict[str, Any]) -
         old, new = (r.learning_rate(done[-1], r.steps) for r in (was, recipe))
         if was.learning_rate == recipe.learning_rate and old != new:
             notes.append(
-                f"of {recipe.steps:,} steps now, its learning rate goes on at {new:g} instead of "
-                f"{old:g}"
+                f"has {recipe.steps:,} steps now: its learning rate continues at {new:g} instead "
+                f"of {old:g}"
             )
     if "TF_CONFIG" in os.environ:
-        notes.append("TF_CONFIG is not heeded: this process trains alone")
+        notes.append("TF_CONFIG is ignored: this process trains alone")
     return notes
 
 
-def _cases(volumes: dict[str, list[Volume]], found: Survey) -> dict[str, Any]:
+def _cases(volumes: dict[str, list[Volume]], found: CaseList) -> dict[str, Any]:
     left_out = {"left_out": found.left_out()} if found.bad else {}
     return {
         "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
@@ -280,6 +286,6 @@ def _about(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
 
 
 def _without_folders(word: str) -> str:
-    """A word of the command; of an absolute path its last part: the others may name a person."""
+    """A word of the command. Only the last part of an absolute path: folders may name a person."""
     name, equals, value = word.rpartition("=")
     return name + equals + (Path(value).name if Path(value).is_absolute() else value)

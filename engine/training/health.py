@@ -1,4 +1,4 @@
-"""The watch: numbers that leave the finite end a training, and one that learns nothing is told."""
+"""Health checks: non-finite numbers end a training; a network that learns nothing is reported."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from volumes.sampling.examples import Examples
 from volumes.volume import Unit
 
 _BAD_STEPS = 3
-_BAD_SCALED_STEPS = 50  # halving the loss scale takes a few steps to find one that fits
+_BAD_SCALED_STEPS = 50  # several halvings may be needed until the loss scale fits
 _BAD_VALIDATIONS = 3
 _DIVERGED = 10.0  # times the best mean squared error
 _HARDLY = 0.01
 
 
-class Watch:
-    """Watches one process's part of a training.
+class Health:
+    """Health checks of one training process.
 
     Args:
         folder: of the run.
-        recipe: that is trained.
+        recipe: what is trained.
         precision: of the network's inner layers.
-        examples: that are learned from, to tell which were in a bad step.
-        warn: is told, once a kind, of what does not end the training.
+        examples: of the training, to name those of a bad step.
+        warn: called once per warning.
     """
 
     def __init__(
@@ -40,25 +40,25 @@ class Watch:
     ) -> None:  # fmt: skip
         self._folder, self._recipe, self._precision = folder, recipe, precision
         self._examples, self._warn = examples, warn
-        # Of a row of steps: without a finite loss, without finite gradients.
+        # Consecutive steps without a finite loss, and without finite gradients.
         self._losses = self._gradients = 0
         self._norm = math.nan
         self._worse: dict[str, int] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def step(self, step: int, rate: float, loss: float, finite: bool, norm: float) -> None:
-        """Looks at a step that has been done; nothing was learned where it was not finite.
+        """Checks a finished step. A step that is not finite has not changed the weights.
 
         Args:
             step: counted from 1.
             rate: learning rate.
             loss: of its batch.
-            finite: whether loss and gradients were.
+            finite: whether loss and gradients were finite.
             norm: of the gradient.
 
         Raises:
-            NumericalFailure: after three steps in a row; after fifty where only gradients overflow
-                and the loss scale may still find its place.
+            NumericalFailure: after three bad steps in a row. In float16 after fifty if only the
+                gradients overflow, because the loss scale may still adapt.
         """
         self._losses = 0 if math.isfinite(loss) else self._losses + 1
         self._gradients = 0 if finite else self._gradients + 1
@@ -77,46 +77,48 @@ class Watch:
     def validated(
         self, step: int, mse: float, best_mse: float | None, shown: Pair, estimate: Unit
     ) -> None:
-        """Looks at a validation.
+        """Checks a validation.
 
         Args:
-            step: that was validated.
+            step: of the validation.
             mse: mean over the cases.
-            best_mse: of the validations before it.
+            best_mse: the best of the earlier validations.
             shown: the first case.
             estimate: of that case.
 
         Raises:
-            NumericalFailure: where the score is not finite.
+            NumericalFailure: if the score is not finite.
         """
         if not math.isfinite(mse):
             cause = f"validation at step {step:,} is not finite"
             raise NumericalFailure(self._folder, cause, self._remedy())
         diverged = best_mse is not None and mse > _DIVERGED * best_mse
         if self._often("diverged", diverged):
-            self._tell(
+            self._warn_once(
                 f"{_BAD_VALIDATIONS} validations in a row are more than {_DIVERGED:g} times worse "
                 "than the best one: lower the learning rate"
             )
         untouched = scores(shown.clean, shown.noisy, self._recipe.window).mse
         reached = scores(shown.clean, estimate, self._recipe.window).mse
         if self._often("useless", reached >= untouched):
-            self._tell(
+            self._warn_once(
                 f"after {_BAD_VALIDATIONS} validations the estimate of {shown.case} is no better "
                 "than its noisy image"
             )
         if np.ptp(shown.clean) == 0:
-            self._tell(f"{shown.case} is constant where it is validated: it tells nothing")
+            self._warn_once(
+                f"{shown.case} is constant in the validated slices: its scores mean nothing"
+            )
         elif _spread(estimate) < _HARDLY * _spread(shown.clean):
-            self._tell(f"the estimate of {shown.case} is constant, whatever the network is shown")
+            self._warn_once(f"the estimate of {shown.case} is constant")
         elif _apart(estimate, shown.noisy) < _HARDLY * _apart(shown.clean, shown.noisy):
-            self._tell(f"the estimate of {shown.case} is its noisy image")
+            self._warn_once(f"the estimate of {shown.case} is its noisy image")
 
     def saved(self, step: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Looks at what is to be saved.
+        """Checks the variables before they are saved.
 
         Raises:
-            NumericalFailure: where a variable is not finite: it would be trained on for ever.
+            NumericalFailure: if a variable is not finite. It would spoil every later step.
         """
         for name, array in arrays.items():
             if not np.isfinite(array).all():
@@ -135,17 +137,18 @@ class Watch:
         return f"Lower the learning rate or set clip_norm{other}"
 
     def _often(self, what: str, found: bool) -> bool:
+        """Whether this is the third finding in a row."""
         self._worse[what] = self._worse.get(what, 0) + 1 if found else 0
         return self._worse[what] == _BAD_VALIDATIONS
 
-    def _tell(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
             self._warn(f"{self._folder}: {text}")
 
 
 def _apart(one: Unit, other: Unit) -> float:
-    """Root mean square of a difference."""
+    """Root mean square of the difference."""
     return float(np.sqrt(np.mean((one.astype(np.float64) - other) ** 2)))
 
 

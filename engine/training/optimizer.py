@@ -1,9 +1,9 @@
 """The optimizer: Adam in replica context, on raw variables, with loss scaling.
 
 Keras' own optimizers sum the replicas' gradients after scaling and clipping: a non-finite gradient
-of the second replica passes unseen, and clipping is done on parts of the gradient. Here gradients
-arrive summed; they are unscaled, tested, clipped, applied, in this order, and every replica does
-the same.
+of the second replica is not detected, and clipping sees only a part of the gradient. Here the
+gradients arrive summed. They are unscaled, checked, clipped and applied, in this order. Every
+replica does the same.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import tensorflow as tf
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7
 _FIRST_SCALE, _GROW_AFTER = 2.0**15, 2000
-_UNSCALED = -1  # in place of the good steps since the scale was changed
+_UNSCALED = -1  # instead of the number of good steps since the last change: no loss scale
 
 
 class Adam:
     """Adam (Kingma and Ba, ICLR 2015, algorithm 1) with a dynamic loss scale.
 
     Attributes:
-        variables: those that are learned.
+        variables: the trained variables.
         state: every variable of the optimizer by its name in a checkpoint.
     """
 
@@ -42,15 +42,15 @@ class Adam:
         }
 
     def update(self, gradients: list[Any], learning_rate: Any, sound: Any = True) -> Any:
-        """Applies the gradients of the scaled loss, summed over replicas; call it in each replica.
+        """Applies the gradients of the scaled loss, summed over replicas. Call it in each replica.
 
         Args:
-            gradients: one a variable.
+            gradients: one per variable.
             learning_rate: of this step.
-            sound: whether the loss was finite: one that was not may have finite gradients.
+            sound: whether the loss was finite. A non-finite loss may have finite gradients.
 
         Returns:
-            Whether all were finite. Where not, nothing but the loss scale changes.
+            Whether all were finite. If not, only the loss scale changes.
         """
         gradients = [gradient / self.scale for gradient in gradients]
         finite = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
@@ -63,7 +63,7 @@ class Adam:
         return finite
 
     def settle(self) -> None:
-        """Begins with a loss scale, or without, where a checkpoint is of another precision."""
+        """Resets the loss scale if the checkpoint was saved in another precision."""
         if self._scaled != (int(self._since.numpy()) != _UNSCALED):
             self.scale.assign(_FIRST_SCALE if self._scaled else 1.0)
             self._since.assign(0 if self._scaled else _UNSCALED)
@@ -88,7 +88,7 @@ class Adam:
         return 0
 
     def _rescale(self, finite: Any) -> None:
-        """Doubles the scale after 2000 good steps, halves it after a bad one, never below 1."""
+        """Doubles the scale after 2000 good steps. Halves it after a bad one, but not below 1."""
         grown = tf.logical_and(finite, self._since + 1 >= _GROW_AFTER)
         factor = tf.where(grown, 2.0, tf.where(finite, 1.0, 0.5))
         self.scale.assign(tf.maximum(self.scale * factor, 1.0))

@@ -1,4 +1,4 @@
-"""Memory: what is said where a device has too little of it, and which step would take less."""
+"""Out of memory: an error in one line, with a step that needs less memory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from volumes.storage.atomic import cannot_write
 
 @contextmanager
 def told(recipe: Recipe, folder: Path, replicas: int) -> Iterator[None]:
-    """Tells in one line what TensorFlow tells in a page.
+    """Replaces TensorFlow's long error by one line.
 
     Args:
-        recipe: that is trained in the block.
+        recipe: what is trained in the block.
         folder: of its run.
-        replicas: that share a batch.
+        replicas: number of replicas that share a batch.
 
     Raises:
-        OutOfMemory: where memory ends within the block.
-        DiskFull: where it is the disk that is full.
+        OutOfMemory: if memory runs out within the block.
+        DiskFull: if the disk is full instead.
     """
     import tensorflow as tf
 
@@ -44,7 +44,7 @@ def told(recipe: Recipe, folder: Path, replicas: int) -> Iterator[None]:
 
 
 def disk_full(error: BaseException) -> OSError | None:
-    """The system's error behind TensorFlow's, which has one for a full disk and a full memory."""
+    """The system's error if the disk is full. TensorFlow has one error for disk and memory."""
     for code in (errno.ENOSPC, errno.EDQUOT):
         if os.strerror(code) in str(error):
             return OSError(code, os.strerror(code))
@@ -52,14 +52,14 @@ def disk_full(error: BaseException) -> OSError | None:
 
 
 def smaller(recipe: Recipe, replicas: int) -> tuple[int, tuple[int, ...]] | None:
-    """A batch and a crop of half the voxels; None where nothing is left to halve.
+    """A batch and a crop shape with half the voxels; None if neither can be halved.
 
-    Nearly all of a step's memory is taken by what its layers give, voxel by voxel.
+    Nearly all memory of a step holds the outputs of the layers, which grow with the voxels.
     """
     if recipe.batch % (2 * replicas) == 0:
         return recipe.batch // 2, recipe.crop.shape
     shape, stride = list(recipe.crop.shape), recipe.network.stride
-    for axis in sorted(range(3), key=lambda axis: -shape[axis]):  # compact crops have least rim
+    for axis in sorted(range(3), key=lambda axis: -shape[axis]):  # compact crops are best
         half = shape[axis] // 2 // stride[axis] * stride[axis]
         if half:
             shape[axis] = half

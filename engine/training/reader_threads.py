@@ -1,4 +1,4 @@
-"""Readers: threads that read ahead of a training."""
+"""Reader threads: read the batches ahead of a training."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from threading import Event, Thread
 from typing import Any
 
 _LOOK_EVERY_S = 1.0
-_END_S = 10.0  # longer than any example takes that is not stuck
+_END_S = 10.0  # no read takes longer unless it hangs
 
 
 class Readers:
-    """Threads that read.
+    """Daemon threads that read batches.
 
-    Not the standard library's pool: a process cannot end while one of its threads hangs in a read
-    that a network file system never answers. Not processes either: what threads read is memory that
-    is mapped, and the interpreter's lock is let go of while numpy copies it. So none can be killed
-    alone; where memory ends, the whole training does, and its last checkpoint stands.
+    The standard library's pool is not used: with it, a process cannot end while a thread hangs in a
+    read that a network file system never answers. Processes are not needed: the threads read mapped
+    memory, and numpy releases the interpreter's lock while it copies. No single reader can be
+    killed for memory. If memory runs out, the whole training ends, and its last checkpoint remains.
     """
 
     def __init__(self, count: int) -> None:
@@ -32,20 +32,20 @@ class Readers:
             thread.start()
 
     def submit(self, read: Callable[[int], Any], step: int) -> Future[Any]:
-        """Has a step's batch read when a thread is free."""
+        """Reads the batch of a step as soon as a thread is free."""
         future: Future[Any] = Future()
 
         def task() -> None:
             try:
                 future.set_result(read(step))
-            except BaseException as error:  # it surfaces where the batch is wanted
+            except BaseException as error:  # raised where the batch is used
                 future.set_exception(error)
 
         self._tasks.put(task)
         return future
 
     def end(self) -> None:
-        """Ends the threads once they have read what they are at; one that hangs is left behind."""
+        """Ends the threads after their current read. A thread that hangs is left behind."""
         self._ended.set()
         for _ in self._threads:
             self._tasks.put(None)
@@ -59,5 +59,5 @@ class Readers:
 
 
 def arrived(future: Future[Any]) -> bool:
-    """Whether its result is there; waits for it for about a second."""
+    """Whether the result is ready. Waits about a second for it."""
     return bool(wait([future], _LOOK_EVERY_S).done)

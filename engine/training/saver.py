@@ -1,4 +1,4 @@
-"""The saver: writes checkpoints, and waits for a full disk as long as that may be."""
+"""The saver: writes checkpoints, and tries again later if the disk is full."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _MOST_FAILURES = 3
 
 
 class Saver:
-    """Saves the checkpoints of one process's training."""
+    """Writes the checkpoints of one training process."""
 
     def __init__(self, run: Run, record: RunRecord, warn: Callable[[str], None]) -> None:
         self._run, self._record, self._warn = run, record, warn
         self._failures = 0  # in a row
 
     def save(self, arrays: Arrays, progress: Progress, log: TrainingLog, *, last: bool) -> None:
-        """Saves a checkpoint, after all rows of the log were synced.
+        """Saves a checkpoint, after all rows of the log are synced.
 
         Args:
             arrays: every variable by name.
-            progress: how far the training is.
+            progress: of the training.
             log: of the training.
-            last: whether there is no next save that could try again on a full disk.
+            last: whether this is the last save, so that none can try again on a full disk.
 
         Raises:
-            CannotWrite: where that fails for another reason than a full disk, for the third time in
-                a row, or there is no next time.
+            CannotWrite: if it fails for another reason than a full disk, for the third time in a
+                row, or in the last save.
         """
         try:
             log.sync()
@@ -44,15 +44,15 @@ class Saver:
             if last or self._failures == _MOST_FAILURES:
                 raise
             count = f"{self._failures} of {_MOST_FAILURES} failures"
-            again = f"tried again when the next is due ({count})"
+            again = f"tries again at the next checkpoint ({count})"
             self._warn(f"{refusal.path}: {refusal.cause}; {again}")
         else:
             self._failures = 0
 
     def note_saved(self) -> None:
-        """Notes in run.json that the run has a checkpoint.
+        """Records in run.json that the run has a checkpoint.
 
         Raises:
-            CannotWrite: where the system refuses.
+            CannotWrite: if run.json cannot be written.
         """
         self._record = self._run.note_saved(self._record)

@@ -1,4 +1,4 @@
-"""Interrupts: a request to stop is granted at the end of the step."""
+"""Signals: a request to stop takes effect at the end of the step."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from types import FrameType
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
-# `timeout`, systemd and batch systems tell one request twice, or by two signals.
+# `timeout`, systemd and batch systems send one request twice, or as two signals.
 _ONE_REQUEST_S = 1.0
 
-# Sent to a process and to its group at once, as by `timeout -s INT`; no finger is as quick.
+# `timeout -s INT` signals a process and its group at once. No user presses Ctrl-C this fast.
 _ONE_PRESS_S = 0.1
 
 
 class Stop:
-    """Whether somebody asked this process to stop, and how."""
+    """A request to stop this process: whether there is one, and its signal."""
 
     def __init__(self) -> None:
         self.asked: str | None = None
         self._since_s = 0.0
 
     def __call__(self, number: int, _: FrameType | None) -> None:
-        """Notes the first request; a second one ends the process at once.
+        """Records the first request. A second one ends the process at once.
 
-        What is on the disk is whole at any moment, so that this costs no more than the steps since
-        the last checkpoint. A second Ctrl-C ends it with 130, another signal with 75.
+        Files on the disk are complete at any moment, so that only the steps since the last
+        checkpoint are lost. A second Ctrl-C exits with 130, another signal with 75.
         """
         now_s = time.monotonic()
         if not self.asked:
@@ -42,14 +42,14 @@ class Stop:
 
 @contextmanager
 def interruptible() -> Iterator[Stop]:
-    """Notes TERM, INT, HUP and USR1 while the block runs, instead of dying of them.
+    """Records TERM, INT, HUP and USR1 while the block runs. They do not end the process.
 
-    A HUP that was ignored before, as under nohup, stays ignored.
+    If HUP was ignored before, as under nohup, it stays ignored.
     """
     stop = Stop()
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    heard = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
-    before = {number: signal.signal(number, stop) for number in heard}
+    caught = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
+    before = {number: signal.signal(number, stop) for number in caught}
     try:
         yield stop
     finally:

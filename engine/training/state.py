@@ -1,4 +1,4 @@
-"""The state of a training: a network, its optimizer, and every variable of both by name."""
+"""The state of a training: network, optimizer, and their variables by name."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import ArrayHeader
 from engine.errors import Mismatch
 from engine.recipe.recipe import Recipe
-from engine.runs.prior_network import opened
+from engine.runs.prior_network import loaded_source
 from engine.runtime import Runtime
 from engine.training.average import Average
 from engine.training.optimizer import Adam
 from engine.training.step import TrainingStep
 
 
-class Training:
-    """A network, its optimizer, and every variable of both by name."""
+class TrainingState:
+    """A network, its optimizer and its training step, and every variable by name."""
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
         with runtime.strategy.scope():
-            source = opened(recipe.prior.of) if recipe.prior else None
+            source = loaded_source(recipe.prior.of) if recipe.prior else None
             self.model = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
             learned = {v.path: v.value for v in self.model.trainable_variables}
             scaled = runtime.precision == "float16"
@@ -35,7 +35,7 @@ class Training:
         self.state = _state(self.model) | self.adam.state
         if self.average is not None:
             self.state |= self.average.state
-        # Shared batch statistics are summed over replicas, which the compiled part cannot do.
+        # Batch statistics are summed over replicas, which code compiled by XLA cannot do.
         shared = runtime.replicas > 1 and bool(self.model.non_trainable_variables)
         self.step = TrainingStep(
             self.model, recipe.window, recipe.noise, source, recipe.loss, recipe.batch, self.adam,
@@ -44,7 +44,7 @@ class Training:
 
     @property
     def scored(self) -> Any:
-        """The model that is validated: that of the averaged weights, where they are averaged."""
+        """The model that is validated: with averaged weights, if the recipe averages them."""
         return self.model if self.average is None else self.average.model
 
     def arrays(self) -> checkpoint.Arrays:
@@ -53,7 +53,7 @@ class Training:
         return {name: np.array(variable.numpy()) for name, variable in self.state.items()}
 
     def headers(self) -> dict[str, ArrayHeader]:
-        """What `arrays` would hold."""
+        """Shapes and datatypes of `arrays`."""
         self._assert_covered()
         return {
             name: ArrayHeader(tuple(variable.shape), np.dtype(variable.dtype.as_numpy_dtype))
@@ -61,20 +61,20 @@ class Training:
         }
 
     def assign(self, arrays: checkpoint.Arrays) -> None:
-        """Sets every variable; names, shapes and datatypes have been compared."""
+        """Sets every variable. Names, shapes and datatypes must have been checked."""
         for name, variable in self.state.items():
             variable.assign(arrays[name])
         self.adam.settle()
 
     def assign_weights(self, weights: checkpoint.Arrays, source: Path) -> None:
-        """Sets the weights, those of the average too; the optimizer stays as it was made.
+        """Sets the weights and their average. The optimizer keeps its initial state.
 
         Args:
-            weights: by `model/` and their path.
+            weights: arrays by `model/` and the path of the variable.
             source: of the weights, for the message.
 
         Raises:
-            Mismatch: where they are of another network.
+            Mismatch: if they are of another network.
         """
         remedy = "Give the recipe the same network fields"
         own = self.arrays()
@@ -91,7 +91,7 @@ class Training:
         self.assign(own | weights | averaged)
 
     def _assert_covered(self) -> None:
-        """A variable that is not saved would be trained on, and lost without a word."""
+        """Asserts that every variable is saved. A resume would lose others without an error."""
         saved = {id(variable) for variable in self.state.values()}
         lost = [v.path for v in self.model.variables if id(v.value) not in saved]
         assert not lost, f"not in any checkpoint: {lost}"
@@ -100,8 +100,8 @@ class Training:
 def _state(model: Any) -> dict[str, Any]:
     """The variables of a network by name.
 
-    Weights are named by their layers. Keras names the states of dropout by a counter of the
-    process; here they are counted in the order of the network.
+    Weights are named by their layers. Keras names the random states of dropout by a counter of the
+    process; here they are numbered in the order of the network.
     """
     weights = {f"model/{v.path}": v.value for v in model.weights}
     known = {id(variable) for variable in weights.values()}

@@ -19,27 +19,27 @@ class Batch(NamedTuple):
     """The tensors of B examples; see `volumes.sampling.examples.Example`."""
 
     hu: Any  # (B, Z + 2 halo, Y, X) int16
-    noisy_hu: Any  # the same; (B, 0, Y, X) where noise is added here
+    noisy_hu: Any  # likewise; (B, 0, Y, X) if the step adds the noise
     weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
     sigma: Any  # (B,) float32
-    spectrum: Any  # (B, S) float32; (B, 0) of white noise
+    spectrum: Any  # (B, S) float32; (B, 0) for white noise
     dose: Any  # (B,) float32
     keys: Any  # (B, 2) int32
 
 
 class Learned(NamedTuple):
-    """What a step tells; its numbers may still be on their way from the device."""
+    """The results of a step. The device may still be computing them."""
 
     loss: Any
-    finite: Any  # whether the loss and every gradient were; nothing was learned where not
-    norm: Any  # of the gradient, before it is clipped
+    finite: Any  # whether loss and gradients were finite; if not, no update
+    norm: Any  # of the gradient, before clipping
 
 
 class TrainingStep:
     """One step: noise, prior, network, loss, gradient, sum over replicas, update.
 
-    The local part may be compiled by XLA; the sum and the update are not, so that a replica's
-    variables stay where they live.
+    The local part may be compiled by XLA. The sum and the update are not, so that the variables of
+    a replica stay on its device.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrainingStep:
         self.run = tf.function(self._run)
 
     def __call__(self, batch: Batch, learning_rate: Any) -> Learned:
-        """Learns from a global batch, given per replica."""
+        """Updates the weights with one global batch, given per replica."""
         return Learned(*self.run(batch, learning_rate))
 
     def _run(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
@@ -72,7 +72,7 @@ class TrainingStep:
         norm = tf.linalg.global_norm(gradients) / self.adam.scale
         finite = self.adam.update(gradients, learning_rate, tf.math.is_finite(loss))
         for variable, before in zip(self.moving, moving, strict=True):
-            variable.assign(tf.where(finite, variable, before))  # a bad batch leaves no statistics
+            variable.assign(tf.where(finite, variable, before))  # not from a bad batch
         if self.average is not None:
             self.average.update(finite)
         return loss, finite, norm
@@ -81,13 +81,13 @@ class TrainingStep:
         clean, images = self.images(batch)
         with tf.GradientTape() as tape:
             estimate = self.model(images, training=True)
-            # The sum over local examples by the global batch: replicas then add up to the mean.
+            # Divided by the global batch, so that the sum over replicas is the mean.
             loss = tf.reduce_sum(self.loss(clean, estimate)) / self.batch
             scaled_loss = loss * scale
         return loss, tape.gradient(scaled_loss, self.adam.variables)
 
     def images(self, batch: Batch) -> tuple[Any, Any]:
-        """The clean image and what the network is given: noisy, [noisy, prior] or [noisy, dose]."""
+        """The clean image and the input of the network: noisy, [noisy, prior] or [noisy, dose]."""
         clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
         if self.noise.additive:
             noisy = self.noise.add(clean, batch.sigma, batch.spectrum, batch.keys)

@@ -1,4 +1,4 @@
-"""The cost of a training step: parameters, memory by calculation, seconds by a few steps."""
+"""The cost of a training step: parameters, calculated memory and measured seconds."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from volumes.sampling.examples import Examples
 from volumes.volume import Volume
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# Fitted to the peak memory of ten recipes on a CPU, which it meets within a fifth: two gradients of
-# the widest layer, half of what batch normalisation is given once more, and the libraries' buffers.
+# Fitted to the peak memory of ten recipes on a CPU, to within a fifth: two gradients of the widest
+# layer, half of the inputs of batch normalisation once more, and the libraries' buffers.
 _WIDEST, _NORMALISED, _BUFFERS_BYTES = 2.0, 0.5, 40 * 2**20
 _COPIES = 5  # of the parameters: gradient, Adam's two moments, the update, an average
 _WARM_STEPS, _TIMED_STEPS = 2, 5
 
 
 class StepCost(NamedTuple):
-    """What one step needs.
+    """The cost of one step.
 
     Attributes:
-        parameters: of the network, learned ones.
-        voxels: of a step's crops.
-        bytes: memory of a step beside the program's own, over all devices.
+        parameters: number of trained parameters.
+        voxels: of the crops of a step.
+        bytes: memory of a step over all devices, without that of the program itself.
     """
 
     parameters: int
@@ -35,10 +35,10 @@ class StepCost(NamedTuple):
 
 
 def step_cost(recipe: Recipe, precision: str = "float32") -> StepCost:
-    """The cost of a step of a recipe; TensorFlow must have been started.
+    """The cost of a step of a recipe. TensorFlow must have been started.
 
-    A layer's input is kept for the gradient of its weights, the output of a ReLU and what is pooled
-    for their own. A GPU needs workspace of its convolutions beside that.
+    The gradients need the inputs of layers with weights and of pooling, and the outputs of ReLU and
+    max pooling. A GPU also needs workspace for its convolutions, which is not included.
 
     Args:
         recipe: what is trained.
@@ -68,7 +68,7 @@ def step_cost(recipe: Recipe, precision: str = "float32") -> StepCost:
 
 
 def _kept(layer: Any) -> list[Any]:
-    """The tensors that a layer keeps for its gradient."""
+    """The tensors that a layer keeps to compute gradients."""
     given = layer.input if isinstance(layer.input, list) else [layer.input]
     activation = getattr(getattr(layer, "activation", None), "__name__", "")
     found = []
@@ -80,13 +80,13 @@ def _kept(layer: Any) -> list[Any]:
 
 
 def seconds_a_step(recipe: Recipe, runtime: Runtime, volume: Volume) -> float:
-    """The median time of a few steps on crops of one volume; reading them is counted, too."""
+    """The median time of a few steps on crops of one volume, including reading."""
     import tensorflow as tf
 
     from engine.training.batches import feed
-    from engine.training.state import Training
+    from engine.training.state import TrainingState
 
-    training = Training(recipe, runtime)
+    training = TrainingState(recipe, runtime)
     examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
     rate, taken = tf.constant(recipe.learning_rate(0, recipe.steps), tf.float32), []
     with feed(examples, recipe.batch, runtime.strategy) as fed:

@@ -1,6 +1,6 @@
-"""TensorBoard: event files, written by the records that TensorFlow ships.
+"""TensorBoard: event files, written with classes of TensorFlow.
 
-TensorBoard itself is not needed to write them.
+TensorBoard itself need not be installed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from volumes.storage.atomic import make_folder
 
 
 class Events:
-    """The event file of one process; it goes on where the run was resumed.
+    """The event file of one process.
 
-    TensorBoard drops what earlier files say of later steps: a lost stretch is not drawn twice.
-    It is a copy of what metrics.jsonl holds: no training ends because it cannot be written.
+    After a resume, TensorBoard drops later steps of earlier files, so that repeated steps are not
+    drawn twice. All data are in metrics.jsonl, too: an error here does not end the training.
     """
 
     def __init__(self, folder: Path, step: int, warn: Callable[[str], None]) -> None:
@@ -37,18 +37,18 @@ class Events:
         self._write(step=step + 1, session_log=start)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Numbers by tag."""
+        """Writes numbers by tag."""
         self._summary(step, [{"tag": tag, "simple_value": v} for tag, v in values.items()])
 
     def picture(self, step: int, tag: str, png: bytes) -> None:
-        """A PNG picture."""
+        """Writes a PNG image."""
         from tensorflow.core.framework import summary_pb2
 
         image = summary_pb2.Summary.Image(encoded_image_string=png)
         self._summary(step, [{"tag": tag, "image": image}])
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         with suppress(self._refused):
             if self._writer is not None:
                 self._writer.close()
@@ -67,7 +67,7 @@ class Events:
             self._writer.flush()
         except self._refused as error:
             self._warn(
-                f"{self._folder}: cannot be written ({error.message}); TensorBoard is told no more "
-                "until the run is resumed, metrics.jsonl is"
+                f"{self._folder}: cannot be written ({error.message}); TensorBoard shows no new "
+                "steps until the run is resumed; metrics.jsonl is complete"
             )
-            self._writer = None  # what it holds back would be told when it is closed
+            self._writer = None  # closing it would raise again for the buffered data

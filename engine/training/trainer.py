@@ -1,4 +1,4 @@
-"""The trainer: learns, validates, saves and stops, from the step it finds to the last one."""
+"""The trainer: trains, validates, saves and stops, from the newest checkpoint to the last step."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from engine.checkpoints.checkpoint import Progress
 from engine.errors import Interrupted, Mismatch
 from engine.inference.predictor import Predictor, photons_told
 from engine.recipe.recipe import Recipe
-from engine.runs.initial_weights import Origin
+from engine.runs.initial_weights import InitialWeights
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.runtime import Runtime
 from engine.terminal import Terminal
 from engine.training import out_of_memory
 from engine.training.batches import Clock, feed
-from engine.training.health import Watch
+from engine.training.health import Health
 from engine.training.saver import Saver
 from engine.training.signals import Stop
-from engine.training.state import Training
+from engine.training.state import TrainingState
 from engine.training.step import Batch
 from engine.training.training_log import StepDone, TrainingLog
 from engine.training.validation import Validation
@@ -34,16 +34,16 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a trainer is given.
+    """The inputs of a trainer.
 
     Attributes:
-        run: where it trains; the caller holds its lock.
-        record: run.json, as the run began or was resumed.
+        run: its run folder. The caller holds the lock.
+        record: run.json when the run began or was resumed.
         recipe: what is trained.
-        runtime: on what it is computed.
-        examples: to learn from.
-        validation: that scores the network.
-        terminal: shows what happens.
+        runtime: devices and precision.
+        examples: of the training.
+        validation: scores the network.
+        terminal: shows messages and progress.
     """
 
     run: Run
@@ -56,57 +56,57 @@ class TrainingPlan:
 
 
 class Trainer:
-    """Trains a run. Built, it stands where the run's newest checkpoint stands.
+    """Trains a run, from its newest checkpoint on.
 
-    Within a step the order is fixed, and a resume relies on it:
+    The order within a step is fixed. A resume relies on it:
 
-    1. learn: the weights change, and the count of steps.
-    2. note: the step's row is written.
-    3. validate, where that is due: rows, and which step is the best.
-    4. save, where that is due: all rows before it are synced, so that a checkpoint never knows of a
-       step that metrics.jsonl lacks.
-    5. stop, where that was asked for: what stops a training has also saved it.
+    1. learn: the weights and the step count change.
+    2. note: the row of the step is written.
+    3. validate, if due: rows are written, and the best step is updated.
+    4. save, if due: all earlier rows are synced first, so that no checkpoint is ahead of
+       metrics.jsonl.
+    5. stop, if requested. The request is read once a step: a training that stops has also saved.
     """
 
-    def __init__(self, plan: TrainingPlan, origin: Origin | None = None) -> None:
-        """Restores the newest checkpoint that verifies, else the weights of another run.
+    def __init__(self, plan: TrainingPlan, start: InitialWeights | None = None) -> None:
+        """Restores the newest intact checkpoint, else the initial weights.
 
         Args:
-            plan: what is trained, where, on what.
-            origin: checkpoint of another run whose weights a new run starts from.
+            plan: the inputs.
+            start: initial weights of a new run, from another run.
 
         Raises:
-            Mismatch: where the run's checkpoints are all damaged, or one is of another network.
+            Mismatch: if all checkpoints of the run are damaged, or one is of another network.
         """
         self.plan, self.run, self.recipe = plan, plan.run, plan.recipe
-        self.training = Training(plan.recipe, plan.runtime)
+        self.training = TrainingState(plan.recipe, plan.runtime)
         photons = photons_told(plan.recipe.network, plan.recipe.noise)
         self._predictor = Predictor(self.training.scored, photons)
-        self._watch = Watch(
+        self._health = Health(
             plan.run.folder, plan.recipe, plan.runtime.precision, plan.examples, plan.terminal.warn
         )
         self._saver = Saver(plan.run, plan.record, plan.terminal.warn)
         self._wait = _Wait(plan)
-        self._done: StepDone | None = None  # its numbers are read while the device does the next
+        self._done: StepDone | None = None  # its numbers are read during the next step
         recipes = plan.record.recipes
         self.progress = Progress(recipe=recipes[-1] if recipes else None)
         self._rescore = False
         found = plan.run.newest(plan.terminal.warn, plan.record)
         if found is not None:
             self._resume(found)
-        elif origin is not None:
-            self._start_from(origin)
-        self._from_other = origin is not None and self.progress.step == 0
+        elif start is not None:
+            self._start_from(start)
+        self._from_other = start is not None and self.progress.step == 0
 
     # -- The phases of a training ------------------------------------------------------------------
 
     def train(self, stop: Stop) -> Progress:
-        """Trains to the recipe's last step; see the class for the order within a step.
+        """Trains to the last step of the recipe. The class describes the order within a step.
 
         Raises:
-            Interrupted: where `stop` was asked for; a checkpoint has been saved.
-            NumericalFailure: where gradients stay non-finite; the last checkpoint is from before.
-            CannotWrite: where a checkpoint cannot be saved; the one before is as it was.
+            Interrupted: if a stop was requested. A checkpoint has been saved.
+            NumericalFailure: if gradients stay non-finite. The last checkpoint is older.
+            CannotWrite: if a checkpoint cannot be saved. The one before is unchanged.
         """
         first = self.progress.step
         with TrainingLog(self.run, self.recipe, self.plan.terminal, first) as self._log:
@@ -115,7 +115,7 @@ class Trainer:
                 for batch in batches:
                     self._learn(batch)
                     validate = self._due(self.recipe.validate_every)
-                    asked = stop.asked  # once a step: saving and stopping must agree
+                    asked = stop.asked  # read once a step, so that saving and stopping agree
                     if validate or self._due(self.recipe.checkpoint_every) or asked:
                         self._note()
                         if validate:
@@ -124,7 +124,7 @@ class Trainer:
                         self._clock.restart()
                     if asked and not self._finished:
                         raise self._interrupted(asked)
-                if not self._finished:  # asked to stop while it waited for a batch
+                if not self._finished:  # stop requested while waiting for a batch
                     self._note()
                     if self.progress.step > first:
                         self._save(last=True)
@@ -136,8 +136,8 @@ class Trainer:
             for method, scored in self.plan.validation.baselines().items():
                 self._log.scores(self.progress.step, method, scored)
         if self._from_other:
-            # Saved before it learns: from here on the run does not need the other one, and its best
-            # checkpoint is never worse than the weights that it started from.
+            # Saved before the first step: the run no longer needs the other one, and its best
+            # checkpoint is never worse than its initial weights.
             self._validate()
             self._save(last=True)
 
@@ -151,7 +151,7 @@ class Trainer:
             self._note_step(before)
 
     def _note(self) -> None:
-        """Notes the step that was done last, and waits for its numbers."""
+        """Writes the row of the last step, and waits for its numbers."""
         if self._done is not None:
             done, self._done = self._done, None
             self._note_step(done)
@@ -159,7 +159,7 @@ class Trainer:
     def _note_step(self, done: StepDone) -> None:
         self._log.step(done, self.progress.best_mse)
         learned = done.learned
-        self._watch.step(
+        self._health.step(
             done.step, done.rate, float(learned.loss), bool(learned.finite), float(learned.norm)
         )
 
@@ -167,22 +167,22 @@ class Trainer:
         scored, estimate = self.plan.validation.scores(self._predictor)
         step, mse, best = self.progress.step, scored.mean["mse"], self.progress.best_mse
         shown = self.plan.validation.pairs[0]
-        self._watch.validated(step, mse, best, shown, estimate)
+        self._health.validated(step, mse, best, shown, estimate)
         if best is None or mse < best:
             self.progress = replace(self.progress, best_step=step, best_mse=mse)
         self._log.validation(step, scored, shown, estimate)
 
     def _save(self, *, last: bool) -> None:
-        """Saves a checkpoint; on a full disk the next save tries again, unless it is the last."""
+        """Saves a checkpoint. On a full disk the next save tries again, unless this is the last."""
         arrays = self.training.arrays()
-        self._watch.saved(self.progress.step, arrays)
+        self._health.saved(self.progress.step, arrays)
         self._saver.save(arrays, self.progress, self._log, last=last or self._finished)
 
     def _interrupted(self, asked: str | None) -> Interrupted:
         cause = f"stopped at step {self.progress.step:,} by {asked}"
-        return Interrupted(self.run.folder, cause, "The same command goes on from there")
+        return Interrupted(self.run.folder, cause, "Run the same command to resume")
 
-    # -- Where it stands ---------------------------------------------------------------------------
+    # -- State -------------------------------------------------------------------------------------
 
     @property
     def _finished(self) -> bool:
@@ -193,7 +193,7 @@ class Trainer:
 
     @contextmanager
     def _batches(self, stop: Stop) -> Iterator[Iterator[Batch]]:
-        """The batches of the steps that are left; they end early where a stop is asked for."""
+        """The batches of the remaining steps. They end early if a stop is requested."""
         recipe, runtime, first = self.recipe, self.plan.runtime, self.progress.step
         title = f"{self.run.folder.name} [{runtime.precision}]"
         with (
@@ -212,8 +212,8 @@ class Trainer:
     def _resume(self, found: Progress) -> None:
         record, path = self.plan.record, checkpoint.place(self.run.checkpoints, found.step)
         if found.recipe is not None and record.recipes and found.recipe not in record.recipes:
-            remedy = "Take it away, or start anew with --fresh"
-            raise Mismatch(path, "is of another run: its recipe is none of this one's", remedy)
+            remedy = "Remove it, or start anew with --fresh"
+            raise Mismatch(path, "is of another run, trained with another recipe", remedy)
         self.training.assign(checkpoint.load(path, self.training.headers()))
         self.progress = replace(found, recipe=self.progress.recipe)
         self._saver.note_saved()
@@ -225,14 +225,14 @@ class Trainer:
             self.progress = replace(self.progress, best_step=None, best_mse=None)
         self.plan.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
 
-    def _start_from(self, origin: Origin) -> None:
-        self.training.assign_weights(origin.weights(), origin.path)
-        where = f"{origin.folder}, step {origin.step:,}"
+    def _start_from(self, start: InitialWeights) -> None:
+        self.training.assign_weights(start.weights(), start.path)
+        where = f"{start.folder}, step {start.step:,}"
         self.plan.terminal.say(f"Starting from the weights of {where}")
 
 
 class _Wait:
-    """Warns once where no batch has come for a minute."""
+    """Warns once if no batch arrives for a minute."""
 
     def __init__(self, plan: TrainingPlan) -> None:
         self._folder, self._warn = plan.run.folder, plan.terminal.warn

@@ -1,4 +1,4 @@
-"""The log of a training: metrics.jsonl, TensorBoard, the preview, the bar, the terminal."""
+"""The log of a training: metrics.jsonl, TensorBoard, preview, progress bar and terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from engine.errors import DiskFull
 from engine.plots import panel
 from engine.recipe.recipe import Recipe
-from engine.runs.metrics_file import Metrics
+from engine.runs.metrics_file import MetricsFile
 from engine.runs.run import Run
 from engine.scoring.case_images import Pair
 from engine.terminal import Bar, Terminal
@@ -23,7 +23,7 @@ _SCALARS_EVERY = 10
 
 
 class StepDone(NamedTuple):
-    """A step that was done, its numbers perhaps still on their way from the device."""
+    """A finished step. The device may still be computing its numbers."""
 
     step: int
     learned: Learned
@@ -33,13 +33,13 @@ class StepDone(NamedTuple):
 
 
 class TrainingLog:
-    """Where one process writes what its training does."""
+    """The log of one training process."""
 
     def __init__(self, run: Run, recipe: Recipe, terminal: Terminal, first: int) -> None:
-        """Opens the files to go on after step `first`."""
+        """Opens the files to continue after step `first`."""
         self._run, self._recipe, self._terminal = run, recipe, terminal
-        # A run that was never saved starts anew, its rows of step 0 included.
-        self._metrics = Metrics(run.metrics, first or -1, terminal.warn)
+        # A run that was never saved starts anew: its rows of step 0 are removed, too.
+        self._metrics = MetricsFile(run.metrics, first or -1, terminal.warn)
         self._events = Events(run.tensorboard, first, terminal.warn)
         self._bar: Bar | None = None
 
@@ -52,13 +52,13 @@ class TrainingLog:
 
     @contextmanager
     def bar(self, title: str, first: int) -> Iterator[None]:
-        """Shows how far the training is while the block runs."""
+        """Shows the progress of the training while the block runs."""
         with self._terminal.progress(title, self._recipe.steps, first) as self._bar:
             yield
         self._bar = None
 
     def step(self, done: StepDone, best_mse: float | None) -> None:
-        """A step: a row, every tenth one in TensorBoard, and the bar."""
+        """Logs a step: a row, the progress bar, and TensorBoard every tenth step."""
         row = {
             "step": done.step,
             "loss": float(done.learned.loss),
@@ -83,12 +83,12 @@ class TrainingLog:
             self._bar.at(done.step, note)
 
     def scores(self, step: int, method: str, scored: Scored) -> None:
-        """The scores of a method: a row a level, and one of their mean."""
+        """Logs the scores of a method: a row per level, and one for their mean."""
         for row in scored.rows():
             self._metrics.row(step=step, method=method, **row)
 
     def validation(self, step: int, scored: Scored, shown: Pair, estimate: Any) -> None:
-        """A validation of the network: rows, TensorBoard, the preview, the terminal."""
+        """Logs a validation of the network: rows, TensorBoard, preview and terminal."""
         self.scores(step, "network", scored)
         means = {f"validation/{name}": value for name, value in scored.mean.items()}
         self._events.scalars(step, means)
@@ -97,17 +97,17 @@ class TrainingLog:
         try:
             self._draw(step, shown, estimate)
             self._events.picture(step, "validation", self._run.preview.read_bytes())
-        except DiskFull as refusal:  # a picture is no reason to end
+        except DiskFull as refusal:  # a missing image does not end the training
             self._terminal.warn(str(refusal))
         words = _in_words(scored, self._recipe.window)
         self._terminal.say(f"step {step:,}: validation {words}")
 
     def sync(self) -> None:
-        """Makes all rows so far survive a crash.
+        """Writes all rows to disk, so that they survive a crash.
 
         Raises:
-            DiskFull: where the disk does not take them; they are held.
-            CannotWrite: where the system refuses for another reason.
+            DiskFull: if the disk is full. The rows are kept in memory.
+            CannotWrite: if writing fails for another reason.
         """
         self._metrics.sync()
 
@@ -124,7 +124,7 @@ class TrainingLog:
 
 
 def _in_words(scored: Scored, window: Window) -> str:
-    """The mean scores, for the terminal."""
+    """The mean scores as text for the terminal."""
     means, psnr = scored.mean, "PSNR {psnr_db:.2f} dB"
     if len(scored.cases) > 1:
         at = ", ".join(f"{at['psnr_db']:.2f} ({level})" for level, at in scored.levels.items())

@@ -1,4 +1,4 @@
-"""Evaluation: scores on fixed cases with fixed noise, at one level of it or at several."""
+"""Validation: scores on fixed cases with fixed noise, at one noise level or several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volumes.volume import Unit, Volume
 
 
 class Validation:
-    """Scores a network on the validation cases, at every level."""
+    """The validation cases at every noise level. Scores a network on them."""
 
     def __init__(self, recipe: Recipe, volumes: Iterable[Volume]) -> None:
         self._recipe = recipe
@@ -31,7 +31,7 @@ class Validation:
         self.pairs = sorted(found, key=lambda each: order.index(each.level))
 
     def baselines(self) -> dict[str, Scored]:
-        """Scores by method of what costs no network: the noisy image and the prior."""
+        """Scores of the methods without a network: the noisy image and the prior."""
         methods = {"noisy": Scored.of([(p, self._scores(p, p.noisy)) for p in self.pairs])}
         if self._recipe.prior is not None:
             methods["prior"] = Scored.of(
@@ -39,21 +39,21 @@ class Validation:
             )
         return methods
 
-    def scores(self, estimator: Predictor) -> tuple[Scored, Unit]:
-        """The network's scores, and its estimate of the first pair for the panel."""
+    def scores(self, predictor: Predictor) -> tuple[Scored, Unit]:
+        """The scores of the network, and its estimate of the first pair, for the preview."""
         rows, first = [], None
         for p in self.pairs:
-            estimate = self.estimate(estimator, p)
+            estimate = self.estimate(predictor, p)
             rows.append((p, self._scores(p, estimate)))
             first = estimate if first is None else first
         assert first is not None  # a split without validation cases is refused
         return Scored.of(rows), first
 
-    def estimate(self, estimator: Predictor, pair: Pair) -> Unit:
+    def estimate(self, predictor: Predictor, pair: Pair) -> Unit:
         """The estimate of a case, (Z, Y, X) in window units."""
         z, y, x = pair.clean.shape
         prior = None if pair.prior is None else blocks_of(pair.prior)
-        return estimator.volume(plan((z, y, x), self._recipe.network), blocks_of(pair.noisy), prior)
+        return predictor.volume(plan((z, y, x), self._recipe.network), blocks_of(pair.noisy), prior)
 
     def _scores(self, pair: Pair, estimate: Unit) -> Scores:
         return scores(pair.clean, estimate, self._recipe.window)
@@ -71,7 +71,7 @@ class Scored:
 
     @classmethod
     def of(cls, rows: Iterable[tuple[Pair, Scores]]) -> Scored:
-        """From the scores of each pair."""
+        """The scores of all pairs, grouped by level and case."""
         cases: dict[str, dict[str, Scores]] = {}
         for scored, found in rows:
             cases.setdefault(scored.level, {})[scored.case] = found
@@ -86,8 +86,8 @@ class Scored:
     def mean(self) -> dict[str, float]:
         """The mean over levels of every score.
 
-        That of the mean squared error is the geometric one: it belongs to the mean over levels of
-        PSNR in decibels, and the highest level does not outweigh all others.
+        The mean squared error has a geometric mean: it corresponds to the mean PSNR in decibels,
+        and the highest level does not dominate it.
         """
         levels = list(self.levels.values())
         means = {name: float(np.mean([level[name] for level in levels])) for name in levels[0]}
@@ -97,7 +97,7 @@ class Scored:
         return means
 
     def rows(self) -> list[dict[str, Any]]:
-        """Plain data for metrics.jsonl: a row a level where there are several, then the mean."""
+        """Plain data for metrics.jsonl: a row per level if there are several, then the mean."""
         if len(self.cases) == 1:
             (cases,) = self.cases.values()
             return [{"validation": _plain(cases), "mean": self.mean}]

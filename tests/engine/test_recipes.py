@@ -6,7 +6,7 @@ import pytest
 
 from engine.checkpoints import checkpoint
 from engine.networks import UNet2D
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find_recipe, load_recipe
 from engine.runs.run import Run
 from tests.engine.tiny import shrinking
 from volumes import Scanner
@@ -23,7 +23,7 @@ PHOTOGRAPHS = ["dncnn_bsd"]
 PAIRS = ["cnn4"]
 # Blind networks, validated at several levels, on scans that they name.
 BLIND = ["ct_denoiser", "gaussian_denoiser"]
-# Simulated scanners: trained on what fewer photons or fewer views make of a scan.
+# Simulated scanners: trained on scans with fewer photons or fewer views.
 SCANNED = [
     "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d", "sparseview_dncnn",
     "sparseview_unet2d",
@@ -36,18 +36,18 @@ def name(request):
 
 
 def network_aside(recipe):
-    """What two recipes agree in that differ in the network alone."""
+    """The recipe with a fixed network: equal for recipes that differ only in the network."""
     return replace(recipe, network=UNet2D())
 
 
-def test_every_file_in_recipes_is_known_here():
-    files = {path.stem for path in find("unet3d").parent.glob("*.py")}
+def test_every_recipe_is_listed_here():
+    files = {path.stem for path in find_recipe("unet3d").parent.glob("*.py")}
     assert files - {"__init__"} == {*VOLUMES, *SLICES, *PHOTOGRAPHS, *PAIRS, *BLIND, *SCANNED}
 
 
 @pytest.mark.parametrize("name", VOLUMES + SLICES)
 def test_recipes_are_compared_on_the_same_cases_window_and_noise(name):
-    recipe, reference = load(find(name)), load(find("respr_unet3d"))
+    recipe, reference = load_recipe(find_recipe(name)), load_recipe(find_recipe("respr_unet3d"))
     assert recipe.split == reference.split
     assert recipe.window == reference.window
     assert recipe.noise == reference.noise
@@ -55,7 +55,7 @@ def test_recipes_are_compared_on_the_same_cases_window_and_noise(name):
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_photographs_are_0_to_255_under_noise_of_25_grey_values_and_never_clipped(name):
-    recipe = load(find(name))
+    recipe = load_recipe(find_recipe(name))
     assert recipe.window.hu([0, 1]).tolist() == [0, 255]
     assert not recipe.window.clip
     assert recipe.noise.typical * recipe.window.width_hu == pytest.approx(25)
@@ -63,7 +63,7 @@ def test_photographs_are_0_to_255_under_noise_of_25_grey_values_and_never_clippe
 
 @pytest.mark.parametrize("name", VOLUMES + SLICES)
 def test_every_step_shows_the_network_as_many_voxels(name):
-    recipe, reference = load(find(name)), load(find("respr_unet3d"))
+    recipe, reference = load_recipe(find_recipe(name)), load_recipe(find_recipe("respr_unet3d"))
     z, y, x = recipe.crop.shape
     deep, high, wide = reference.crop.shape
     assert recipe.batch * z * y * x == reference.batch * deep * high * wide
@@ -71,14 +71,14 @@ def test_every_step_shows_the_network_as_many_voxels(name):
 
 
 def test_the_rate_of_dncnn_on_photographs_falls_to_a_tenth_after_three_fifths():
-    recipe = load(find("dncnn_bsd"))
+    recipe = load_recipe(find_recipe("dncnn_bsd"))
     fall = recipe.steps * 3 // 5  # epoch 30 of 50
     rates = [recipe.learning_rate(step, recipe.steps) for step in (0, fall - 1, fall)]
     assert rates == [1e-3, 1e-3, 1e-4]
 
 
 def test_the_3d_networks_differ_in_the_prior_alone():
-    respr, unet = load(find("respr_unet3d")), load(find("unet3d"))
+    respr, unet = load_recipe(find_recipe("respr_unet3d")), load_recipe(find_recipe("unet3d"))
     assert (respr.crop, respr.batch, respr.loss) == (unet.crop, unet.batch, unet.loss)
     assert (respr.network.width, respr.network.levels) == (unet.network.width, unet.network.levels)
     assert respr.prior is not None
@@ -89,13 +89,13 @@ def test_the_3d_networks_differ_in_the_prior_alone():
     ("name", "other"), [(name, "unet2d") for name in SLICES] + [("convnet3d", "unet3d")]
 )
 def test_networks_of_slices_and_those_without_a_prior_differ_in_the_network_alone(name, other):
-    one, reference = load(find(name)), load(find(other))
+    one, reference = load_recipe(find_recipe(name)), load_recipe(find_recipe(other))
     assert network_aside(one) == network_aside(reference)
 
 
 @pytest.mark.parametrize("name", SCANNED)
 def test_scanned_recipes_share_cases_and_a_window_that_keeps_bone(name):
-    recipe, reference = load(find(name)), load(find("respr_unet3d"))
+    recipe, reference = load_recipe(find_recipe(name)), load_recipe(find_recipe("respr_unet3d"))
     assert recipe.split == reference.split
     assert recipe.window == replace(reference.window, clip=False)
     assert recipe.noise.scanner == Scanner()
@@ -103,7 +103,10 @@ def test_scanned_recipes_share_cases_and_a_window_that_keeps_bone(name):
 
 @pytest.mark.parametrize("kind", ["unet2d", "dncnn"])
 def test_low_dose_and_sparse_views_differ_in_the_noise_alone(kind):
-    low, sparse = load(find(f"lowdose_{kind}")), load(find(f"sparseview_{kind}"))
+    low, sparse = (
+        load_recipe(find_recipe(f"lowdose_{kind}")),
+        load_recipe(find_recipe(f"sparseview_{kind}")),
+    )
     assert replace(low, noise=sparse.noise) == sparse
 
 
@@ -111,31 +114,34 @@ def test_low_dose_and_sparse_views_differ_in_the_noise_alone(kind):
 def test_the_networks_of_the_study_are_shown_as_many_scanned_slices(noise):
     slices = {
         recipe.batch * recipe.steps / recipe.crop.patches
-        for recipe in (load(find(f"{noise}_{kind}")) for kind in ("unet2d", "dncnn"))
+        for recipe in (load_recipe(find_recipe(f"{noise}_{kind}")) for kind in ("unet2d", "dncnn"))
     }
     assert slices == {50 * 3600}
 
 
 def test_respr_unet_on_low_dose_differs_from_that_on_white_noise_in_noise_and_window():
-    low, white = load(find("lowdose_respr_unet3d")), load(find("respr_unet3d"))
+    low, white = (
+        load_recipe(find_recipe("lowdose_respr_unet3d")),
+        load_recipe(find_recipe("respr_unet3d")),
+    )
     assert replace(low, noise=white.noise, window=white.window) == white
 
 
 def test_the_blind_networks_differ_in_the_noise_alone():
-    ct, white = (load(find(name)) for name in BLIND)
+    ct, white = (load_recipe(find_recipe(name)) for name in BLIND)
     assert replace(ct, noise=white.noise) == white
     assert ct.noise.kinds[0] == white.noise
     assert ct.noise.range == white.noise.range
 
 
 def test_the_docstring_counts_the_parameters(cpu, name):
-    told = re.search(r"Cost: ([\d,]+) parameters", find(name).read_text())
-    model = load(find(name)).network.build()
+    told = re.search(r"Cost: ([\d,]+) parameters", find_recipe(name).read_text())
+    model = load_recipe(find_recipe(name)).network.build()
     assert int(told[1].replace(",", "")) == model.count_params()
 
 
 def test_the_docstring_names_the_command(name):
-    assert f"engine fit {name} " in find(name).read_text()
+    assert f"engine fit {name} " in find_recipe(name).read_text()
 
 
 def test_a_shipped_recipe_trains_when_it_is_shrunk(
@@ -155,7 +161,7 @@ def test_a_shipped_recipe_trains_when_it_is_shrunk(
 
 
 def test_the_test_pairs_that_a_set_declares_choose_no_weights(pairs):
-    split = replace(load(find("cnn4")).split, validation=2)
+    split = replace(load_recipe(find_recipe("cnn4")).split, validation=2)
     sides = split.assign(pairs, find_cases(pairs))
     assert [case.name for case in sides["test"]] == ["test_00000", "test_00001"]
     assert len(sides["training"]) == 3

@@ -1,6 +1,6 @@
 import sys
 
-from engine.runs.metrics_file import Metrics
+from engine.runs.metrics_file import MetricsFile
 from engine.terminal import Terminal
 
 
@@ -81,7 +81,7 @@ def test_details_are_for_the_verbose(capfd):
 
 def test_missing_rows_are_reported(tmp_path):
     path, messages = tmp_path / "metrics.jsonl", []
-    Metrics(path, 20, messages.append).close()
+    MetricsFile(path, 20, messages.append).close()
     assert messages == [f"{path}: is gone, and with it the rows up to step 20"]
-    Metrics(path.with_name("new.jsonl"), -1, messages.append).close()
+    MetricsFile(path.with_name("new.jsonl"), -1, messages.append).close()
     assert len(messages) == 1

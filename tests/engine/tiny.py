@@ -19,7 +19,7 @@ from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find_recipe, load_recipe
 from engine.runs.run import Run
 from volumes.sampling.scanner_noise import Scanned
 
@@ -28,7 +28,7 @@ SPACING_MM = (3.0, 0.8, 0.7)
 
 def shrinking(name: str = "unet3d") -> list[str]:
     """The overrides that make a shipped recipe tiny."""
-    recipe = load(find(name))
+    recipe = load_recipe(find_recipe(name))
     smaller = {"depth": "3", "levels": "2", "width": "2", "widths": "2,3"}
     fields = [field.name for field in dataclasses.fields(recipe.network)]
     network = [f"network.{field}={smaller[field]}" for field in fields if field in smaller]
@@ -45,7 +45,7 @@ def shrinking(name: str = "unet3d") -> list[str]:
 
 def tiny(name: str = "unet3d", *more: str) -> Recipe:
     """A shipped recipe made tiny."""
-    return override(load(find(name)), [*shrinking(name), *more])
+    return override(load_recipe(find_recipe(name)), [*shrinking(name), *more])
 
 
 # -- Runs ------------------------------------------------------------------------------------------
@@ -53,12 +53,12 @@ def tiny(name: str = "unet3d", *more: str) -> Recipe:
 
 def untrained(folder: Path, recipe: Recipe, runtime, change=None) -> Run:
     """A run that holds a network with its first weights, or with what `change` makes of them."""
-    from engine.training.state import Training
+    from engine.training.state import TrainingState
 
-    arrays = Training(recipe, runtime).arrays()
+    arrays = TrainingState(recipe, runtime).arrays()
     run = Run(folder)
     folder.mkdir(parents=True)
-    run.begin(recipe, find("unet3d"), {"cases": {}})
+    run.begin(recipe, find_recipe("unet3d"), {"cases": {}})
     checkpoint.save(run.checkpoints, change(arrays) if change else arrays, Progress(1))
     return run
 

@@ -1,4 +1,4 @@
-"""Bad and odd scans: every file that the guard must refuse, or must take for what it is.
+"""Bad and odd scans: every file that must be refused, or read correctly.
 
 Each is made here from nibabel's header and numpy's bytes: nothing of the engine's own writer is
 used.
@@ -53,7 +53,7 @@ class File:
 
 def head(shape: tuple[int, ...], code: str = "i2", order: str = "<", *, kind: Any = None,
          between: bytes = bytes(4), **fields: Any) -> bytes:  # fmt: skip
-    """A valid header; `fields` then overwrite what they name, checked by nobody."""
+    """A valid header, with `fields` overwritten without a check."""
     made = (kind or nib.Nifti1Header)(endianness=order)
     made.set_data_shape(shape)
     made.set_data_dtype(np.dtype(code))

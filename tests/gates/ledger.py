@@ -1,4 +1,4 @@
-"""The gates: faults injected, counted, and told in a table that no one types.
+"""The gates: tests that inject and count faults, with a table of the results.
 
 A test that carries `@pytest.mark.gate("G3")` belongs to a gate. It asks the fixture `faults` how
 many to inject (`faults.times(push=100, soak=5000)`), and counts each that was handled as promised
@@ -56,7 +56,7 @@ class Faults:
     count: int = 0
 
     def times(self, *, push: int, soak: int) -> int:
-        """How many faults to inject."""
+        """The number of faults to inject."""
         return soak if self.soak else push
 
     def random(self, *key: object) -> random.Random:
@@ -64,7 +64,7 @@ class Faults:
         return random.Random(f"{self.gate} {self.seed} {key}")
 
     def handled(self, count: int = 1) -> None:
-        """Counts faults after what was promised of them has been asserted."""
+        """Counts faults, after the assertions on them passed."""
         self.count += count
 
 
@@ -79,13 +79,13 @@ class _Row:
 
 @dataclass(eq=False)  # a plugin is known by its identity
 class Ledger:
-    """What the gates of one session let through."""
+    """The results of the gates of one session."""
 
     soak: bool
     rows: dict[str, _Row] = field(default_factory=dict)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Hears of every test."""
+        """Records the report of a test."""
         told = dict(report.user_properties).get(_PROPERTY)
         if told is not None and _decides(report):
             gate, faults = told
@@ -150,7 +150,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _decides(report: pytest.TestReport) -> bool:
-    """Of the reports of one test, the one that says what came of it."""
+    """Whether a report has the outcome of its test."""
     return report.when == "call" or (report.when == "setup" and not report.passed)
 
 
@@ -168,7 +168,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def faults(request: pytest.FixtureRequest) -> Faults:
-    """The faults that this test is to inject."""
+    """The faults of this test."""
     gate = _gate(request.node)
     assert gate is not None, "a test that injects faults names its gate"
     config = request.config

@@ -1,4 +1,4 @@
-"""Imported once by the process that trainings are forked from: what takes seconds."""
+"""Slow imports, done once by the process from which trainings are forked."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""What no fault of the cache may do: change a voxel, build twice, or end a training."""
+"""Faults of the cache: none may change a voxel, build an entry twice, or end a training."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def voxels(key: int) -> np.ndarray:
 
 @pytest.fixture
 def hu() -> np.ndarray:
-    """(9, 19, 13): no value is padding, so a store holds it as it is."""
+    """(9, 19, 13): no value is padding, so a store keeps it unchanged."""
     return voxels(0)
 
 
 @pytest.fixture
 def case(tmp_path: Path, hu: np.ndarray) -> Case:
-    """A scan that was there before anybody looked: no clock's tick has to be waited for."""
+    """A scan that exists before it is read, so that no test waits for a clock tick."""
     path = tmp_path / "scan.nii.gz"
     nifti.write_hu(path, hu, (3.0, 0.8, 0.8))
     return Case("scan", path)
@@ -90,7 +90,7 @@ def means_the_same(path: Path, array: np.ndarray) -> bool:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("pattern", ["*.npy", "*-padding.npy", "v3/*.json", "noted/*.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "splice"])
-def test_what_is_damaged_is_read_anew_once(
+def test_damaged_entries_are_rebuilt_once(
     faults: Faults, store: Store, case: Case, hu: np.ndarray, told: list[str],
     conversions: list[Path], pattern: str, damage: str,
 ) -> None:  # fmt: skip
@@ -125,7 +125,7 @@ def test_what_is_damaged_is_read_anew_once(
 
 @pytest.mark.gate("G10")
 @pytest.mark.parametrize("missing", ["*.npy", "v3/*.json", "noted/*.json", "*.lock"])
-def test_what_is_missing_is_made_anew(
+def test_missing_entries_are_rebuilt(
     faults: Faults, store: Store, case: Case, hu: np.ndarray, missing: str
 ) -> None:
     assert_whole(store, case, hu)
@@ -219,7 +219,7 @@ def test_a_scan_that_changes_while_it_is_read_is_refused_and_not_kept(
 
 
 @pytest.mark.gate("G10")
-def test_another_layout_reads_nothing_of_the_old_one(
+def test_another_layout_does_not_read_old_entries(
     faults: Faults, store: Store, case: Case, hu: np.ndarray, conversions: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -242,7 +242,7 @@ def test_another_layout_reads_nothing_of_the_old_one(
     "number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ESTALE, errno.EIO]
 )
 @pytest.mark.parametrize("call", ["open", "fsync", "replace", "mkdir"])
-def test_a_cache_that_cannot_be_written_is_done_without(
+def test_a_cache_that_cannot_be_written_is_not_needed(
     faults: Faults, store: Store, case: Case, hu: np.ndarray, told: list[str],
     monkeypatch: pytest.MonkeyPatch, call: str, number: int,
 ) -> None:  # fmt: skip
@@ -372,7 +372,7 @@ def zygote(case: Case, tmp_path: Path):
 
 
 @pytest.mark.gate("G10")
-def test_whoever_is_killed_while_he_builds_leaves_nothing_that_lies(
+def test_a_killed_builder_leaves_no_wrong_entry(
     faults: Faults, zygote, tmp_path: Path, hu: np.ndarray
 ) -> None:
     wanted = hu.tobytes().hex()
@@ -418,7 +418,7 @@ def test_of_several_builders_one_builds(
 
 
 @pytest.mark.gate("G10")
-def test_a_disk_that_is_full_at_any_byte_is_done_without(
+def test_a_disk_that_is_full_at_any_byte_is_not_needed(
     faults: Faults, zygote, tmp_path: Path, hu: np.ndarray
 ) -> None:
     size = 128 + hu.nbytes

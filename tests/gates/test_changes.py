@@ -1,4 +1,4 @@
-"""What is promised of a run that goes on under another recipe, machine or clock."""
+"""Runs that resume with another recipe, machine or clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Fit = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def whole(cpu, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of 4 steps that nothing disturbed, with checkpoints at 2 and 4."""
+    """An undisturbed run of 4 steps, with checkpoints at 2 and 4."""
     from engine.cli.main import run
 
     folder = tmp_path_factory.mktemp("runs") / "whole"
@@ -34,7 +34,7 @@ def whole(cpu, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def half(whole: Path, tmp_path: Path) -> Path:
-    """The same run as its first two steps left it."""
+    """The same run after its first two steps."""
     folder = tmp_path / "half"
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoints" / "step-00000004")
@@ -43,7 +43,7 @@ def half(whole: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def go_on(engine, dataset: Path, half: Path) -> Fit:
-    """Goes on with the half run: (exit code, stdout, stderr)."""
+    """Resumes the half run: (exit code, stdout, stderr)."""
 
     def call(*more: str, data: Path = dataset) -> tuple[int, str, str]:
         return engine("fit", "unet3d", *shrinking(), "--data", data, "--run", half, "-q", *more)
@@ -76,7 +76,7 @@ def state(folder: Path) -> dict[str, bytes]:
         ("network.levels=1", "network.levels: 2 -> 1"),
     ],
 )
-def test_another_structure_is_refused_whatever_is_consented_to(
+def test_another_structure_is_refused_even_with_accept_changes(
     faults: Faults, go_on: Fit, half: Path, change: str, told: str
 ) -> None:
     before = state(half)
@@ -104,7 +104,7 @@ LEARNED = [
 
 @pytest.mark.gate("G4")
 @pytest.mark.parametrize(("change", "told", "rescored"), LEARNED)
-def test_another_value_is_refused_until_it_is_consented_to_and_then_noted(
+def test_another_value_is_refused_without_accept_changes_and_recorded_with_it(
     faults: Faults, go_on: Fit, half: Path, change: str, told: str, rescored: bool
 ) -> None:
     before = state(half)
@@ -140,7 +140,7 @@ def test_another_value_is_refused_until_it_is_consented_to_and_then_noted(
 
 @pytest.mark.gate("G4")
 @pytest.mark.parametrize("change", ["validate_every=1", "checkpoint_every=1", "steps=4"])
-def test_what_changes_nothing_that_is_learned_goes_on_to_the_bit(
+def test_changes_without_effect_on_learning_resume_bitwise(
     faults: Faults, go_on: Fit, half: Path, whole: Path, change: str
 ) -> None:
     assert go_on(change)[0] == 0
@@ -150,7 +150,7 @@ def test_what_changes_nothing_that_is_learned_goes_on_to_the_bit(
 
 
 @pytest.mark.gate("G4")
-def test_a_run_may_be_made_longer_and_says_where_its_schedule_jumps(
+def test_a_longer_run_warns_where_its_schedule_jumps(
     faults: Faults, go_on: Fit, half: Path, engine, dataset: Path
 ) -> None:
     code, _, err = go_on("steps=6")
@@ -161,7 +161,7 @@ def test_a_run_may_be_made_longer_and_says_where_its_schedule_jumps(
     assert engine(*call, "learning_rate=cosine:1e-3,1e-5", "steps=2")[0] == 0
     code, _, err = engine(*call, "learning_rate=cosine:1e-3,1e-5", "steps=4")
     assert code == 0
-    assert "of 4 steps now, its learning rate goes on at" in err
+    assert "has 4 steps now: its learning rate continues at" in err
     faults.handled(2)
 
 
@@ -193,20 +193,20 @@ def test_a_clock_that_jumps_changes_nothing(
 
 
 @pytest.mark.gate("G4")
-def test_a_cluster_that_the_environment_declares_is_told_and_changes_nothing(
+def test_a_cluster_in_the_environment_gives_a_warning_and_changes_nothing(
     faults: Faults, go_on: Fit, half: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     code, _, err = go_on()
     assert code == 0
-    assert err == (f"engine: warning: {half}: TF_CONFIG is not heeded: this process trains alone\n")
+    assert err == (f"engine: warning: {half}: TF_CONFIG is ignored: this process trains alone\n")
     assert last(half) == last(whole)
     faults.handled()
 
 
 @pytest.mark.gate("G4")
-def test_another_precision_goes_on_and_says_that_its_bits_differ(
+def test_another_precision_resumes_with_a_warning_that_bits_differ(
     faults: Faults, go_on: Fit, half: Path
 ) -> None:
     told = f"engine: warning: {half}: precision changed: resumed, not to the bit\n"
@@ -221,7 +221,7 @@ def test_another_precision_goes_on_and_says_that_its_bits_differ(
 
 
 @pytest.mark.gate("G4")
-def test_other_cases_are_refused_until_they_are_consented_to_and_never_leak(
+def test_other_cases_are_refused_without_accept_changes_and_never_leak(
     faults: Faults, go_on: Fit, half: Path, dataset: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
@@ -255,7 +255,7 @@ def test_other_cases_are_refused_until_they_are_consented_to_and_never_leak(
 
 
 @pytest.mark.gate("G4")
-def test_bad_scans_are_left_out_by_consent_and_noted(
+def test_skip_bad_leaves_out_bad_scans_and_records_them(
     faults: Faults, engine, dataset: Path, tmp_path: Path
 ) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
@@ -301,7 +301,7 @@ def test_bad_scans_are_left_out_by_consent_and_noted(
 
 
 @pytest.mark.gate("G4")
-def test_other_replicas_go_on_along_the_same_loss_curve_and_say_that_bits_differ(
+def test_other_replicas_follow_the_same_loss_curve_with_a_warning(
     faults: Faults, dataset: Path, tmp_path: Path
 ) -> None:
     train(dataset, tmp_path / "one", "steps=8")

@@ -164,7 +164,7 @@ def judged(folder, acceptable, at_least):
 
 
 @pytest.mark.parametrize("step", [6, 4], ids=["a new step", "a step that is there"])
-def test_what_a_crash_leaves_of_a_save_is_one_checkpoint_or_the_other(
+def test_a_crash_during_a_save_leaves_the_old_or_the_new_checkpoint(
     recorded, tmp_path, faults, step
 ):
     before, folder, operations = recorded(step)

@@ -53,7 +53,7 @@ def grow(random, folder, path):
 
 
 def blank(random, folder, path):
-    """A stretch of zeros, as a disk leaves that lost a block."""
+    """A range of zeros, as on a disk that lost a block."""
     file = path / random.choice(FILES)
     content = bytearray(file.read_bytes())
     start = random.randrange(len(content))
@@ -62,7 +62,7 @@ def blank(random, folder, path):
 
 
 def swap(random, folder, path):
-    """Files of two checkpoints change places: one or two of the three."""
+    """One or two of the three files of two checkpoints are swapped."""
     other = checkpoint.place(folder, random.choice([s for s in STEPS if s != int(path.name[-1])]))
     if not all((other / name).is_file() for name in FILES):  # another damage came before
         return flip(random, folder, path)
@@ -73,7 +73,7 @@ def swap(random, folder, path):
 
 
 def rename(random, folder, path):
-    """A whole checkpoint stands under another step."""
+    """A whole checkpoint has the name of another step."""
     others = [checkpoint.place(folder, step) for step in (1, 3, 5, 7, 10**9)]
     path.rename(random.choice([other for other in others if not other.exists()]))
 
@@ -88,7 +88,7 @@ def empty(random, folder, path):
 
 
 def edit(random, folder, path):
-    """A value of a JSON is another one, and its file is written anew."""
+    """A JSON file is rewritten with one changed value."""
     file = path / random.choice(FILES[1:])
     content = json.loads(file.read_text())
     name = random.choice(sorted(content))
@@ -99,7 +99,7 @@ def edit(random, folder, path):
 
 
 def forge(random, folder, path):
-    """The progress is one that cannot be, and the manifest agrees."""
+    """The progress is impossible, with a matching manifest."""
     state = json.loads((path / "state.json").read_text())
     later = {"step": state["step"] + 2}
     state |= random.choice([later, {"step": None}, {"best_step": 99}, {"best_mse": -1.0}, {"x": 1}])
@@ -107,7 +107,7 @@ def forge(random, folder, path):
 
 
 def reshape(random, folder, path):
-    """The variables are those of another network, and the manifest agrees."""
+    """The variables are those of another network, with a matching manifest."""
     other = arrays(int(path.name[-1]))
     name = random.choice(sorted(other))
     match random.randrange(4):
@@ -127,7 +127,7 @@ def reshape(random, folder, path):
 
 
 def replace(random, folder, path):
-    """The archive is no archive, or holds objects, and the manifest agrees."""
+    """The archive is invalid or contains objects, with a matching manifest."""
     content = random.choice(
         [b"", b"PK\5\6" + bytes(18), random.randbytes(300), (path / "state.json").read_bytes()]
     )
@@ -166,7 +166,7 @@ def whole(tmp_path_factory):
 
 
 def bytes_of(folder):
-    """Every content below a folder; of what is no file, that it is there."""
+    """The content of all files below a folder, and the existence of everything else."""
     return sorted(
         path.read_bytes() if path.is_file() else b"no file"
         for path in folder.rglob("*")
@@ -174,7 +174,9 @@ def bytes_of(folder):
     )
 
 
-def test_no_damage_is_trained_on_and_none_starts_anew(whole, tmp_path, faults, monkeypatch):
+def test_no_damaged_checkpoint_is_trained_on_and_no_training_restarts(
+    whole, tmp_path, faults, monkeypatch
+):
     monkeypatch.setattr("os.fsync", lambda _: None)  # nothing here need reach a disk
     for i in range(faults.times(push=1000, soak=20_000)):
         random = faults.random(i)
@@ -251,7 +253,7 @@ def trained(cpu, dataset, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_falls_back_or_is_refused_and_is_never_begun_anew(
+def test_a_run_falls_back_or_is_refused_and_never_restarts(
     trained, engine, dataset, tmp_path, faults, name
 ):
     from tests.engine.tiny import shrinking

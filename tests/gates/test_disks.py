@@ -15,8 +15,8 @@ import pytest
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import CannotWrite, DiskFull
-from engine.recipe.recipe_file import find
-from engine.runs.metrics_file import Metrics
+from engine.recipe.recipe_file import find_recipe
+from engine.runs.metrics_file import MetricsFile
 from engine.runs.run import Run
 from tests.engine.tiny import identity, scan_file, shrinking, tiny, untrained
 from tests.gates.disk import Disk, at, onwards, refusing
@@ -51,7 +51,7 @@ def refused(call, *arguments):
 
 @pytest.fixture
 def unsynced(monkeypatch):
-    """What is struck need not reach a disk."""
+    """Disables syncing: faulted files need not reach a disk."""
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 
@@ -98,7 +98,7 @@ def test_metrics_that_cannot_be_written_are_whole_rows(tmp_path, faults, unsynce
         path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3, "half')
         disk = Disk(tmp_path, strike) if strike else Disk(tmp_path)
         with disk.watched():
-            metrics = Metrics(path, 2)
+            metrics = MetricsFile(path, 2)
             try:
                 for step in (3, 4, 5):
                     metrics.row(step=step)
@@ -118,7 +118,7 @@ def test_metrics_that_cannot_be_written_are_whole_rows(tmp_path, faults, unsynce
 
 
 def test_a_run_that_could_not_begin_can_begin_later(tmp_path, faults, unsynced):
-    run, recipe, source = Run(tmp_path / "run"), tiny(), find("unet3d")
+    run, recipe, source = Run(tmp_path / "run"), tiny(), find_recipe("unet3d")
 
     def begun(strike=None):
         disk = Disk(tmp_path, strike) if strike else Disk(tmp_path)
@@ -169,7 +169,7 @@ def test_a_full_disk_is_waited_for_twice_and_ends_a_training_the_third_time(fit,
     with full_at(run, {2, 3, 5}):
         code, _, err = fit(run)
     assert code == 0, err
-    assert err.count("tried again when the next is due") == 3
+    assert err.count("tries again at the next checkpoint") == 3
     assert err.count("(1 of 3 failures)") == 2  # the fourth save has started the count anew
     same(run, whole)
     faults.handled(3)
@@ -185,7 +185,7 @@ def test_a_full_disk_is_waited_for_twice_and_ends_a_training_the_third_time(fit,
     faults.handled(3)
 
 
-def test_a_last_checkpoint_that_cannot_be_saved_is_no_end(fit, tmp_path, faults):
+def test_a_training_whose_last_save_fails_ends_with_4_and_resumes(fit, tmp_path, faults):
     run = tmp_path / "run"
     with full_at(run, {6}):
         assert fit(run)[0] == 4
@@ -333,7 +333,7 @@ def test_a_disk_without_room_keeps_what_it_has(small_disk, monkeypatch, asked):
 @pytest.mark.parametrize(
     ("text", "code"), [("; No space left on device", 4), ("OOM when allocating tensor", 7)]
 )
-def test_a_full_disk_is_not_told_as_full_memory(engine, monkeypatch, text, code):
+def test_a_full_disk_is_not_reported_as_full_memory(engine, monkeypatch, text, code):
     from tensorflow import errors
 
     def failing(*_):

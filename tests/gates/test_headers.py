@@ -1,4 +1,4 @@
-"""Mutated headers: read for what they say, or refused, and nothing else."""
+"""Mutated headers: read correctly or refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SECONDS = 2.0
 
 
 def _mutated(good: bytes, draw: random.Random) -> bytes:
-    """A file whose header was damaged in some places; the voxels are left as they are."""
+    """A file whose header is damaged in some places; the voxels are unchanged."""
     block = bytearray(good)
     head = (
         544 if 540 in (*struct.unpack_from("<i", block), *struct.unpack_from(">i", block)) else 352
@@ -75,7 +75,7 @@ def _mutated(good: bytes, draw: random.Random) -> bytes:
 
 @contextmanager
 def _little_memory() -> Iterator[None]:
-    """What asks for more than it may gets a MemoryError, which no one refuses."""
+    """Limits memory: a larger allocation raises a MemoryError, which is no refusal."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(
@@ -88,7 +88,7 @@ def _little_memory() -> Iterator[None]:
 
 
 def _judge(scan: Scan) -> None:
-    """What is promised of a scan that was accepted."""
+    """Checks a scan that was accepted."""
     assert len(scan.shape) == 3
     assert min(scan.shape) > 0
     assert np.isfinite(scan.affine).all()
@@ -107,7 +107,7 @@ def _judge(scan: Scan) -> None:
 
 
 def _same_as_nibabel(scan: Scan, path: Path) -> bool:
-    """Whether nibabel reads the file; where it does, it must read the same."""
+    """Whether nibabel reads the file; if so, it must read the same."""
     try:
         image = nib.load(path)
         voxels = np.asarray(image.dataobj)
@@ -120,7 +120,7 @@ def _same_as_nibabel(scan: Scan, path: Path) -> bool:
 
 @pytest.mark.gate("G8")
 @pytest.mark.filterwarnings("ignore")
-def test_a_mutated_header_is_read_for_what_it_says_or_refused(
+def test_a_mutated_header_is_read_correctly_or_refused(
     faults, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("CRITICAL")  # nibabel tells of every header that it mends

@@ -22,13 +22,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose checkpoint is whole, and fits no network: none is built here."""
     from engine.checkpoints import checkpoint
     from engine.checkpoints.checkpoint import Progress
-    from engine.recipe.recipe_file import find
+    from engine.recipe.recipe_file import find_recipe
     from engine.runs.run import Run
     from tests.engine.tiny import tiny
 
     made = Run(tmp_path_factory.mktemp("runs") / "run")
     made.folder.mkdir(parents=True)
-    made.begin(tiny(), find("unet3d"), {"cases": {}})
+    made.begin(tiny(), find_recipe("unet3d"), {"cases": {}})
     checkpoint.save(made.checkpoints, {"model/nothing": np.zeros(1, np.float32)}, Progress(1))
     return made.folder
 
@@ -75,7 +75,7 @@ def test_a_bad_file_is_refused_in_one_line_and_leaves_nothing(
 
 @pytest.mark.gate("G7")
 @pytest.mark.parametrize("file", [f for f in CATALOGUE if f.taken], ids=lambda f: f.name)
-def test_an_odd_file_is_read_for_what_it_is_and_said_so(
+def test_an_odd_file_is_read_correctly_with_a_warning(
     file: File, run: Path, commands: Commands, tmp_path: Path
 ) -> None:
     path = file.make(tmp_path)

@@ -1,4 +1,4 @@
-"""G14: a denoised scan is the same scan, whatever it is stored as, cut into, and run on."""
+"""G14: a denoised scan is the same scan for every format, tiling and machine."""
 
 import json
 import os
@@ -62,13 +62,13 @@ def network(folder: Path, runtime, *fields: str, change=None) -> tuple[Model, ob
 
 @pytest.fixture(scope="module")
 def identity(cpu, tmp_path_factory: pytest.TempPathFactory):
-    """A network of two levels that returns what it is given."""
+    """A network of two levels that returns its input."""
     return network(tmp_path_factory.mktemp("gate") / "identity", cpu, change=returning)
 
 
 @pytest.fixture(scope="module")
 def unet(cpu, tmp_path_factory: pytest.TempPathFactory):
-    """A network of three levels and first weights, whose estimate of every voxel differs."""
+    """An untrained network of three levels, whose estimate differs in every voxel."""
     return network(tmp_path_factory.mktemp("gate") / "unet", cpu, "network.levels=3")
 
 
@@ -92,7 +92,7 @@ def stored_values(rng: np.random.Generator, kind: str, shape, slope: float, inte
     return np.clip(np.rint(value), limits.min, limits.max).astype(kind)
 
 
-def test_an_identity_gives_back_every_bit_of_every_form(
+def test_an_identity_network_keeps_every_bit_of_every_format(
     identity, tmp_path: Path, faults: Faults
 ) -> None:
     forms = list(STORED)
@@ -222,10 +222,10 @@ def test_a_network_that_sees_beyond_its_radius_gets_one_tile_or_none(
         faults.handled()
 
 
-def test_the_same_file_comes_out_again(
+def test_the_output_is_reproducible(
     unet, engine, tmp_path: Path, phantom_hu: np.ndarray, faults: Faults
 ) -> None:
-    """Twice, of a renamed input, in other processes with other numbers of threads."""
+    """Denoises twice, also a renamed input, in processes with other numbers of threads."""
     run = unet[0].run.folder
     noise = np.random.default_rng(3).normal(0, 140, phantom_hu.shape)
     scans = [tmp_path / name for name in ("scan.nii.gz", "renamed 患者.nii.gz")]
@@ -250,7 +250,7 @@ def test_the_same_file_comes_out_again(
     faults.handled(len(outs))
 
 
-def test_what_was_made_is_what_the_sidecar_says_whatever_is_edited(
+def test_every_edit_of_a_file_or_sidecar_is_detected(
     unet, engine, tmp_path: Path, phantom_hu: np.ndarray, faults: Faults
 ) -> None:
     run = unet[0].run
@@ -279,7 +279,7 @@ def test_what_was_made_is_what_the_sidecar_says_whatever_is_edited(
 
 
 def _edited(value, chosen: random.Random):
-    """A value of the same kind that says something else."""
+    """Another value of the same type."""
     if isinstance(value, dict):
         names = [n for n in sorted(value) if n not in ("above_window", "saturated")]
         name = chosen.choice(names)
@@ -326,7 +326,7 @@ def test_real_scans_keep_padding_bone_and_metal(
 
 
 @pytest.mark.real_ct
-def test_real_scans_come_back_from_an_identity_to_the_bit(
+def test_real_scans_keep_every_bit_with_an_identity_network(
     identity, real_ct: Path, tmp_path: Path, faults: Faults
 ) -> None:
     cases = find_cases(real_ct)
@@ -365,7 +365,7 @@ def test_every_kind_of_network_keeps_to_its_radius(cpu, tmp_path: Path, faults: 
 
 
 @pytest.mark.real_ct
-def test_what_is_removed_from_real_scans_is_told_where_it_is_more_than_noise(
+def test_anatomy_removed_from_real_scans_gives_a_warning(
     real_ct: Path, tmp_path: Path, faults: Faults
 ) -> None:
     cases = find_cases(real_ct)

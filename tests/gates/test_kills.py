@@ -1,4 +1,4 @@
-"""G1 and G5: trainings that are killed or told to stop, at any moment and in every phase."""
+"""G1 and G5: trainings that are killed or stopped, at any moment and in every phase."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ BEGINNING = ("open tmp", "write tmp", "fsync tmp", "rename tmp")
 
 
 class Trainings:
-    """Trainings of one recipe: one that is left alone, and one that is not."""
+    """Trainings of one recipe: an undisturbed one, and disturbed ones."""
 
     def __init__(self, folder: Path, data: Path, recipe: str) -> None:
         self.killed, self.whole = folder / "killed" / "run", folder / "whole" / "run"
@@ -55,11 +55,11 @@ class Trainings:
         return each | dict.fromkeys(BEGINNING, 3)
 
     def at_once(self, aim: Aim) -> int:
-        """What becomes of a training with whom something happens."""
+        """The result of a disturbed training."""
         return ended(self.start(self.killed, aim))
 
     def some_time(self, after_s: float) -> int:
-        """What becomes of a training that is killed some time after it has learned anything."""
+        """The result of a training that is killed some time after its first step."""
         before, process = self.size(), self.start(self.killed)
         while self.size() == before:
             assert process.is_alive(), self.said.read_text()
@@ -73,7 +73,7 @@ class Trainings:
         return metrics.stat().st_size if metrics.exists() else 0
 
     def assert_same(self) -> None:
-        """The end is that of the one that was left alone, and nothing lies about."""
+        """Checks that the end equals that of the undisturbed training, without left-over files."""
         assert ended(self.start(self.killed)) == 0, self.said.read_text()
         one, other = (Run(run).checkpoint("last") for run in (self.killed, self.whole))
         assert checkpoint.fingerprint(one) == checkpoint.fingerprint(other)
@@ -128,7 +128,7 @@ def test_a_training_that_is_killed_ends_with_the_bits_of_one_that_was_not(
 
 
 PHASES = {
-    "start": "engine.recipe.recipe_file.load",
+    "start": "engine.training.fit.load_recipe",
     "cache build": "volumes.dataset.store.Store.volume",
     "import": "engine.runtime.start",
     "step": "engine.training.trainer.Trainer._learn",
@@ -140,7 +140,7 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 
 
 @pytest.mark.gate("G5")
-def test_who_is_told_to_stop_stops_with_a_checkpoint_and_goes_on_to_the_bit(trainings, faults):
+def test_a_stopped_training_saves_a_checkpoint_and_resumes_bitwise(trainings, faults):
     asked = [(name, signal) for name in PHASES for signal in SIGNALS]
     if not faults.soak:  # every phase and every signal, not each with each
         asked = [(name, SIGNALS[i % 4]) for i, name in enumerate(PHASES)]

@@ -40,7 +40,7 @@ def gates(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_the_table_counts_what_was_injected_and_stands_between_its_markers(gates) -> None:
+def test_the_table_counts_injected_faults_and_is_between_its_markers(gates) -> None:
     result, text = gates()
     assert result.ret == 0
     assert text.startswith("before\n")
@@ -51,20 +51,20 @@ def test_the_table_counts_what_was_injected_and_stands_between_its_markers(gates
     assert "| all | | 2 | 4 | 0 |" in text
 
 
-def test_what_several_processes_injected_is_counted_together(gates) -> None:
+def test_faults_of_several_processes_are_added(gates) -> None:
     result, text = gates("-n", "2")
     assert result.ret == 0
     assert f"| G3 | {GATES['G3']} | 1 | 3 | 0 |" in text
     assert "| all | | 2 | 4 | 0 |" in text
 
 
-def test_the_soak_injects_the_long_numbers_and_says_so(gates) -> None:
+def test_the_soak_injects_the_long_numbers_and_the_table_says_so(gates) -> None:
     _, text = gates("--soak")
     assert "| 1 | 50 | 0 |" in text
     assert "pytest -m gate --soak --gates=TABLE.md" in text
 
 
-def test_a_gate_that_failed_says_so_in_the_table_and_how_to_replay(gates) -> None:
+def test_the_table_shows_a_failed_gate_and_how_to_replay_it(gates) -> None:
     result, text = gates("--fault-seed", "7", last="assert False")
     assert result.ret == 1
     assert "| 1 | 3 | 1 |" in text

@@ -13,7 +13,7 @@ import pytest
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
-from engine.recipe.recipe_file import find
+from engine.recipe.recipe_file import find_recipe
 from engine.runs.run import Run
 from engine.runs.trained_model import open_model
 from tests.engine.fresh import fresh
@@ -40,7 +40,7 @@ def run(cpu, tmp_path):
 
 @pytest.fixture
 def holder(run):
-    """Another process that holds the run."""
+    """Another process that has the lock of the run."""
     with holding(run) as process:
         yield process
         process.stdin.close()
@@ -123,7 +123,7 @@ def test_the_lock_of_a_process_that_died_is_free(fit, tmp_path, number):
 
 
 @pytest.mark.parametrize("content", [b"process 1 on elsewhere", b"", b"\xff\0" * 1000])
-def test_whatever_an_old_lock_says_it_is_free(fit, tmp_path, content):
+def test_an_old_lock_is_free_whatever_its_content(fit, tmp_path, content):
     run = Run(tmp_path / "run")
     run.folder.mkdir()
     (run.folder / ".lock").write_bytes(content)
@@ -136,10 +136,10 @@ def test_a_denoising_needs_no_lock(run, holder, engine, tmp_path):
     assert engine("info", run.folder)[0] == 0
 
 
-def test_who_reads_a_run_that_is_saved_all_the_time_reads_whole_checkpoints(cpu, tmp_path, faults):
+def test_a_reader_of_a_run_that_is_being_saved_gets_whole_checkpoints(cpu, tmp_path, faults):
     run = Run(tmp_path / "run")
     run.folder.mkdir()
-    run.begin(tiny(), find("unet3d"), {"cases": {}})
+    run.begin(tiny(), find_recipe("unet3d"), {"cases": {}})
     over = threading.Event()
 
     def save():
@@ -179,7 +179,7 @@ def test_of_two_that_start_together_one_trains(dataset, tmp_path, faults):
         faults.handled()
 
 
-def test_a_run_whose_holder_was_killed_in_a_save_is_taken_up(dataset, tmp_path):
+def test_a_run_whose_process_was_killed_in_a_save_is_resumed(dataset, tmp_path):
     words = ["unet3d", *shrinking(), "network.levels=1", "--data", str(dataset), "-q"]
     words += ["--run", str(tmp_path / "run")]
     said = tmp_path / "said"

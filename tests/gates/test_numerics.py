@@ -1,4 +1,4 @@
-"""What is promised of a training whose numbers leave the finite, or that learns nothing."""
+"""Trainings with numbers that are not finite, and trainings that learn nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Nobody:
 
 
 class Noted(Terminal):
-    """Remembers what it warns of."""
+    """Records its warnings."""
 
     def __init__(self) -> None:
         super().__init__(quiet=True)
@@ -40,7 +40,7 @@ class Noted(Terminal):
 
 
 class Spoilt:
-    """Examples whose noise is what it should not be, from one of them on."""
+    """Examples with invalid noise, from one of them on."""
 
     def __init__(self, examples: Examples, first: int, sigma: float, stop: int = 10**9) -> None:
         self.examples, self.first, self.stop, self.sigma = examples, first, stop, sigma
@@ -89,7 +89,7 @@ def loop(cpu, hu: np.ndarray, tmp_path: Path):
 
 
 def failure(loop) -> NumericalFailure:
-    """How it ends: with exit code 6, in one line; what was saved is finite, and never the best."""
+    """Checks the end: exit code 6, one line; saved values are finite, and never the best."""
     with pytest.raises(NumericalFailure) as caught:
         loop.train(Nobody())
     assert caught.value.exit_code == 6
@@ -140,7 +140,7 @@ def test_two_bad_steps_are_survived_and_nothing_is_learned_from_them(faults: Fau
 
 
 @pytest.mark.gate("G11")
-def test_a_loss_scale_that_finds_no_place_ends_a_training(faults: Faults, loop) -> None:
+def test_a_loss_scale_without_a_working_value_ends_a_training(faults: Faults, loop) -> None:
     def huge(clean, estimate):
         import tensorflow as tf
 
@@ -159,7 +159,7 @@ def test_a_loss_scale_that_finds_no_place_ends_a_training(faults: Faults, loop) 
 
 
 @pytest.mark.gate("G11")
-def test_a_loss_scale_that_is_too_large_finds_its_place(faults: Faults, loop) -> None:
+def test_a_loss_scale_that_is_too_large_is_reduced(faults: Faults, loop) -> None:
     every = ("checkpoint_every=100", "validate_every=100")
     ours = loop("steps=45", *every, precision="float16")
     ours.training.adam.scale.assign(2.0**40)
@@ -173,7 +173,7 @@ def test_a_loss_scale_that_is_too_large_finds_its_place(faults: Faults, loop) ->
 @pytest.mark.gate("G11")
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_loss_that_is_not_finite_is_not_learned_from_though_its_gradients_are(
+def test_a_loss_that_is_not_finite_changes_no_weight_even_with_finite_gradients(
     faults: Faults, loop, precision: str, value: float
 ) -> None:
     def lost(clean, estimate):
@@ -196,7 +196,9 @@ def test_a_loss_that_is_not_finite_is_not_learned_from_though_its_gradients_are(
 
 @pytest.mark.gate("G11")
 @pytest.mark.parametrize("rate", ["1e6", "1e38"])
-def test_a_learning_rate_that_is_absurd_ends_it_or_is_told(faults: Faults, loop, rate: str) -> None:
+def test_an_absurd_learning_rate_ends_a_training_or_gives_a_warning(
+    faults: Faults, loop, rate: str
+) -> None:
     ours = loop("steps=12", "validate_every=1", f"learning_rate={rate}")
     with contextlib.suppress(NumericalFailure):
         ours.train(Nobody())
@@ -206,7 +208,7 @@ def test_a_learning_rate_that_is_absurd_ends_it_or_is_told(faults: Faults, loop,
 
 
 @pytest.mark.gate("G11")
-def test_a_variable_that_left_the_finite_is_not_saved(faults: Faults, loop) -> None:
+def test_a_variable_that_is_not_finite_is_not_saved(faults: Faults, loop) -> None:
     for where in ("adam/square/", "adam/mean/"):
         ours = loop("steps=4")
         name = next(name for name in ours.training.state if name.startswith(where))
@@ -221,7 +223,7 @@ def test_a_variable_that_left_the_finite_is_not_saved(faults: Faults, loop) -> N
 
 @pytest.mark.gate("G11")
 @pytest.mark.parametrize("value", [-1000, 0, 400, 3000])
-def test_constant_data_are_told(faults: Faults, loop, hu: np.ndarray, value: int) -> None:
+def test_constant_data_give_a_warning(faults: Faults, loop, hu: np.ndarray, value: int) -> None:
     ours = loop("steps=4", "validate_every=1", hu=np.full_like(hu, value))
     assert ours.train(Nobody()).step == 4
     assert any("case_00007 is constant" in text for text in ours.plan.terminal.warnings)
@@ -229,7 +231,7 @@ def test_constant_data_are_told(faults: Faults, loop, hu: np.ndarray, value: int
 
 
 @pytest.mark.gate("G11")
-def test_data_of_nothing_but_noise_are_told(faults: Faults, loop, hu: np.ndarray) -> None:
+def test_data_of_pure_noise_give_a_warning(faults: Faults, loop, hu: np.ndarray) -> None:
     noise = np.random.default_rng(0).integers(-1000, 400, hu.shape)
     ours = loop("steps=4", "validate_every=1", hu=noise)
     assert ours.train(Nobody()).step == 4
@@ -239,7 +241,7 @@ def test_data_of_nothing_but_noise_are_told(faults: Faults, loop, hu: np.ndarray
 
 @pytest.mark.gate("G11")
 @pytest.mark.parametrize("what", ["constant", "its noisy image"])
-def test_an_estimate_that_tells_nothing_is_told_once(
+def test_an_estimate_without_information_gives_one_warning(
     faults: Faults, loop, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     from engine.training.validation import Validation
@@ -255,7 +257,7 @@ def test_an_estimate_that_tells_nothing_is_told_once(
 
 
 @pytest.mark.gate("G11")
-def test_a_training_that_diverges_is_told_at_the_third_validation(
+def test_a_diverging_training_gives_a_warning_at_the_third_validation(
     faults: Faults, loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from engine.training.validation import Validation

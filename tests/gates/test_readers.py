@@ -1,4 +1,4 @@
-"""What is promised of a training whose readers fail while it waits for them."""
+"""Trainings whose readers fail while the training waits for them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from volumes.volume import Volume
 
 
 class Failing:
-    """Examples of which one cannot be read."""
+    """Examples, one of which cannot be read."""
 
     def __init__(self, examples: Examples, bad: int, fail) -> None:
         self.examples, self.bad, self.fail = examples, bad, fail
@@ -86,7 +86,7 @@ def raising(error: BaseException):
         (ValueError("a bug"), "ValueError while phantom was read: a bug"),
     ],
 )  # fmt: skip
-def test_the_error_of_a_reader_is_what_is_shown(
+def test_the_error_of_a_reader_is_shown(
     faults: Faults, loop, error: BaseException, told: str
 ) -> None:
     codes = {OSError: 3, BadInput: 3, CannotWrite: 4, MemoryError: 7}
@@ -152,7 +152,7 @@ main(sys.argv[1:])
 
 
 @pytest.mark.gate("G12")
-def test_a_process_whose_reader_hangs_ends_when_it_is_asked_to_and_goes_on_to_the_bit(
+def test_a_process_with_a_hanging_reader_stops_on_request_and_resumes_bitwise(
     faults: Faults, dataset: Path, tmp_path: Path
 ) -> None:
     line = command(dataset, tmp_path / "run", "steps=8")
@@ -179,7 +179,7 @@ def test_a_process_whose_reader_hangs_ends_when_it_is_asked_to_and_goes_on_to_th
 
 @pytest.mark.gate("G12")
 @pytest.mark.parametrize("gone", ["source", "cache"])
-def test_files_that_vanish_while_a_training_runs_are_not_missed(
+def test_files_deleted_during_a_training_are_not_needed(
     faults: Faults, engine, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone
 ) -> None:
     import shutil

@@ -1,4 +1,4 @@
-"""G15: files are data. None runs code, reaches out, fills the memory, or leaks who was scanned."""
+"""G15: files are data. None runs code, uses the network, fills memory, or leaks names."""
 
 import io
 import json
@@ -136,7 +136,7 @@ def test_the_audit_sees_what_it_looks_for(places: dict[str, Path], faults: Fault
 
 
 class Evil:
-    """What unpickling would run."""
+    """The code that unpickling would run."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -171,7 +171,7 @@ def _recipe(**fields: object):
 
 
 def _arrays(make: Callable[[dict[str, np.ndarray], Path], bytes]):
-    """state.npz made anew, behind hashes that fit."""
+    """A rewritten state.npz with matching hashes."""
 
     def plant(run: Path, ran: Path) -> None:
         folder = run / STEP
@@ -213,7 +213,7 @@ def _claiming(arrays: dict[str, np.ndarray], ran: Path) -> bytes:
 
 
 def _bomb(arrays: dict[str, np.ndarray], ran: Path) -> bytes:
-    """A quarter of a gigabyte of zeros in a thousandth of it, of a variable too many."""
+    """An extra variable: a quarter of a gigabyte of zeros, compressed to a thousandth."""
     block = io.BytesIO()
     with zipfile.ZipFile(block, "w", zipfile.ZIP_DEFLATED) as file:
         with file.open("model/bomb.npy", "w", force_zip64=True) as member:
@@ -289,7 +289,7 @@ def innocent(cpu, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _manifest(run: Path) -> None:
-    """Hashes that fit, as whoever plants a file would write them."""
+    """Matching hashes, as an attacker would write them."""
     folder = run / STEP
     names = ("state.npz", "state.json")
     (folder / "MANIFEST.json").write_text(json.dumps({n: sha256(folder / n) for n in names}))
@@ -325,7 +325,7 @@ RUN_JSON = {
 
 
 @pytest.mark.parametrize("name", RUN_JSON)
-def test_what_a_run_says_of_itself_is_only_read(
+def test_the_record_of_a_run_is_only_read(
     engine, innocent: Path, tmp_path: Path, faults: Faults, name: str
 ) -> None:
     run = tmp_path / "run"
@@ -359,7 +359,7 @@ def test_sets_of_pairs_and_weights_that_hold_objects_are_refused(
     assert not ran.exists()
 
 
-def test_objects_in_the_cache_are_made_anew(
+def test_cache_entries_with_objects_are_rebuilt(
     engine, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults
 ) -> None:
     from volumes.dataset import find_cases
@@ -387,7 +387,7 @@ CANARY = "Canary^Jane"
 
 
 def _named(folder: Path, cases: int) -> Path:
-    """Scans in whose headers every free text names a patient."""
+    """Scans whose header has a patient's name in every free text."""
     for number in range(cases):
         rng = np.random.default_rng(number)
         hu = rng.integers(-900, 300, (8, 32, 32)).astype("<i2")
@@ -409,7 +409,7 @@ def _holding(folder: Path, text: str) -> list[str]:
     ]
 
 
-def test_nobody_who_was_scanned_is_named_but_in_the_scan_itself(
+def test_patient_names_are_only_in_the_scan_itself(
     engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults
 ) -> None:
     home = tmp_path / "home-of-a-person"

@@ -22,7 +22,7 @@ BLOCK = content(HU)
 
 
 def _named(block: bytes) -> bytes:
-    """A stream whose header holds a name and a time."""
+    """A stream whose header contains a name and a time."""
     out = io.BytesIO()
     with gzip.GzipFile("patient.nii", "wb", 6, out, mtime=1e9) as file:
         file.write(block)
@@ -85,7 +85,7 @@ def test_a_mutated_gzip_stream_gives_the_same_voxels_or_none(faults, tmp_path: P
 
 
 def _is_read_on_trust(path: Path) -> bool:
-    """Whether a damaged stream is read where that is allowed; then it is never without a word."""
+    """Whether a damaged stream is read with the option; then there must be a warning."""
     try:
         scan = open_scan(path, ReadOptions(hu=True, checksum=True)).verified()
         scan.read()

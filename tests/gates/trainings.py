@@ -1,4 +1,4 @@
-"""Trainings in processes that are meant to die: forked from one that has imported TensorFlow.
+"""Trainings in processes that tests kill, forked from one that has imported TensorFlow.
 
 Importing takes seconds, and no operation has run when a process is forked, so that each of them is
 like one that was started anew. Faults are aimed by operations on the disk or by calls.
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.networks import UNet3D
-from engine.recipe import recipe
+from engine.recipe import serialization
 from tests.gates.disk import Disk, Operation, sending
 
 PRELOADED = ["tests.gates.trainings", "tests.gates.preloaded"]
@@ -74,7 +74,7 @@ def fit(words: list[str], cache: Path, said: Path, aim: Aim | None, noted: Path 
     from engine.cli.main import run
 
     os.environ["ENGINE_CACHE"] = str(cache)
-    recipe._KINDS.setdefault("Dropping", Dropping)
+    serialization._KINDS.setdefault("Dropping", Dropping)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with open(said, "ab", buffering=0) as out:
@@ -155,10 +155,10 @@ class Dropping(UNet3D):
 RECIPE = """
 from dataclasses import replace
 
-from engine.recipe.recipe_file import find, load
+from engine.recipe.recipe_file import find_recipe, load_recipe
 from tests.gates.trainings import Dropping
 
-recipe = replace(load(find("unet3d")), network=Dropping())
+recipe = replace(load_recipe(find_recipe("unet3d")), network=Dropping())
 """
 
 

@@ -62,7 +62,7 @@ class Case:
             refuse_other_grid(scan, open_scan(self.noisy, self.trust))
         return scan
 
-    def doubts(self) -> Odd:
+    def oddities(self) -> Odd:
         """Warnings about the headers of its files.
 
         Raises:

@@ -1,1 +1,1 @@
-"""Sampling: crops, noise and priors: what one training example is made of."""
+"""Sampling: the crops, noise and priors that make a training example."""

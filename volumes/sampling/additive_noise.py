@@ -1,4 +1,4 @@
-"""Additive noise: noisy = clean + sigma n, where n has unit variance and a spectrum of its own."""
+"""Additive noise: noisy = clean + sigma n, where n has unit variance and a given spectrum."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Drawn(NamedTuple):
 
     Attributes:
         sigma: standard deviation as a fraction of the window.
-        spectrum: (S,) float32, see `noise_spectrum.Spectrum.vector`; (0,) where noise is white.
+        spectrum: (S,) float32, see `noise_spectrum.Spectrum.vector`; (0,) for white noise.
     """
 
     sigma: float
@@ -33,7 +33,7 @@ class Drawn(NamedTuple):
 def between(
     ends: float | tuple[float, float], rng: np.random.Generator, *, log: bool = False
 ) -> float:
-    """A number between two ends, evenly spread or evenly in its logarithm; a single one is kept."""
+    """A number drawn between two ends, uniformly or log-uniformly. A single number is returned."""
     low, high = ends if isinstance(ends, tuple) else (ends, ends)
     if low == high:
         return low
@@ -50,12 +50,12 @@ def middle(ends: float | tuple[float, float], *, log: bool = False) -> float:
 
 @dataclass(frozen=True)
 class AdditiveNoise(ABC):
-    """What white and coloured noise share.
+    """Base class of white and coloured noise.
 
     Attributes:
         sigma: standard deviation as a fraction of the window (0.10 of [-1000, 400] HU is 140 HU),
-            or a range (low, high) from which each example draws its own.
-        spread: how sigma is drawn from its range: "even", or "log" for evenly in its logarithm.
+            or a range (low, high) from which each example draws its value.
+        spread: how sigma is drawn from its range: "even" (uniform) or "log" (log-uniform).
     """
 
     sigma: float | tuple[float, float] = 0.10
@@ -74,11 +74,11 @@ class AdditiveNoise(ABC):
         if self.spread not in _SPREADS:
             raise ValueError(f"noise.spread must be even or log, not {self.spread!r}")
         if self.spread == "log" and low == 0:
-            raise ValueError(f"noise.sigma must be above 0 where noise.spread is log, not {low}")
+            raise ValueError(f"noise.sigma must be above 0 if noise.spread is log, not {low}")
 
     @property
     def range(self) -> tuple[float, float]:
-        """Smallest and largest sigma, equal where there is one."""
+        """Smallest and largest sigma; equal if sigma is one number."""
         return self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
 
     @property
@@ -88,31 +88,31 @@ class AdditiveNoise(ABC):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Window units between which nearly all noisy values of a clipped clean image lie."""
+        """Range in window units of nearly all noisy values of a clipped clean image."""
         sigma = self.range[1]
-        # Air under noise lies above the floor; bone must not lie far above what was trained on.
+        # The floor is below noisy air. The ceiling keeps bone near the values seen in training.
         return -max(6 * sigma, 0.1), 1 + 3 * sigma
 
     @abstractmethod
     def at(self, level: float) -> Mapping[str, Self]:
-        """This noise with one sigma, by the label that tables give it.
+        """This noise with one sigma, by its label in tables.
 
         Raises:
-            ValueError: where the level is not positive.
+            ValueError: if the level is not positive.
         """
 
     @property
     @abstractmethod
     def colour(self) -> str:
-        """Its spectrum in words, for reports."""
+        """The spectrum in words, for reports."""
 
     def describe(self, window: Window) -> str:
-        """What it is, for reports."""
+        """The noise in words, for reports."""
         spread = f"{self.typical * window.width_hu:g} {window.unit_name}"
         return f"{self.colour} and Gaussian, standard deviation {spread}"
 
     def about(self) -> dict[str, Any]:
-        """What decides the noise that `degrade` adds, but seed, case and slice, as plain data."""
+        """The parameters of the noise that `degrade` adds, as plain data."""
         return {"sigma": self.typical}
 
     @abstractmethod
@@ -121,28 +121,28 @@ class AdditiveNoise(ABC):
 
     @abstractmethod
     def add(self, clean: Any, sigma: Any, spectrum: Any, keys: Any) -> Any:
-        """Adds noise on the device, each example from its own key.
+        """Adds noise on the device; each example has its own key.
 
         Args:
             clean: (B, Z, Y, X, C) float32 tensor in window units, of static shape.
             sigma: (B,) float32 tensor, from `draw`.
             spectrum: (B, S) float32 tensor, from `draw`.
-            keys: (B, 2) int32 tensor, from `draws.device_key`.
+            keys: (B, 2) int32 tensor, from `random_draws.device_key`.
         """
 
     @abstractmethod
     def slice_noise(self, clean: Unit, rng: np.random.Generator) -> Unit:
-        """(Y, X) noise of unit variance for one clean slice, made on the host."""
+        """(Y, X) noise of unit variance for one clean slice, computed on the host."""
 
     def reference(self, hu: HU) -> HU:
-        """(Z, Y, X) clean slices as they are compared: whole."""
+        """(Z, Y, X) clean slices for comparison: unchanged."""
         return hu
 
     def degrade(self, clean: Unit, sigma: float, seed: int, case: str, first: int = 0) -> Unit:
         """Adds the noise of a case to its slices on the host, a slice at a time.
 
-        The noise of a slice depends on (seed, case, index of the slice) only, so any block of
-        slices gets what the whole volume would.
+        The noise of a slice depends only on (seed, case, index of the slice), so a block of
+        slices gets the same noise as in the whole volume.
 
         Args:
             clean: (Z, Y, X) in window units.
@@ -158,16 +158,16 @@ class AdditiveNoise(ABC):
         return noisy
 
     def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
-        """The noisy image of a case's slices at the typical sigma, as `degrade` makes it."""
+        """The noisy image of a case's slices at the typical sigma; see `degrade`."""
         return self.degrade(clean, self.typical, seed, volume.case, first)
 
 
 def percent(sigma: float) -> str:
-    """A level as tables call it: 0.05 is 5%.
+    """The label of a noise level in tables: 0.05 is 5%.
 
     Raises:
-        ValueError: where it is not positive.
+        ValueError: if it is not positive.
     """
     if not 0 < sigma < math.inf:
-        raise ValueError(f"a level of noise must be positive, not {sigma}")
+        raise ValueError(f"a noise level must be positive, not {sigma}")
     return f"{100 * sigma:g}%"

@@ -1,4 +1,4 @@
-"""Coloured noise: correlated within slices, as reconstruction kernels leave it."""
+"""Coloured noise: correlated within slices, like the noise of reconstruction kernels."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ Range = float | tuple[float, float]
 class Coloured(AdditiveNoise):
     """Gaussian noise with the amplitude spectrum f^exponent exp(-(f / cutoff)^2).
 
-    Each field is a number, or a range (low, high) from which each example draws its own.
-    `noise_spectrum.Spectrum` has the formula. Validation and `degrade` take the middle of each
-    range, and grain that is long along X: patients are wider than thick.
+    Each field is a number, or a range (low, high) from which each example draws its value.
+    `noise_spectrum.Spectrum` has the formula. Validation and `degrade` use the middle of each
+    range, and grain that is long along X, because patients are wider than thick.
 
     Attributes:
-        exponent: of the rise with frequency, drawn evenly.
-        cutoff: in cycles a pixel, drawn evenly in its logarithm.
-        stretch: how many times as long as wide the grain is, drawn evenly in its logarithm; its
-            direction is drawn, too.
-        thickness: how much stronger noise is where the body is thick, drawn evenly.
+        exponent: of the rise with frequency, drawn uniformly.
+        cutoff: in cycles a pixel, drawn log-uniformly.
+        stretch: ratio of length to width of the grain, drawn log-uniformly; its direction is drawn
+            uniformly.
+        thickness: how much stronger noise is where the body is thick, drawn uniformly.
 
     Example:
         >>> Coloured(sigma=0.05, exponent=0.6, cutoff=(0.1, 0.4)).typical_spectrum.cutoff
@@ -62,10 +62,10 @@ class Coloured(AdditiveNoise):
 
     @classmethod
     def parse(cls, text: str) -> Coloured:
-        """`SIGMA`, with the spectrum in the middle of all ranges, or `SIGMA/EXPONENT/CUTOFF`.
+        """Coloured noise from `SIGMA` (with the typical spectrum) or `SIGMA/EXPONENT/CUTOFF`.
 
         Raises:
-            ValueError: where it is neither.
+            ValueError: if the text is neither.
 
         Example:
             >>> Coloured.parse("0.05/0.6/0.25").cutoff

@@ -1,4 +1,4 @@
-"""Crops: where an example lies in its volume."""
+"""Crops: position and orientation of an example in its volume."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from volumes.volume import Shape
 
 @dataclass(frozen=True)
 class Pose:
-    """How an example lies in the array that a network sees.
+    """The orientation of an example: mirrored axes and quarter turns.
 
     Attributes:
         mirror: axes (Z, Y, X) that are reversed.
-        quarters: quarter turns from Y towards X, after that.
+        quarters: quarter turns from Y towards X, after mirroring.
     """
 
     mirror: tuple[bool, bool, bool] = (False, False, False)
@@ -35,18 +35,19 @@ class Crop:
 
     Attributes:
         shape: (Z, Y, X) voxels.
-        central: fraction of Y and of X, about the centre, from which crops are taken: the
-            reference crops there first (0.8 in 3D, 0.7 in 2D) and so sees less of the air
-            around the patient. Never less than the crop itself.
+        central: fraction of Y and of X, about the centre, from which crops are taken, as in the
+            reference (0.8 in 3D, 0.7 in 2D): less air around the patient. Never less than the
+            crop itself.
         flips: whether each axis is mirrored with probability one half.
         turns: whether slices are turned by 0, 1, 2 or 3 quarters, equally likely. With flips, all
-            eight poses of a square are. Not for patients, who lie on their backs.
-        scales: sizes of slices, as fractions of their own, at which crops are seen: a crop at 0.7
-            shows 1 / 0.7 as many pixels along Y and X, resampled to `shape`. Drawn in proportion
-            to the area, as though patches were cut from all sizes on one grid. Not for scans,
-            whose spacing means something.
-        patches: examples in a row that are cut from the same slices, which they share, and with
-            them the noise of a simulated scan: it costs whole slices, however small the crop.
+            eight poses of a square are equally likely. Not meant for patients, who lie on their
+            backs.
+        scales: scale factors of slices before cropping: a crop at 0.7 covers 1 / 0.7 as many
+            pixels along Y and X, resampled to `shape`. Drawn in proportion to the area, as if
+            patches were cut from all sizes on one grid. Not meant for scans, whose voxels have a
+            size in mm.
+        patches: number of consecutive examples that are cut from the same slices. They share the
+            noise of a simulated scan, which costs whole slices, however small the crop.
 
     Example:
         >>> crop = Crop(shape=(32, 256, 256), central=0.8)
@@ -75,10 +76,10 @@ class Crop:
             raise ValueError(f"crop.patches must be at least 1, not {self.patches}")
 
     def draw(self, volume: Shape, rng: np.random.Generator) -> tuple[Box, Pose]:
-        """The box of an example in a volume of a shape, and its pose.
+        """The random box and pose of an example in a volume of a given shape.
 
-        Along an axis where the volume is smaller than the box, the box is centred on the volume
-        and reaches beyond it on both sides. Its shape is the crop's at scale 1, else larger.
+        Where the volume is smaller than the box, the box is centred on the volume and extends
+        beyond it on both sides. Its shape is that of the crop at scale 1, else larger.
         """
         shape = self._seen(rng)
         start = []
@@ -88,7 +89,7 @@ class Crop:
             room = central - length
             start.append(first + int(rng.integers(room + 1)) if room >= 0 else (size - length) // 2)
         mirror = rng.random(3) < 0.5 if self.flips else np.zeros(3, bool)
-        # Drawn only where asked for: crops without turns are what they were before there were any.
+        # Drawn only if requested, so that crops without turns stay the same for a seed.
         quarters = int(rng.integers(4)) if self.turns else 0
         z, y, x = start
         pose = Pose((bool(mirror[0]), bool(mirror[1]), bool(mirror[2])), quarters)
@@ -96,7 +97,7 @@ class Crop:
 
     def _seen(self, rng: np.random.Generator) -> Shape:
         """The shape of a box, before it is resampled to that of the crop."""
-        # As for turns: nothing is drawn where there is nothing to choose.
+        # As for turns: nothing is drawn if there is no choice.
         if self.scales == (1.0,):
             return self.shape
         area = np.square(self.scales)

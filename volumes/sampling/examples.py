@@ -1,4 +1,4 @@
-"""Examples: example i of a training is a function of (seed, i) and nothing else."""
+"""Training examples: example i is a function of (seed, i) only."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from volumes.volume import HU, Volume
 
 @dataclass(frozen=True)
 class Example:
-    """What the accelerator needs to make one training pair.
+    """The data from which the accelerator makes one training pair.
 
     Attributes:
         hu: (Z + 2 halo, Y, X) int16 clean HU, with the slices that the prior needs.
-        noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) where noise
-            is added on the accelerator.
-        weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) where there is none.
-        sigma: of the noise, as a fraction of the window; not a number where it is not known.
-        spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) where it is white.
-        dose: of the simulated scanner, as a network is told; not a number where it counts none.
+        noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) if noise is
+            added on the accelerator.
+        weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) without a prior.
+        sigma: of the noise, as a fraction of the window; NaN if unknown.
+        spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) for white noise.
+        dose: of the simulated scanner, as the network receives it; NaN without a dose.
         key: (2,) int32 of the noise.
-        case: the case that the crop was taken from.
-        box: where, halo excluded.
+        case: name of the case of the crop.
+        box: of the crop in its volume, without halo.
     """
 
     hu: HU
@@ -51,8 +51,8 @@ class Example:
 class Examples:
     """An endless sequence of examples.
 
-    Each round of len(volumes) examples (of their groups, where a crop has `patches`) visits every
-    volume once, in an order of its own.
+    Each round of len(volumes) examples (of groups of examples if the crop has `patches`) visits
+    every volume once, in a new random order.
     """
 
     volumes: Sequence[Volume]
@@ -60,7 +60,7 @@ class Examples:
     noise: Noise
     prior: NeighbourMean | None
     seed: int
-    # Of each thread: threads read examples in a row, and the next may want the same slices.
+    # The last slices of each thread: its next example may need the same ones.
     _last: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -88,7 +88,7 @@ class Examples:
             clean, noisy = self._slices(self.noise, volume, halo_box, leader)
             within = Box((0, *halo_box.start[1:]), halo_box.shape)
             hu, noisy_hu = (pose.of(read_box(slices, within)) for slices in (clean, noisy))
-            dose = self.noise.told(self._scan_rng(leader))
+            dose = self.noise.network_dose(self._scan_rng(leader))
         else:
             hu = self._block(volume.hu, halo_box, pose)
             noisy_hu = hu[:0]
@@ -98,21 +98,21 @@ class Examples:
                 noisy_hu = self._block(volume.recorded(), halo_box, pose)
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
-            # Where the crop is deeper than the volume, its reflection counts as volume.
+            # If the crop is deeper than the volume, the reflection counts as volume.
             top, bottom = min(first, 0), max(first + length, volume.hu.shape[0])
             spacing_z_mm = volume.spacing_mm[0]
             weights = self.prior.weights(first - top, length, bottom - top, spacing_z_mm)
-            # A mirrored crop has its missing slices on the other side.
+            # In a mirrored crop the missing slices are on the other side.
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         key = random_draws.device_key(self.seed, "noise", i)
         return Example(hu, noisy_hu, weights, sigma, spectrum, dose, key, volume.case, box)
 
     def case(self, i: int) -> str:
-        """The case that example i is taken from; nothing is read."""
+        """The name of the case of example i. No voxel is read."""
         return self._volume(i).case
 
     def _leader(self, i: int) -> int:
-        """The first of the examples that share their slices with example i."""
+        """Index of the first example that shares its slices with example i."""
         return i - i % self.crop.patches
 
     def _volume(self, i: int) -> Volume:
@@ -121,7 +121,7 @@ class Examples:
         return self.volumes[int(order[turn])]
 
     def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
-        """The whole slices of a box, clean and noisy, reflected where it reaches beyond."""
+        """The whole slices of a box, clean and noisy, reflected beyond the ends of the volume."""
         if getattr(self._last, "leader", None) != leader:
             rows = reflected(box.start[0], box.shape[0], volume.hu.shape[0])
             slices, place = np.unique(rows, return_inverse=True)

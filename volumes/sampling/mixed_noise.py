@@ -1,4 +1,4 @@
-"""Mixed noise: each training example has noise of one of several kinds."""
+"""Mixed noise: several kinds of additive noise, one kind for each training example."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _WHITE = Spectrum(exponent=0.0, cutoff=math.inf)
 class Mixed:
     """Noise of several additive kinds, each with its share of the examples.
 
-    Validation at several levels scores every kind at each of them; without `validate_at` the first
-    kind is scored.
+    Validation scores every kind at each level of `validate_at`. Without `validate_at` it scores
+    the first kind.
 
     Attributes:
         kinds: such as `(Gaussian(0.1), Coloured(0.1))`.
-        shares: of each kind, in any unit; equal ones where none are given.
+        shares: of each kind, in any unit; equal if empty.
 
     Example:
         >>> from volumes import Gaussian
@@ -75,11 +75,11 @@ class Mixed:
         return min(lows), max(highs)
 
     def at(self, level: float) -> Mapping[str, AdditiveNoise]:
-        """Every kind with one sigma, by its label."""
+        """Every kind with one sigma, by its label; see `AdditiveNoise.at`."""
         return {label: noise for kind in self.kinds for label, noise in kind.at(level).items()}
 
     def describe(self, window: Window) -> str:
-        """What it is, for reports."""
+        """The noise in words, for reports."""
         return "; ".join(kind.describe(window) for kind in self.kinds)
 
     def draw(self, rng: np.random.Generator) -> Drawn:
@@ -96,9 +96,9 @@ class Mixed:
         return coloured.add(clean, sigma, spectrum, keys)
 
     def reference(self, hu: HU) -> HU:
-        """(Z, Y, X) clean slices as they are compared: whole."""
+        """(Z, Y, X) clean slices for comparison: unchanged."""
         return hu
 
     def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
-        """The noisy image of a case's slices: that of the first kind."""
+        """The noisy image of a case's slices, with noise of the first kind."""
         return self.kinds[0].noisy(volume, clean, window, seed, first)

@@ -1,4 +1,4 @@
-"""Noise: how a clean image becomes the noisy one that a network is given."""
+"""Noise: what turns a clean image into the noisy input of a network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Gaussian(AdditiveNoise):
     name: ClassVar[str] = "gaussian"
 
     def at(self, level: float) -> Mapping[str, Gaussian]:
-        """White noise of one sigma, by its label; see `AdditiveNoise.at`."""
+        """White noise with one sigma, by its label; see `AdditiveNoise.at`."""
         return {percent(level): Gaussian(level)}
 
     @property
@@ -58,11 +58,11 @@ class Gaussian(AdditiveNoise):
 
 @dataclass(frozen=True)
 class Recorded:
-    """Noise that was recorded: a noisy scan lies beside each clean one.
+    """Recorded noise: each clean scan has a noisy scan beside it.
 
     Attributes:
         file: name of the noisy scans, without their ending: `case_00000/NAME.nii.gz` beside
-            `case_00000/imaging.nii.gz`. Sets of pairs (`volumes.dataset.pairs`) hold their own.
+            `case_00000/imaging.nii.gz`. Sets of pairs (`volumes.dataset.pairs`) contain both.
 
     Example:
         >>> Recorded("quarter").file
@@ -74,9 +74,9 @@ class Recorded:
     additive: ClassVar[Literal[False]] = False
     scanned: ClassVar[Literal[False]] = False
     typical_photons: ClassVar[None] = None
-    # Streaks reach far below air and above the window; what lies beyond is not of this window.
+    # Streaks go far below air and above the window. Values beyond these bounds are cut.
     bounds: ClassVar[tuple[float, float]] = (-0.5, 1.5)
-    # Nothing tells the standard deviation of recorded noise.
+    # The standard deviation of recorded noise is unknown.
     range: ClassVar[tuple[float, float]] = (math.nan, math.nan)
     typical: ClassVar[float] = math.nan
 
@@ -85,14 +85,14 @@ class Recorded:
             raise ValueError(f"noise.file must name the noisy scans, not {self.file!r}")
 
     def describe(self, window: Window) -> str:
-        """What it is, for reports."""
+        """The noise in words, for reports."""
         return (
             f"recorded in {self.file}.nii.gz beside each clean scan, or in its set; methods are "
             "told the standard deviation of noisy - clean"
         )
 
     def at(self, level: float) -> Mapping[str, Recorded]:
-        """Recorded noise has the level that it has.
+        """Not available: recorded noise has no other level.
 
         Raises:
             ValueError: always.
@@ -100,21 +100,21 @@ class Recorded:
         raise ValueError("recorded noise has one level: leave validate_at empty")
 
     def reference(self, hu: HU) -> HU:
-        """(Z, Y, X) clean slices as they are compared: whole."""
+        """(Z, Y, X) clean slices for comparison: unchanged."""
         return hu
 
     def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
         """The recorded slices first ... first + len(clean) - 1, (Z, Y, X) in window units.
 
         Raises:
-            BadInput: where the volume has no recorded noisy copy.
+            BadInput: if the volume has no recorded noisy copy.
         """
         unit = window.unit(volume.recorded()[first : first + len(clean)])
         low, high = self.bounds
         return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
 
 
-# Each kind answers: `additive` (noise is added on the device, and its standard deviation is known),
-# `scanned` (a simulated scanner makes whole slices on the host), `file` (it is recorded there, else
-# None), `typical_photons` (a ray, where a dose varies), `typical` and `range` (sigma).
+# Each kind has the attributes `additive` (noise is added on the device, its standard deviation is
+# known), `scanned` (a simulated scanner makes whole slices on the host), `file` (name of recorded
+# scans, else None), `typical_photons` (a ray, if the dose varies), `typical` and `range` (sigma).
 Noise = Gaussian | Coloured | Mixed | Recorded | Scanned

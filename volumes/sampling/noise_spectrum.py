@@ -1,8 +1,8 @@
-"""The spectrum of coloured noise, and noise that has it.
+"""The spectrum of coloured noise, and noise with such a spectrum.
 
-Reconstruction by filtered back-projection leaves noise whose power rises with frequency (the ramp)
-and falls again (the kernel's window, interpolation): Riederer et al., Phys. Med. Biol. 23, 1978. A
-sharp kernel has a high cut-off, a soft one a low one.
+Noise of filtered back-projection has a power that rises with frequency (the ramp) and falls again
+(the kernel's window, interpolation): Riederer et al., Phys. Med. Biol. 23, 1978. A sharp kernel has
+a high cut-off, a soft kernel a low one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from volumes import random_draws
 from volumes.volume import Unit
 
-_BLUR_VOXELS = 32  # over which the thickness of the body is felt
+_BLUR_VOXELS = 32  # of the mean that stands for the thickness of the body
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Spectrum:
 
     Attributes:
         exponent: of the rise; 0 is flat, 1 the ramp of filtered back-projection.
-        cutoff: in cycles a pixel; infinite does not fall.
-        stretch: how many times as long as wide the noise's grain is.
+        cutoff: in cycles a pixel; infinite for no fall.
+        stretch: ratio of length to width of the grain.
         angle: of the grain's long side, in radians from X towards Y.
-        thickness: by which power of e noise is stronger where the blurred image is one unit
-            brighter: 0 makes it alike everywhere.
+        thickness: noise is exp(thickness) times as strong where the blurred image is one unit
+            brighter; 0 for the same noise everywhere.
 
     Example:
         >>> white = Spectrum(exponent=0.0, cutoff=math.inf)
@@ -45,8 +45,8 @@ class Spectrum:
     thickness: float = 0.0
 
     def vector(self) -> npt.NDArray[np.float32]:
-        """(6,) float32, as a device is told: see `_amplitude`, and the thickness behind."""
-        # Along the grain's long side frequencies count more, across it less.
+        """(6,) float32 for the device: the five parameters of `_amplitude`, and the thickness."""
+        # Frequencies along the grain's long side count more, those across it less.
         along = np.array([math.sin(self.angle), math.cos(self.angle)])  # Y, X
         across = np.array([along[1], -along[0]])
         form = self.stretch * np.outer(along, along) + np.outer(across, across) / self.stretch
@@ -55,39 +55,39 @@ class Spectrum:
         return np.array(numbers, np.float32)
 
     def amplitude(self, f_y: Any, f_x: Any) -> Any:
-        """The amplitude at frequencies in cycles a pixel, before it is normalised."""
+        """The amplitude at frequencies in cycles a pixel, not normalised."""
         return _amplitude(f_y, f_x, self.vector().astype(np.float64), np.exp)
 
 
 def _amplitude(f_y: Any, f_x: Any, vector: Any, exp: Any) -> Any:
-    """The formula of `Spectrum`, for numpy and TensorFlow alike."""
+    """The formula of `Spectrum`, for NumPy and TensorFlow."""
     half_exponent, fall, yy, yx, xx = (vector[i] for i in range(5))
     square = yy * f_y * f_y + yx * f_y * f_x + xx * f_x * f_x
     return square**half_exponent * exp(-fall * square)
 
 
 def slice_noise(shape: tuple[int, int], spectrum: Spectrum, rng: np.random.Generator) -> Unit:
-    """(Y, X) noise of unit variance that has a spectrum, made on the host."""
+    """(Y, X) noise of unit variance with a spectrum, computed on the host."""
     from scipy import fft
 
     frequencies = np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None]
     amplitude = spectrum.amplitude(*frequencies)
     white = rng.standard_normal((2, *shape))
-    # The real part of a transform of white complex numbers: no symmetry has to be kept.
+    # The real part of the transform of white complex noise: no symmetry is needed.
     image = fft.ifft2(amplitude * (white[0] + 1j * white[1])).real * math.prod(shape)
     return np.asarray(image / np.sqrt(np.sum(amplitude**2)), np.float32)
 
 
 def device_noise(shape: tuple[int, int, int, int], vector: Any, key: Any) -> Any:
-    """(Z, Y, X, C) noise of unit variance that has a spectrum, made on the device.
+    """(Z, Y, X, C) noise of unit variance with a spectrum, computed on the device.
 
-    The inverse transform is a product with matrices of cosines and sines: they are small for
-    training crops, every device has products of matrices, and the same key gives the same bits.
+    The inverse transform is a product with matrices of cosines and sines. They are small for
+    training crops, every device multiplies matrices, and the same key gives the same bits.
 
     Args:
         shape: static (Z, Y, X, C).
         vector: (6,) float32 tensor, from `Spectrum.vector`.
-        key: (2,) int32 tensor, from `draws.device_key`.
+        key: (2,) int32 tensor, from `random_draws.device_key`.
     """
     import tensorflow as tf
 
@@ -104,7 +104,7 @@ def device_noise(shape: tuple[int, int, int, int], vector: Any, key: Any) -> Any
     return tf.transpose(noise, (0, 2, 3, 1))
 
 
-# Not the operator @: where it broadcasts, TensorFlow 2.21 crashes on CPUs for some shapes.
+# Not the operator @: its broadcasting crashes TensorFlow 2.21 on CPUs for some shapes.
 def _along_x(image: Any, matrix: Any) -> Any:
     """The product of a (N, X) matrix with the columns of a (Z, C, Y, X) tensor."""
     import tensorflow as tf
@@ -120,14 +120,14 @@ def _along_y(image: Any, matrix: Any) -> Any:
 
 
 def _waves(length: int) -> tuple[Unit, Unit]:
-    """(length, length) cosines and sines: a voxel a row, a frequency a column."""
+    """(length, length) cosines and sines; rows are voxels, columns are frequencies."""
     turns = np.outer(np.arange(length), np.arange(length)) % length / length
     cos, sin = np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)
     return cos.astype(np.float32), sin.astype(np.float32)
 
 
 def slice_strength(clean: Unit, thickness: float) -> Unit | float:
-    """(Y, X) by how much noise is stronger at each voxel of a slice, of mean square 1."""
+    """(Y, X) relative strength of noise at each voxel of a slice, of mean square 1."""
     if thickness == 0:
         return 1.0
     y, x = (_blur(length) for length in clean.shape)
@@ -136,7 +136,7 @@ def slice_strength(clean: Unit, thickness: float) -> Unit | float:
 
 
 def device_strength(clean: Any, thickness: Any) -> Any:
-    """(Z, Y, X, C) by how much noise is stronger at each voxel, of mean square 1 a slice.
+    """(Z, Y, X, C) relative strength of noise at each voxel, of mean square 1 in each slice.
 
     Args:
         clean: (Z, Y, X, C) float32 tensor in window units.
@@ -152,7 +152,7 @@ def device_strength(clean: Any, thickness: Any) -> Any:
 
 
 def _blur(length: int) -> Unit:
-    """(length, length) matrix of a Gaussian mean, reflected at the ends."""
+    """(length, length) matrix of a Gaussian filter, reflected at the ends."""
     from scipy import ndimage
 
     matrix = ndimage.gaussian_filter1d(np.eye(length), _BLUR_VOXELS, axis=0)

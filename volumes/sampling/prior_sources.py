@@ -1,13 +1,13 @@
-"""Sources: the image whose slices a prior averages.
+"""Sources of a prior: the images whose slices a prior averages.
 
-The prior of Abascal et al. (EUSIPCO 2020) averages the noisy slices themselves; its authors find it
-too noisy or too blurred at 10 % noise and suggest a denoised image. What the others are for:
+The prior of Abascal et al. (EUSIPCO 2020) averages the noisy slices (`Noisy`). Its authors find it
+too noisy or too blurred at 10 % noise and suggest a denoised image. The other sources:
 
-- `SliceTV`: the classical answer; costs no training.
-- `Clean`: an oracle. It cannot be had in use; it bounds what any prior could give.
-- `Turned`: a control. It looks like a prior and says nothing of the anatomy.
+- `SliceTV`: total variation, which needs no training.
+- `Clean`: an oracle, an upper bound for any prior. It is not available on real noise.
+- `Turned`: a control with the statistics of a prior but the wrong anatomy.
 
-Each works within slices, on crops during training and on whole slices afterwards.
+Each source works within slices, on crops during training and on whole slices afterwards.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from volumes.total_variation import minimiser
 
 
 class Source(Hashable, Protocol):
-    """Makes an image from the noisy one, slice by slice."""
+    """A method that makes an image from the noisy one, slice by slice."""
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The image whose slices are averaged.
 
         Args:
-            clean: (B, Z, Y, X, 1) float32 tensor in window units; None where it is not known.
-            noisy: likewise.
+            clean: (B, Z, Y, X, 1) float32 tensor in window units; None if unknown.
+            noisy: of the same shape and unit.
             sigma: (B,) float32, standard deviation of the noise in window units.
 
         Returns:
@@ -76,7 +76,7 @@ class SliceTV:
             )
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
-        """Each slice with less variation."""
+        """Each slice with reduced total variation."""
         import tensorflow as tf
 
         weight = self.weight * tf.reshape(tf.cast(sigma, tf.float32), (-1, 1, 1, 1, 1))
@@ -97,16 +97,16 @@ class Clean:
         """The clean image.
 
         Raises:
-            ValueError: where it is not known.
+            ValueError: if it is unknown.
         """
         if clean is None:
-            raise ValueError("an oracle's prior needs the clean image, which is not known here")
+            raise ValueError("the oracle prior needs the clean image, which is unknown here")
         return clean
 
 
 @dataclass(frozen=True)
 class Turned:
-    """The noisy slices turned by half a turn: a control, right statistics and wrong anatomy.
+    """The noisy slices turned by half a turn: a control, right statistics but wrong anatomy.
 
     Example:
         >>> from volumes import NeighbourMean

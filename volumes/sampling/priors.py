@@ -1,7 +1,7 @@
-"""Priors: the second image that a network sees beside the noisy one.
+"""Priors: the second input image of a network, beside the noisy one.
 
-A prior is computed from the noisy volume alone, never from the clean one; the one exception says
-so in its name (`volumes.sampling.prior_sources.Clean`).
+A prior is computed from the noisy volume, never from the clean one. The one exception is the oracle
+`volumes.sampling.prior_sources.Clean`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from volumes.sampling.prior_sources import Noisy, Source
 from volumes.volume import Unit
 
-_MOST_SLICES = 128  # on each side: more than any anatomy stays itself over
+_MOST_SLICES = 128  # on each side: anatomy changes within fewer slices
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ class NeighbourMean:
     """Weighted mean of the neighbouring slices: w(k) = exp(-decay |k| - decay_per_mm |k| dz).
 
     The prior image of Abascal et al., EUSIPCO 2020, with the window centred on its slice (their
-    code centres it one slice too early) and renormalised where the volume ends.
+    code centres it one slice too early) and renormalised at the ends of the volume.
 
     Attributes:
-        radius: slices on each side; 0 takes each slice of the source as it is.
+        radius: slices on each side; 0 for the slice of the source itself.
         decay: of the weight per slice.
-        decay_per_mm: of the weight per millimetre, for sets of mixed slice spacing.
+        decay_per_mm: of the weight per millimetre, for data sets of mixed slice spacing.
         of: the image whose slices are averaged.
 
     Example:
@@ -50,7 +50,7 @@ class NeighbourMean:
 
     @property
     def halo(self) -> int:
-        """Slices that must be known above and below the slices whose prior is asked for."""
+        """Number of slices above and below that the prior of a slice needs."""
         return self.radius
 
     def weights(
@@ -58,7 +58,7 @@ class NeighbourMean:
     ) -> npt.NDArray[np.float32]:
         """(length, length + 2 halo): row i makes the prior of slice `first + i`.
 
-        Columns are the slices from `first - halo` on. Those beyond [0, depth) weigh nothing, so
+        Columns are the slices from `first - halo` on. Those outside [0, depth) have weight 0, so
         the prior of a crop equals the prior of the whole volume.
 
         Args:
@@ -76,8 +76,8 @@ class NeighbourMean:
     def of_slab(self, slab: Unit, first: int, depth: int, spacing_z_mm: float) -> Unit:
         """(Z, Y, X) prior of the slices from `first` on, on the host.
 
-        Slices are added one after the other: the prior of a block is that of the whole volume to
-        the bit, which a product of matrices does not promise.
+        Slices are added one after the other, so that the prior of a block is bitwise equal to that
+        of the whole volume. A matrix product does not guarantee this.
 
         Args:
             slab: (Z + 2 halo, Y, X), the source with its halo.

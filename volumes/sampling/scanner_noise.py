@@ -1,9 +1,9 @@
-"""Scanned noise: what a scanner with fewer photons or fewer views makes of a clean scan.
+"""Scanner noise: a simulated scan of a clean volume with fewer photons or fewer views.
 
-Whole slices are scanned on the fly as `engine degrade` does it (`volumes.tomography`) and then cut
-like the clean ones, so that every example is measured anew: only clean sinograms are kept
-(`volumes.tomography.sinogram_cache` tells what they take). HU are whole numbers, as in a file; what
-int16 cannot hold is set to its ends. An example costs the reconstruction of all slices that it touches.
+Whole slices are scanned during training as by `engine degrade` (`volumes.tomography`), then cropped
+like the clean slices. Every example is a new measurement; only clean sinograms are cached
+(`volumes.tomography.sinogram_cache` gives their size). HU are whole numbers, as in a file, clipped
+to the range of int16. An example costs the reconstruction of all its slices.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from volumes.window import Window
 
 @dataclass(frozen=True)
 class Scanned(ABC):
-    """What scans of fewer photons and of fewer views share.
+    """Base class of low-dose and sparse-view noise.
 
     Attributes:
-        scanner: that measures.
+        scanner: the simulated scanner.
     """
 
     scanner: Scanner = field(default_factory=Scanner, kw_only=True)
@@ -39,24 +39,24 @@ class Scanned(ABC):
     additive: ClassVar[Literal[False]] = False
     scanned: ClassVar[Literal[True]] = True
     file: ClassVar[None] = None
-    # Wide enough for streaks, and for what no photon reached.
+    # Wide enough for streaks, and for pixels that no photon reached.
     bounds: ClassVar[tuple[float, float]] = (-2.0, 3.0)
-    # The noise differs from place to place: it has no one standard deviation.
+    # The noise varies within an image: it has no single standard deviation.
     range: ClassVar[tuple[float, float]] = (math.nan, math.nan)
     typical: ClassVar[float] = math.nan
 
     @property
     @abstractmethod
     def acquisition(self) -> Acquisition:
-        """The typical one: that of validation."""
+        """The typical acquisition, used in validation."""
 
     @property
     def typical_photons(self) -> float | None:
-        """Photons a ray of the typical acquisition, where the dose is what varies."""
+        """Photons a ray of the typical acquisition; None if the dose does not vary."""
         return None
 
     def describe(self, window: Window) -> str:
-        """What it is, for reports."""
+        """The noise in words, for reports."""
         acquisition = self.acquisition
         photons = acquisition.dose.photons if acquisition.dose else math.inf
         views = f"{acquisition.views} of its views" if acquisition.views else "all of its views"
@@ -64,29 +64,29 @@ class Scanned(ABC):
 
     @abstractmethod
     def at(self, level: float) -> Mapping[str, Scanned]:
-        """This scanner with one dose or number of views, by the label that tables give it.
+        """This noise with one dose or number of views, by its label in tables.
 
         Raises:
-            ValueError: where there is none such.
+            ValueError: if the scanner has no such dose or number of views.
         """
 
     @abstractmethod
     def drawn(self, rng: np.random.Generator) -> Acquisition:
-        """That of one training example."""
+        """The acquisition of one training example."""
 
-    def told(self, rng: np.random.Generator) -> float:
-        """What a network is told of the dose that `drawn` gives with the same generator."""
+    def network_dose(self, rng: np.random.Generator) -> float:
+        """The dose of `drawn` with the same generator, as a network receives it, or NaN."""
         dose = self.drawn(rng).dose
         return log_dose(dose.photons) if dose else math.nan
 
     def reference(self, hu: HU) -> HU:
-        """(Z, Y, X) clean slices as they are compared: air where the scanner sees nothing."""
+        """(Z, Y, X) clean slices for comparison: air outside the scanner's field of view."""
         return np.where(circle((hu.shape[1], hu.shape[2])), hu, np.int16(AIR_HU))
 
     def example(
         self, volume: Volume, slices: Sequence[int], rng: np.random.Generator, seed: int, i: int
     ) -> HU:
-        """(n, Y, X) slices of a volume under the noise of example i; any thread may call it.
+        """(n, Y, X) slices of a volume with the noise of example i. Thread-safe.
 
         The noise of a slice is a function of (seed, i, index of the slice) and the photons.
 
@@ -95,10 +95,10 @@ class Scanned(ABC):
             slices: their indices.
             rng: of the example.
             seed: of the training.
-            i: which example.
+            i: index of the example.
         """
         acquisition = self.drawn(rng)
-        # No view is summed that is not measured.
+        # Projects only the views that are measured.
         geometry = self.scanner.geometry.every(self.scanner.stride(acquisition))
         scanner = replace(self.scanner, geometry=geometry)
         return _scan(volume, slices, scanner, Acquisition(acquisition.dose), seed, i)
@@ -106,7 +106,7 @@ class Scanned(ABC):
     def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
         """Slices first ... first + len(clean) - 1 of a case, (Z, Y, X) in window units.
 
-        They are what `engine degrade` writes with that seed, to the voxel.
+        They equal, in every voxel, what `engine degrade` writes with that seed.
         """
         slices = range(first, first + len(clean))
         hu = _scan(volume, slices, self.scanner, self.acquisition, seed, volume.case)
@@ -117,11 +117,11 @@ class Scanned(ABC):
 
 @dataclass(frozen=True)
 class LowDose(Scanned):
-    """Fewer photons, all views.
+    """Low-dose noise: fewer photons, all views.
 
     Attributes:
-        photons: that leave the source along every ray, or a range (low, high) from which each
-            example draws its own, evenly in their logarithm.
+        photons: emitted along every ray, or a range (low, high) from which each example draws its
+            value log-uniformly.
 
     Example:
         >>> LowDose((1e4, 1e6)).typical_photons
@@ -137,7 +137,7 @@ class LowDose(Scanned):
                 f"noise.photons must be a number, or a range low,high, not {low, high}"
             )
         for photons in (low, high):
-            Dose(photons)  # refuses what is none
+            Dose(photons)  # refuses invalid numbers
 
     @property
     def _ends(self) -> tuple[float, float]:
@@ -145,21 +145,21 @@ class LowDose(Scanned):
 
     @property
     def acquisition(self) -> Acquisition:
-        """With the typical photons."""
+        """All views, with the typical photons."""
         return Acquisition(Dose(self.typical_photons))
 
     @property
     def typical_photons(self) -> float:
-        """In the middle of the range, geometrically."""
+        """The geometric mean of the range."""
         low, high = self._ends
         return low if low == high else math.sqrt(low * high)
 
     def at(self, level: float) -> Mapping[str, LowDose]:
-        """With so many photons; see `Scanned.at`."""
+        """This noise with another number of photons; see `Scanned.at`."""
         return {f"{level:g} photons": replace(self, photons=float(level))}
 
     def drawn(self, rng: np.random.Generator) -> Acquisition:
-        """With photons drawn from the range."""
+        """All views, with photons drawn from the range."""
         low, high = self._ends
         drawn = low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
         return Acquisition(Dose(drawn))
@@ -167,11 +167,11 @@ class LowDose(Scanned):
 
 @dataclass(frozen=True)
 class SparseView(Scanned):
-    """Fewer views, each with the photons of a full dose.
+    """Sparse-view noise: fewer views, each with the photons of a full dose.
 
     Attributes:
-        views: evenly spread; they must divide those of the scanner.
-        photons: that leave the source along every ray.
+        views: number of evenly spaced views; it must divide that of the scanner.
+        photons: emitted along every ray.
 
     Example:
         >>> SparseView(60).acquisition.views
@@ -186,27 +186,27 @@ class SparseView(Scanned):
 
     @property
     def acquisition(self) -> Acquisition:
-        """Every one is the same."""
+        """The acquisition of every example."""
         return Acquisition(Dose(self.photons), self.views)
 
     def at(self, level: float) -> Mapping[str, SparseView]:
-        """With so many views; see `Scanned.at`."""
+        """This noise with another number of views; see `Scanned.at`."""
         return {f"{level:g} views": replace(self, views=int(level))}
 
     def drawn(self, rng: np.random.Generator) -> Acquisition:
-        """Nothing is drawn."""
+        """The same acquisition every time."""
         return self.acquisition
 
 
 def refuse_unscannable(case: Case) -> None:
-    """Refuses what no scanner measures: photographs, pairs, pixels that are not square.
+    """Refuses a case that cannot be scanned: a photograph, a pair, pixels that are not square.
 
     Raises:
-        BadInput: naming the file.
+        BadInput: with the file.
     """
     scan = case.open()
     if not isinstance(scan, Scan):
-        remedy = "Name scans, or take noise that is Gaussian or recorded"
+        remedy = "Name scans, or use Gaussian or recorded noise"
         raise BadInput(case.path, "holds no scan that could be scanned again", remedy)
     pixel_mm(scan)
 

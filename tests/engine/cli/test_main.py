@@ -56,7 +56,7 @@ def assert_refused(result, code, path=None):
     return told
 
 
-# -- Words -----------------------------------------------------------------------------------------
+# -- Arguments -------------------------------------------------------------------------------------
 
 
 def test_help_names_every_command(engine):
@@ -76,7 +76,7 @@ def test_every_command_has_help(engine, command):
     assert f"Usage: engine {command}" in out
 
 
-def test_what_it_is_not_for_is_said_wherever_one_looks_first(engine):
+def test_the_notice_on_medical_use_is_in_every_first_place(engine):
     readme = Path(__file__).parents[3] / "README.md"
     assert "**Research use. Not a medical device.**" in readme.read_text()
     assert "Research use, not a medical device." in engine("denoise", "--help")[1]
@@ -100,7 +100,7 @@ def test_the_version_is_that_of_the_package(engine):
     ],
     ids=" ".join,
 )
-def test_words_that_cannot_be_meant_end_with_2_and_one_line(engine, words):
+def test_invalid_options_end_with_2_and_one_line(engine, words):
     code, out, err = engine(*words)
     assert (code, out) == (2, "")
     assert re.fullmatch(r"engine: error: .+[^.]\. See engine --help\.\n", err)
@@ -237,11 +237,11 @@ def test_debug_shows_where_a_refusal_comes_from_and_keeps_its_code(engine, tmp_p
         (ZeroDivisionError("division by zero"), 1, "This is a bug"),
         (MemoryError(), 7, "Use a smaller --tile"),
         (type("ResourceExhaustedError", (Exception,), {})("OOM"), 7, "the device has too little"),
-        (KeyboardInterrupt(), 130, "stopped: by Ctrl-C. Files that were finished are whole"),
+        (KeyboardInterrupt(), 130, "stopped: by Ctrl-C. Finished files are complete"),
     ],
     ids=["bug", "memory", "device memory", "Ctrl-C"],
 )
-def test_what_happens_on_the_way_has_an_exit_code(
+def test_every_error_has_an_exit_code(
     engine, scan, monkeypatch, error, code, said
 ):  # fmt: skip
     def failing(*_):
@@ -280,7 +280,7 @@ LIGHT = {
 
 @pytest.fixture(scope="module")
 def light(unet_run, dataset, tmp_path_factory):
-    """What one process had imported after each of many commands, and their exit codes."""
+    """The modules that one process has imported after each of many commands, and exit codes."""
     folder = tmp_path_factory.mktemp("light")
     scan = scan_file(folder / "scan.nii", np.zeros((2, 8, 8), "<i2"))
     (folder / "taken.nii").touch()
@@ -320,7 +320,7 @@ def light(unet_run, dataset, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", LIGHT)
-def test_what_needs_no_network_is_done_without_tensorflow(light, name):
+def test_commands_without_a_network_do_not_import_tensorflow(light, name):
     assert light[name] == [LIGHT[name], []]
 
 
@@ -348,14 +348,14 @@ def test_a_quiet_fit_says_nothing_else(fit, tmp_path):
     assert fit("--steps", "1", "-q") == (0, f"{tmp_path / 'run'}\n", "")
 
 
-def test_a_run_goes_on_where_it_stopped_and_says_from_which_step(fit, tmp_path, trained):
+def test_a_run_resumes_where_it_stopped_and_prints_the_step(fit, tmp_path, trained):
     run = tmp_path / "run"
     assert fit("--steps", "2")[0] == 0
     code, _, err = fit("--steps", "4")
     assert code == 0
     assert f"Resuming {run} from step 2\n" in err
     assert steps(run) == [1, 2, 3, 4]
-    # To the bit what a run gives that was not interrupted.
+    # Bitwise equal to an uninterrupted run.
     last, whole = (Run(folder).checkpoint("last") for folder in (run, trained))
     assert checkpoint.fingerprint(last) == checkpoint.fingerprint(whole)
 
@@ -369,7 +369,7 @@ def test_a_finished_run_learns_no_more(fit, trained, tmp_path):
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_run_resumed_on_another_machine_says_that_its_bits_may_differ(fit, trained, tmp_path):
+def test_a_run_resumed_on_another_machine_warns_that_its_bits_may_differ(fit, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     note = tmp_path / "run" / "run.json"
     note.write_text(json.dumps(json.loads(note.read_text()) | {"threads": 99}))
@@ -380,7 +380,7 @@ def test_a_run_resumed_on_another_machine_says_that_its_bits_may_differ(fit, tra
     )  # fmt: skip
 
 
-def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(fit, trained, tmp_path):
+def test_a_damaged_checkpoint_gives_a_warning_and_the_previous_one_is_used(fit, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "step-00000004" / "state.npz").write_bytes(b"")
     code, _, err = fit()
@@ -392,7 +392,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_taken(fit, trained, tmp
     assert checkpoint.fingerprint(last) == checkpoint.fingerprint(whole)
 
 
-def test_where_every_checkpoint_is_damaged_nothing_starts_anew(fit, trained, tmp_path):
+def test_a_run_with_damaged_checkpoints_only_is_not_restarted(fit, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     for state in (tmp_path / "run" / "checkpoints").glob("step-*/state.npz"):
         state.write_bytes(b"")
@@ -401,7 +401,7 @@ def test_where_every_checkpoint_is_damaged_nothing_starts_anew(fit, trained, tmp
     assert "--fresh" in err
 
 
-def test_fresh_starts_anew_and_keeps_the_old_run(fit, trained, tmp_path):
+def test_fresh_starts_from_step_0_and_keeps_the_old_run(fit, trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     code, _, err = fit("--fresh", "batch=4", "--steps", "1")
     assert code == 0
@@ -433,11 +433,11 @@ def test_the_data_folder_may_stand_in_the_environment(engine, dataset, tmp_path,
     assert "case_00000" in out
 
 
-def test_a_recipe_from_elsewhere_is_said_to_be_run(fit, engine, dataset, tmp_path):
-    from engine.recipe.recipe_file import find
+def test_a_message_says_that_code_of_a_foreign_recipe_is_run(fit, engine, dataset, tmp_path):
+    from engine.recipe.recipe_file import find_recipe
 
     mine = tmp_path / "mine.py"
-    mine.write_text(find("unet3d").read_text())
+    mine.write_text(find_recipe("unet3d").read_text())
     _, _, err = engine("fit", mine, *shrinking(), "--data", dataset, "--dry-run")
     assert f"Running the Python code of {mine}\n" in err
     assert "Running" not in fit("--dry-run")[2]
@@ -477,9 +477,7 @@ def test_a_full_disk_ends_with_4_and_keeps_the_last_checkpoint(fit, tmp_path, mo
     assert checkpoint.steps(Run(tmp_path / "run").checkpoints) == [2]
 
 
-def test_a_run_that_was_never_saved_starts_anew_without_rows_of_its_first_try(
-    fit, tmp_path, trained
-):
+def test_a_run_without_checkpoint_restarts_without_rows_of_its_first_try(fit, tmp_path, trained):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     shutil.rmtree(run / "checkpoints")
@@ -583,7 +581,7 @@ def test_phantoms_replace_nothing(engine, tmp_path):
 # -- Signals ---------------------------------------------------------------------------------------
 
 
-def test_a_training_that_is_told_to_stop_ends_with_75_and_a_checkpoint(fit, dataset, tmp_path):
+def test_a_stopped_training_ends_with_75_and_a_checkpoint(fit, dataset, tmp_path):
     run = tmp_path / "run"
     line = [sys.executable, "-m", "engine", "fit", "unet3d", *shrinking(), "-q"]
     many = ["steps=1000000", "validate_every=1000000", "checkpoint_every=1000000"]
@@ -630,7 +628,7 @@ def series(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate"])
-def test_what_a_person_vouches_for_reaches_the_scans_of_a_folder(engine, series, tmp_path, command):
+def test_read_options_apply_to_the_scans_of_a_folder(engine, series, tmp_path, command):
     words = {
         "fit": ("fit", "unet3d", *shrinking(), "--run", tmp_path / "run", "--dry-run"),
         "evaluate": ("evaluate", "noisy", "-o", tmp_path / "report", "--split", "all",
@@ -647,7 +645,7 @@ def test_what_a_person_vouches_for_reaches_the_scans_of_a_folder(engine, series,
     assert engine(*words, "--data", series, "--volume", "1", "--assume-hu")[0] == 0
 
 
-def test_a_training_tells_what_is_odd_about_the_scans_that_it_is_given(engine, tmp_path):
+def test_a_training_warns_about_odd_scans(engine, tmp_path):
     from tests.gates.catalogue import content as block
 
     for i in range(4):
@@ -660,7 +658,7 @@ def test_a_training_tells_what_is_odd_about_the_scans_that_it_is_given(engine, t
 
 @pytest.fixture
 def gaps(tmp_path):
-    """A folder of scans of which one has voxels that are no numbers, and the scan."""
+    """A folder of scans, one of which has voxels that are not finite, and that scan."""
     folder = tmp_path / "gaps"
     folder.mkdir()
     for i in range(4):
@@ -670,9 +668,7 @@ def gaps(tmp_path):
     return folder, folder / "patient2.nii"
 
 
-def test_a_training_tells_of_voxels_that_are_no_numbers_whenever_it_is_given_them(
-    engine, gaps, tmp_path
-):
+def test_every_training_warns_about_voxels_that_are_not_finite(engine, gaps, tmp_path):
     folder, scan = gaps
     for fresh in ((), ("--fresh",)):  # read, and found in the cache
         code, _, err = engine(
@@ -684,7 +680,7 @@ def test_a_training_tells_of_voxels_that_are_no_numbers_whenever_it_is_given_the
         assert err.count(told) == 1
 
 
-def test_a_comparison_tells_of_them_once(engine, gaps, tmp_path):
+def test_a_comparison_warns_about_them_once(engine, gaps, tmp_path):
     folder, scan = gaps
     code, _, err = engine(
         "evaluate", "noisy", "--data", folder, "--split", "all", "--noise", "gaussian:0.1",
@@ -701,9 +697,7 @@ def test_who_stops_reading_the_output_is_no_bug():
     assert done.stderr == ""
 
 
-def test_a_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(
-    engine, trained, dataset, tmp_path
-):
+def test_a_run_without_a_record_of_its_cases_is_not_resumed(engine, trained, dataset, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     (run / "run.json").write_text("{")
@@ -746,7 +740,7 @@ def test_a_comparison_without_its_recordings_is_refused_before_a_report_is_begun
     assert not (tmp_path / "report").exists()
 
 
-def test_a_run_that_goes_on_with_other_code_says_so(fit, monkeypatch):
+def test_a_run_that_resumes_with_other_code_gives_a_message(fit, monkeypatch):
     assert fit("--steps", "2")[0] == 0
     monkeypatch.setattr("engine.training.fit.code_sha256", lambda: "0" * 64)
     code, _, err = fit("--steps", "4")

@@ -1,4 +1,4 @@
-"""The classical methods: one signature, the same choice for all."""
+"""The classical methods: one interface, one rule of tuning."""
 
 import dataclasses
 import sys
@@ -49,7 +49,7 @@ def noisy(clean):
 
 @pytest.fixture
 def package(monkeypatch):
-    """Installs packages that halve the image and note what they were told."""
+    """Installs packages that halve the image and record their arguments."""
 
     def install(name):
         told = []
@@ -104,7 +104,7 @@ def test_a_volumetric_method_sees_the_neighbours(noisy):
     )
 
 
-def test_non_local_means_is_told_the_noise(noisy):
+def test_non_local_means_receives_the_noise_level(noisy):
     found = estimate(NonLocalMeans(0.5, 5, 4), noisy)
     expected = denoise_nl_means(noisy[0], 5, 4, 0.5 * SIGMA, fast_mode=True, sigma=SIGMA)
     np.testing.assert_array_equal(found[0], expected)
@@ -116,7 +116,7 @@ def test_parameters_are_multiples_of_sigma(method, noisy):
     np.testing.assert_array_equal(estimate(method, noisy), estimate(twice, noisy, sigma=SIGMA / 2))
 
 
-def test_doing_nothing_and_the_prior_are_what_they_say(clean, noisy):
+def test_noisy_and_prior_return_their_input(clean, noisy):
     np.testing.assert_array_equal(estimate(Noisy(), noisy, clean), noisy)
     np.testing.assert_array_equal(estimate(Prior(), noisy, clean), clean)
 
@@ -135,12 +135,12 @@ def test_candidates_are_many_or_the_method_itself_and_all_differ(name):
     assert len(grid) > 1 or name in {"noisy", "prior"}
 
 
-def test_candidates_keep_what_is_not_tuned():
+def test_candidates_keep_parameters_that_are_not_tuned():
     assert all(each.volumetric for each in TotalVariation(volumetric=True).candidates())
 
 
 def given(noisy):
-    """What a method is given of a case without a prior."""
+    """The arguments of a method for a case without a prior."""
     return noisy, SIGMA, SPACING_MM, None
 
 
@@ -157,7 +157,7 @@ def test_tuning_takes_the_candidate_that_scores_best(clean, noisy):
     assert repr(best) == f"TotalVariation(weight={best.weight}, volumetric=False)"
 
 
-def test_tuning_does_not_count_what_lies_beyond_the_window():
+def test_tuning_ignores_errors_beyond_the_window():
     clean, noisy = (np.full((2, 4, 4), value, np.float32) for value in (1.0, 3.0))
 
     @dataclasses.dataclass(frozen=True)
@@ -171,7 +171,7 @@ def test_tuning_does_not_count_what_lies_beyond_the_window():
         def estimate(self, noisy, sigma, spacing_mm, prior):
             return noisy + np.float32(self.by)
 
-    # 0.9 is nearer to 1 than 3 is; clipped to the window, 3 is 1.
+    # 0.9 is closer to 1 than 3 is, but 3 clipped to the window is 1.
     assert tuned(Shift(), [(clean, given(noisy))]) == Shift(0.0)
 
 
@@ -193,7 +193,7 @@ def test_tuning_shows_every_case_its_own_prior(clean, noisy):
     assert seen == [(0.05, SPACING_MM, True)] * 2
 
 
-def test_what_has_no_choice_needs_no_case():
+def test_a_method_without_candidates_needs_no_case():
     assert tuned(Noisy(), []) == Noisy()
 
 
@@ -203,9 +203,7 @@ def test_a_choice_without_a_case_is_an_error():
 
 
 @pytest.mark.parametrize("name", OPTIONAL)
-def test_a_missing_package_is_refused_in_one_line_that_says_how_to_install_it(
-    name, noisy, monkeypatch
-):
+def test_a_missing_package_is_refused_with_the_command_to_install_it(name, noisy, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(BadUsage) as refusal:
         estimate(OPTIONAL[name], noisy)

@@ -39,7 +39,7 @@ def evaluate(engine, dataset, tmp_path):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Leaves the pictures out, which take most of the time."""
+    """Skips the pictures, which take most of the time."""
     leave_out_pictures(monkeypatch)
 
 
@@ -50,7 +50,7 @@ def leave_out_pictures(patch):
 
 @pytest.fixture(scope="module")
 def compared(cpu, trained, dataset, tmp_path_factory):
-    """A network, doing nothing and total variation: what two equal commands wrote and said.
+    """A network, no denoising and total variation: files and output of two equal commands.
 
     The second one draws no pictures.
     """
@@ -74,7 +74,7 @@ def compared(cpu, trained, dataset, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Nine scans of noise: enough for the split that is taken where no run declares one."""
+    """Nine scans of noise: enough for the default split."""
     folder = tmp_path_factory.mktemp("many")
     for i in range(9):
         hu = np.random.default_rng(i).integers(-900, 300, (2, 16, 16), np.int16)
@@ -126,7 +126,7 @@ def test_every_method_case_and_level_has_a_row(compared, trained):
     assert found == [(level, case, method) for level in ("2%", "5%") for method in methods]
 
 
-def test_the_noisy_row_is_that_of_a_pencil(compared, dataset):
+def test_the_noisy_row_equals_a_calculation_by_hand(compared, dataset):
     for row in rows(compared[0][0]):
         if row["method"] == "noisy":
             hu = voxels(dataset / row["case"] / "imaging.nii.gz")
@@ -146,7 +146,7 @@ def test_the_report_holds_every_method(compared):
         assert len(re.findall(rf"^\| {method} \|", text, re.MULTILINE)) == 2 * tables
 
 
-def test_the_report_tells_on_what_was_scored_and_tuned(compared, trained):
+def test_the_report_names_scored_and_tuning_cases(compared, trained):
     content = json.loads((compared[0][0] / "report.json").read_text())
     assert content["cases"] == Run(trained).record().content["cases"]["test"]
     assert content["tuned_on"] == side(trained, "validation")
@@ -154,7 +154,7 @@ def test_the_report_tells_on_what_was_scored_and_tuned(compared, trained):
     assert content["data_range"] == {"low_hu": -1000, "high_hu": 400, "clip": True}
 
 
-def test_the_report_tells_the_seed_of_the_noise_and_the_prior(compared):
+def test_the_report_contains_the_noise_seed_and_the_prior(compared):
     content = json.loads((compared[0][0] / "report.json").read_text())
     assert content["noise_seed"] == 0
     assert (content["prior"]["radius"], content["prior"]["of"]) == (4, "Noisy()")
@@ -184,7 +184,7 @@ def test_the_table_and_the_paths_are_printed(compared):
     assert sorted(paths) == sorted(str(path) for path in folder.iterdir())
 
 
-def test_what_is_being_done_is_said_on_stderr(compared, trained):
+def test_progress_is_reported_on_stderr(compared, trained):
     err = compared[0][2]
     (case,) = side(trained, "test")
     assert f"trained, {case}, 5%\n" in err
@@ -192,7 +192,7 @@ def test_what_is_being_done_is_said_on_stderr(compared, trained):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_quiet_comparison_says_nothing_on_stderr(evaluate, trained):
+def test_a_quiet_comparison_prints_nothing_on_stderr(evaluate, trained):
     code, out, err = evaluate(trained, "noisy")
     assert (code, err) == (0, "")
     assert "10%: noisy: Noisy()\n" in out
@@ -222,7 +222,7 @@ def test_coloured_noise_is_scored_as_degrade_writes_it(
     assert float(found["rmse_hu"]) == pytest.approx(rmse_hu, abs=0.5)  # files hold whole HU
 
 
-def test_slices_and_protocol_are_told_above_the_table(evaluate, trained):
+def test_slices_and_protocol_are_in_the_title_of_the_table(evaluate, trained):
     assert "test, 4 slices about the middle; " in evaluate(trained, "--slices", "4")[1]
     told = evaluate(trained, "--protocol", "reference", "--overwrite")[1]
     assert "test, slice 0 of a central crop of 32 x 256 x 256; " in told
@@ -256,7 +256,7 @@ def test_the_data_folder_may_stand_in_the_environment(engine, many, tmp_path, mo
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_classical_methods_are_tuned_on_validation_and_never_on_what_is_scored(
+def test_classical_methods_are_tuned_on_validation_cases_and_never_on_scored_ones(
     evaluate, trained, dataset, monkeypatch
 ):
     known = []
@@ -278,7 +278,7 @@ def test_classical_methods_are_tuned_on_validation_and_never_on_what_is_scored(
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_what_has_no_settings_reads_no_validation_case(evaluate, trained, tmp_path):
+def test_methods_without_settings_read_no_validation_case(evaluate, trained, tmp_path):
     assert evaluate(trained, "noisy", "prior")[0] == 0
     assert json.loads((tmp_path / "report" / "report.json").read_text())["tuned_on"] == []
 
@@ -317,7 +317,7 @@ def test_unseen_cases_of_other_data_are_scored(evaluate, trained, many, tmp_path
     assert len(rows(tmp_path / "report")) == 9
 
 
-def test_a_run_that_trained_on_what_another_tests_is_refused(evaluate, trained, tmp_path):
+def test_a_run_that_trained_on_a_test_case_of_another_run_is_refused(evaluate, trained, tmp_path):
     about = Run(trained).record().content["cases"]
     other = with_cases(trained, tmp_path / "other", training=about["training"] | about["test"])
     told = assert_refused(evaluate(trained, other), 5)
@@ -331,7 +331,7 @@ def test_runs_that_were_split_differently_are_refused(evaluate, trained, tmp_pat
         trained, tmp_path / "other", test=about["validation"], validation=about["test"]
     )
     told = assert_refused(evaluate(trained, other, "--split", split), 5)
-    assert told["cause"] == f"trained and other were split differently: {split} differs"
+    assert told["cause"] == f"trained and other have different splits: {split} differs"
 
 
 def test_runs_whose_validation_differs_cannot_tune(evaluate, trained, tmp_path):
@@ -381,13 +381,13 @@ def test_the_window_is_that_of_the_network_behind_a_prior(evaluate, cpu, tmp_pat
     assert "window [-200, 300] HU is the data range" in evaluate(*words)[1]
 
 
-def test_a_prior_s_network_is_not_tuned_on_what_it_has_seen(evaluate, cpu, many, tmp_path):
+def test_methods_are_not_tuned_on_training_cases_of_their_prior(evaluate, cpu, many, tmp_path):
     flat = untrained(tmp_path / "flat", tiny("unet2d"), cpu).folder
     case = Split().assign(many, find_cases(many))["validation"][0].name
     note = json.loads((flat / "run.json").read_text()) | {"cases": {"training": {case: "0"}}}
     (flat / "run.json").write_text(json.dumps(note))
     told = assert_refused(evaluate(f"spade@{flat}", data=many), 5, many)
-    assert told["cause"] == f"spade@flat is to be tuned on {case}, which its prior has seen"
+    assert told["cause"] == f"spade@flat would be tuned on {case}, which its prior was trained on"
     assert "--no-tuning" in told["remedy"]
 
 
@@ -403,15 +403,15 @@ def test_no_classical_method_is_given_the_oracle_of_a_network(evaluate, cpu, tmp
     assert found["prior"] < 40
     assert "warning: prior@clean:0, oracle: given the clean image" in err
     assert (
-        "oracle is given the clean image: a bound"
+        "oracle is given the clean image: an upper bound"
         in (tmp_path / "report" / "report.md").read_text()
     )
     assert "RuntimeWarning" not in out + err
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_network_of_unknown_cases_is_warned_of(evaluate, unet_run, trained):
-    assert f"{unet_run}: does not tell on which cases" in evaluate(unet_run, trained)[2]
+def test_a_network_with_unknown_training_cases_gives_a_warning(evaluate, unet_run, trained):
+    assert f"{unet_run}: does not list its training cases" in evaluate(unet_run, trained)[2]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -422,7 +422,7 @@ def test_the_report_holds_the_fingerprints_of_the_networks(evaluate, trained, tm
     assert content["networks"] == {"trained": [{"run": "trained", "step": 4, "sha256": sha256}]}
 
 
-def test_where_tuning_alone_lacks_cases_the_remedy_says_so(evaluate, dataset):
+def test_the_remedy_is_no_tuning_if_only_tuning_lacks_cases(evaluate, dataset):
     told = assert_refused(evaluate("tv", "--split", "all"), 3, dataset)
     assert told["remedy"] == "Add cases, or use --no-tuning"
 
@@ -441,7 +441,7 @@ def test_all_cases_need_no_split_where_nothing_is_tuned(evaluate, tmp_path):
     assert len(rows(tmp_path / "report")) == 4
 
 
-# -- Words -----------------------------------------------------------------------------------------
+# -- Arguments -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_a_word_that_is_unknown_is_refused_with_2(evaluate, tmp_path, words, pat
 
 
 @pytest.mark.parametrize("words", [[], ["noisy", "--slices", "0"]], ids=["none", "no slices"])
-def test_words_that_cannot_be_meant_are_refused_with_2(engine, words):
+def test_invalid_options_are_refused_with_2(engine, words):
     code, out, err = engine("evaluate", *words)
     assert (code, out) == (2, "")
     assert err.endswith("See engine --help.\n")
@@ -492,7 +492,7 @@ def test_data_that_are_not_there_are_refused(evaluate, tmp_path):
     assert_refused(evaluate("noisy", data=tmp_path / "none"), 3, tmp_path / "none")
 
 
-def test_what_is_refused_is_refused_without_tensorflow(trained, dataset, tmp_path):
+def test_invalid_input_is_refused_without_tensorflow(trained, dataset, tmp_path):
     program = (
         "import json, sys, engine.cli.main\n"
         "print([engine.cli.main.run(words) for words in json.loads(sys.argv[1])])\n"
@@ -537,7 +537,7 @@ def test_other_scans_of_the_same_names_are_not_a_run_s_split(evaluate, trained, 
         nifti.write_hu(folder / "imaging.nii.gz", hu, spacing_mm)
     code, _, err = evaluate(trained, data=tmp_path / "other")
     assert code == 5
-    assert "holds another case_" in err
+    assert "has another case_" in err
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,18 +1,18 @@
 import pytest
 
-from engine.comparison.noise_levels import Level, levels, scanned
+from engine.comparison.noise_levels import Level, added_levels, scanned_levels
 from engine.errors import BadUsage
 from volumes import Coloured, Gaussian, LowDose, Recorded, SparseView, Window
 
 
 def test_levels_of_gaussian_noise_are_named_in_percent_of_the_window():
-    assert levels("gaussian:0.02,0.125") == (
+    assert added_levels("gaussian:0.02,0.125") == (
         Level("2%", Gaussian(0.02)), Level("12.5%", Gaussian(0.125)),
     )  # fmt: skip
 
 
 def test_levels_of_coloured_noise_tell_their_spectrum_where_it_was_chosen():
-    usual, chosen = levels("coloured:0.05,0.1/0.6/0.25")
+    usual, chosen = added_levels("coloured:0.05,0.1/0.6/0.25")
     assert (usual.label, chosen.label) == ("coloured 5%", "coloured 10%/0.6/0.25")
     assert chosen.noise == Coloured(0.1, 0.6, 0.25)
     told = chosen.noise.describe(Window())
@@ -21,15 +21,15 @@ def test_levels_of_coloured_noise_tell_their_spectrum_where_it_was_chosen():
 
 
 def test_recorded_levels_are_named_by_their_files():
-    assert levels("recorded:quarter,low_dose-1e5") == (
+    assert added_levels("recorded:quarter,low_dose-1e5") == (
         Level("quarter", Recorded("quarter")), Level("low_dose-1e5", Recorded("low_dose-1e5")),
     )  # fmt: skip
 
 
 def test_a_level_that_is_named_twice_is_one():
-    assert len(levels("gaussian:0.1,0.10,1e-1")) == 1
-    # So is one that tables could not tell apart.
-    assert len(levels("gaussian:0.1,0.10000001")) == 1
+    assert len(added_levels("gaussian:0.1,0.10,1e-1")) == 1
+    # The same holds for a level with the same label.
+    assert len(added_levels("gaussian:0.1,0.10000001")) == 1
 
 
 @pytest.mark.parametrize(
@@ -40,23 +40,23 @@ def test_a_level_that_is_named_twice_is_one():
         "coloured:", "coloured:0", "coloured:0.1/1",
     ],
 )  # fmt: skip
-def test_what_names_no_level_is_refused(text):
+def test_text_without_a_level_is_refused(text):
     with pytest.raises(BadUsage, match="--noise: takes no"):
-        levels(text)
+        added_levels(text)
 
 
 # -- Scanners --------------------------------------------------------------------------------------
 
 
 def test_scanned_levels_are_named_as_the_files_of_degrade():
-    assert scanned("low_dose:7e4,100000,sparse_view:60") == (
+    assert scanned_levels("low_dose:7e4,100000,sparse_view:60") == (
         Level("low_dose-7e4", LowDose(7e4)), Level("low_dose-1e5", LowDose(1e5)),
         Level("sparse_view-60", SparseView(60)),
     )  # fmt: skip
 
 
 def test_scanned_levels_tell_photons_and_views():
-    found = scanned("low_dose:7e4,sparse_view:60")
+    found = scanned_levels("low_dose:7e4,sparse_view:60")
     low, sparse = (level.noise.describe(Window()) for level in found)
     assert "70000 photons a ray, all of its views" in low
     assert "1e+06 photons a ray, 60 of its views" in sparse
@@ -66,6 +66,6 @@ def test_scanned_levels_tell_photons_and_views():
     "text", ["", "low_dose", "low_dose:", "low_dose:0", "sparse_view:7", "low_dose:1e5,1e5", "x:1",
              "gaussian:0.1"],
 )  # fmt: skip
-def test_what_names_no_scanner_is_refused(text):
+def test_text_without_a_scanner_is_refused(text):
     with pytest.raises(BadUsage, match="--as"):
-        scanned(text)
+        scanned_levels(text)

@@ -1,4 +1,4 @@
-"""SPADE against solvers that know nothing of it."""
+"""SPADE against independent solvers."""
 
 import itertools
 
@@ -106,7 +106,7 @@ def test_its_energy_falls_to_that_of_exact_solves(noisy, clean, alpha, beta, wei
 
 @pytest.mark.parametrize("weight_z", [0.5, 1.0, 2.0])
 def test_steps_are_short_enough_where_no_dual_reaches_its_bound(weight_z):
-    # Then the iteration is linear, and too small a norm makes the finest pattern grow for ever.
+    # Then the iteration is linear, and with too small a norm the finest pattern diverges.
     noisy = np.indices((8, 8, 8)).sum(0).astype(np.float32) % 2
     method = Spade(alpha=1e4, beta=1e4, weight_z=weight_z, iterations=200)
     np.testing.assert_allclose(estimate(method, noisy, np.zeros_like(noisy)), 0.5, atol=1e-3)

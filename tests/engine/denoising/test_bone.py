@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from engine.denoising.bone import Keep
+from engine.denoising.bone import BoneWeight
 from engine.inference.tiling import blocks_of
 from volumes import Window
 from volumes.boxes import Box
@@ -12,12 +12,12 @@ WINDOW = Window()
 
 
 def weight(hu, estimate_hu=None, window=WINDOW, box=None, spacing_mm=MM):
-    """What is kept of a scan of which the network says `estimate_hu`."""
+    """The kept share of a scan for which the network gives `estimate_hu`."""
     hu = np.asarray(hu, np.float32)
     estimate_hu = np.minimum(hu, 400) if estimate_hu is None else estimate_hu
     noisy = blocks_of(window.unit(hu))
     box = box or Box((0, 0, 0), hu.shape)
-    return Keep(window, noisy, spacing_mm).weight(box, window.unit(estimate_hu)[box.slices])
+    return BoneWeight(window, noisy, spacing_mm).weight(box, window.unit(estimate_hu)[box.slices])
 
 
 def flat(hu):
@@ -25,12 +25,12 @@ def flat(hu):
 
 
 @pytest.mark.parametrize("hu", [-3000, -1000, 0, 60, 200])
-def test_nothing_is_kept_of_what_lies_within_the_window(hu):
+def test_nothing_within_the_window_is_kept(hu):
     assert (weight(flat(hu)) == 0).all()
 
 
 @pytest.mark.parametrize("hu", [600, 1200, 3071])
-def test_all_is_kept_of_what_lies_above_the_window(hu):
+def test_all_above_the_window_is_kept(hu):
     assert (weight(flat(hu)) == 1).all()
 
 
@@ -67,7 +67,7 @@ def test_bone_is_kept_from_a_network_trained_without_clipping_too():
     assert (weight(flat(1200), estimate_hu=flat(1100), window=linear) == 1).all()
 
 
-def test_a_part_of_a_scan_is_judged_like_the_whole():
+def test_a_part_of_a_scan_is_treated_like_the_whole():
     rng = np.random.default_rng(0)
     hu = np.where(np.arange(20) < 10, 100, 800) + rng.normal(0, 140, SHAPE)
     whole = weight(hu)

@@ -22,7 +22,7 @@ from tests.engine.tiny import comment, content, head, scan_file, tiny, untrained
 from tests.engine.tiny import identity as identical
 from volumes import nifti
 
-# How the same anatomy may be stored: datatype, slope, intercept, extension.
+# Ways to store the same anatomy: datatype, slope, intercept, extension.
 FORMS = {
     "int16": ("<i2", 1.0, 0.0, b""),
     "big-endian int16": (">i2", 1.0, 0.0, b""),
@@ -50,14 +50,14 @@ def opened(folder):
 
 
 def blurring(arrays):
-    """Weights by which a U-Net of one channel and one level returns the mean of its neighbours."""
+    """Weights that make a U-Net of one channel and one level return the mean of neighbours."""
     kernel = np.full_like(arrays["model/bottom_a/kernel"], 1 / 27)
     return identical(arrays) | {"model/bottom_a/kernel": kernel}
 
 
 @pytest.fixture(scope="module")
 def unet(unet_run):
-    """A network of first weights: what it says of a scan is wrong, and never what is there."""
+    """An untrained network: its estimate is wrong everywhere."""
     return opened(unet_run)
 
 
@@ -69,7 +69,7 @@ def respr(respr_run):
 
 @pytest.fixture(scope="module")
 def identity(identity_run):
-    """A network that returns what it is given, and air where that lies below air."""
+    """A network that returns its input, and air where the input is below air."""
     return opened(identity_run)
 
 
@@ -83,7 +83,7 @@ def blur(cpu, tmp_path_factory):
 
 @pytest.fixture
 def noisy_hu(phantom_hu):
-    """The phantom under 10 % noise, int16 HU."""
+    """The phantom with 10 % noise, int16 HU."""
     noise = np.random.default_rng(1).normal(0, 140, phantom_hu.shape)
     return np.clip(np.rint(phantom_hu + noise), -1400, 2000).astype(np.int16)
 
@@ -106,7 +106,7 @@ def form(path, hu, name):
 
 
 def applied(network, path, out=None, **request):
-    """Denoises a file into another one beside it."""
+    """Denoises a file and writes the result beside it."""
     out = out or path.with_name("out.nii")
     done = denoise(nifti.open_scan(path), *network, DenoiseSettings(**request), lambda _: None)
     write(done, out, residual=False, overwrite=True)
@@ -184,7 +184,7 @@ def test_one_slice_is_a_scan(unet, tmp_path, noisy_hu):
 
 @pytest.fixture
 def outside(noisy_hu):
-    """Where a round field of view leaves padding."""
+    """Mask of the padding outside a round field of view."""
     _, y, x = np.indices(noisy_hu.shape)
     return (y - 32) ** 2 + (x - 32) ** 2 > 28**2
 
@@ -229,11 +229,11 @@ def test_a_scan_of_nothing_but_padding_comes_back(unet, tmp_path):
     assert content(applied(unet, path)) == content(path)
 
 
-# -- What lies beyond the window -------------------------------------------------------------------
+# -- Values beyond the window ----------------------------------------------------------------------
 
 
 class Saturating:
-    """The best that a network can do which was trained on clipped images."""
+    """The best possible estimate of a network that was trained on clipped images."""
 
     def tiles(self, plan, noisy, prior):
         for tile in plan.tiles():
@@ -317,7 +317,7 @@ def test_the_computed_prior_is_the_mean_of_neighbouring_slices(respr, tmp_path, 
 
 @pytest.fixture
 def pair(tmp_path, tissue_hu):
-    """A scan and a second one of the same place, of other tissue."""
+    """A scan and a second one on the same grid, with other tissue."""
     other = np.random.default_rng(3).integers(-400, 60, tissue_hu.shape, np.int16)
     path = scan_file(tmp_path / "scan.nii", tissue_hu)
     return path, scan_file(tmp_path / "second.nii", other), other
@@ -363,7 +363,7 @@ def test_a_second_scan_may_have_padding_of_its_own(respr, pair):
 )
 def test_a_second_scan_on_another_grid_is_refused(respr, pair, elsewhere):
     path, second, other = pair
-    with pytest.raises(BadInput, match=f"does not lie on the grid of {path}") as refused:
+    with pytest.raises(BadInput, match=f"is not on the grid of {path}") as refused:
         applied(respr, path, prior=elsewhere(second, other))
     assert refused.value.path == str(second)
 
@@ -371,7 +371,7 @@ def test_a_second_scan_on_another_grid_is_refused(respr, pair, elsewhere):
 def test_a_second_scan_elsewhere_in_the_patient_is_refused(respr, pair):
     path, second, _ = pair
     second.write_bytes(_shifted(second.read_bytes(), 12.5))
-    with pytest.raises(BadInput, match="does not lie on the grid"):
+    with pytest.raises(BadInput, match="is not on the grid"):
         applied(respr, path, prior=second)
 
 
@@ -392,16 +392,16 @@ def test_a_second_scan_that_is_none_is_refused(respr, pair, tmp_path):
         applied(respr, pair[0], prior=tmp_path / "none.nii")
 
 
-# -- What is told ----------------------------------------------------------------------------------
+# -- The sidecar -----------------------------------------------------------------------------------
 
 
-def told(network, path, **request):
+def sidecar_of(network, path, **request):
     return json.loads(applied(network, path, **request).with_suffix(".json").read_text())
 
 
-def test_the_sidecar_says_what_was_done(unet, unet_run, tmp_path, tissue_hu):
+def test_the_sidecar_describes_the_denoising(unet, unet_run, tmp_path, tissue_hu):
     path = scan_file(tmp_path / "scan.nii.gz", tissue_hu)
-    about = told(unet, path, strength=0.75, tile=(6, 8, 8))
+    about = sidecar_of(unet, path, strength=0.75, tile=(6, 8, 8))
     last = Run(unet_run).checkpoint("last")
     assert about["model"] == {"sha256": checkpoint.fingerprint(last), "step": 1}
     assert about["output_sha256"] == hashlib.sha256((tmp_path / "out.nii").read_bytes()).hexdigest()
@@ -422,13 +422,13 @@ def test_the_sidecar_says_what_was_done(unet, unet_run, tmp_path, tissue_hu):
 
 def test_the_sidecar_names_the_second_scan_by_its_content(respr, pair):
     path, second, _ = pair
-    about = told(respr, path, prior=second)
+    about = sidecar_of(respr, path, prior=second)
     assert about["second_scan_sha256"] == hashlib.sha256(second.read_bytes()).hexdigest()
 
 
 def test_the_sidecar_describes_the_residual(unet, tmp_path, noisy_hu):
     path = scan_file(tmp_path / "scan.nii", noisy_hu)
-    about = told(unet, path)
+    about = sidecar_of(unet, path)
     residual = noisy_hu - voxels(tmp_path / "out.nii").astype(float)
     assert about["residual"]["mean_hu"] == pytest.approx(residual.mean(), abs=1e-3)
     assert about["residual"]["std_hu"] == pytest.approx(residual.std(), abs=1e-3)
@@ -436,7 +436,7 @@ def test_the_sidecar_describes_the_residual(unet, tmp_path, noisy_hu):
     assert about["voxels"]["changed"] == np.count_nonzero(residual)
 
 
-def test_a_residual_that_holds_anatomy_is_told_on_stderr_and_in_the_sidecar(
+def test_anatomy_in_the_residual_gives_a_warning_on_stderr_and_in_the_sidecar(
     engine, unet_run, tmp_path, phantom_hu
 ):
     scan = scan_file(tmp_path / "scan.nii", phantom_hu)
@@ -458,7 +458,7 @@ def test_the_sidecar_names_versions_machine_and_time(engine, unet_run, tmp_path,
     assert about["time"].endswith("+00:00")
 
 
-def test_what_is_reproducible_names_neither_machine_nor_time(
+def test_a_reproducible_sidecar_has_neither_machine_nor_time(
     engine, unet_run, tmp_path, tissue_hu, monkeypatch
 ):
     scan = scan_file(tmp_path / "scan.nii", tissue_hu)
@@ -493,17 +493,17 @@ def test_the_network_behind_a_prior_is_named_by_its_weights_not_by_its_folder(
 def test_the_sidecar_counts_voxels(respr, tmp_path, tissue_hu):
     stored = tissue_hu.astype("<f4")
     stored[1, 2, :5] = np.nan
-    about = told(respr, scan_file(tmp_path / "scan.nii", stored))
+    about = sidecar_of(respr, scan_file(tmp_path / "scan.nii", stored))
     assert about["voxels"]["total"] == stored.size
     assert about["voxels"]["padding"] == 5
     assert about["voxels"]["changed"] <= stored.size - 5
     assert about["voxels"]["above_window"] == 0
 
 
-def test_the_sidecar_counts_what_was_kept_above_the_window(unet, tmp_path):
+def test_the_sidecar_counts_voxels_kept_above_the_window(unet, tmp_path):
     hu = np.full((4, 16, 16), 1500, np.int16)
     hu[0, 0, 0] += 1  # a scan of one value is left alone
-    about = told((unet[0], Saturating()), scan_file(tmp_path / "scan.nii", hu))
+    about = sidecar_of((unet[0], Saturating()), scan_file(tmp_path / "scan.nii", hu))
     assert about["voxels"]["above_window"] == hu.size
     assert about["voxels"]["changed"] == 0
     assert about["change_hu"] == {}
@@ -513,7 +513,7 @@ def test_the_sidecar_gives_the_distribution_of_the_change(respr, pair, tissue_hu
     path, second, _ = pair
     raised = tissue_hu + np.int16(20)
     raised[:, :, :12] = tissue_hu[:, :, :12] - 10
-    about = told(respr, path, prior=scan_file(second, raised))
+    about = sidecar_of(respr, path, prior=scan_file(second, raised))
     change = about["change_hu"]
     assert change["mean"] == pytest.approx(5, abs=1e-3)
     assert change["std"] == pytest.approx(15, abs=1e-3)
@@ -521,7 +521,7 @@ def test_the_sidecar_gives_the_distribution_of_the_change(respr, pair, tissue_hu
     assert change["p99"] == pytest.approx(20, abs=1)
 
 
-def test_what_the_datatype_cannot_hold_is_counted(respr, tmp_path):
+def test_saturated_voxels_are_counted(respr, tmp_path):
     low = np.full((4, 16, 16), -950, np.int16)
     stored = np.full((4, 16, 16), 100, "u1")  # 100 HU; the datatype ends at -900
     stored[0, 0, 0] += 1  # a scan of one value is left alone
@@ -546,7 +546,7 @@ def test_the_residual_is_input_minus_output(unet, tmp_path, noisy_hu, name):
     assert residual.name == "out_residual.nii"
 
 
-def test_the_residual_lies_on_the_grid_of_the_scan(unet, tmp_path, noisy_hu):
+def test_the_residual_has_the_grid_of_the_scan(unet, tmp_path, noisy_hu):
     path = scan_file(tmp_path / "scan.nii", noisy_hu, "LPS", extension=comment(b"hello"))
     done = denoise(nifti.open_scan(path), *unet, DenoiseSettings(), lambda _: None)
     _, residual, _ = write(done, tmp_path / "out.nii", residual=True, overwrite=False)
@@ -572,7 +572,7 @@ def scan(tmp_path, tissue_hu):
     return scan_file(tmp_path / "scan.nii.gz", tissue_hu)
 
 
-def test_the_output_and_its_sidecar_lie_beside_the_scan(engine, unet_run, scan):
+def test_output_and_sidecar_are_written_beside_the_scan(engine, unet_run, scan):
     code, out, _ = engine("denoise", scan, "-m", unet_run)
     assert code == 0
     assert out.splitlines() == [

@@ -73,17 +73,17 @@ def test_a_second_scan_is_refused_before_tensorflow_is_imported(
     assert "sees no prior" in ended.err
 
 
-def test_scores_that_json_has_no_word_for_become_null(tmp_path):
-    from engine.runs.metrics_file import Metrics
+def test_scores_that_are_not_finite_become_null(tmp_path):
+    from engine.runs.metrics_file import MetricsFile
 
-    metrics = Metrics(tmp_path / "metrics.jsonl", 0)
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", 0)
     metrics.row(step=1, mean={"ssim": float("nan"), "psnr_db": float("inf"), "mse": 0.5})
     metrics.close()
     row = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
     assert row["mean"] == {"ssim": None, "psnr_db": None, "mse": 0.5}
 
 
-def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
+def test_partial_files_of_a_killed_process_are_removed(tmp_path):
     from engine.checkpoints import checkpoint
 
     left = tmp_path / ".step-00000005.123.tmp"
@@ -130,7 +130,7 @@ def test_a_scan_that_breaks_while_it_is_denoised_leaves_nothing_and_stops_no_oth
     assert made == ["two_denoised.json", "two_denoised.nii.gz"]
 
 
-def test_several_scans_that_are_all_bad_are_each_told(engine, unet_run, scans, tmp_path):
+def test_several_bad_scans_are_each_reported(engine, unet_run, scans, tmp_path):
     for scan in scans:
         scan.write_bytes(b"<html>")
     code, out, err = engine("denoise", *scans, "-m", unet_run, "-q")
@@ -189,7 +189,7 @@ def test_fewer_steps_than_are_done_are_refused(engine, trained, dataset):
     assert "4 steps already" in err
 
 
-def test_a_request_to_stop_is_heeded_before_the_first_step(dataset, tmp_path):
+def test_a_request_to_stop_takes_effect_before_the_first_step(dataset, tmp_path):
     from engine.errors import Interrupted
     from engine.terminal import Terminal
     from engine.training.fit import FitRequest, fit
@@ -221,48 +221,48 @@ def test_a_refusal_waits_for_no_library_that_is_slow_to_import(unet_run, tmp_pat
     assert (ended.code, ended.slow) == (3, set())
 
 
-# What a person is told of a scan, and may vouch for
+# Warnings about a scan, and options to read it
 
 
 @pytest.fixture
 def spoilt(scans):
-    """A scan whose gzip stream ends with another checksum than its own."""
+    """A scan whose gzip stream ends with a wrong checksum."""
     block = bytearray(scans[0].read_bytes())
     block[-6] ^= 1
     scans[0].write_bytes(block)
     return scans[0]
 
 
-def told(path):
+def warnings_of(path):
     return json.loads(path.with_name("one_denoised.json").read_text())["warnings"]
 
 
 @pytest.fixture
-def untold_residual(monkeypatch):
-    """What a tiny network removes is no matter here."""
+def no_residual_warnings(monkeypatch):
+    """Ignores warnings about what a tiny network removes."""
     monkeypatch.setattr("engine.scoring.residual.ANATOMY", 1.0)
 
 
-@pytest.mark.usefixtures("untold_residual")
-def test_a_scan_without_a_doubt_has_none_in_its_sidecar(engine, unet_run, scans):
+@pytest.mark.usefixtures("no_residual_warnings")
+def test_a_plausible_scan_has_no_warning_in_its_sidecar(engine, unet_run, scans):
     code, _, err = engine("denoise", scans[0], "-m", unet_run, "-q")
     assert (code, err) == (0, "")
-    assert told(scans[0]) == []
+    assert warnings_of(scans[0]) == []
 
 
-@pytest.mark.usefixtures("untold_residual")
+@pytest.mark.usefixtures("no_residual_warnings")
 def test_a_wrong_checksum_is_refused_or_stamped_into_the_sidecar(engine, unet_run, spoilt):
     code, _, err = engine("denoise", spoilt, "-m", unet_run)
     assert code == 3
     assert "--allow-bad-crc" in err
     code, _, err = engine("denoise", spoilt, "-m", unet_run, "--allow-bad-crc", "-q")
     assert code == 0
-    (stamp,) = told(spoilt)
+    (stamp,) = warnings_of(spoilt)
     assert "wrong checksum" in stamp
     assert err == f"engine: warning: {spoilt}: {stamp}\n"
 
 
-def test_the_copy_that_degrade_makes_tells_what_its_source_was_doubted_for(engine, spoilt):
+def test_a_degraded_copy_has_the_warnings_of_its_source(engine, spoilt):
     assert engine("degrade", spoilt, "--as", "gaussian:0.1")[0] == 3
     code, _, err = engine("degrade", spoilt, "--as", "gaussian:0.1", "--allow-bad-crc", "-q")
     assert code == 0
@@ -270,8 +270,8 @@ def test_the_copy_that_degrade_makes_tells_what_its_source_was_doubted_for(engin
     assert err == f"engine: warning: {spoilt}: {stamp}\n"
 
 
-@pytest.mark.usefixtures("untold_residual")
-def test_voxels_that_are_not_finite_come_back_to_the_bit_and_are_told(
+@pytest.mark.usefixtures("no_residual_warnings")
+def test_voxels_that_are_not_finite_keep_their_bits_and_give_a_warning(
     engine, unet_run, tmp_path, phantom_hu
 ):
     from tests.engine.tiny import scan_file, voxels
@@ -284,7 +284,7 @@ def test_voxels_that_are_not_finite_come_back_to_the_bit_and_are_told(
     gaps = ~np.isfinite(stored)
     np.testing.assert_array_equal(after.view("<u4")[gaps], stored.view("<u4")[gaps])
     assert np.isfinite(after[~gaps]).all()
-    assert told(path) == ["holds 12 voxels that are not finite"]
+    assert warnings_of(path) == ["holds 12 voxels that are not finite"]
 
 
 @pytest.mark.parametrize("value", [0, 40, -1024, -3024])
@@ -331,15 +331,15 @@ def test_one_volume_of_a_file_of_several_is_chosen_by_its_number(engine, unet_ru
 def test_a_scan_that_is_removed_while_it_is_denoised_is_refused_and_leaves_nothing(
     engine, unet_run, scans, tmp_path, monkeypatch
 ):
-    from engine.denoising.bone import Keep
+    from engine.denoising.bone import BoneWeight
 
-    whole = Keep.weight
+    whole = BoneWeight.weight
 
     def weight(*arguments):
         scans[0].unlink(missing_ok=True)
         return whole(*arguments)
 
-    monkeypatch.setattr(Keep, "weight", weight)
+    monkeypatch.setattr(BoneWeight, "weight", weight)
     code, _, err = engine("denoise", scans[0], "-m", unet_run, "-q")
     assert code == 3
     assert "cannot be read: No such file" in err
@@ -351,9 +351,7 @@ def test_a_scan_that_is_removed_while_it_is_denoised_is_refused_and_leaves_nothi
     ["with spaces.nii", "naïve 患者 (1).nii.gz", "-rf.nii", "scan.v1.2.nii", "SCAN.NII.GZ", "scan",
      "two\nlines.nii"],
 )  # fmt: skip
-def test_the_output_of_a_scan_of_any_name_keeps_what_stands_before_its_ending(
-    engine, unet_run, tmp_path, name
-):
+def test_the_output_keeps_the_stem_of_any_scan_name(engine, unet_run, tmp_path, name):
     from tests.gates.catalogue import content
 
     (tmp_path / name).write_bytes(content(np.full((4, 8, 8), -1024, "i2")))
@@ -379,35 +377,35 @@ def test_a_name_that_leaves_no_room_for_the_output_s_is_refused_before_any_work(
     assert engine("denoise", path, "-m", unet_run, "-o", out, "-q", "--strength", "0")[0] == 0
 
 
-def test_what_another_program_has_noted_is_not_overwritten(engine, unet_run, scans, tmp_path):
+def test_the_json_file_of_another_program_is_not_overwritten(engine, unet_run, scans, tmp_path):
     out = tmp_path / "out.nii.gz"
     noted = tmp_path / "out.json"
     noted.write_text('{"EchoTime": 0.03}')
     words = ["denoise", scans[0], "-m", unet_run, "-o", out, "--overwrite", "-q"]
     code, _, err = engine(*words)
     assert code == 4
-    assert "out.json: describes something else than a denoised scan" in err
+    assert "out.json: is not the sidecar of a denoised scan" in err
     assert noted.read_text() == '{"EchoTime": 0.03}'
     noted.unlink()
     assert engine(*words)[0] == 0
     assert engine(*words)[0] == 0  # its own is replaced
 
 
-def test_a_picture_is_called_one(engine, unet_run, scans, tmp_path):
+def test_a_preview_must_be_named_png(engine, unet_run, scans, tmp_path):
     kept = tmp_path / "metrics.jsonl"
     kept.write_text("{}")
     words = ["denoise", scans[0], "-m", unet_run, "--preview", kept, "--overwrite"]
     code, _, err = engine(*words)
     assert code == 2
-    assert "metrics.jsonl: is no name of a picture" in err
+    assert "metrics.jsonl: is not a PNG file name" in err
     assert kept.read_text() == "{}"
 
 
-# -- What a person should know ---------------------------------------------------------------------
+# -- Warnings --------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("untold_residual")
-def test_a_network_that_helps_none_of_its_own_scans_is_told_and_stands_in_the_sidecar(
+@pytest.mark.usefixtures("no_residual_warnings")
+def test_a_network_worse_than_its_input_gives_a_warning_on_stderr_and_in_the_sidecar(
     engine, unet_run, scans, tmp_path
 ):
     run = shutil.copytree(unet_run, tmp_path / "run")
@@ -428,8 +426,8 @@ def test_a_network_that_helps_none_of_its_own_scans_is_told_and_stands_in_the_si
     assert sidecar["warnings"] == [f"the model {words}"]
 
 
-@pytest.mark.usefixtures("untold_residual")
-def test_a_scan_that_was_denoised_already_is_told(engine, unet_run, scans):
+@pytest.mark.usefixtures("no_residual_warnings")
+def test_a_scan_that_was_denoised_before_gives_a_warning(engine, unet_run, scans):
     assert engine("denoise", scans[0], "-m", unet_run, "-q")[0] == 0
     once = scans[0].with_name("one_denoised.nii.gz")
     code, _, err = engine("denoise", once, "-m", unet_run, "-q")
@@ -440,7 +438,7 @@ def test_a_scan_that_was_denoised_already_is_told(engine, unet_run, scans):
     assert twice["warnings"] == [words]
 
 
-@pytest.mark.usefixtures("untold_residual")
+@pytest.mark.usefixtures("no_residual_warnings")
 def test_another_scan_of_that_name_was_not_denoised(engine, unet_run, scans):
     assert engine("denoise", scans[0], "-m", unet_run, "-q")[0] == 0
     once = scans[0].with_name("one_denoised.nii.gz")
@@ -461,7 +459,7 @@ def test_a_part_of_a_run_is_no_model_and_the_run_is_named(engine, unet_run, scan
             assert f"{unet_run / part}: is a part of a run. Name the run, {unet_run}, and" in err
 
 
-def test_a_part_of_a_run_is_known_from_within_it(engine, unet_run, scans, monkeypatch):
+def test_a_folder_within_a_run_is_recognised(engine, unet_run, scans, monkeypatch):
     monkeypatch.chdir(unet_run / "checkpoints")
     code, _, err = engine("denoise", scans[0], "-m", "step-00000001")
     assert code == 5

@@ -18,7 +18,7 @@ def scan(tmp_path):
 
 @pytest.fixture
 def verified(engine, unet_run, scan):
-    """What verify --again says of a scan that was denoised with some words and then changed."""
+    """The output of verify --again for a scan that was denoised with options and then changed."""
 
     def call(*words, change=None, told=None, more=(), run=unet_run, source=scan):
         out = scan.with_name("out.nii")
@@ -39,14 +39,14 @@ def verified(engine, unet_run, scan):
     return call
 
 
-WHOLE = "the network gives these voxels, to the bit"
+WHOLE = "the network gives the same voxels, bit for bit"
 
 
 @pytest.mark.parametrize("words", [
     (), ("--strength", "0.5"), ("--strength", "0"), ("--tile", "2,8,8"), ("--strip-phi",),
     ("--reproducible",),
 ])  # fmt: skip
-def test_what_the_network_gives_it_gives_again(verified, words):
+def test_a_rerun_gives_the_same_voxels(verified, words):
     assert verified(*words)[:2] == (0, WHOLE)
 
 
@@ -74,29 +74,32 @@ def test_voxels_that_another_hand_changed_are_found(verified):
 
     code, _, err = verified(change=lesion_gone)
     assert code == 3
-    assert "is not what the network gives: 40 voxels differ, by up to 5 HU" in err
+    assert "differs from the network's output: 40 voxels differ, by up to 5 HU" in err
 
 
 @pytest.fixture
 def same_residual(monkeypatch):
-    """Counts and residual in the sidecar, which would tell of a change before, say nothing."""
+    """Disables the checks of counts and residual, which would find a change first."""
     monkeypatch.setattr("engine.denoising.verify.alike", lambda *_: True)
 
 
 @pytest.mark.usefixtures("same_residual")
-def test_a_step_of_rounding_is_told_and_no_more(verified):
+def test_a_rounding_difference_of_one_step_is_accepted(verified):
     def rounded(stored):
         stored[np.flatnonzero(stored != -2048)[7]] += 1
 
     code, said, _ = verified(change=rounded)
     assert code == 0
-    assert said == "the network gives these voxels but for rounding: 1 voxel differs, by up to 1 HU"
+    assert (
+        said
+        == "the network gives the same voxels except for rounding: 1 voxel differs, by up to 1 HU"
+    )
 
 
 def test_another_strength_than_the_one_used_is_found(verified):
     code, _, err = verified("--strength", "0.5", told={"strength": 1.0})
     assert code == 3
-    assert "is not what the network gives" in err
+    assert "differs from the network's output" in err
 
 
 @pytest.mark.parametrize("told", [
@@ -120,17 +123,17 @@ def test_the_second_scan_is_named_again_and_is_the_same(verified, respr_run, sca
     assert "--prior: was given when the scan was denoised" in err
     code, _, err = verified("--prior", second, run=respr_run, more=("--prior", scan))
     assert code == 3
-    assert f"{scan}: is another file than the second scan" in err
+    assert f"{scan}: is not the second scan that was used" in err
     code, _, err = verified(run=respr_run, more=("--prior", second))
     assert code == 2
     assert "--prior: was not given" in err
 
 
-def test_it_asks_for_what_it_needs(engine, unet_run, scan, tmp_path):
+def test_a_rerun_needs_model_and_input(engine, unet_run, scan, tmp_path):
     assert engine("denoise", scan, "-m", unet_run, "-q")[0] == 0
     out = scan.with_name("scan_denoised.nii")
     code, _, err = engine("verify", out, "--again")
-    assert (code, err) == (2, "engine: error: --again: applies no model. Name it by --model.\n")
+    assert (code, err) == (2, "engine: error: --again: needs a model. Name it by --model.\n")
     code, _, err = engine("verify", out, "--prior", scan)
     assert code == 2
     scan.unlink()
@@ -139,10 +142,10 @@ def test_it_asks_for_what_it_needs(engine, unet_run, scan, tmp_path):
     assert "Name it by --input" in err
 
 
-def test_a_dose_is_told_again(cpu, verified, tmp_path):
+def test_the_dose_is_used_again(cpu, verified, tmp_path):
     recipe = tiny("lowdose_dncnn", "network.sees_dose=true", "network.depth=3")
     run = untrained(tmp_path / "told", recipe, cpu).folder
     assert verified("--photons", "3e4", run=run)[:2] == (0, WHOLE)
     code, _, err = verified("--photons", "3e4", run=run, told={"photons": 1e6})
     assert code == 3
-    assert "is not what the network gives" in err
+    assert "differs from the network's output" in err

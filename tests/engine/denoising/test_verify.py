@@ -1,11 +1,14 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
+from engine.denoising import sidecar
 from engine.runs.run import Run
+from engine.runs.trained_model import open_model
 from tests.engine.fresh import fresh
 from tests.engine.tiny import comment, content, head, scan_file, tiny, untrained
 
@@ -40,10 +43,10 @@ def test_all_that_can_be_checked_is_checked(engine, unet_run, denoised):
         "output", "residual", "input", "header", "padding", "voxels", "leakage", "model", "code",
         "estimate", "options, versions, machine and time", "research use, not a medical device",
     ]  # fmt: skip
-    assert out.count("not checked") == 2  # the estimate, and what the sidecar alone tells
+    assert out.count("not checked") == 2  # the estimate, and what only the sidecar contains
 
 
-def test_what_could_not_be_checked_is_said(engine, denoised, scan):
+def test_skipped_checks_are_listed(engine, denoised, scan):
     scan.unlink()
     denoised.with_name("scan_residual.nii").unlink()
     code, out, _ = engine("verify", denoised)
@@ -77,14 +80,14 @@ def test_another_input_ends_with_3(engine, denoised, scan, tmp_path):
     other = scan_file(tmp_path / "other.nii", np.zeros(SHAPE, "<i2"))
     code, _, err = engine("verify", denoised, "--input", other)
     assert code == 3
-    assert f"{other}: is another file than the scan denoised" in err
+    assert f"{other}: is not the scan that was denoised" in err
 
 
 def test_an_output_without_a_sidecar_ends_with_3(engine, denoised):
     denoised.with_suffix(".json").unlink()
     code, _, err = engine("verify", denoised)
     assert code == 3
-    assert "has no scan_denoised.json beside it" in err
+    assert "has no sidecar scan_denoised.json beside it" in err
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "{}", '{"output_sha256": 5}', "[" * 10**5])
@@ -99,7 +102,7 @@ def test_edited_counts_end_with_3(engine, denoised, name):
     edited(denoised, lambda about: about["voxels"].update({name: 7}))
     code, _, err = engine("verify", denoised)
     assert code == 3
-    assert f"counts other voxels ({name})" in err
+    assert f"has a wrong count of voxels ({name})" in err
 
 
 def test_an_edited_description_of_the_residual_ends_with_3(engine, denoised):
@@ -119,7 +122,7 @@ def test_a_sidecar_of_wrong_types_is_refused(engine, unet_run, denoised, name, v
 
 
 def rewritten(path, block):
-    """Another file, whose hash its sidecar knows."""
+    """Another file, with its hash in the sidecar."""
     path.write_bytes(block)
     sha256 = hashlib.sha256(block).hexdigest()
     edited(path, lambda about: about.update(output_sha256=sha256))
@@ -207,7 +210,7 @@ def test_a_warning_that_was_taken_out_is_missed(engine, unet_run, denoised):
     assert "does not warn that the residual correlates with the anatomy" in err
 
 
-def test_what_another_version_made_is_said_to_be_so(engine, unet_run, denoised):
+def test_the_output_of_another_version_is_reported_as_such(engine, unet_run, denoised):
     _, said, _ = engine("verify", denoised, "-m", unet_run)
     assert "code: this program's, sha256 " in said
     assert "options, versions, machine and time: not checked" in said
@@ -216,4 +219,13 @@ def test_what_another_version_made_is_said_to_be_so(engine, unet_run, denoised):
     assert code == 0
     assert f"code: another version of the program, sha256 {'0' * 64}\n" in said
     edited(denoised, lambda about: about.pop("code_sha256"))
-    assert "code: not checked, its hash is not known" in engine("verify", denoised)[1]
+    assert "code: not checked, its hash is unknown" in engine("verify", denoised)[1]
+
+
+def test_a_recipe_field_that_a_later_version_added_leaves_older_sidecars_valid(unet_run):
+    model = open_model(Run(unet_run))
+    recipe = sidecar.origin(model)["recipe"]
+    assert "average" not in recipe
+    assert "spread" not in recipe["noise"]
+    averaged = replace(model, recipe=replace(model.recipe, average=0.9))
+    assert sidecar.origin(averaged)["recipe"]["average"] == 0.9

@@ -53,7 +53,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         about(tmp_path)
 
 
-def test_a_run_tells_how_far_it_is_and_the_fingerprint_of_its_last_checkpoint(trained):
+def test_info_shows_the_step_and_the_fingerprint_of_the_last_checkpoint(trained):
     told = rows(trained)
     assert told["step"] == "4 of 4"
     last = Run(trained).checkpoint("last")
@@ -62,7 +62,7 @@ def test_a_run_tells_how_far_it_is_and_the_fingerprint_of_its_last_checkpoint(tr
     assert told["precision"] == "float32"
 
 
-def test_a_run_tells_its_best_step_and_its_last_scores(trained):
+def test_info_shows_the_best_step_and_the_last_scores(trained):
     told = rows(trained)
     progress = checkpoint.verified(Run(trained).checkpoint("last"))
     psnr = -10 * np.log10(progress.best_mse)
@@ -74,7 +74,7 @@ def test_a_run_tells_its_best_step_and_its_last_scores(trained):
     assert "validation, noisy" in told
 
 
-def test_a_run_that_was_never_saved_says_so(tmp_path, cpu):
+def test_info_shows_that_a_run_has_no_checkpoint(tmp_path, cpu):
     run = untrained(tmp_path / "run", tiny(), cpu)
     run.checkpoints.rename(tmp_path / "gone")
     assert rows(run.folder)["step"] == "no checkpoint yet"
@@ -96,7 +96,7 @@ def test_a_damaged_run_is_refused(tmp_path, cpu):
         about(run.folder)
 
 
-def test_a_denoised_scan_tells_where_it_comes_from(engine, unet_run, scan):
+def test_info_shows_the_model_of_a_denoised_scan(engine, unet_run, scan):
     assert engine("denoise", scan, "-m", unet_run)[0] == 0
     told = rows(scan.with_name("scan_denoised.nii.gz"))
     assert told["denoised by"] == "UNet3D at step 1"
@@ -105,7 +105,7 @@ def test_a_denoised_scan_tells_where_it_comes_from(engine, unet_run, scan):
     assert "not a medical device" in told["notice"]
 
 
-def test_a_degraded_scan_tells_what_was_added(engine, scan):
+def test_info_shows_the_noise_of_a_degraded_scan(engine, scan):
     assert engine("degrade", scan, "--as", "gaussian:0.1", "--seed", "4")[0] == 0
     told = rows(scan.with_name("scan_gaussian-0.1.nii.gz"))
     assert json.loads(told["degradation"]) == {"kind": "gaussian", "sigma": 0.1}

@@ -9,7 +9,7 @@ from engine import losses, networks, schedules
 from engine.errors import BadUsage, Mismatch
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
-from engine.recipe.recipe_file import find, foreign, load
+from engine.recipe.recipe_file import find_recipe, foreign, load_recipe
 from engine.recipe.serialization import differences, fingerprint, from_json, to_json
 from tests.engine.tiny import tiny
 from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Split, Window
@@ -24,7 +24,7 @@ SHIPPED = [
 
 @pytest.fixture
 def recipe():
-    return load(find("respr_unet3d"))
+    return load_recipe(find_recipe("respr_unet3d"))
 
 
 @pytest.fixture
@@ -202,28 +202,28 @@ def test_a_slice_may_be_the_crop_of_a_2d_network():
 
 
 def test_a_shipped_recipe_is_found_by_its_name():
-    assert find("unet3d").name == "unet3d.py"
+    assert find_recipe("unet3d").name == "unet3d.py"
 
 
 def test_a_recipe_is_found_by_its_path(tmp_path):
     mine = tmp_path / "mine.py"
-    mine.write_text(find("unet3d").read_text())
-    assert find(str(mine)) == mine
+    mine.write_text(find_recipe("unet3d").read_text())
+    assert find_recipe(str(mine)) == mine
 
 
 def test_an_unknown_recipe_is_refused_with_the_nearest_name():
     with pytest.raises(BadUsage, match=r"unet3e: is no recipe\. Did you mean unet3d\?"):
-        find("unet3e")
+        find_recipe("unet3e")
 
 
 def test_an_unknown_recipe_like_no_other_is_refused_with_all_names():
     with pytest.raises(BadUsage, match=", ".join(SHIPPED)):
-        find("xxxxxxxxxx")
+        find_recipe("xxxxxxxxxx")
 
 
 def test_only_recipes_from_elsewhere_are_foreign(tmp_path):
     assert foreign(tmp_path / "unet3d.py")
-    assert not foreign(find("unet3d"))
+    assert not foreign(find_recipe("unet3d"))
 
 
 @pytest.mark.parametrize(
@@ -232,15 +232,15 @@ def test_only_recipes_from_elsewhere_are_foreign(tmp_path):
         ("recipe = (", "SyntaxError"),
         ("import nothing_of_this_name", "ModuleNotFoundError"),
         ("1 / 0", "ZeroDivisionError"),
-        ("", "does not make an engine.Recipe"),
-        ("recipe = 5", "does not make an engine.Recipe"),
+        ("", "defines no engine.Recipe"),
+        ("recipe = 5", "defines no engine.Recipe"),
     ],
 )
 def test_a_recipe_that_fails_is_refused_with_what_it_said(tmp_path, text, cause):
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(BadUsage) as refused:
-        load(path)
+        load_recipe(path)
     assert refused.value.path == str(path)
     assert cause in refused.value.cause
 
@@ -250,7 +250,7 @@ def test_a_recipe_that_fails_is_refused_with_what_it_said(tmp_path, text, cause)
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_recipe_survives_json(tmp_path, name):
-    recipe = load(find(name))
+    recipe = load_recipe(find_recipe(name))
     path = tmp_path / "recipe.json"
     path.write_text(to_json(recipe))
     assert from_json(path) == recipe

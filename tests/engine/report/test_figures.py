@@ -48,7 +48,7 @@ def series(levels, cases=3):
 
 
 def inches(path):
-    """Width and height of a PNG, which must hold more than one grey."""
+    """Width and height of a PNG, which must contain more than one grey value."""
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     with Image.open(path) as image:
         image.load()
@@ -57,7 +57,7 @@ def inches(path):
 
 
 def many(images_hu, count):
-    """So many images by name: the clean one, the noisy one, and estimates."""
+    """A number of images by name: the clean one, the noisy one, and estimates."""
     estimates = {f"method {i}": images_hu["noisy"] / i for i in range(1, count - 1)}
     return {name: images_hu[name] for name in ("clean", "noisy")} | estimates
 
@@ -73,9 +73,7 @@ def test_slices_are_a_grid_that_wraps_at_a_page_s_width(
     assert inches(tmp_path / "slices.png") == pytest.approx(expected, abs=0.02)
 
 
-def test_each_image_stands_in_the_grid_whole_enlarged_and_as_what_was_removed(
-    drawn, tmp_path, images_hu
-):
+def test_each_image_is_shown_whole_enlarged_and_as_residual(drawn, tmp_path, images_hu):
     shown = many(images_hu, 8)
     figures.slices(tmp_path / "slices.png", "case", "10%", shown, CT)
     found = {axis.get_title(): [] for axis in drawn[0].axes if axis.get_title()}
@@ -95,7 +93,7 @@ def test_each_image_stands_in_the_grid_whole_enlarged_and_as_what_was_removed(
     assert (-160, 240) in windows
 
 
-def test_the_title_of_slices_tells_case_noise_window_and_scale(drawn, tmp_path, images_hu):
+def test_the_title_of_slices_has_case_noise_window_and_scale(drawn, tmp_path, images_hu):
     figures.slices(tmp_path / "slices.png", "case_7", "2.5%", images_hu, CT)
     title = drawn[0].get_suptitle()
     noise_hu = np.std(images_hu["noisy"] - images_hu["clean"])
@@ -162,7 +160,7 @@ def test_levels_are_drawn_in_their_order(drawn, tmp_path):
         assert list(line.get_ydata()) == sorted(line.get_ydata(), reverse=True)
 
 
-def test_many_methods_can_be_told_apart(drawn, tmp_path):
+def test_many_methods_have_different_lines(drawn, tmp_path):
     many = {f"method {i}": {"2%": [40.0 - i], "10%": [20.0 + i]} for i in range(16)}
     figures.levels(tmp_path / "levels.png", many)
     (axis,) = drawn[0].axes

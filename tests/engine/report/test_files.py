@@ -41,7 +41,7 @@ def label(sigma):
 
 
 def rows(psnr=PSNR, sigmas=(0.1,), cases=None):
-    """Rows whose every score is its case's PSNR, less the level of noise."""
+    """Rows in which every score is the PSNR of the case minus the noise level."""
     return [
         Row(name, f"case_{i}", label(sigma), dict.fromkeys(SCORES, value - 10 * sigma))
         for sigma in sigmas
@@ -68,7 +68,7 @@ def written(tmp_path_factory):
 # -- The summary -----------------------------------------------------------------------------------
 
 
-def test_the_spread_over_two_cases_is_that_of_a_pencil():
+def test_the_deviation_over_two_cases_equals_a_calculation_by_hand():
     (entry,) = summary(rows({"unet": (30.0, 33.0)}, sigmas=(0.0,), cases=2))
     expected = {"mean": 31.5, "std": pytest.approx(3 / math.sqrt(2)), "interval_95": (30.0, 33.0)}
     for name in SCORES:
@@ -146,17 +146,17 @@ def test_a_method_that_left_the_finite_is_worse_than_its_input():
     assert told.startswith("Worse than the untouched scan: broken at 10%")
 
 
-def test_where_no_method_does_harm_that_is_said():
+def test_a_remark_says_that_no_method_is_worse_than_its_input():
     assert remarks(summary(rows()))[0] == "No method is worse than the untouched scan."
 
 
-def test_without_the_untouched_scan_nothing_is_said_of_harm():
+def test_without_the_untouched_scan_there_is_no_remark_on_harm():
     told = remarks(summary(rows({"unet": PSNR["unet"]})))
     assert "untouched" not in " ".join(told)
 
 
 @pytest.mark.parametrize(("cases", "least"), [(2, "0.5"), (3, "0.25")])
-def test_what_p_is_and_the_least_that_it_can_be_is_told(cases, least):
+def test_a_remark_defines_p_and_its_least_value(cases, least):
     told = remarks(summary(rows(cases=cases)))[-1]
     assert "sign-flip permutation" in told
     assert f"{cases} cases allow no p below {least}:" in told
@@ -194,7 +194,7 @@ def test_every_number_of_the_table_has_its_unit():
     ]
 
 
-def test_the_table_tells_the_levels_apart():
+def test_the_table_has_a_row_for_each_level():
     found = cells(summary(rows(sigmas=(0.02, 0.1))))
     assert list(dict.fromkeys(row["noise"] for row in found)) == ["2%", "10%"]
 
@@ -250,7 +250,7 @@ def test_the_csv_holds_every_score_to_the_last_digit(tmp_path):
         assert {name: float(row[name]) for name in SCORES} == expected.scores
 
 
-def test_the_json_holds_what_was_compared_the_summary_and_the_rows(written):
+def test_the_json_contains_the_comparison_the_summary_and_the_rows(written):
     content = json.loads((written[0] / "report.json").read_text())
     assert content["protocol"] == "volumes"
     assert content["cases"]["case_1"] == "cd"
@@ -317,11 +317,11 @@ def test_a_reader_of_the_markdown_needs_no_other_file(written):
     [
         ({"slices": 5}, "Scored: 5 slices about the middle of each volume"),
         ({"protocol": "reference"}, "the first slice of a central crop of 32 x 256 x 256"),
-        ({"tuned_on": []}, "None were chosen on data"),
+        ({"tuned_on": []}, "Classical methods were not tuned"),
     ],
     ids=["slices", "reference", "nothing to tune"],
 )
-def test_the_markdown_tells_what_was_scored_and_tuned(tmp_path, change, told):
+def test_the_markdown_names_scored_slices_and_tuning_cases(tmp_path, change, told):
     write(tmp_path, ABOUT | change, rows(), [])
     assert told in (tmp_path / "report.md").read_text()
 

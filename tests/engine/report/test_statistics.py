@@ -7,7 +7,7 @@ from engine.report.statistics import interval, paired, smallest_p
 
 
 def by_flipping(one, other):
-    """The two-sided p-value, every sign of every difference tried."""
+    """The two-sided p-value by trying all signs of all differences."""
     difference = np.subtract(one, other)
     means = [
         np.mean(difference * signs) for signs in itertools.product((1, -1), repeat=len(difference))
@@ -67,7 +67,7 @@ def test_the_p_value_is_that_of_all_flips_of_signs(seed):
     assert paired(one, other) == pytest.approx(by_flipping(one, other))
 
 
-def test_the_p_value_of_a_mixed_result_is_that_of_a_pencil():
+def test_the_p_value_of_a_mixed_result_equals_a_calculation_by_hand():
     # Sums of the flipped differences 1, 2, -1: 4, 2, 2, 0, 0, -2, -2, -4; three of 8 reach 2.
     assert paired([31.0, 32.0, 29.0], [30.0, 30.0, 30.0]) == pytest.approx(2 * 3 / 8)
 

@@ -47,7 +47,7 @@ def test_a_refusal_lists_three_differences_and_counts_the_rest():
 
 
 @pytest.mark.parametrize("change", ["prior.radius=1", "noise.sigma=0.2", "window.low_hu=-900"])
-def test_what_validation_is_scored_by_makes_scores_start_anew(change):
+def test_scores_restart_when_the_validation_changes(change):
     recipe = tiny("respr_unet3d")
     assert compatibility.of_recipe(recipe, override(recipe, [change])).rescored
 
@@ -73,12 +73,12 @@ def test_the_network_behind_a_prior_and_its_window_stay():
         ({"test": {"e": "ee"}}, ["test: none -> e"], False),
     ],
 )
-def test_other_cases_are_told_by_side_and_name(after, told, rescored):
+def test_other_cases_are_listed_by_side_and_name(after, told, rescored):
     found = compatibility.of_cases(BEFORE, {"cases": CASES | after}, tiny())
     assert (found.kind, found.learned, found.rescored) == ("on other cases", told, rescored)
 
 
-def test_other_recordings_are_told_and_score_otherwise():
+def test_other_recordings_are_listed_and_rescored():
     before, after = ({**BEFORE, "recordings": {"a": name * 32}} for name in ("11", "22"))
     found = compatibility.of_cases(before, after, tiny())
     assert found.kind == "on other recordings"
@@ -86,7 +86,7 @@ def test_other_recordings_are_told_and_score_otherwise():
     assert found.rescored
 
 
-def test_cases_stay_where_a_network_behind_the_prior_was_vetted_for_them():
+def test_cases_are_fixed_if_the_network_of_the_prior_was_checked_for_them():
     other = {"cases": CASES | {"test": {"e": "ee"}}}
     assert compatibility.of_cases(BEFORE, other, estimated(tiny("respr_unet3d"))).forbidden
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.recipe.recipe_file import find as find_recipe
+from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import from_json
 from engine.runs.run import Run
 from tests.engine.tiny import shrinking, tiny
@@ -150,7 +150,7 @@ def test_another_checkpoint_may_be_chosen(fit, trained, tmp_path):
     assert_same(weights(run, "0"), weights(trained, "2"))
 
 
-def test_run_json_tells_what_it_was_started_from(tuned, trained, engine):
+def test_run_json_records_the_initial_weights(tuned, trained, engine):
     told = Run(tuned).record().content["started_from"]
     assert (told["run"], told["step"]) == (trained.name, 4)
     assert told["sha256"] == checkpoint.fingerprint(Run(trained).checkpoint("last"))
@@ -159,7 +159,7 @@ def test_run_json_tells_what_it_was_started_from(tuned, trained, engine):
     assert f"{trained.name} at step 4" in engine("info", tuned)[1]
 
 
-def test_a_dry_run_tells_what_it_would_start_from(fit, trained, tmp_path):
+def test_a_dry_run_prints_the_initial_weights(fit, trained, tmp_path):
     code, out, _ = fit(tmp_path / "run", "--from", trained, "--dry-run")
     assert code == 0
     assert f"from: {trained.name} at step 4, sha256 " in out
@@ -172,7 +172,7 @@ def test_imported_weights_are_a_start_of_which_no_cases_are_known(
     imported = copy(trained, cases={})
     code, _, err = fit(tmp_path / "run", "--from", imported)
     assert code == 0
-    assert "does not tell on which cases its weights were trained" in err
+    assert "does not record which cases its weights were trained on" in err
 
 
 # -- Refusals --------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_a_run_cannot_start_from_itself(fit, tuned):
 def test_a_checkpoint_of_no_run_is_refused(fit, tmp_path):
     code, out, err = fit(tmp_path / "run", "--from-checkpoint", "last")
     assert (code, out) == (2, "")
-    assert "--from-checkpoint: chooses from no run. Name the run by --from" in err
+    assert "--from-checkpoint: is given without --from. Name the run with --from" in err
 
 
 # -- Leaks -----------------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_a_scan_by_another_name_is_still_the_same_scan(fit, trained, dataset, co
     assert "as elsewhere" in told["cause"]
 
 
-def test_what_the_origin_s_origin_has_learned_from_is_not_scored(fit, tuned, copy, tmp_path):
+def test_training_cases_of_earlier_initial_weights_are_not_scored(fit, tuned, copy, tmp_path):
     cases = Run(tuned).record().content["cases"]
     (held_out,) = cases["test"]
     before = Run(tuned).record().content["started_from"]
@@ -268,15 +268,17 @@ def test_what_the_origin_s_origin_has_learned_from_is_not_scored(fit, tuned, cop
     assert_refused(fit(tmp_path / "run", "--from", source), held_out)
 
 
-def test_another_scan_of_the_same_name_is_told_and_not_refused(fit, trained, copy, tmp_path):
+def test_another_scan_of_the_same_name_is_a_warning_and_no_error(fit, trained, copy, tmp_path):
     (name,) = Run(trained).record().content["cases"]["test"]
     source = copy(trained, cases={"training": {name: "0" * 64}})
     code, _, err = fit(tmp_path / "run", "--from", source)
     assert code == 0
-    assert f"{name}: copy has learned from another file of that name" in err
+    assert f"{name}: copy was trained on another file of that name" in err
 
 
-def test_evaluation_knows_what_the_origin_has_learned_from(engine, tuned, dataset, copy, tmp_path):
+def test_evaluation_knows_the_training_cases_of_the_initial_weights(
+    engine, tuned, dataset, copy, tmp_path
+):
     cases = Run(tuned).record().content["cases"]
     (held_out,) = cases["test"]
     before = Run(tuned).record().content["started_from"]
@@ -298,7 +300,7 @@ def test_a_run_goes_on_from_its_own_checkpoint(fit, tuned, trained, copy, again)
     assert Run(run).record().content["started_from"] == Run(tuned).record().content["started_from"]
 
 
-def test_a_run_goes_on_where_its_origin_is_gone(fit, tuned, copy, tmp_path):
+def test_a_run_resumes_without_the_run_that_it_started_from(fit, tuned, copy, tmp_path):
     before = Run(tuned).record().content["started_from"]
     run = copy(tuned, started_from=before | {"folder": str(tmp_path / "gone")})
     assert fit(run, "validate_every=2", "steps=5")[0] == 0
@@ -345,27 +347,29 @@ def test_a_run_killed_before_it_learned_goes_on_from_step_0(fit, tuned, trained,
     assert of_the_network(run, 0) == of_the_network(tuned, 0)
 
 
-def test_a_run_whose_origin_is_gone_before_it_was_saved_is_refused(fit, tuned, copy, tmp_path):
+def test_a_run_is_refused_if_its_initial_weights_vanish_before_its_first_save(
+    fit, tuned, copy, tmp_path
+):
     before = Run(tuned).record().content["started_from"]
     run = copy(tuned, started_from=before | {"folder": str(tmp_path / "gone")})
     told = assert_refused(fit(killed_before_it_was_saved(run), "validate_every=2"))
-    assert "is gone" in told["cause"]
+    assert "no longer exists" in told["cause"]
     assert "--fresh" in told["remedy"]
 
 
-def test_a_run_whose_origin_has_changed_before_it_was_saved_is_refused(fit, tuned, copy):
+def test_a_run_is_refused_if_its_initial_weights_change_before_its_first_save(fit, tuned, copy):
     before = Run(tuned).record().content["started_from"]
     run = copy(tuned, started_from=before | {"sha256": "0" * 64})
     told = assert_refused(fit(killed_before_it_was_saved(run), "validate_every=2"))
     assert "holds other weights" in told["cause"]
 
 
-def test_a_damaged_note_of_the_origin_is_refused(fit, tuned, copy):
+def test_a_damaged_record_of_the_initial_weights_is_refused(fit, tuned, copy):
     run = killed_before_it_was_saved(copy(tuned, started_from={"run": "a"}))
     assert_refused(fit(run, "validate_every=2"), run / "run.json")
 
 
-def test_the_recipe_of_the_origin_is_not_that_of_the_run(tuned):
+def test_a_run_keeps_its_own_recipe_not_that_of_its_initial_weights(tuned):
     assert from_json(tuned / "recipe.json") == dataclasses.replace(
         tiny("unet3d", "learning_rate=1e-4"), validate_every=2, checkpoint_every=1
     )

@@ -12,9 +12,9 @@ import pytest
 from scipy.signal import correlate2d
 
 from engine.checkpoints import checkpoint
-from engine.comparison.compare import Contest, compare
-from engine.comparison.methods import entrants
-from engine.comparison.noise_levels import levels
+from engine.comparison.compare import Comparison, compare
+from engine.comparison.methods import resolve_methods
+from engine.comparison.noise_levels import added_levels
 from engine.inference.predictor import Predictor
 from engine.inference.tiling import blocks_of, plan
 from engine.runs.run import Run
@@ -362,8 +362,9 @@ def test_a_released_2d_u_net_takes_noise_from_a_real_scan(imported, real_ct, tmp
     scan = min(real_ct.glob("*/imaging.nii.gz"), key=lambda path: path.stat().st_size)
     hu, _ = nifti.open_scan(scan).read_hu()
     volume = Volume(hu[len(hu) // 2 :][:3], (3.0, 0.8, 0.8), scan.parent.name, "")
-    methods = entrants([str(tmp_path / "run"), "noisy"], "best")
-    contest = Contest(methods, [volume], [], levels("gaussian:0.05"), Window(), NeighbourMean())
-    rows, _, _ = compare(contest, lambda text: None)
+    methods = resolve_methods([str(tmp_path / "run"), "noisy"], "best")
+    levels = added_levels("gaussian:0.05")
+    comparison = Comparison(methods, [volume], [], levels, Window(), NeighbourMean())
+    rows, _, _ = compare(comparison, lambda text: None)
     psnr = {row.method: row.scores["psnr_db"] for row in rows}
     assert psnr["run"] > psnr["noisy"] + 5

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from engine.errors import CannotWrite, DiskFull
-from engine.runs.metrics_file import Metrics, harm, validations
+from engine.runs.metrics_file import MetricsFile, harm, validations
 from engine.runs.run import Run
 
 
@@ -20,7 +20,7 @@ def steps(path):
 
 
 def written(path, *rows):
-    metrics = Metrics(path, 0)
+    metrics = MetricsFile(path, 0)
     for step in rows:
         metrics.row(step=step, loss=0.1 * step)
     metrics.close()
@@ -31,7 +31,7 @@ def written(path, *rows):
 
 
 def test_a_row_is_one_object_on_one_line(path):
-    metrics = Metrics(path, 0)
+    metrics = MetricsFile(path, 0)
     metrics.row(step=1, loss=0.1 + 0.2, method="noisy", mean={"psnr_db": 20.0})
     metrics.close()
     lines = path.read_text().splitlines()
@@ -42,20 +42,20 @@ def test_a_row_is_one_object_on_one_line(path):
 
 def test_rows_up_to_the_step_stay_to_the_byte(path):
     before = written(path, 1, 2, 2, 3, 4)
-    Metrics(path, 4).close()
+    MetricsFile(path, 4).close()
     assert path.read_bytes() == before
 
 
 def test_rows_of_later_steps_go(path):
     before = written(path, 1, 2, 2, 3, 4)
-    Metrics(path, 2).close()
+    MetricsFile(path, 2).close()
     assert steps(path) == [1, 2, 2]
     assert before.startswith(path.read_bytes())
 
 
 def test_rows_are_added_behind_those_that_stay(path):
     written(path, 1, 2, 3)
-    metrics = Metrics(path, 2)
+    metrics = MetricsFile(path, 2)
     metrics.row(step=3, again=True)
     metrics.close()
     assert steps(path) == [1, 2, 3]
@@ -66,18 +66,18 @@ def test_rows_are_added_behind_those_that_stay(path):
 def test_a_last_line_that_was_being_written_goes(path, torn):
     before = written(path, 1, 2)
     path.write_bytes(before + torn)
-    Metrics(path, 9).close()
+    MetricsFile(path, 9).close()
     assert path.read_bytes() == before
 
 
 def test_an_empty_file_stays_empty(path):
     path.write_bytes(b"")
-    Metrics(path, 5).close()
+    MetricsFile(path, 5).close()
     assert path.read_bytes() == b""
 
 
 def test_rows_are_on_disk_after_a_sync(path):
-    metrics = Metrics(path, 0)
+    metrics = MetricsFile(path, 0)
     metrics.row(step=1)
     metrics.sync()
     assert steps(path) == [1]
@@ -109,7 +109,7 @@ def full(monkeypatch):
 
 @pytest.mark.parametrize("room", [0, 1, 30, 50])
 def test_a_full_disk_tears_no_row_and_loses_none(path, full, room):
-    metrics = Metrics(path, 0)
+    metrics = MetricsFile(path, 0)
     metrics._file.room = room
     for step in (1, 2, 3):
         metrics.row(step=step, loss=0.5)
@@ -124,15 +124,15 @@ def test_a_full_disk_tears_no_row_and_loses_none(path, full, room):
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(CannotWrite):
-        Metrics(tmp_path, 0)
+        MetricsFile(tmp_path, 0)
 
 
 @pytest.mark.parametrize("odd", [b"\n", b"\0\0\n", b"{\n", b"[]\n", b'{"loss": 1}\n'])
-def test_a_damaged_line_between_rows_costs_no_row_and_is_told(path, odd):
+def test_a_damaged_line_between_rows_costs_no_row_and_is_reported(path, odd):
     lines = written(path, 1, 2, 3, 4).splitlines(keepends=True)
     path.write_bytes(b"".join([lines[0], odd, *lines[1:]]))
     told = []
-    Metrics(path, 3, told.append).close()
+    MetricsFile(path, 3, told.append).close()
     assert path.read_bytes() == b"".join([lines[0], odd, *lines[1:3]])
     assert told == [f"{path}: line 2 is no row of metrics; it is kept as it is"]
 
@@ -207,14 +207,14 @@ def test_what_is_no_score_says_nothing(noted, number):
     assert harm(noted(*lines, '{"step": 1e999, "method": "network", "mean": {}}'), 4) is None
 
 
-def test_metrics_that_cannot_be_read_are_told(noted, monkeypatch):
+def test_metrics_that_cannot_be_read_are_reported(noted, monkeypatch):
     run = noted(row(0, "noisy", 0.1))
 
     def forbidden(*_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", forbidden)
-    assert harm(run, 4) == "does not tell how it scored: metrics.jsonl: Permission denied"
+    assert harm(run, 4) == "has no readable scores: metrics.jsonl: Permission denied"
 
 
 @pytest.mark.parametrize("lines", [[], [row(0, "noisy", 0.1)], [row(4, "network", 0.1)],

@@ -6,14 +6,14 @@ import shutil
 import numpy as np
 import pytest
 
-from engine.comparison.methods import entrants
+from engine.comparison.methods import resolve_methods
 from engine.errors import BadUsage, Mismatch
 from engine.inference.prior_image import prior_blocks, source_blocks
 from engine.inference.tiling import blocks_of
-from engine.recipe.network_prior import Estimated, parse
+from engine.recipe.network_prior import Estimated, parse_prior
 from engine.recipe.overrides import override
 from engine.recipe.serialization import from_json
-from engine.runs.prior_network import model_of, opened, resolve
+from engine.runs.prior_network import loaded_source, model_of, resolve
 from engine.runs.run import Run
 from engine.scoring.case_images import pair
 from tests.engine.tiny import shrinking, tiny, untrained
@@ -48,24 +48,24 @@ def flat_run(cpu, tmp_path_factory):
     }.items(),
 )
 def test_a_prior_has_a_name(text, prior):
-    assert parse(text) == prior
+    assert parse_prior(text) == prior
 
 
 def test_a_run_folder_names_its_network_s_estimate(flat_run):
-    assert parse(str(flat_run)) == NeighbourMean(radius=0, of=Estimated(str(flat_run)))
-    assert parse(f"{flat_run}:1") == NeighbourMean(radius=1, of=Estimated(str(flat_run)))
+    assert parse_prior(str(flat_run)) == NeighbourMean(radius=0, of=Estimated(str(flat_run)))
+    assert parse_prior(f"{flat_run}:1") == NeighbourMean(radius=1, of=Estimated(str(flat_run)))
 
 
 @pytest.mark.parametrize("text", ["", "median", "tv:", "tv:x", "nowhere"])
 def test_what_names_no_prior_is_refused(text):
     with pytest.raises(BadUsage, match="is no prior"):
-        parse(text)
+        parse_prior(text)
 
 
 def test_a_recipe_s_prior_is_set_by_its_name_and_survives_the_run_folder(flat_run, tmp_path, cpu):
     for text in ("tv:1", "clean", "turned", str(flat_run)):
         recipe = tiny("respr_unet3d", f"prior={text}")
-        assert recipe.prior == parse(text)
+        assert recipe.prior == parse_prior(text)
         run = untrained(tmp_path / text.replace("/", "-"), recipe, cpu)
         assert from_json(run.folder / "recipe.json") == recipe
 
@@ -76,7 +76,7 @@ def test_a_prior_that_must_know_the_noise_is_refused_where_noise_is_recorded():
 
     recipe = tiny("respr_unet3d", "prior=tv")
     fields = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__}
-    with pytest.raises(ValueError, match="SliceTV needs to know the noise"):
+    with pytest.raises(ValueError, match="SliceTV needs additive noise"):
         Recipe(**fields | {"noise": Recorded()})
 
 
@@ -87,7 +87,7 @@ def test_a_prior_that_must_know_the_noise_is_refused_where_noise_is_recorded():
 def images(cpu, volume):
     """The clean image, and the noisy one with its prior, of a step of a tiny recipe."""
     from engine.training.batches import feed
-    from engine.training.state import Training
+    from engine.training.state import TrainingState
     from volumes.sampling.examples import Examples
 
     def make(*overrides):
@@ -95,7 +95,7 @@ def images(cpu, volume):
         examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
         with feed(examples, recipe.batch, cpu.strategy) as fed:
             batch = next(fed.batches(0, 1))
-        clean, (noisy, prior) = Training(recipe, cpu).step.images(batch)
+        clean, (noisy, prior) = TrainingState(recipe, cpu).step.images(batch)
         return clean.numpy(), noisy.numpy(), prior.numpy()
 
     return make
@@ -134,7 +134,7 @@ def test_a_step_learns_with_every_prior_compiled_or_not(cpu, tf, volume, flat_ru
     from dataclasses import replace
 
     from engine.training.batches import feed
-    from engine.training.state import Training
+    from engine.training.state import TrainingState
     from volumes.sampling.examples import Examples
 
     name = str(flat_run) if prior == "network" else prior
@@ -144,7 +144,7 @@ def test_a_step_learns_with_every_prior_compiled_or_not(cpu, tf, volume, flat_ru
         batch = next(fed.batches(0, 1))
     losses = []
     for xla in (False, True):
-        training = Training(recipe, replace(cpu, xla=xla))
+        training = TrainingState(recipe, replace(cpu, xla=xla))
         losses.append([float(training.step(batch, tf.constant(1e-3))[0]) for _ in range(6)])
         assert losses[-1][-1] < losses[-1][0]
     np.testing.assert_allclose(*losses, rtol=1e-3)
@@ -155,12 +155,12 @@ def test_a_step_learns_with_every_prior_compiled_or_not(cpu, tf, volume, flat_ru
 
 @pytest.mark.parametrize("name", ["tv:1", "turned", "network:1", "clean"])
 def test_blocks_of_every_prior_are_those_of_the_whole_prior(cpu, flat_run, name):
-    prior = parse(name.replace("network", str(flat_run)))
+    prior = parse_prior(name.replace("network", str(flat_run)))
     rng = np.random.default_rng(0)
     clean = np.broadcast_to(np.linspace(0, 1, 23), (5, 18, 23)).astype(np.float32)
     noisy = clean + np.float32(SIGMA) * rng.standard_normal(clean.shape, np.float32)
     source = source_blocks(
-        opened(prior.of), blocks_of(noisy), noisy.shape, SIGMA, blocks_of(clean)
+        loaded_source(prior.of), blocks_of(noisy), noisy.shape, SIGMA, blocks_of(clean)
     )  # fmt: skip
     blocks = prior_blocks(prior, source, 5, 3.0)
     whole = blocks(Box((0, 0, 0), noisy.shape))
@@ -215,7 +215,7 @@ def test_a_run_keeps_a_copy_of_its_prior_s_network(grown, tmp_path, engine, data
     assert outputs[0] == outputs[1]
 
 
-def test_a_run_goes_on_where_its_prior_s_run_is_gone(grown, tmp_path, engine, dataset):
+def test_a_run_resumes_without_the_run_of_its_prior(grown, tmp_path, engine, dataset):
     flat, deep = grown
     shutil.copytree(deep, tmp_path / "deep")
     words = ("fit", "respr_unet3d", *shrinking("respr_unet3d"), "--data", dataset, "--steps", "5")
@@ -237,7 +237,9 @@ def test_a_run_goes_on_where_its_prior_s_run_is_gone(grown, tmp_path, engine, da
 def test_a_network_that_makes_no_prior_is_refused_before_scans_are_read(
     unet_run, dataset, engine, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("engine.training.fit.read", lambda *_, **__: pytest.fail("read in vain"))
+    monkeypatch.setattr(
+        "engine.training.fit.read_cases", lambda *_, **__: pytest.fail("read in vain")
+    )
     words = ("respr_unet3d", *shrinking("respr_unet3d"), f"prior={unet_run}")
     code, _, error = engine("fit", *words, "--data", dataset, "--run", tmp_path / "new")
     assert code == 5
@@ -265,7 +267,7 @@ def test_a_network_that_was_trained_on_a_scored_case_makes_no_prior(grown, tmp_p
 
 
 def test_a_network_of_another_window_makes_no_prior(flat_run, tmp_path):
-    prior = parse(str(flat_run))
+    prior = parse_prior(str(flat_run))
     with pytest.raises(Mismatch, match=r"was trained in the window \[-1000, 400\] HU"):
         resolve(prior, Window(-200, 300), Run(tmp_path))
     resolve(prior, Window(clip=False), Run(tmp_path))
@@ -275,8 +277,8 @@ def test_networks_of_two_windows_are_not_compared_where_one_makes_a_prior(flat_r
     other = tiny("unet2d", "window.low_hu=-200", "window.high_hu=300")
     narrow = untrained(tmp_path / "narrow", other, cpu).folder
     with pytest.raises(Mismatch, match="different windows"):
-        entrants([str(flat_run), f"spade@{narrow}"], "best")
-    assert len(entrants([str(flat_run), f"spade@{flat_run}"], "best")) == 2
+        resolve_methods([str(flat_run), f"spade@{narrow}"], "best")
+    assert len(resolve_methods([str(flat_run), f"spade@{flat_run}"], "best")) == 2
 
 
 def test_a_network_of_volumes_or_with_a_prior_makes_no_prior(unet_run, respr_run):
@@ -310,4 +312,4 @@ def test_a_run_that_lost_its_prior_s_network_does_not_take_another(
     overrides = [*shrinking("respr_unet3d"), f"prior={flat}", "steps=6"]
     code, _, error = engine("fit", "respr_unet3d", *overrides, "--data", dataset, "--run", run)
     assert code == 5
-    assert "is gone, and the run was trained with what it held" in error
+    assert "no longer exists, and the run was trained with it" in error

@@ -16,7 +16,7 @@ from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import BadInput, CannotWrite, Locked, Mismatch
 from engine.recipe.overrides import override
-from engine.recipe.recipe_file import find
+from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import fingerprint
 from engine.runs.compatibility import MAY_CHANGE
 from engine.runs.run import Run, newest_run
@@ -31,7 +31,7 @@ def begin(run, recipe, about):
     record = run.record()
     changes = run.changed_recipe(recipe, accepted=True)
     changes += run.changed_cases(record, about, recipe, accepted=True)
-    return run.begin(recipe, find("unet3d"), about, record, changes)
+    return run.begin(recipe, find_recipe("unet3d"), about, record, changes)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def run(tmp_path):
     """A run that has begun."""
     run = Run(tmp_path / "runs" / "mine")
     run.folder.mkdir(parents=True)
-    run.begin(tiny(), find("unet3d"), ABOUT)
+    run.begin(tiny(), find_recipe("unet3d"), ABOUT)
     return run
 
 
@@ -52,7 +52,7 @@ def save(run, *steps, best=None):
 
 
 def test_a_run_keeps_its_recipe_as_file_and_as_plain_data(run):
-    assert (run.folder / "recipe.py").read_text() == find("unet3d").read_text()
+    assert (run.folder / "recipe.py").read_text() == find_recipe("unet3d").read_text()
     assert run.recipe() == tiny()
 
 
@@ -61,7 +61,7 @@ def test_a_run_keeps_what_it_was_made_with(run):
 
 
 def test_the_same_recipe_may_go_on(run):
-    run.begin(tiny(), find("unet3d"), ABOUT)
+    run.begin(tiny(), find_recipe("unet3d"), ABOUT)
     assert run.recipe() == tiny()
 
 
@@ -79,7 +79,7 @@ def test_the_same_recipe_may_go_on(run):
 )
 def test_another_recipe_is_refused_with_the_field_that_differs(run, field, told):
     with pytest.raises(Mismatch) as refused:
-        run.begin(override(tiny(), [field]), find("unet3d"), ABOUT)
+        run.begin(override(tiny(), [field]), find_recipe("unet3d"), ABOUT)
     assert told in refused.value.cause
     assert refused.value.exit_code == 5
     assert run.recipe() == tiny()
@@ -88,21 +88,21 @@ def test_another_recipe_is_refused_with_the_field_that_differs(run, field, told)
 @pytest.mark.parametrize("field", ["steps=9", "validate_every=3", "checkpoint_every=7"])
 def test_a_run_may_be_made_longer_and_saved_at_other_steps(run, field):
     longer = override(tiny(), [field])
-    run.begin(longer, find("unet3d"), ABOUT)
+    run.begin(longer, find_recipe("unet3d"), ABOUT)
     assert run.recipe() == longer
 
 
 def test_a_run_on_other_cases_is_refused(run):
     other = {"cases": CASES | {"training": {"case_00000": "cc"}}, "seed": 0}
     with pytest.raises(Mismatch, match="other cases"):
-        run.begin(tiny(), find("unet3d"), other)
+        run.begin(tiny(), find_recipe("unet3d"), other)
 
 
 def test_a_change_that_is_consented_to_is_noted_with_its_step_and_what_was_learned_from(run):
     save(run, 2, 4)
     for field in ("batch=4", "batch=6"):
         with pytest.raises(Mismatch, match="--accept-changes"):
-            run.begin(override(tiny(), [field]), find("unet3d"), ABOUT)
+            run.begin(override(tiny(), [field]), find_recipe("unet3d"), ABOUT)
         begin(run, override(tiny(), [field]), ABOUT)
     first, second = run.record().changes
     assert first == {
@@ -133,7 +133,7 @@ def test_consent_scores_no_run_on_what_it_has_learned_from(run):
 def test_a_folder_of_something_else_is_not_taken_for_a_new_run(tmp_path):
     (tmp_path / "thesis.txt").write_text("all of it")
     with pytest.raises(Mismatch):
-        Run(tmp_path).begin(tiny(), find("unet3d"), ABOUT)
+        Run(tmp_path).begin(tiny(), find_recipe("unet3d"), ABOUT)
     assert os.listdir(tmp_path) == ["thesis.txt"]
 
 
@@ -143,7 +143,7 @@ def test_a_run_that_was_killed_while_it_began_can_begin_again(run, missing):
         (run.folder / name).unlink()
     (run.folder / f".{missing[-1]}.1-2.tmp").write_text("{")
     with run.locked():
-        run.begin(tiny(), find("unet3d"), ABOUT)
+        run.begin(tiny(), find_recipe("unet3d"), ABOUT)
     assert run.recipe() == tiny()
 
 
@@ -152,11 +152,11 @@ def test_a_folder_with_somebody_s_own_recipe_is_not_taken_for_a_run(tmp_path, te
     (tmp_path / "recipe.py").write_text("mine")
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(Mismatch, match="no run"):
-        Run(tmp_path).begin(tiny(), find("unet3d"), ABOUT)
+        Run(tmp_path).begin(tiny(), find_recipe("unet3d"), ABOUT)
     assert (tmp_path / "recipe.py").read_text() == "mine"
 
 
-def test_a_run_has_learned_from_its_training_cases_and_those_of_its_origins(run):
+def test_a_run_has_learned_from_its_training_cases_and_those_of_its_initial_weights(run):
     assert run.record().learned_from == {"aa": "case_00000"}
     before = {"trained_on": {"ee": "case_00000", "ff": "case_00009"}}
     (run.folder / "run.json").write_text(json.dumps(ABOUT | {"started_from": before}))
@@ -166,7 +166,7 @@ def test_a_run_has_learned_from_its_training_cases_and_those_of_its_origins(run)
 def test_a_damaged_recipe_stops_a_run_from_going_on(run):
     (run.folder / "recipe.json").write_text("{")
     with pytest.raises(Mismatch):
-        run.begin(tiny(), find("unet3d"), ABOUT)
+        run.begin(tiny(), find_recipe("unet3d"), ABOUT)
 
 
 def test_a_folder_that_is_no_run_has_no_recipe(tmp_path):
@@ -236,23 +236,23 @@ def test_a_damaged_checkpoint_is_not_handed_out(run):
         run.checkpoint("last")
 
 
-def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run):
+def test_a_run_without_its_checkpoints_is_not_begun_again(run):
     assert run.newest(pytest.fail, run.record()) is None
     save(run, 2)
     run.note_saved(run.record())
     shutil.rmtree(run.checkpoints)
-    run.begin(tiny(), find("unet3d"), ABOUT)
-    with pytest.raises(Mismatch, match="its checkpoints are gone"):
+    run.begin(tiny(), find_recipe("unet3d"), ABOUT)
+    with pytest.raises(Mismatch, match="its checkpoints no longer exist"):
         run.newest(pytest.fail, run.record())
 
 
 def test_a_run_knows_every_recipe_that_it_was_trained_by(run):
     first = run.record().recipes
-    run.begin(override(tiny(), ["steps=9"]), find("unet3d"), ABOUT)
+    run.begin(override(tiny(), ["steps=9"]), find_recipe("unet3d"), ABOUT)
     assert run.record().recipes == first
     other = fingerprint(override(tiny(), ["seed=9"]), but=MAY_CHANGE)
     (run.folder / "run.json").write_text(json.dumps(ABOUT | {"recipes": [other]}))
-    run.begin(tiny(), find("unet3d"), ABOUT)
+    run.begin(tiny(), find_recipe("unet3d"), ABOUT)
     assert run.record().recipes == [other, *first]
 
 
@@ -450,7 +450,7 @@ def test_without_a_checkpoint_there_is_no_newest_run(tmp_path, root):
         newest_run(tmp_path / root)
 
 
-def test_run_json_of_a_training_tells_the_cases_by_their_content(trained, dataset):
+def test_run_json_of_a_training_records_the_cases_by_their_content(trained, dataset):
     about = json.loads((trained / "run.json").read_text())
     told = {case: sha for side in about["cases"].values() for case, sha in side.items()}
     assert told == {
@@ -473,9 +473,9 @@ def test_a_refusal_before_anything_is_begun_leaves_no_folder_that_looks_like_a_r
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"cases": 3}'])
-def test_a_saved_run_that_no_longer_tells_what_it_has_seen_is_not_gone_on_with(tmp_path, text):
+def test_a_saved_run_without_an_intact_record_is_not_resumed(tmp_path, text):
     run = Run(tmp_path)
-    run.begin(tiny(), find("unet3d"), {"cases": {"training": {"a": "0"}}})
+    run.begin(tiny(), find_recipe("unet3d"), {"cases": {"training": {"a": "0"}}})
     checkpoint.save(run.checkpoints, {"a": np.zeros(2)}, Progress(3))
     run.resumed_record()
     (tmp_path / "run.json").unlink()

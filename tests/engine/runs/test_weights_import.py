@@ -42,7 +42,7 @@ def test_its_network_is_that_of_the_run(imported, trained):
     assert all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
-def test_it_still_tells_what_it_has_learned_from_and_how_it_scored(imported, trained, engine):
+def test_it_keeps_its_training_cases_and_its_scores(imported, trained, engine):
     assert imported.record().learned_from == trained.record().learned_from != {}
     assert imported.record().tells_what_it_learned_from
     step = checkpoint.step_of(trained.checkpoint("best"))

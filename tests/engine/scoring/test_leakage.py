@@ -59,14 +59,14 @@ def test_what_it_says_is_what_the_whole_residual_says(scan, anatomy, noise):
 
 
 @pytest.mark.parametrize("share", [0.3, -0.3])
-def test_removed_or_invented_anatomy_is_told(scan, anatomy, noise, share):
+def test_removed_or_invented_anatomy_is_reported(scan, anatomy, noise, share):
     told = found(scan, anatomy, noise + share * anatomy)
     assert told["with_anatomy"] * share > 0
     (warning,) = leak_warnings(told)
     assert "correlates with the anatomy" in warning
 
 
-def test_blurred_edges_are_told(scan, anatomy, noise):
+def test_blurred_edges_are_reported(scan, anatomy, noise):
     told = found(scan, ndimage.gaussian_filter(anatomy, (0, 1, 1)), noise / 20 + anatomy * 0)
     assert leak_warnings(told) == []
     blurred = ndimage.gaussian_filter(anatomy, (0, 1, 1))

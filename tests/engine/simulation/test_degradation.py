@@ -49,7 +49,7 @@ def test_a_file_is_named_alike_however_its_dose_is_written(text, name):
     "text", ["poisson:3", "low_dose", "", "0.1", "Gaussian:0.1", ":3", "1e5,low_dose:1e5"]
 )
 def test_an_unknown_kind_is_refused(text):
-    with pytest.raises(BadUsage, match="--as: knows no degradation"):
+    with pytest.raises(BadUsage, match="--as: names the unknown degradation"):
         parse(text)
 
 
@@ -78,7 +78,7 @@ def test_a_degradation_that_is_named_twice_is_refused(text):
         parse(text)
 
 
-def test_the_sidecar_of_coloured_noise_tells_its_spectrum():
+def test_the_sidecar_of_coloured_noise_contains_its_spectrum():
     (degradation,) = parse("coloured:0.05/0.6/0.25")
     about = degradation.about()
     assert about["sigma_hu"] == pytest.approx(70)
@@ -101,6 +101,6 @@ def test_white_noise_beside_a_scanner_s_is_refused():
          {"kind": "sparse_view", "views": 60, "photons": 1e6, "electronic": 0, "floor": 1}),
     ],
 )  # fmt: skip
-def test_a_degradation_tells_what_it_is(text, about):
+def test_a_degradation_describes_itself(text, about):
     (found,) = parse(text)
     assert json.loads(json.dumps(found.about()))["degradation"] == about

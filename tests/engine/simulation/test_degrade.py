@@ -89,18 +89,18 @@ def test_the_header_is_kept_to_the_byte(tmp_path, phantom_hu):
     assert len(content(out)) == len(content(path))
 
 
-def test_what_the_datatype_cannot_hold_is_counted(tmp_path):
+def test_saturated_voxels_are_counted(tmp_path):
     low = np.zeros((4, 32, 32), "u1")
     path = scan_file(tmp_path / "scan.nii", low, slope=10.0, inter=-500.0)
     out = tmp_path / "out.nii"
     saturated = degrade.degrade(path, out, Gaussian(0.1), 0, overwrite=False)
-    # The scan lies at the datatype's lower end: half of the noise goes below it.
+    # The scan is at the lower end of the datatype: half of the noise is below it.
     assert saturated == pytest.approx(4 * 32 * 32 / 2, rel=0.1)
     told = json.loads(out.with_suffix(".json").read_text())
     assert told["saturated_voxels"] == saturated
 
 
-def test_the_sidecar_says_what_was_added(flat):
+def test_the_sidecar_describes_the_added_noise(flat):
     about = json.loads(degraded(flat, seed=3).with_suffix(".json").read_text())
     assert about["degradation"] == {"kind": "gaussian", "sigma": 0.1}
     assert about["sigma_hu"] == pytest.approx(140)
@@ -118,7 +118,7 @@ def test_a_damaged_scan_leaves_no_output(flat):
 # -- The command -----------------------------------------------------------------------------------
 
 
-def test_the_command_writes_beside_the_scan_what_it_names(engine, flat):
+def test_the_command_writes_beside_the_scan_and_prints_the_path(engine, flat):
     code, out, _ = engine("degrade", flat, "--as", "gaussian:0.1")
     assert code == 0
     assert out == f"{flat.with_name('flat_gaussian-0.1.nii')}\n"
@@ -128,7 +128,7 @@ def test_the_command_writes_beside_the_scan_what_it_names(engine, flat):
 def test_the_command_ends_with_2_on_an_unknown_kind(engine, flat):
     code, out, err = engine("degrade", flat, "--as", "poisson:3")
     assert (code, out) == (2, "")
-    assert err.startswith("engine: error: --as: knows no degradation 'poisson'")
+    assert err.startswith("engine: error: --as: names the unknown degradation 'poisson'")
 
 
 def test_the_command_ends_with_4_where_its_output_exists(engine, flat):
@@ -226,7 +226,7 @@ def test_the_reference_is_the_source_inside_the_circle_and_air_outside(made):
 
 
 @pytest.mark.parametrize("name", NAMES[1:])
-def test_padding_and_header_are_kept_and_what_is_not_seen_is_air(made, water, name):
+def test_padding_and_header_are_kept_and_the_outside_is_air(made, water, name):
     before, after = body(), voxels(made / f"{name}.nii.gz")
     assert head(made / f"{name}.nii.gz") == head(water)
     padded = np.isnan(before) | (before <= -1500)
@@ -265,7 +265,7 @@ def test_the_output_is_a_dataset_in_kits19_s_layout(made):
     assert (case.name, case.path) == ("water", made / "imaging.nii.gz")
 
 
-def test_one_kind_of_one_scan_lies_beside_it_with_the_same_voxels(engine, made, water):
+def test_one_kind_of_one_scan_is_written_beside_it_with_the_same_voxels(engine, made, water):
     code, out, _ = engine("degrade", water, "--as", "low_dose:1e4")
     beside = water.with_name("water_low_dose-1e4.nii.gz")
     assert (code, out) == (0, f"{beside}\n")
@@ -330,7 +330,7 @@ def test_white_noise_leaves_the_reference_as_the_source_is(engine, water, tmp_pa
     assert content(tmp_path / "out" / "water" / "imaging.nii.gz") == content(water)
 
 
-def test_starved_rays_are_told(engine, water):
+def test_starved_rays_give_a_warning(engine, water):
     code, _, err = engine("degrade", water, "--as", "low_dose:100")
     assert code == 0
     found = about(water.with_name("water_low_dose-1e2.nii.gz"))["rays"]
@@ -341,13 +341,13 @@ def test_starved_rays_are_told(engine, water):
 @pytest.mark.parametrize(
     ("words", "code", "cause"),
     [
-        (["--as", "low_dose:1e5,2e5"], 2, "must name a folder"),
-        (["--as", "low_dose:1e5,2e5", "-o", "out.nii.gz"], 2, "must name a folder"),
+        (["--as", "low_dose:1e5,2e5"], 2, "must be a folder"),
+        (["--as", "low_dose:1e5,2e5", "-o", "out.nii.gz"], 2, "must be a folder"),
         (["--as", "sparse_view:70", "-o", "out"], 2, "900 views cannot be thinned evenly to 70"),
         (["--as", "low_dose:1e5", "--devices", "tpu"], 2, "--devices"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(engine, flat, words, code, cause):
+def test_invalid_input_is_refused(engine, flat, words, code, cause):
     found, out, err = engine("degrade", flat, *words)
     assert (found, out) == (code, "")
     assert cause in err

@@ -131,7 +131,7 @@ def test_the_loss_scale_doubles_after_2000_good_steps_in_a_row(tf, adam):
     assert ours.state["loss_scale/since"].numpy() == 0
 
 
-def test_a_bad_step_starts_the_count_of_good_ones_anew(tf, adam):
+def test_a_bad_step_resets_the_count_of_good_ones(tf, adam):
     ours = adam(scaled=True)
     ours.state["loss_scale/since"].assign(1999)
     bad = [tf.fill(shape, np.float32(np.nan)) for shape in SHAPES.values()]

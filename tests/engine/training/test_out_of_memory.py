@@ -40,7 +40,7 @@ def test_a_crop_of_one_slice_keeps_it(name):
     assert smaller(recipe, 1)[1][0] == 1
 
 
-def test_a_device_that_is_full_is_told_in_one_line_with_a_step_that_takes_less(tf, tmp_path):
+def test_a_full_device_is_reported_in_one_line_with_a_step_that_takes_less(tf, tmp_path):
     from engine.training.out_of_memory import told
 
     page = "OOM when allocating tensor with shape[2,8,16,16]\n" * 40

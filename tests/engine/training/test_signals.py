@@ -80,7 +80,7 @@ def test_a_second_signal_ends_the_process_with_75(monkeypatch, clock, name):
     assert codes == [75]
 
 
-def test_one_request_that_is_told_twice_is_one_request(monkeypatch, clock):
+def test_one_request_that_is_sent_twice_is_one_request(monkeypatch, clock):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
     with interruptible() as stop:

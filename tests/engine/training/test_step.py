@@ -10,10 +10,10 @@ from volumes.sampling.examples import Examples
 @pytest.fixture
 def training(cpu):
     """Makes a training of a tiny recipe."""
-    from engine.training.state import Training
+    from engine.training.state import TrainingState
 
     def make(recipe, **changes):
-        return Training(recipe, replace(cpu, **changes))
+        return TrainingState(recipe, replace(cpu, **changes))
 
     return make
 

@@ -170,7 +170,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_applied(loop):
     assert scored.mean["mse"] == pytest.approx(ours.progress.best_mse, rel=1e-5)
 
 
-def test_tensorboard_is_told_what_the_rows_say(loop, tf):
+def test_tensorboard_holds_the_numbers_of_the_rows(loop, tf):
     from tensorflow.core.util import event_pb2
 
     ours = loop("steps=10", "validate_every=10")

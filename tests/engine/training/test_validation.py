@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.comparison.compare import Contest, Known
+from engine.comparison.compare import ComparedCase, Comparison
 from engine.comparison.noise_levels import Level
 from engine.networks import UNet3D
 from engine.scoring.case_images import Pair, levels, pair
@@ -192,7 +192,8 @@ def test_validation_and_comparison_score_the_same_images(volume, name):
     recipe = tiny(name, "window.high_hu=0", "window.clip=false")
     assert recipe.window.unit(volume.hu).max() > 1
     validated = pair(recipe, volume)
-    contest = Contest((), [volume], (), [Level("", recipe.noise)], recipe.window, NeighbourMean())
-    compared = Known(contest, volume, contest.levels[0])
+    level = Level("", recipe.noise)
+    comparison = Comparison((), [volume], (), [level], recipe.window, NeighbourMean())
+    compared = ComparedCase(comparison, volume, level)
     np.testing.assert_array_equal(compared.clean, validated.clean)
     np.testing.assert_array_equal(compared.noisy, validated.noisy)

@@ -349,7 +349,7 @@ def test_another_program_s_sidecar_does_not_hide_a_scan(tmp_path):
 def test_a_case_tells_what_is_odd_about_its_header(tmp_path):
     (tmp_path / "one.nii").write_bytes(content(sform_code=300))
     (case,) = find_cases(tmp_path)
-    assert case.doubts() == {case.path: ("has the unknown sform_code 300",)}
+    assert case.oddities() == {case.path: ("has the unknown sform_code 300",)}
 
 
 def test_a_case_tells_what_is_odd_about_the_header_of_its_recording(tmp_path):
@@ -357,7 +357,7 @@ def test_a_case_tells_what_is_odd_about_the_header_of_its_recording(tmp_path):
     for name, code in (("imaging.nii", 1), ("quarter.nii", 300)):
         (tmp_path / "case_00000" / name).write_bytes(content(sform_code=code))
     (case,) = find_cases(tmp_path, "quarter")
-    assert case.doubts() == {case.path: (), case.noisy: ("has the unknown sform_code 300",)}
+    assert case.oddities() == {case.path: (), case.noisy: ("has the unknown sform_code 300",)}
 
 
 def test_a_scan_that_lies_where_an_estimate_lay_is_a_scan(tmp_path):

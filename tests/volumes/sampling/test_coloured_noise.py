@@ -29,7 +29,7 @@ def test_the_exponent_is_drawn_evenly_and_grain_in_every_direction():
     assert abs(np.mean(lean > 0) - 0.5) < 0.06
 
 
-def test_the_middle_of_all_ranges_is_what_is_validated():
+def test_validation_uses_the_middle_of_all_ranges():
     noise = Coloured((0.02, 0.10), exponent=(0, 1), cutoff=(0.1, 0.4), stretch=(1, 4))
     assert noise.typical == pytest.approx(0.06)
     assert noise.typical_spectrum == Spectrum(0.5, pytest.approx(0.2), 2.0)
@@ -72,7 +72,7 @@ def test_the_noise_of_a_slice_does_not_depend_on_the_block_it_is_in():
     np.testing.assert_array_equal(Coloured().degrade(clean[2:5], 0.1, 3, "a", 2), whole[2:5])
 
 
-def test_a_spectrum_is_told_by_words():
+def test_a_spectrum_is_described_in_words():
     assert Coloured.parse("0.05/0.6/0.25") == Coloured(0.05, 0.6, 0.25)
     assert Coloured.parse("0.05").typical_spectrum == Coloured().typical_spectrum
     for text in ("", "0.05/0.6", "0", "0.05/0.6/0", "a"):

@@ -15,7 +15,7 @@ def boxes(crop, volume, count=300):
 
 
 @pytest.mark.parametrize("central", [0.3, 0.7, 0.8, 1.0])
-def test_crops_lie_within_the_central_part_and_reach_its_edges(central):
+def test_crops_are_within_the_central_part_and_reach_its_edges(central):
     crop = Crop((8, 12, 10), central)
     starts = np.array([box.start for box, _ in boxes(crop, VOLUME)])
     ends = starts + crop.shape
@@ -193,7 +193,7 @@ def test_scaled_crops_see_more_pixels_in_proportion_to_the_area_of_each_scale():
     np.testing.assert_allclose(share, area / area.sum(), atol=0.03)
 
 
-def test_a_crop_at_its_own_size_draws_what_it_drew_before_there_were_scales():
+def test_a_crop_at_scale_1_draws_the_same_as_without_scales():
     one, other = Crop((2, 9, 9)), Crop((2, 9, 9), scales=(1.0,))
     assert boxes(one, VOLUME, 20) == boxes(other, VOLUME, 20)
 

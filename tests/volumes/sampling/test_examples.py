@@ -23,7 +23,7 @@ PRIOR = NeighbourMean(radius=3, decay=0.2, decay_per_mm=0.05)
 
 
 def volume(number, shape):
-    """Random voxels: where a crop was taken, and how it was mirrored, can be told from them."""
+    """Random voxels, which identify the place and the orientation of a crop."""
     hu = np.random.default_rng(number).integers(-1000, 1000, shape).astype(np.int16)
     return Volume(hu, (1.0 + number, 0.8, 0.8), f"case_{number:05d}", f"{number:064x}")
 
@@ -48,7 +48,7 @@ def with_halo(box, halo):
 
 
 def flips_of(examples, example):
-    """The flips under which the example's voxels are the volume's."""
+    """The flips with which the voxels of the example equal those of the volume."""
     expected = read_box(volume_of(examples, example).hu, with_halo(example.box, examples.halo))
     found = [f for f in product((False, True), repeat=3)
              if np.array_equal(mirrored(example.hu, f), expected)]  # fmt: skip
@@ -214,7 +214,7 @@ def test_recorded_noise_is_the_same_block_in_the_same_pose_as_the_clean_one():
     for i in range(8):
         example = examples[i]
         assert example.noisy_hu.shape == example.hu.shape
-        # Resampling rounds, and keeps to the range of a block: the shift survives to within 1.
+        # Resampling rounds and clips to the range of a block: the shift is kept to within 1.
         np.testing.assert_allclose(example.noisy_hu - example.hu, 7, atol=1)
 
 
@@ -229,14 +229,14 @@ def test_a_volume_without_a_recording_is_refused():
         examples[0]
 
 
-# -- Scanned noise ---------------------------------------------------------------------------------
+# -- Scanner noise ---------------------------------------------------------------------------------
 
 SCANNER = Scanner(FanBeam(60, 41, 35.0, 62.5))
 
 
 @pytest.fixture
 def scans(cpu, phantom_hu, tmp_path):
-    """Two small scans, one of them no square, whose sinograms are kept."""
+    """Two small scans, one of them not square, with cached sinograms."""
     parts = {"one": phantom_hu[:7, 16:48, 16:48], "two": phantom_hu[3:8, 20:44, 16:48]}
     return [
         Volume(hu, (3.0, 8.0, 8.0), name, name, kept=CacheFolder(tmp_path / "kept"))
@@ -260,7 +260,7 @@ def test_a_scanned_example_is_cut_and_posed_like_the_clean_one(scans, noise):
         assert one.noisy_hu.shape == one.hu.shape == (3 + 2 * 3, 12, 12)
         np.testing.assert_array_equal(one.hu, other.hu)
         assert (one.noisy_hu != other.noisy_hu).any()
-        # Without noise the clean crop comes back, but for edges: in this pose, at its place.
+        # Without noise the result is the clean crop except at edges, in the same pose and place.
         turned = [np.rot90(other.noisy_hu, k, (1, 2))[::z] for k in range(4) for z in (1, -1)]
         errors = [np.mean((t.astype(float) - one.hu) ** 2) for t in turned]
         assert np.argmin(errors) == 0

@@ -19,7 +19,7 @@ def keys(*examples):
 
 @pytest.fixture(scope="module")
 def added(cpu):
-    """(2, 16, 48, 48, 1) noise of sigma 0.1 and 0.3 that `add` put on a ramp."""
+    """(2, 16, 48, 48, 1) noise of sigma 0.1 and 0.3 from `add` on a ramp."""
     clean = np.linspace(0, 1, 2 * 16 * 48 * 48, dtype=np.float32).reshape(2, 16, 48, 48, 1)
     noisy = Gaussian().add(clean, np.float32([0.1, 0.3]), WHITE, keys(0, 1)).numpy()
     return (noisy - clean).astype(np.float64)
@@ -27,7 +27,7 @@ def added(cpu):
 
 @pytest.fixture(scope="module")
 def degraded():
-    """(6, 96, 96) noise of sigma 0.2 that `degrade` put on the host."""
+    """(6, 96, 96) noise of sigma 0.2 from `degrade` on the host."""
     clean = np.random.default_rng(0).random((6, 96, 96)).astype(np.float32)
     return Gaussian().degrade(clean, 0.2, 0, "case_00000").astype(np.float64) - clean
 

@@ -18,13 +18,13 @@ GRAIN = Spectrum(exponent=0.4, cutoff=0.3, stretch=2.0, angle=0.5)
 
 
 def formula(shape, exponent, cutoff, stretch=1.0, angle=0.0):
-    """The power at every frequency, written once more and otherwise; its mean is 1."""
+    """The power at every frequency by an independent formula; its mean is 1."""
     f_y, f_x = np.meshgrid(*(np.fft.fftfreq(n) for n in shape), indexing="ij")
     along = f_x * np.cos(angle) + f_y * np.sin(angle)
     across = f_x * np.sin(angle) - f_y * np.cos(angle)
     f = np.hypot(along * np.sqrt(stretch), across / np.sqrt(stretch))
     power = (f**exponent * np.exp(-((f / cutoff) ** 2))) ** 2
-    # Real images have as much power at f as at -f, which share one place at Nyquist's frequency.
+    # Real images have the same power at f and -f, which coincide at the Nyquist frequency.
     power = (power + np.roll(power[::-1, ::-1], 1, axis=(0, 1))) / 2
     return power / np.mean(power)
 

@@ -16,7 +16,7 @@ def _tensorflow(cpu):
 
 @pytest.fixture(scope="module")
 def images():
-    """(2, 3, 21, 18, 1): a disc, and the disc under noise."""
+    """(2, 3, 21, 18, 1): a disc, and the disc with noise."""
     y, x = np.mgrid[:21, :18]
     clean = np.broadcast_to(0.2 + 0.6 * ((y - 10) ** 2 + (x - 7) ** 2 < 30), (2, 3, 21, 18))
     noise = np.random.default_rng(0).standard_normal(clean.shape)
@@ -54,7 +54,7 @@ def test_its_usual_iterations_are_enough(images):
     assert np.std(few - clean) == pytest.approx(left, rel=0.02)
 
 
-def test_the_oracle_is_the_clean_image_and_refuses_where_it_is_not_known(images):
+def test_the_oracle_is_the_clean_image_and_refuses_an_unknown_one(images):
     clean, noisy = images
     assert Clean().image(clean, noisy, sigmas(SIGMA, SIGMA)) is clean
     with pytest.raises(ValueError, match="needs the clean image"):

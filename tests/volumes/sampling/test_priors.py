@@ -11,7 +11,7 @@ CROPS = [(0, 12, 12), (0, 4, 12), (3, 5, 12), (8, 4, 12), (0, 1, 1), (0, 3, 3), 
 
 
 def naive(prior, volume, spacing_z_mm):
-    """The prior of every slice of a (Z, ...) volume, as its definition reads."""
+    """The prior of every slice of a (Z, ...) volume, from its definition."""
     result = []
     for i in range(len(volume)):
         total, weight = np.zeros(volume.shape[1:]), 0.0
@@ -35,10 +35,10 @@ def test_the_weights_of_every_slice_sum_to_1(radius, first, length, depth):
 @pytest.mark.parametrize(
     "prior", [NeighbourMean(), NeighbourMean(1, 0.0), NeighbourMean(3, 0.5), NeighbourMean(2, 0, 1)]
 )
-def test_the_prior_is_what_its_definition_says(prior, first, length, depth):
+def test_the_prior_matches_its_definition(prior, first, length, depth):
     halo, spacing_z_mm = prior.halo, 0.8
     volume = np.random.default_rng(0).normal(size=(depth, 3, 2))
-    # What lies beyond the volume must not matter, however large.
+    # Values beyond the volume must not matter, however large.
     around = np.pad(volume, ((halo, halo), (0, 0), (0, 0)), constant_values=1e9)
     block = around[first : first + length + 2 * halo]
     weights = prior.weights(first, length, depth, spacing_z_mm)

@@ -52,7 +52,7 @@ def by_hand(volume, index, acquisition, key, seed=0, scanner=SCANNER):
 # -- Examples --------------------------------------------------------------------------------------
 
 
-def test_an_example_is_what_the_scanner_makes_of_its_slices(volume):
+def test_an_example_equals_the_scan_of_its_slices(volume):
     found = example(LOW, volume)
     for slice_, index in zip(found, (2, 3), strict=True):
         wanted = by_hand(volume, index, Acquisition(Dose(1e4)), 7)
@@ -80,7 +80,7 @@ def test_the_noise_of_an_example_is_not_that_of_a_case(volume):
 
 
 def test_threads_make_the_same_examples(volume):
-    """Six at once, of slices that none has projected yet."""
+    """Six examples in parallel, from slices that are not cached yet."""
     found = {}
 
     def make(i):
@@ -143,13 +143,13 @@ def test_padding_is_air_under_noise(volume):
     np.testing.assert_array_equal(found[~mask[2:4]], plain[~mask[2:4]])
 
 
-def test_what_int16_cannot_hold_is_set_to_its_ends(volume):
+def test_values_beyond_int16_are_clipped(volume):
     minute = replace(volume, spacing_mm=(3.0, 0.001, 0.001))  # noise a millimetre is immense
     found = example(LowDose(100.0, scanner=SCANNER), minute)
     assert (found.min(), found.max()) == (-32768, 32767)
 
 
-# -- What is refused -------------------------------------------------------------------------------
+# -- Refusals --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("photons", [0, -1, math.nan, math.inf, (2e5, 7e4), (0, 1e5), (1e4, 1e16)])
