@@ -180,6 +180,7 @@ def test_arrays_become_tensors_in_few_places(file: Path) -> None:
     doors = {
         "engine/training/batches.py",
         "engine/training/trainer.py",
+        "engine/training/step_cost.py",
         "engine/inference/predictor.py",
         "engine/diagnostics/bench.py",
         "volumes/random_draws.py",
@@ -212,6 +213,18 @@ def test_json_is_parsed_in_one_place(file: Path) -> None:
 
 def test_a_file_is_named_by_its_noun(file: Path) -> None:
     assert file.stem not in FORBIDDEN
+
+
+TESTED = ("engine", "volumes")
+TESTS = sorted(path for name_ in TESTED for path in (ROOT / "tests" / name_).rglob("test_*"))
+    p for package in ("engine", "volumes") for p in (ROOT / "tests" / package).rglob("*")
+)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name)
+def test_a_test_stands_where_what_it_tests_stands(path: Path) -> None:
+    place = ROOT / path.relative_to(ROOT / "tests").parent / path.stem.removeprefix("test_")
+    assert place.with_suffix(".py").is_file() or place.is_dir()
 
 
 def test_every_module_of_the_house_was_found() -> None:

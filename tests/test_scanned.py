@@ -131,11 +131,11 @@ def test_the_demo_needs_additive_noise(engine, tmp_path, monkeypatch):
 
 
 def test_a_dose_is_set_on_the_command_line(scans, engine, tmp_path):
-    words = ["--data", scans, "--run", tmp_path / "run", "--dry-run"]
+    words = ["--data", scans, "--run", tmp_path / "run", "--dry-run", "--json"]
     split = ["split.validation=1", "split.test=1"]
     code, out, _ = engine("fit", "lowdose_unet2d", "noise.photons=1e4,5e4", *split, *words)
     assert code == 0
-    recipe = json.loads(out[out.index("{\n") :])
+    recipe = json.loads(out)["recipe"]
     assert recipe["noise"]["photons"] == [1e4, 5e4]
     assert recipe["noise"]["scanner"]["geometry"]["kind"] == "FanBeam"
     code, _, error = engine("fit", "sparseview_unet2d", "noise.views=7", *split, *words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import runtime
 from engine.comparison.classical import METHODS
@@ -16,10 +16,11 @@ from engine.comparison.eligibility import (
     refuse_without_dose,
     warn_of_oracles,
 )
-from engine.comparison.methods import resolve_methods
+from engine.comparison.methods import ComparedMethod, resolve_methods
 from engine.comparison.noise_levels import Level, added_levels, scanned_levels
 from engine.errors import BadInput, BadUsage, Mismatch
 from engine.output_paths import refuse_existing, refuse_other_file
+from engine.report.results import Row
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
 from volumes import Clean, NeighbourMean, Split, Window
@@ -30,6 +31,9 @@ from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.storage.atomic import make_folder
 from volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from engine.comparison.compare import Comparison
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,31 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    asked, output = _levels(request), request.output
+    levels = _check(request)
+    # Both import TensorFlow, after the arguments were checked.
+    from engine.comparison.compare import compare
+    from engine.report.files import write
+
+    methods = resolve_methods(request.methods, request.checkpoint)
+    refuse_without_dose(methods, levels)
+    comparison = _prepare(request, methods, levels, terminal)
+    make_folder(request.output)  # hours may pass before the report is written
+    runtime.start(request.devices)
+    rows, settings, pictures = compare(comparison, terminal.say)
+    about = _about(request, comparison, settings)
+    _print(request, comparison.window, rows, about, terminal)
+    for path in write(request.output, about, rows, pictures):
+        terminal.result(str(path))
+
+
+def _check(request: EvaluateRequest) -> tuple[Level, ...]:
+    """The levels that are asked for; refuses what no file has to be read for.
+
+    Raises:
+        BadUsage: if an option has a value that it cannot have.
+        CannotWrite: if the report cannot be written where it is wanted.
+    """
+    levels = _levels(request)
     for option, value, known in (
         ("--split", request.split, ("test", "validation", "all")),
         ("--protocol", request.protocol, ("volumes", "reference")),
@@ -86,68 +114,73 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
         cause = "has no meaning with a protocol that scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
     runtime.check(request.devices, "auto", "auto")
-    refuse_other_file(output)
-    refuse_existing([output / "report.json"], overwrite=request.overwrite)
-    # TensorFlow is imported below, after the arguments were checked.
-    from engine.comparison.compare import Comparison, compare
-    from engine.report.files import write
-    from engine.report.summary import remarks, summary
-    from engine.report.tables import table
+    refuse_other_file(request.output)
+    refuse_existing([request.output / "report.json"], overwrite=request.overwrite)
+    return levels
 
-    methods = resolve_methods(request.methods, request.checkpoint)
-    refuse_without_dose(methods, asked)
-    models = {e.label: e.model for e in methods if e.model}
+
+def _prepare(
+    request: EvaluateRequest, methods: Sequence[ComparedMethod], levels: Sequence[Level],
+    terminal: Terminal,
+) -> Comparison:  # fmt: skip
+    """What is compared on what: the scans of each side, read and checked to be fair.
+
+    Raises:
+        BadInput: if a scan cannot be used.
+        Mismatch: if a method has learned from what is scored, or runs were split differently.
+    """
+    from engine.comparison.compare import Comparison
+
+    models = {method.label: method.model for method in methods if method.model}
     cases = find_cases(request.data, trust=request.reading)
     scored = _cases(request, models, cases, request.split)
     tuning: Sequence[Case] = ()
     if request.tuning and any(
-        METHODS[e.classical]().candidates()[1:] for e in methods if e.classical
+        METHODS[method.classical]().candidates()[1:] for method in methods if method.classical
     ):
         tuning = _cases(request, models, cases, "validation")
-    scans = any(level.noise.scanned for level in asked)
-    if scans:
+    scanned = any(level.noise.scanned for level in levels)
+    if scanned:
         for case in (*scored, *tuning):
             refuse_unscannable(case)
     store = Store(default_root(), terminal.warn)
-    volumes = _volumes(store, [*scored, *tuning], terminal, scanned=scans)
-    recorded = _recorded(store, request, asked, set(volumes), terminal)
+    volumes = _volumes(store, [*scored, *tuning], terminal, scanned=scanned)
+    recorded = _recorded(store, request, levels, set(volumes), terminal)
     held = [volumes[case.name] for case in scored]
+    tuned = [volumes[case.name] for case in tuning]
     refuse_others(request.data, request.split, models, held)
     if not request.allow_seen:
         refuse_seen(request.data, methods, held)
-        refuse_seen_in_tuning(request.data, methods, [volumes[case.name] for case in tuning])
-    both = [case.name for case in tuning if case in scored]
-    if both:
+        refuse_seen_in_tuning(request.data, methods, tuned)
+    if both := [case.name for case in tuning if case in scored]:
         terminal.warn(
             f"{request.data}: {', '.join(both)} are used for tuning classical methods and for "
             "scoring: these methods have an advantage"
         )
     warn_of_oracles(methods, terminal)
-    make_folder(output)  # hours may pass before the report is written
-    runtime.start(request.devices)
-    comparison = Comparison(
-        methods=methods,
-        cases=held,
-        tuning=[volumes[case.name] for case in tuning],
-        levels=asked,
-        window=next((m.recipe.window for e in methods for m in e.behind()), None)
-        or _window(scored),
-        prior=_prior(models),
-        protocol=request.protocol,
-        slices=request.slices,
-        recorded=recorded,
-    )
-    rows, settings, pictures = compare(comparison, terminal.say)
-    about = _about(request, comparison, settings)
+    windows = (model.recipe.window for method in methods for model in method.behind())
+    return Comparison(
+        methods=methods, cases=held, tuning=tuned, levels=levels,
+        window=next(windows, None) or _window(scored), prior=_prior(models),
+        protocol=request.protocol, slices=request.slices, recorded=recorded,
+    )  # fmt: skip
+
+
+def _print(
+    request: EvaluateRequest, window: Window, rows: Sequence[Row], about: dict[str, Any],
+    terminal: Terminal,
+) -> None:  # fmt: skip
+    """The table of scores, what must be said of them, and the settings of each method."""
+    from engine.report.summary import remarks, summary
+    from engine.report.tables import table
+
     entries = summary(rows, about["oracles"])
-    terminal.table(_title(request, comparison.window), *table(entries, comparison.window.unit_name))
+    terminal.table(_title(request, window), *table(entries, window.unit_name))
     for remark in remarks(entries):
         terminal.result(remark)
-    for level, chosen in settings.items():
+    for level, chosen in about["settings"].items():
         for name, setting in chosen.items():
             terminal.result(f"{level}: {name}: {setting}")
-    for path in write(output, about, rows, pictures):
-        terminal.result(str(path))
 
 
 def _levels(request: EvaluateRequest) -> tuple[Level, ...]:

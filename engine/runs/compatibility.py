@@ -33,12 +33,14 @@ class Changes:
         forbidden: differences that cannot be accepted.
         learned: differences that change what the run learns.
         rescored: whether scores before and after are not comparable.
+        before: the run's recipe, where recipes are compared.
     """
 
     kind: str
     forbidden: Sequence[str] = ()
     learned: Sequence[str] = ()
     rescored: bool = False
+    before: Recipe | None = None
 
     def refuse(self, folder: Path, *, accepted: bool) -> None:
         """Refuses forbidden changes, and others that the user has not accepted.
@@ -65,7 +67,7 @@ def of_recipe(before: Recipe, after: Recipe) -> Changes:
     forbidden = [text for text in differing if text.startswith(fixed)]
     learned = [text for text in differing if text not in forbidden]
     rescored = any(text.startswith(_SCORED_BY) for text in learned)
-    return Changes("of another recipe", forbidden, learned, rescored)
+    return Changes("of another recipe", forbidden, learned, rescored, before)
 
 
 def of_cases(before: Mapping[str, Any], after: Mapping[str, Any], recipe: Recipe) -> Changes:

@@ -22,6 +22,7 @@ from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import find_recipe, foreign, load_recipe
 from engine.recipe.serialization import to_json
 from engine.runs import initial_weights, prior_network
+from engine.runs.compatibility import Changes
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
@@ -205,7 +206,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
         raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
     about = _about(recipe, started) | about
     terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
-    notes = _notes(run, record, recipe, about)
+    notes = _notes(run, record, changes, recipe, about)
     record = run.begin(recipe, prepared.source, about, record, changes)
     prior.copy_into(run)
     recipe = replace(recipe, prior=resolved(recipe.prior, run.folder))
@@ -243,14 +244,17 @@ def _refuse_seen(
         terminal.warn(f"{case}: {start.run} was trained on another file of that name")
 
 
-def _notes(run: Run, record: RunRecord, recipe: Recipe, about: dict[str, Any]) -> list[str]:
+def _notes(
+    run: Run, record: RunRecord, changes: Sequence[Changes], recipe: Recipe, about: dict[str, Any]
+) -> list[str]:
     """Warnings about a run that is resumed."""
     before, notes = record.content, []
     changed = [name for name in _DECIDES_BITS if before.get(name, about[name]) != about[name]]
     if changed:
         notes.append(f"{', '.join(changed)} changed: resumed, not to the bit")
     done = checkpoint.steps(run.checkpoints)
-    if done and done[-1] < recipe.steps and (was := run.recipe()).steps != recipe.steps:
+    was = next((change.before for change in changes if change.before is not None), recipe)
+    if done and done[-1] < recipe.steps != was.steps:
         old, new = (r.learning_rate(done[-1], r.steps) for r in (was, recipe))
         if was.learning_rate == recipe.learning_rate and old != new:
             notes.append(

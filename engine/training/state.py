@@ -35,12 +35,7 @@ class TrainingState:
         self.state = _state(self.model) | self.adam.state
         if self.average is not None:
             self.state |= self.average.state
-        # Batch statistics are summed over replicas, which code compiled by XLA cannot do.
-        shared = runtime.replicas > 1 and bool(self.model.non_trainable_variables)
-        self.step = TrainingStep(
-            self.model, recipe.window, recipe.noise, source, recipe.loss, recipe.batch, self.adam,
-            self.average, runtime.strategy, xla=runtime.xla and not shared,
-        )  # fmt: skip
+        self.step = TrainingStep(recipe, runtime, self.model, source, self.adam, self.average)
 
     @property
     def scored(self) -> Any:

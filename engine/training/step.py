@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from engine.recipe.recipe import Recipe
+from engine.runtime import Runtime
 from engine.training.average import Average
 from engine.training.optimizer import Adam
-from volumes.sampling.noise import Noise
 from volumes.sampling.prior_sources import Source
 from volumes.sampling.priors import weighted_slices
-from volumes.window import Window
 
 
 class Batch(NamedTuple):
@@ -43,15 +42,16 @@ class TrainingStep:
     """
 
     def __init__(
-        self, model: Any, window: Window, noise: Noise, source: Source | None,
-        loss: Callable[[Any, Any], Any], batch: int, adam: Adam, average: Average | None,
-        strategy: Any, *, xla: bool,
+        self, recipe: Recipe, runtime: Runtime, model: Any, source: Source | None, adam: Adam,
+        average: Average | None,
     ) -> None:  # fmt: skip
-        self.model, self.adam, self.average, self.strategy = model, adam, average, strategy
-        self.window, self.noise, self.source = window, noise, source
-        self.loss, self.batch = loss, batch
+        self.model, self.adam, self.average, self.source = model, adam, average, source
+        self.window, self.noise, self.strategy = recipe.window, recipe.noise, runtime.strategy
+        self.loss, self.batch = recipe.loss, recipe.batch
         self.sees_dose = "dose" in [given.name for given in model.inputs]
         self.moving = [variable.value for variable in model.non_trainable_variables]
+        # Batch statistics are summed over replicas, which code compiled by XLA cannot do.
+        xla = runtime.xla and not (runtime.replicas > 1 and self.moving)
         self.local = tf.function(self._local, jit_compile=True) if xla else self._local
         self.run = tf.function(self._run)
 

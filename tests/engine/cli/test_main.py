@@ -271,7 +271,7 @@ print(json.dumps(found))
 """
 LIGHT = {
     "import engine": 0, "import engine.cli": 0, "--help": 0, "fit --help": 0, "info of a scan": 0,
-    "info of a run": 0, "dry run": 0, "plan": 0, "phantom": 0, "degrade": 0, "fit of bad data": 3,
+    "info of a run": 0, "plan": 0, "phantom": 0, "degrade": 0, "fit of bad data": 3,
     "fit of damaged data": 3, "fit of no recipe": 2, "fit from no run": 5,
     "fit from another network": 5, "fit from no step": 5, "denoise of a bad scan": 3,
     "denoise into existing output": 4, "denoise without a run": 5,
@@ -297,7 +297,6 @@ def light(unet_run, dataset, tmp_path_factory):
         "fit --help": ["fit", "--help"],
         "info of a scan": ["info", scan],
         "info of a run": ["info", unet_run],
-        "dry run": [*fit, dataset, "--dry-run"],
         "plan": [*denoise, scan, "--plan"],
         "phantom": ["phantom", folder / "phantoms", "--cases", "1", "--shape", "2,16,16"],
         "degrade": ["degrade", scan, "--as", "gaussian:0.1"],
@@ -333,8 +332,9 @@ def test_a_dry_run_shows_the_cases_and_trains_nothing(fit, tmp_path):
     for side, count in (("training", 2), ("validation", 1), ("test", 1)):
         line = next(line for line in out.splitlines() if line.startswith(f"{side}: "))
         assert len(line.split(", ")) == count
-    assert "4 steps of 2 crops, 4,096 voxels a step" in out
-    assert '"width": 2' in out
+    assert "step: 4,096 voxels" in out
+    assert "training: 4 steps" in out
+    assert "UNet3D(width=2, levels=2)" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -419,9 +419,9 @@ def test_a_fresh_start_that_is_refused_moves_nothing(fit, trained, tmp_path, wro
 
 
 def test_steps_and_seed_are_fields_of_the_recipe(fit):
-    code, out, _ = fit("--steps", "9", "--seed", "7", "--dry-run")
+    code, out, _ = fit("--steps", "9", "--seed", "7", "--dry-run", "--json")
     assert code == 0
-    resolved = json.loads(out[out.index("{") :])
+    resolved = json.loads(out)["recipe"]
     assert (resolved["steps"], resolved["seed"]) == (9, 7)
 
 

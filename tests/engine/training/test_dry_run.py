@@ -21,7 +21,7 @@ def test_a_dry_run_tells_cases_cost_and_recipe_in_a_short_table(cpu, dry, tmp_pa
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["training", "validation", "test"]
-    assert "network: 137 parameters" in lines
+    assert "network: 323 parameters" in lines
     assert "step: 512 voxels" in lines
     assert "training: 4 steps" in lines
     assert any(line.startswith("memory of a step: about 0.0") for line in lines)

@@ -65,7 +65,7 @@ def test_a_larger_batch_needs_more_and_half_precision_less(cpu):
     recipe = tiny("unet2d", "batch=8", "crop.shape=1,256,256")
     whole, half = step_cost(recipe).bytes, step_cost(recipe, "bfloat16").bytes
     assert step_cost(override(recipe, ["batch=16"])).bytes > 1.5 * whole
-    assert half < 0.7 * whole
+    assert half < 0.8 * whole  # buffers and parameters stay
 
 
 def test_a_few_steps_take_time(cpu, volume):

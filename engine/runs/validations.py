@@ -1,3 +1,0 @@
-"""Validations: the scores that a run has recorded."""
-
-from __future__ import annotations
