@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 GATES = {
-    "G1": "kill -9 at any moment, resumed: the bits of a training that was not",
+    "G1": "kill -9 at any moment: the resumed training ends with the same bits",
     "G2": "every state that a crash or a power cut can leave of a save",
     "G3": "damaged, swapped, edited checkpoints",
     "G4": "resumes under another recipe, machine, clock",
@@ -30,7 +30,7 @@ GATES = {
     "G8": "mutated headers",
     "G9": "mutated gzip streams",
     "G10": "the cache: damaged, stale, full, built by many",
-    "G11": "numbers that leave the finite, trainings that learn nothing",
+    "G11": "non-finite numbers, trainings that learn nothing",
     "G12": "readers that fail while a training waits for them",
     "G13": "two processes, one run folder",
     "G14": "what a denoised scan must keep",
