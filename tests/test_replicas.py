@@ -17,7 +17,7 @@ def test_two_replicas_follow_the_loss_curve_of_one(
         shrunk += [f"noise.scanner.geometry.{field}" for field in ("views=120", "bins=41")]
         shrunk += ["learning_rate=1e-4"]
     for devices in ("cpu", "cpu:2"):
-        options = (*shrunk, "steps=20", "--devices", devices)
+        options = (*shrunk, "steps=20", "average=0.9", "--devices", devices)
         train(dataset, tmp_path / devices, *options, recipe=recipe)
     one, two = (
         [row["loss"] for row in rows(tmp_path / devices) if "loss" in row]
@@ -25,3 +25,9 @@ def test_two_replicas_follow_the_loss_curve_of_one(
     )
     assert len(one) == 20
     assert two == pytest.approx(one, rel=0, abs=1e-5)  # in squared window units
+    # What is validated is the average of the weights, which every replica keeps.
+    one, two = (
+        [row["mean"]["mse"] for row in rows(tmp_path / devices) if row.get("method") == "network"]
+        for devices in ("cpu", "cpu:2")
+    )
+    assert two == pytest.approx(one, rel=1e-3)

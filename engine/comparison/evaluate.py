@@ -23,7 +23,7 @@ from engine.output_paths import refuse_existing, refuse_other_file
 from engine.report.results import Row
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
-from volumes import Clean, NeighbourMean, Split, Window
+from volumes import NeighbourMean, Split, Window
 from volumes.dataset import Case, find_cases
 from volumes.dataset.pairs import FLOAT_SCALE, open_pairs
 from volumes.dataset.store import Store, default_root
@@ -250,7 +250,7 @@ def _window(cases: Sequence[Case]) -> Window:
 def _prior(models: dict[str, Model]) -> NeighbourMean:
     """The prior of classical methods: that of the networks, unless it is the clean image."""
     priors = {model.recipe.prior for model in models.values() if model.recipe.prior}
-    seen = [prior for prior in priors if not isinstance(prior.of, Clean)]
+    seen = [prior for prior in priors if not prior.of.is_oracle]
     # Networks with different priors do not determine it.
     return seen[0] if len(seen) == 1 else NeighbourMean()
 

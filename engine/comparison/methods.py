@@ -11,12 +11,11 @@ from engine.comparison.classical import METHODS
 from engine.errors import BadUsage, Mismatch
 from engine.inference.predictor import Predictor, photons_told
 from engine.inference.tiling import blocks_of, plan
-from engine.recipe.network_prior import Estimated, parse_prior
+from engine.recipe.network_prior import parse_prior
 from engine.runs.prior_network import model_of
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
 from volumes.sampling.noise import Noise
-from volumes.sampling.prior_sources import Clean
 from volumes.sampling.priors import NeighbourMean
 from volumes.volume import SpacingMm, Unit
 
@@ -40,12 +39,12 @@ class ComparedMethod:
     @property
     def is_oracle(self) -> bool:
         """Whether it receives the clean image."""
-        return self.prior is not None and isinstance(self.prior.of, Clean)
+        return self.prior is not None and self.prior.of.is_oracle
 
     def behind(self) -> list[Model]:
         """The networks behind its estimate: its own, and that of its prior."""
         source = self.prior.of if self.prior else None
-        second = [model_of(source)] if isinstance(source, Estimated) else []
+        second = [model_of(source)] if source is not None and source.network_run else []
         return ([self.model] if self.model else []) + second
 
 

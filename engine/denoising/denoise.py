@@ -23,7 +23,6 @@ from volumes.boxes import Box, read_box
 from volumes.nifti import Scan, Stored
 from volumes.nifti.deidentify import cleared
 from volumes.padding import padding_of
-from volumes.sampling.prior_sources import Clean
 from volumes.volume import AIR_HU, Shape, Unit
 
 _LINEAR_CEILING = 10.0
@@ -215,7 +214,7 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
         BadUsage: if the network takes no prior, or needs a second scan.
     """
     if second is None:
-        if recipe.prior is not None and isinstance(recipe.prior.of, Clean):
+        if recipe.prior is not None and recipe.prior.of.is_oracle:
             cause = "was trained with clean slices as its prior, which no noisy scan gives"
             raise BadUsage("--model", cause, "Give a second scan by --prior, or use another model")
         return None

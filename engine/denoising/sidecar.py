@@ -16,7 +16,6 @@ from typing import Any
 from engine import __version__
 from engine.errors import BadInput
 from engine.output_paths import sidecar_path
-from engine.recipe.network_prior import Estimated
 from engine.recipe.serialization import to_json, without_later
 from engine.runs.compatibility import MAY_CHANGE
 from engine.runs.trained_model import Model
@@ -38,7 +37,7 @@ def origin(model: Model) -> dict[str, Any]:
         for name, value in without_later(json.loads(to_json(model.recipe))).items()
         if name not in MAY_CHANGE
     }
-    if model.recipe.prior is not None and isinstance(model.recipe.prior.of, Estimated):
+    if model.recipe.prior is not None and model.recipe.prior.of.network_run:
         from engine.runs.prior_network import model_of
 
         behind = model_of(model.recipe.prior.of)

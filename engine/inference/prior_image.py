@@ -10,7 +10,7 @@ import numpy as np
 from engine.inference.tiling import Blocks
 from engine.runs.prior_network import loaded_source
 from volumes.boxes import Box, reflected
-from volumes.sampling.prior_sources import Noisy, Source
+from volumes.sampling.prior_sources import Source
 from volumes.sampling.priors import NeighbourMean
 from volumes.volume import Shape, Unit
 
@@ -58,7 +58,7 @@ def source_blocks(
         sigma: standard deviation of its noise in window units.
         clean: blocks of the clean volume, if known.
     """
-    if isinstance(source, Noisy):
+    if source.is_noisy:
         return noisy
     from engine.inference.predictor import tensor
 

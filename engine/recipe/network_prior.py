@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.errors import BadUsage
 from volumes.sampling.prior_sources import Clean, Noisy, SliceTV, Source, Turned
@@ -27,6 +27,15 @@ class Estimated:
 
     run: str
     checkpoint: str = "best"
+
+    is_noisy: ClassVar[bool] = False
+    is_oracle: ClassVar[bool] = False
+    needs_sigma: ClassVar[bool] = False
+
+    @property
+    def network_run(self) -> str:
+        """The run folder."""
+        return self.run
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """Raises an error: the network must be loaded first.
@@ -67,7 +76,7 @@ def parse_prior(text: str) -> NeighbourMean:
 
 def resolved(prior: NeighbourMean | None, run_folder: Path) -> NeighbourMean | None:
     """The prior of a run's recipe. Its network is the copy in the run folder."""
-    if prior is None or not isinstance(prior.of, Estimated):
+    if prior is None or prior.of.network_run is None:
         return prior
     return replace(prior, of=Estimated(str(copy_in(run_folder)), checkpoint="last"))
 

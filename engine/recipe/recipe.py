@@ -14,7 +14,6 @@ from engine.networks import Network
 from engine.schedules import Schedule
 from volumes import Crop, NeighbourMean, Split, Window
 from volumes.sampling.noise import Noise
-from volumes.sampling.prior_sources import SliceTV
 
 Loss = Callable[[Any, Any], Any]
 
@@ -104,7 +103,7 @@ class Recipe:
                 "one"
             )
         additive = self.noise.additive
-        if not additive and self.prior and isinstance(self.prior.of, SliceTV):
+        if not additive and self.prior and self.prior.of.needs_sigma:
             raise ValueError("SliceTV needs additive noise, whose level is known")
         if not additive and self.crop.scales != (1.0,):
             raise ValueError(

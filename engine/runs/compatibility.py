@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Mismatch
-from engine.recipe.network_prior import Estimated
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import differences
 
@@ -127,4 +126,4 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _estimated(recipe: Recipe) -> bool:
-    return recipe.prior is not None and isinstance(recipe.prior.of, Estimated)
+    return recipe.prior is not None and recipe.prior.of.network_run is not None

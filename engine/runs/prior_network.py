@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Mismatch
@@ -35,6 +35,11 @@ class Slices:
     network: Any
     stride: Shape
 
+    is_noisy: ClassVar[bool] = False
+    is_oracle: ClassVar[bool] = False
+    needs_sigma: ClassVar[bool] = False
+    network_run: ClassVar[None] = None  # it is loaded
+
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The network's estimate of each slice; see `volumes.sampling.prior_sources.Source`."""
         import tensorflow as tf
@@ -54,33 +59,34 @@ def loaded_source(source: Source) -> Source:
     Raises:
         Mismatch: if the network of an estimate cannot be used.
     """
-    return _slices(source) if isinstance(source, Estimated) else source
+    return source if source.network_run is None else _slices(source)
 
 
 @cache
-def _slices(source: Estimated) -> Slices:
+def _slices(source: Source) -> Slices:
     """The source of an estimate, made once per process."""
     model = model_of(source)
     return Slices(model.network(), model.recipe.network.stride)
 
 
-def model_of(source: Estimated) -> Model:
+def model_of(source: Source) -> Model:
     """The trained model of an estimate.
 
     Raises:
         BadUsage: if there is no such folder.
         Mismatch: if the run cannot be used, or its network sees a prior or the dose, or is not 2D.
     """
-    if not Path(source.run).is_dir():
-        raise BadUsage(source.run, "is no prior", f"Use {KINDS}")
-    model = open_model(Run(Path(source.run)), source.checkpoint)
+    named = cast(Estimated, source)  # the only one that names a network
+    if not Path(named.run).is_dir():
+        raise BadUsage(named.run, "is no prior", f"Use {KINDS}")
+    model = open_model(Run(Path(named.run)), named.checkpoint)
     network = model.recipe.network
     if network.sees_prior or network.radius[0]:
         cause = f"holds a {type(network).__name__}; a prior is made slice by slice"
-        raise Mismatch(Path(source.run), cause, "Name a run of a 2D network")
+        raise Mismatch(Path(named.run), cause, "Name a run of a 2D network")
     if network.sees_dose:
         cause = "holds a network that sees the dose, but a prior is given none"
-        raise Mismatch(Path(source.run), cause, "Name a run without network.sees_dose")
+        raise Mismatch(Path(named.run), cause, "Name a run without network.sees_dose")
     return model
 
 
@@ -146,12 +152,12 @@ def resolve(prior: NeighbourMean | None, window: Window, run: Run) -> PriorNetwo
         BadUsage: if there is no such network.
         Mismatch: if it cannot be used, or was trained in another window.
     """
-    if prior is None or not isinstance(prior.of, Estimated) or copy_in(run.folder).exists():
+    if prior is None or prior.of.network_run is None or copy_in(run.folder).exists():
         return PriorNetwork(None)
     model = model_of(prior.of)
     other = model.recipe.window
     if not other.has_range_of(window):
         cause = f"was trained in the window [{other.low_hu:g}, {other.high_hu:g}] HU"
         remedy = f"Name a run of the window [{window.low_hu:g}, {window.high_hu:g}] HU"
-        raise Mismatch(Path(prior.of.run), cause, remedy)
+        raise Mismatch(Path(prior.of.network_run), cause, remedy)
     return PriorNetwork(model)

@@ -14,13 +14,29 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from volumes.total_variation import minimiser
 
 
 class Source(Hashable, Protocol):
-    """A method that makes an image from the noisy one, slice by slice."""
+    """A method that makes an image from the noisy one, slice by slice.
+
+    Attributes:
+        is_noisy: whether the image is the noisy one itself.
+        is_oracle: whether it is made from the clean image, which no real scan has.
+        needs_sigma: whether the standard deviation of the noise must be known.
+        network_run: folder of the run whose network makes it; None if no network does.
+    """
+
+    @property
+    def is_noisy(self) -> bool: ...  # noqa: D102
+    @property
+    def is_oracle(self) -> bool: ...  # noqa: D102
+    @property
+    def needs_sigma(self) -> bool: ...  # noqa: D102
+    @property
+    def network_run(self) -> str | None: ...  # noqa: D102
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The image whose slices are averaged.
@@ -45,6 +61,11 @@ class Noisy:
         >>> NeighbourMean(radius=0, of=Noisy())  # the noisy slice itself is the prior
         NeighbourMean(radius=0, decay=0.04, decay_per_mm=0.0, of=Noisy())
     """
+
+    is_noisy: ClassVar[bool] = True
+    is_oracle: ClassVar[bool] = False
+    needs_sigma: ClassVar[bool] = False
+    network_run: ClassVar[None] = None
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The noisy image."""
@@ -75,6 +96,11 @@ class SliceTV:
                 f"{self.iterations}"
             )
 
+    is_noisy: ClassVar[bool] = False
+    is_oracle: ClassVar[bool] = False
+    needs_sigma: ClassVar[bool] = True
+    network_run: ClassVar[None] = None
+
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """Each slice with reduced total variation."""
         import tensorflow as tf
@@ -92,6 +118,11 @@ class Clean:
         >>> NeighbourMean(of=Clean()).radius
         4
     """
+
+    is_noisy: ClassVar[bool] = False
+    is_oracle: ClassVar[bool] = True
+    needs_sigma: ClassVar[bool] = False
+    network_run: ClassVar[None] = None
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The clean image.
@@ -113,6 +144,11 @@ class Turned:
         >>> NeighbourMean(of=Turned()).radius
         4
     """
+
+    is_noisy: ClassVar[bool] = False
+    is_oracle: ClassVar[bool] = False
+    needs_sigma: ClassVar[bool] = False
+    network_run: ClassVar[None] = None
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The noisy image with rows and columns reversed."""
