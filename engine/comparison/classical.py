@@ -7,6 +7,7 @@ every noise level.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -220,57 +221,24 @@ class NonLocalMeans:
 
 
 @dataclass(frozen=True)
-class BM3D:
-    """Block matching and 3D filtering of each slice (Dabov et al., IEEE TIP 16, 2007).
+class _BlockMatching(ABC):
+    """Block matching, by packages of Tampere University.
 
-    Computed by the package bm3d of Tampere University. It is an optional dependency, because its
-    licence allows non-commercial use only.
-
-    Attributes:
-        strength: standard deviation given to the method, as a multiple of sigma.
-    """
-
-    name: ClassVar[str] = "bm3d"
-    sees_prior: ClassVar[bool] = False
-    slicewise: ClassVar[bool] = True
-    strength: float = 1.0
-
-    def candidates(self) -> list[Self]:
-        """Strengths from 1; slightly more is better for CT."""
-        return [replace(self, strength=strength) for strength in (1.0, 1.1, 1.2)]
-
-    def estimate(
-        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
-    ) -> Unit:
-        """The estimate, (Z, Y, X) in window units.
-
-        Raises:
-            BadUsage: if the package is not installed.
-        """
-        bm3d = _optional(self.name).bm3d
-        found = [np.reshape(bm3d(s, self.strength * sigma), s.shape) for s in noisy]
-        return np.stack(found).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class BM4D:
-    """Block matching and 4D filtering of the volume (Maggioni et al., IEEE TIP 22, 2013).
-
-    Computed by the package bm4d of Tampere University. It is an optional dependency, because its
-    licence allows non-commercial use only.
+    They are optional dependencies, because their licence allows non-commercial use only.
 
     Attributes:
         strength: standard deviation given to the method, as a multiple of sigma.
     """
 
-    name: ClassVar[str] = "bm4d"
-    sees_prior: ClassVar[bool] = False
-    slicewise: ClassVar[bool] = False
     strength: float = 1.0
 
+    name: ClassVar[str]
+    strengths: ClassVar[tuple[float, ...]]  # from 1; slightly more is better for CT
+    sees_prior: ClassVar[bool] = False
+
     def candidates(self) -> list[Self]:
-        """Two strengths from 1, because each takes minutes a volume."""
-        return [replace(self, strength=strength) for strength in (1.0, 1.1)]
+        """The strengths that are tried."""
+        return [replace(self, strength=strength) for strength in self.strengths]
 
     def estimate(
         self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
@@ -280,11 +248,40 @@ class BM4D:
         Raises:
             BadUsage: if the package is not installed, or the volume is smaller than a block.
         """
+        found = self._filtered(noisy, self.strength * sigma)
+        return np.reshape(found, noisy.shape).astype(np.float32)
+
+    @abstractmethod
+    def _filtered(self, noisy: Unit, sigma: float) -> Any:
+        """The filtered volume, of as many voxels."""
+
+
+@dataclass(frozen=True)
+class BM3D(_BlockMatching):
+    """Block matching and 3D filtering of each slice (Dabov et al., IEEE TIP 16, 2007)."""
+
+    name: ClassVar[str] = "bm3d"
+    strengths: ClassVar[tuple[float, ...]] = (1.0, 1.1, 1.2)
+    slicewise: ClassVar[bool] = True
+
+    def _filtered(self, noisy: Unit, sigma: float) -> Any:
+        bm3d = _optional(self.name).bm3d
+        return np.stack([bm3d(slice_, sigma) for slice_ in noisy])
+
+
+@dataclass(frozen=True)
+class BM4D(_BlockMatching):
+    """Block matching and 4D filtering of the volume (Maggioni et al., IEEE TIP 22, 2013)."""
+
+    name: ClassVar[str] = "bm4d"
+    strengths: ClassVar[tuple[float, ...]] = (1.0, 1.1)  # each takes minutes a volume
+    slicewise: ClassVar[bool] = False
+
+    def _filtered(self, noisy: Unit, sigma: float) -> Any:
         if min(noisy.shape) < _BM4D_BLOCK:
             cause = f"needs {_BM4D_BLOCK} voxels along every axis, this volume has {noisy.shape}"
             raise BadUsage(self.name, cause, "Take more slices, or use bm3d")
-        found = _optional(self.name).bm4d(noisy, self.strength * sigma)
-        return np.reshape(found, noisy.shape).astype(np.float32)
+        return _optional(self.name).bm4d(noisy, sigma)
 
 
 def _optional(package: str) -> Any:
