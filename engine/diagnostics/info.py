@@ -95,7 +95,7 @@ def _run(run: Run) -> Rows:
     found = checkpoint.steps(run.checkpoints)
     if not found:
         return [*rows, ("step", "no checkpoint yet")]
-    last = run.checkpoints / f"step-{found[-1]:08d}"
+    last = checkpoint.place(run.checkpoints, found[-1])
     progress = checkpoint.verified(last)
     rows.append(("step", f"{progress.step:,} of {recipe.steps:,}"))
     if progress.best_mse:

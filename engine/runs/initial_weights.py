@@ -39,7 +39,7 @@ class InitialWeights:
     @property
     def path(self) -> Path:
         """The folder of the checkpoint."""
-        return Run(Path(self.folder)).checkpoints / f"step-{self.step:08d}"
+        return checkpoint.place(Run(Path(self.folder)).checkpoints, self.step)
 
     def weights(self) -> Arrays:
         """Every variable of the network by name, without the state of the optimizer.
