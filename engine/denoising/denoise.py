@@ -24,6 +24,7 @@ from volumes.nifti import Scan, Stored
 from volumes.nifti.deidentify import cleared
 from volumes.padding import padding_of
 from volumes.volume import AIR_HU, Shape, Unit
+from volumes.window import Window
 
 _LINEAR_CEILING = 10.0
 _SAME_PLACE_MM = 0.01
@@ -117,13 +118,7 @@ def denoise(
         hu = scan.hu(source[box.slices])
         weight = keep.weight(box, estimate)
         share = np.float32(request.strength) * (1 - weight)
-        seen = noisy(box)
-        with np.errstate(invalid="ignore", over="ignore"):  # padding may hold any value
-            # The correction is added, so that a network that returns its input changes no bit.
-            # Where the input was clipped, the estimate replaces the voxel.
-            corrected = hu + share * np.float32(window.width_hu) * (estimate - seen)
-            replaced = (1 - share) * hu + share * window.hu(estimate)
-            wanted = np.where(seen == window.unit(hu), corrected, replaced)
+        wanted = _corrected(hu, noisy(box), estimate, share, window)
         # Unchanged voxels keep their bits: they are not rounded to the datatype again.
         moved = ~mask[box.slices] & (wanted != hu)
         stored, saturated = scan.stored(wanted[moved])
@@ -135,8 +130,47 @@ def denoise(
         change.add(wanted[moved] - hu[moved])
         tick(done)
     counts["padding"] = int(np.count_nonzero(mask))
-    residual = describe_residual(scan, source, target, mask)
-    about = {
+    measured = {
+        "tiles": {"count": tiles.count, "shape": tiles.tile},
+        "voxels": {"total": int(np.prod(scan.shape)), **counts},
+        "change_hu": change.summary(),
+        "residual": describe_residual(scan, source, target, mask),
+    }
+    about = _about(scan, model, request, second, measured)
+    if request.strip:
+        scan = replace(scan, header=replace(scan.header, head=cleared(scan.head)))
+    return Denoised(scan, before, after, about)
+
+
+def _corrected(hu: Unit, seen: Unit, estimate: Unit, share: Unit, window: Window) -> Unit:
+    """HU of a tile after the network's correction.
+
+    The correction is added, so that a network that returns its input changes no bit. Where the
+    input was clipped, the estimate replaces the voxel.
+
+    Args:
+        hu: of the scan.
+        seen: what the network was given, in window units.
+        estimate: of the network, in window units.
+        share: of the correction that each voxel gets.
+        window: HU <-> window units.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # padding may hold any value
+        added = hu + share * np.float32(window.width_hu) * (estimate - seen)
+        replaced = (1 - share) * hu + share * window.hu(estimate)
+        return np.where(seen == window.unit(hu), added, replaced)
+
+
+def _about(
+    scan: Scan, model: Model, request: DenoiseSettings, second: Scan | None,
+    measured: dict[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """What the sidecar records of a denoised scan."""
+    warnings = [*scan.warnings, *leak_warnings(measured["residual"])]
+    if saturated := measured["voxels"]["saturated"]:
+        warnings.append(f"{saturated:,} voxels were saturated by the file's datatype")
+    window = model.recipe.window
+    return {
         "notice": sidecar.NOTICE,
         **sidecar.origin(model),
         "input_sha256": scan.sha256(),
@@ -146,18 +180,9 @@ def denoise(
         "window_hu": [window.low_hu, window.high_hu],
         "strength": request.strength,
         **({"photons": request.photons} if request.photons else {}),
-        "tiles": {"count": tiles.count, "shape": tiles.tile},
-        "voxels": {"total": int(np.prod(scan.shape)), **counts},
-        "change_hu": change.summary(),
-        "residual": residual,
-        "warnings": [*scan.warnings, *leak_warnings(residual)],
+        **measured,
+        "warnings": warnings,
     }
-    if counts["saturated"]:
-        cause = f"{counts['saturated']:,} voxels were saturated by the file's datatype"
-        about["warnings"].append(cause)
-    if request.strip:
-        scan = replace(scan, header=replace(scan.header, head=cleared(scan.head)))
-    return Denoised(scan, before, after, about)
 
 
 def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
