@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes import random_draws
+from volumes.sampling.ranges import Range, ends, middle
 from volumes.volume import HU, Unit, Volume
 from volumes.window import Window
 
@@ -30,24 +31,6 @@ class Drawn(NamedTuple):
     spectrum: npt.NDArray[np.float32]
 
 
-def between(
-    ends: float | tuple[float, float], rng: np.random.Generator, *, log: bool = False
-) -> float:
-    """A number drawn between two ends, uniformly or log-uniformly. A single number is returned."""
-    low, high = ends if isinstance(ends, tuple) else (ends, ends)
-    if low == high:
-        return low
-    if log:
-        return math.exp(rng.uniform(math.log(low), math.log(high)))
-    return float(rng.uniform(low, high))
-
-
-def middle(ends: float | tuple[float, float], *, log: bool = False) -> float:
-    """The arithmetic or the geometric mean of two ends."""
-    low, high = ends if isinstance(ends, tuple) else (ends, ends)
-    return math.sqrt(low * high) if log and low != high else (low + high) / 2
-
-
 @dataclass(frozen=True)
 class AdditiveNoise(ABC):
     """Base class of white and coloured noise.
@@ -58,7 +41,7 @@ class AdditiveNoise(ABC):
         spread: how sigma is drawn from its range: "even" (uniform) or "log" (log-uniform).
     """
 
-    sigma: float | tuple[float, float] = 0.10
+    sigma: Range = 0.10
     spread: str = field(default="even", kw_only=True)
 
     additive: ClassVar[Literal[True]] = True
@@ -79,7 +62,7 @@ class AdditiveNoise(ABC):
     @property
     def range(self) -> tuple[float, float]:
         """Smallest and largest sigma; equal if sigma is one number."""
-        return self.sigma if isinstance(self.sigma, tuple) else (self.sigma, self.sigma)
+        return ends(self.sigma)
 
     @property
     def typical(self) -> float:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from volumes.sampling.additive_noise import AdditiveNoise, Drawn, between, middle, percent
+from volumes.sampling.additive_noise import AdditiveNoise, Drawn, percent
 from volumes.sampling.noise_spectrum import (
     Spectrum,
     device_noise,
@@ -17,9 +17,8 @@ from volumes.sampling.noise_spectrum import (
     slice_noise,
     slice_strength,
 )
+from volumes.sampling.ranges import Range, between, ends, middle
 from volumes.volume import Unit
-
-Range = float | tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Coloured(AdditiveNoise):
         for field, least in (("exponent", 0.0), ("cutoff", 0.01), ("stretch", 1.0),
                              ("thickness", 0.0)):  # fmt: skip
             value = getattr(self, field)
-            low, high = value if isinstance(value, tuple) else (value, value)
+            low, high = ends(value)
             if not least <= low <= high < math.inf:
                 raise ValueError(
                     f"noise.{field} must be at least {least:g}, or a range low,high, not {value}"

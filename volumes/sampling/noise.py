@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from volumes import random_draws
-from volumes.sampling.additive_noise import AdditiveNoise, Drawn, between, percent
+from volumes.sampling.additive_noise import AdditiveNoise, Drawn, percent
 from volumes.sampling.coloured_noise import Coloured
 from volumes.sampling.mixed_noise import Mixed
+from volumes.sampling.ranges import between
 from volumes.sampling.scanner_noise import Scanned
 from volumes.volume import HU, Unit, Volume
 from volumes.window import Window

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,23 @@ def slice_noise(shape: tuple[int, int], spectrum: Spectrum, rng: np.random.Gener
     """(Y, X) noise of unit variance with a spectrum, computed on the host."""
     from scipy import fft
 
-    frequencies = np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None]
-    amplitude = spectrum.amplitude(*frequencies)
+    amplitude, norm = _amplitudes(shape, spectrum)
     white = rng.standard_normal((2, *shape))
     # The real part of the transform of white complex noise: no symmetry is needed.
     image = fft.ifft2(amplitude * (white[0] + 1j * white[1])).real * math.prod(shape)
-    return np.asarray(image / np.sqrt(np.sum(amplitude**2)), np.float32)
+    return np.asarray(image / norm, np.float32)
+
+
+@lru_cache(maxsize=4)
+def _amplitudes(
+    shape: tuple[int, int], spectrum: Spectrum
+) -> tuple[npt.NDArray[np.float64], np.float64]:
+    """The amplitude at every frequency of a slice, and its norm: the same for all its slices."""
+    amplitude = spectrum.amplitude(
+        np.fft.fftfreq(shape[0])[:, None], np.fft.fftfreq(shape[1])[None]
+    )
+    amplitude.setflags(write=False)
+    return amplitude, np.sqrt(np.sum(amplitude**2))
 
 
 def device_noise(shape: tuple[int, int, int, int], vector: Any, key: Any) -> Any:
@@ -151,6 +163,7 @@ def device_strength(clean: Any, thickness: Any) -> Any:
     return tf.transpose(strength * tf.math.rsqrt(square), (0, 2, 3, 1))
 
 
+@lru_cache(maxsize=4)
 def _blur(length: int) -> Unit:
     """(length, length) matrix of a Gaussian filter, reflected at the ends."""
     from scipy import ndimage

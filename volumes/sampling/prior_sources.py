@@ -89,17 +89,17 @@ class SliceTV:
     weight: float = 0.8
     iterations: int = 40
 
+    is_noisy: ClassVar[bool] = False
+    is_oracle: ClassVar[bool] = False
+    needs_sigma: ClassVar[bool] = True
+    network_run: ClassVar[None] = None
+
     def __post_init__(self) -> None:
         if self.weight <= 0 or self.iterations < 1:
             raise ValueError(
                 f"a SliceTV needs a positive weight and iterations, not {self.weight} and "
                 f"{self.iterations}"
             )
-
-    is_noisy: ClassVar[bool] = False
-    is_oracle: ClassVar[bool] = False
-    needs_sigma: ClassVar[bool] = True
-    network_run: ClassVar[None] = None
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """Each slice with reduced total variation."""

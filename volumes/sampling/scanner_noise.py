@@ -19,6 +19,7 @@ import numpy as np
 from volumes.dataset import Case
 from volumes.errors import BadInput
 from volumes.nifti import Scan
+from volumes.sampling.ranges import Range, between, ends, middle
 from volumes.tomography.photon_noise import FULL_DOSE, Dose, log_dose
 from volumes.tomography.scanner import Acquisition, Scanner, circle, pixel_mm
 from volumes.tomography.sinogram_cache import sinogram
@@ -128,20 +129,16 @@ class LowDose(Scanned):
         100000.0
     """
 
-    photons: float | tuple[float, float] = 1e5
+    photons: Range = 1e5
 
     def __post_init__(self) -> None:
-        low, high = self._ends
+        low, high = ends(self.photons)
         if not low <= high:
             raise ValueError(
                 f"noise.photons must be a number, or a range low,high, not {low, high}"
             )
         for photons in (low, high):
             Dose(photons)  # refuses invalid numbers
-
-    @property
-    def _ends(self) -> tuple[float, float]:
-        return self.photons if isinstance(self.photons, tuple) else (self.photons, self.photons)
 
     @property
     def acquisition(self) -> Acquisition:
@@ -151,8 +148,7 @@ class LowDose(Scanned):
     @property
     def typical_photons(self) -> float:
         """The geometric mean of the range."""
-        low, high = self._ends
-        return low if low == high else math.sqrt(low * high)
+        return middle(self.photons, log=True)
 
     def at(self, level: float) -> Mapping[str, LowDose]:
         """This noise with another number of photons; see `Scanned.at`."""
@@ -160,9 +156,7 @@ class LowDose(Scanned):
 
     def drawn(self, rng: np.random.Generator) -> Acquisition:
         """All views, with photons drawn from the range."""
-        low, high = self._ends
-        drawn = low if low == high else math.exp(rng.uniform(math.log(low), math.log(high)))
-        return Acquisition(Dose(drawn))
+        return Acquisition(Dose(between(self.photons, rng, log=True)))
 
 
 @dataclass(frozen=True)
