@@ -130,6 +130,17 @@ def validations(run: Run) -> Iterator[Validation]:
     Raises:
         OSError: if the file exists, but cannot be read.
     """
+    for found, row in validation_rows(run):
+        if "level" not in row:
+            yield found
+
+
+def validation_rows(run: Run) -> Iterator[tuple[Validation, dict[str, Any]]]:
+    """The rows of all validations, those of each level too, with what each says.
+
+    Raises:
+        OSError: if the file exists, but cannot be read.
+    """
     if not run.metrics.is_file():
         return
     with open(run.metrics, "rb") as lines:
@@ -138,11 +149,10 @@ def validations(run: Run) -> Iterator[Validation]:
                 continue
             try:
                 row = json_files.parse_json(line)
-                if "level" in row:
-                    continue
-                yield Validation(int(row["step"]), str(row["method"]), dict(row["mean"]))
+                found = Validation(int(row["step"]), str(row["method"]), dict(row["mean"]))
             except (ValueError, TypeError, KeyError, OverflowError):
                 continue
+            yield found, row
 
 
 def harm(run: Run, step: int) -> str | None:

@@ -8,13 +8,13 @@ still records which cases it learned from.
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import Any
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import Mismatch
+from engine.runs.metrics_file import validation_rows
 from engine.runs.run import Run
-from volumes.storage import json_files
 from volumes.storage.atomic import whole_file
 
 # Entries of run.json that are copied: the cases of the weights, and how they were trained.
@@ -52,28 +52,18 @@ def import_run(source: Run, which: str, run: Run) -> None:
             file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def _validations(source: Run, step: int) -> list[dict[str, object]]:
+def _validations(source: Run, step: int) -> list[dict[str, Any]]:
     """The rows of metrics.jsonl of the validation at a step, and of the baselines at step 0."""
-    rows = []
-    for line in _lines(source.metrics):
-        if b'"method"' in line:
-            row = json_files.parse_json(line)
-            if row["step"] == step or (row["step"] == 0 and row["method"] != "network"):
-                rows.append(row)
-    return rows
+    return [
+        row
+        for found, row in validation_rows(source)
+        if found.step == step or (found.step == 0 and found.method != "network")
+    ]
 
 
-def _lines(path: Path) -> list[bytes]:
-    try:
-        return path.read_bytes().splitlines()
-    except FileNotFoundError:
-        return []
-
-
-def _error(rows: list[dict[str, object]]) -> float | None:
+def _error(rows: list[dict[str, Any]]) -> float | None:
     """The mean squared error over all levels, as recorded by the source run."""
     for row in rows:
-        mean = row.get("mean")
-        if row["method"] == "network" and "level" not in row and isinstance(mean, dict):
-            return float(mean["mse"])
+        if row["method"] == "network" and "level" not in row:
+            return float(row["mean"]["mse"])
     return None

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -85,3 +86,12 @@ def test_keras_weights_need_the_name_of_a_network(engine, tmp_path):
     code, _, err = engine("import", tmp_path / "weights.h5", "--run", tmp_path / "x")
     assert code == 2
     assert "--network: is missing" in err
+
+
+def test_a_last_line_that_a_training_is_writing_is_skipped(trained, engine, tmp_path):
+    shutil.copytree(trained.folder, tmp_path / "source")
+    with open(tmp_path / "source" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 9, "method": "netw')
+    code, _, err = engine("import", tmp_path / "source", "--run", tmp_path / "weights")
+    assert code == 0, err
+    assert "netw\n" not in (tmp_path / "weights" / "metrics.jsonl").read_text()
