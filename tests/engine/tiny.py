@@ -101,7 +101,7 @@ def scan_file(
     header["vox_offset"] = 352 + len(extension)
     head = header.binaryblock + flag + extension
     block = head + turned.astype(stored.dtype).tobytes(order="F")
-    path.write_bytes(gzip.compress(block) if path.suffix == ".gz" else block)
+    path.write_bytes(gzip.compress(block, mtime=0) if path.suffix == ".gz" else block)
     return path
 
 

@@ -10,7 +10,8 @@ from volumes.nifti.checked_stream import open_stream
 from volumes.nifti.read_options import STRICT, ReadOptions
 
 BLOCK = content()
-WRONG = gzip.compress(BLOCK)[:-8] + b"\0\0\0\0" + gzip.compress(BLOCK)[-4:]
+WHOLE = gzip.compress(BLOCK)
+WRONG = WHOLE[:-8] + b"\0\0\0\0" + WHOLE[-4:]
 
 
 def ended(path, trust=STRICT):
