@@ -89,7 +89,7 @@ def patient(
     real_ct: Path, model: Model, estimator, tmp_path_factory: pytest.TempPathFactory
 ) -> Noisy:
     scan = nifti.open_scan(find_cases(real_ct)[5].path)
-    hu, _ = scan.read_hu()
+    hu = scan.read_hu()
     folder = tmp_path_factory.mktemp("patient")
     return Noisy(folder, hu[4:12], scan.spacing_mm, model, estimator)
 

@@ -28,7 +28,7 @@ def recorded(dataset, tmp_path_factory):
     shutil.copytree(dataset, folder)
     for i, scan in enumerate(sorted(folder.glob("*/imaging.nii.gz"))):
         clean = nifti.open_scan(scan)
-        hu, _ = clean.read_hu()
+        hu = clean.read_hu()
         noise = np.random.default_rng(i).normal(OFFSET_HU, 30, hu.shape)
         noisy = np.rint(hu + noise).astype(np.int16)
         nifti.write_hu(scan.with_name("quarter.nii.gz"), noisy, clean.spacing_mm)
@@ -130,5 +130,5 @@ def test_a_scan_is_denoised_by_what_was_learned_from_recordings(run, recorded, e
     output = tmp_path / "denoised.nii.gz"
     code, _, error = engine("denoise", scan, "-m", run, "-o", output)
     assert code == 0, error
-    before, after = (nifti.open_scan(path).read_hu()[0].astype(float) for path in (scan, output))
+    before, after = (nifti.open_scan(path).read_hu().astype(float) for path in (scan, output))
     assert np.median(before - after) == pytest.approx(OFFSET_HU, abs=15)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +58,8 @@ def read_box(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
     return volume[np.ix_(*index)]
 
 
-def resampled(block: npt.NDArray[np.int16], plane: tuple[int, int]) -> npt.NDArray[np.int16]:
-    """Slices resampled to another size by cubic splines.
+def resampled(block: npt.NDArray[Any], plane: tuple[int, int]) -> npt.NDArray[Any]:
+    """Slices resampled to another size by cubic splines, in the datatype of the block.
 
     Splines overshoot at edges, so the result is clipped to the range of the block.
 
@@ -75,4 +75,5 @@ def resampled(block: npt.NDArray[np.int16], plane: tuple[int, int]) -> npt.NDArr
     smooth = ndimage.zoom(
         block, zoom, output=np.float32, order=3, mode="reflect", grid_mode=True
     )  # grid_mode: the two grids have the edges of their pixels in common, not the centres
-    return np.asarray(np.clip(np.rint(smooth), block.min(), block.max()), np.int16)
+    smooth = np.rint(smooth) if block.dtype.kind == "i" else smooth
+    return np.asarray(np.clip(smooth, block.min(), block.max()), block.dtype)

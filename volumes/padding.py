@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 NEVER_MEASURED_HU = -1500
-_AIR_LIKE_HU = -900
+AIR_LIKE_HU = -900
 _SMALLEST_FIELD = 0.01
 
 
@@ -74,7 +74,7 @@ def _outside_field(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
     corners = [0, 0, -1, -1], [0, -1, 0, -1]
     constant = slice_[0, 0]
-    if not (slice_[corners] == constant).all() or constant > _AIR_LIKE_HU:
+    if not (slice_[corners] == constant).all() or constant > AIR_LIKE_HU:
         return np.zeros(slice_.shape, bool)
     regions, count = ndimage.label(slice_ == constant)
     size = np.bincount(regions.ravel(), minlength=count + 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ AIR_HU = -1000
 Shape = tuple[int, int, int]
 SpacingMm = tuple[float, float, float]
 Odd = Mapping[Path, tuple[str, ...]]  # messages about oddities of files, by path
-HU = npt.NDArray[np.int16]
+HU = npt.NDArray[Any]  # int16 if every value is a whole number, else float32
 Unit = npt.NDArray[np.float32]
 
 
@@ -31,12 +32,15 @@ class Volume:
         spacing_mm: distance of neighbouring voxels along (Z, Y, X).
         case: name of the case. Its noise and its side of a split depend on it.
         sha256: of its file; of its clean image if it is one of a set of pairs.
+        voxels_sha256: of its voxels, see `volumes.dataset.twins`: equal for the same scan in another
+            file. Empty if it is unknown.
         odd: messages about oddities of its voxels and of the noisy recording.
         noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
             if the case has none.
         noisy_sha256: of the file of that recording; empty if it is in the file of the clean image.
         kept: cache folder for the sinograms of its slices; None if they are not cached.
-        padded: (Z, Y, ceil(X / 8)) uint8, a bit mask of the padding; None if it is unknown.
+        padded: (Z, Y, ceil(X / 8)) uint8, a bit mask of the padding, which is air in `hu` and in
+            `noisy_hu`; None for photographs and pairs.
     """
 
     hu: HU
@@ -48,6 +52,12 @@ class Volume:
     noisy_sha256: str = ""
     kept: CacheFolder | None = None
     padded: npt.NDArray[np.uint8] | None = None
+    voxels_sha256: str = ""
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """What it is recognised by in another data set: its file, and its voxels if known."""
+        return (self.sha256, self.voxels_sha256) if self.voxels_sha256 else (self.sha256,)
 
     def recorded(self) -> HU:
         """The noisy recording.
@@ -60,9 +70,9 @@ class Volume:
             raise BadInput(self.case, cause, "Name one with noise.file, or simulate noise")
         return self.noisy_hu
 
-    def padding(self, index: int) -> npt.NDArray[np.bool_]:
-        """(Y, X) mask of the padding of a slice; all False if it is unknown."""
-        shape = self.hu.shape[1:]
+    def padding(self, slices: int | slice) -> npt.NDArray[np.bool_]:
+        """(Y, X) or (Z, Y, X) mask of the padding of a slice or of slices."""
         if self.padded is None:
-            return np.zeros(shape, bool)
-        return np.unpackbits(self.padded[index], axis=-1, count=shape[1]).astype(bool)
+            return np.zeros(self.hu[slices].shape, bool)
+        count = self.hu.shape[2]
+        return np.unpackbits(self.padded[slices], axis=-1, count=count).astype(bool)

@@ -74,17 +74,17 @@ class Window:
         return np.asarray(scaled, np.float32)
 
     def clean(self, hu: Any) -> Any:
-        """The training target: int16 HU tensor -> float32 tensor in window units."""
+        """The training target: HU tensor, int16 or float32, -> float32 tensor in window units."""
         import tensorflow as tf
 
         unit = (tf.cast(hu, tf.float32) - self.low_hu) * (1.0 / self.width_hu)
         return tf.clip_by_value(unit, 0.0, 1.0) if self.clip else unit
 
     def noisy(self, hu: Any, bounds: tuple[float, float]) -> Any:
-        """The network's input from a noisy recording: int16 HU tensor -> float32, window units.
+        """The network's input from a noisy recording: HU tensor -> float32 in window units.
 
         Args:
-            hu: of any shape.
+            hu: of any shape, int16 or float32.
             bounds: in window units. Values are clipped to them if the window clips.
         """
         import tensorflow as tf

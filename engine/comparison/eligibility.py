@@ -10,6 +10,7 @@ from engine.comparison.noise_levels import Level
 from engine.errors import BadUsage, Mismatch
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
+from volumes.dataset.twins import twins
 from volumes.volume import Volume
 
 
@@ -24,8 +25,10 @@ def refuse_others(
     if split == "all":
         return
     for name, model in models.items():
-        declared = model.record.cases.get(split, {})
-        other = [v.case for v in volumes if declared.get(v.case, v.sha256) != v.sha256]
+        files, voxels = model.record.cases.get(split, {}), model.record.voxels
+        known = ({files.get(v.case, v.sha256), voxels.get(v.case)} for v in volumes)
+        other = [v.case for v, hashes in zip(volumes, known, strict=True)
+                 if not hashes & set(v.hashes)]  # fmt: skip
         if other:
             cause = f"has another {other[0]} than the split of {name}"
             raise Mismatch(data, cause, "Name the data of the runs, or use --split all")
@@ -76,6 +79,20 @@ def refuse_without_dose(methods: Sequence[ComparedMethod], levels: Sequence[Leve
         if method.model and method.model.recipe.network.sees_dose:
             cause = f"{without[0]} has no dose, which {method.label} needs"
             raise BadUsage("--as", cause, "Use only low_dose:PHOTONS")
+
+
+def warn_of_twins(
+    data: Path, scored: Sequence[Volume], tuned: Sequence[Volume], terminal: Terminal
+) -> None:
+    """Warns of voxels that are scored twice, or that methods are tuned on and scored on."""
+    for found in twins([("scored", volume) for volume in scored]):
+        terminal.warn(f"{found.case}: has the voxels of {found.other}, and counts twice")
+    sides = [("scored", volume) for volume in scored] + [("tuned", volume) for volume in tuned]
+    if both := [found.case for found in twins(sides) if found.side != found.other_side]:
+        terminal.warn(
+            f"{data}: {', '.join(both)} are used for tuning classical methods and for scoring: "
+            "these methods have an advantage"
+        )
 
 
 def warn_of_oracles(methods: Sequence[ComparedMethod], terminal: Terminal) -> None:

@@ -15,6 +15,7 @@ from engine.comparison.eligibility import (
     refuse_seen_in_tuning,
     refuse_without_dose,
     warn_of_oracles,
+    warn_of_twins,
 )
 from engine.comparison.methods import ComparedMethod, resolve_methods
 from engine.comparison.noise_levels import Level, added_levels, scanned_levels
@@ -152,11 +153,7 @@ def _prepare(
     if not request.allow_seen:
         refuse_seen(request.data, methods, held)
         refuse_seen_in_tuning(request.data, methods, tuned)
-    if both := [case.name for case in tuning if case in scored]:
-        terminal.warn(
-            f"{request.data}: {', '.join(both)} are used for tuning classical methods and for "
-            "scoring: these methods have an advantage"
-        )
+    warn_of_twins(request.data, held, tuned, terminal)
     warn_of_oracles(methods, terminal)
     windows = (model.recipe.window for method in methods for model in method.behind())
     return Comparison(

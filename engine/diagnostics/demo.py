@@ -103,7 +103,7 @@ def show(run: Run, data: Path, devices: str, terminal: Terminal) -> None:
     denoise_scans(request, terminal)
     window = recipe.window
     clean, before, after = (
-        window.unit(nifti.open_scan(path).read_hu()[0]) for path in (test.path, noisy, denoised)
+        window.unit(nifti.open_scan(path).read_hu()) for path in (test.path, noisy, denoised)
     )
     rows = []
     for name, estimate in (("noisy", before), ("denoised", after)):

@@ -147,7 +147,7 @@ def damaged_scans(folder: Path) -> str:
             damaged[at] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
         try:
-            read, _ = nifti.open_scan(path).read_hu()
+            read = nifti.open_scan(path).read_hu()
         except BadInput:
             refused += 1
             continue

@@ -38,7 +38,7 @@ def about(path: Path, trust: ReadOptions = STRICT) -> Rows:
 def _scan(path: Path, trust: ReadOptions) -> Rows:
     # Values that do not look like HU are accepted: this is the command to inspect them.
     scan = nifti.open_scan(path, replace(trust, hu=True)).verified()
-    hu, _ = scan.read_hu()
+    hu = scan.read_hu()
     outside = padding(hu)
     measured = hu[~outside]
     span = "none" if measured.size == 0 else f"{measured.min()} to {measured.max()}"

@@ -73,14 +73,16 @@ def of_cases(before: Mapping[str, Any], after: Mapping[str, Any], recipe: Recipe
     """The differences between the cases of two run.json; none if the first one has no cases.
 
     Args:
-        before: of run.json: `cases` by side and `recordings`, each a SHA-256 by name.
+        before: of run.json: `cases` by side, `recordings` and `voxels`, each a SHA-256 by name. A
+            file with the voxels of before, for example compressed again, is no change.
         after: likewise.
         recipe: its prior may be the estimate of a network, which was checked for these cases.
     """
-    sides = before.get("cases") or after.get("cases", {})
+    after = {**after, "cases": _known(before, after)}
+    sides = before.get("cases") or after["cases"]
     changed = {
-        side: _named(f"{side}: ", sides.get(side, {}), after.get("cases", {}).get(side, {}))
-        for side in {**sides, **after.get("cases", {})}
+        side: _named(f"{side}: ", sides.get(side, {}), after["cases"].get(side, {}))
+        for side in {**sides, **after["cases"]}
     }
     recordings = before.get("recordings", after.get("recordings", {}))
     recorded = _named("recording of ", recordings, after.get("recordings", {}))
@@ -94,18 +96,36 @@ def of_cases(before: Mapping[str, Any], after: Mapping[str, Any], recipe: Recipe
 
 
 def refuse_learned_from(
-    folder: Path, learned_from: Mapping[str, str], cases: Mapping[str, Mapping[str, str]]
+    folder: Path, learned_from: Mapping[str, str], about: Mapping[str, Any]
 ) -> None:
     """Refuses to score a run on cases that it learned from before its cases were changed.
+
+    Args:
+        folder: of the run.
+        learned_from: see `RunRecord.learned_from`.
+        about: the present cases, in the form of run.json.
 
     Raises:
         Mismatch: naming the first such case.
     """
     for side in ("validation", "test"):
-        for name, sha256 in cases.get(side, {}).items():
-            if sha256 in learned_from:
-                cause = f"has learned from {learned_from[sha256]}, and {name} is for {side}"
-                raise Mismatch(folder, cause, _ANEW.capitalize())
+        for name, sha256 in about["cases"].get(side, {}).items():
+            for known in (sha256, about.get("voxels", {}).get(name)):
+                if known in learned_from:
+                    cause = f"has learned from {learned_from[known]}, and {name} is for {side}"
+                    raise Mismatch(folder, cause, _ANEW.capitalize())
+
+
+def _known(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The cases of `after`, with the file hash of `before` where the voxels are those of before."""
+    files = {name: sha256 for side in before.get("cases", {}).values()
+             for name, sha256 in side.items()}  # fmt: skip
+    old, new = before.get("voxels", {}), after.get("voxels", {})
+    same = {name for name in files if name in old and old[name] == new.get(name)}
+    return {
+        side: {name: files[name] if name in same else sha256 for name, sha256 in members.items()}
+        for side, members in after.get("cases", {}).items()
+    }
 
 
 def _named(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

@@ -139,10 +139,10 @@ def refuse_seen(start: InitialWeights, volumes: dict[str, list[Volume]]) -> list
     """
     scored = [(side, volume) for side in ("validation", "test") for volume in volumes[side]]
     for side, volume in scored:
-        if volume.sha256 in start.trained_on:
+        if known := [sha256 for sha256 in volume.hashes if sha256 in start.trained_on]:
             cause = f"is for {side}, and {start.run} has learned from it"
-            if start.trained_on[volume.sha256] != volume.case:
-                cause += f" as {start.trained_on[volume.sha256]}"
+            if start.trained_on[known[0]] != volume.case:
+                cause += f" as {start.trained_on[known[0]]}"
             remedy = "Set split.validation and split.test to cases that it has not seen"
             raise Mismatch(volume.case, cause, remedy)
     return sorted({volume.case for _, volume in scored} & set(start.trained_on.values()))

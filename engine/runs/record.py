@@ -37,6 +37,12 @@ class RunRecord:
         return recordings
 
     @property
+    def voxels(self) -> Mapping[str, str]:
+        """SHA-256 of the voxels of each case by its name; empty in runs of earlier versions."""
+        voxels: Mapping[str, str] = self.content.get("voxels", {})
+        return voxels
+
+    @property
     def changes(self) -> list[dict[str, Any]]:
         """The accepted changes, each with its first step, oldest first."""
         return list(self.content.get("changes", []))
@@ -59,7 +65,7 @@ class RunRecord:
 
     @property
     def learned_from(self) -> dict[str, str]:
-        """Names of the cases that its weights learned from, by the SHA-256 of their files.
+        """Names of the cases that its weights learned from, by the SHA-256 of files and of voxels.
 
         They include the cases of the runs that it was started from, and its own cases before they
         were changed.
@@ -68,7 +74,8 @@ class RunRecord:
         for change in self.changes:
             before |= change["learned_from"]
         training = self.cases.get("training", {})
-        return {**before, **{sha256: name for name, sha256 in training.items()}}
+        files = {sha256: name for name, sha256 in training.items()}
+        return before | files | {self.voxels[name]: name for name in training if name in self.voxels}
 
     @property
     def tells_what_it_learned_from(self) -> bool:
@@ -115,7 +122,7 @@ def _is_record(content: Any) -> bool:
     """Whether the content has the form of a run record, as far as it is used."""
     if not isinstance(content, dict):
         return False
-    parts = [content.get("cases", {}), content.get("recordings", {})]
+    parts = [content.get(name, {}) for name in ("cases", "recordings", "voxels")]
     parts.append(content.get("started_from") or {})
     if not all(isinstance(part, dict) for part in parts):
         return False

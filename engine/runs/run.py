@@ -217,7 +217,7 @@ class Run:
         change = compatibility.of_cases(record.content, about, wanted)
         change.refuse(self.folder, accepted=accepted)
         if change.learned:
-            compatibility.refuse_learned_from(self.folder, record.learned_from, about["cases"])
+            compatibility.refuse_learned_from(self.folder, record.learned_from, about)
         return [change]
 
     def begin(

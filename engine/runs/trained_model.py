@@ -47,13 +47,13 @@ class Model:
         return checkpoint.step_of(self.path)
 
     def seen(self, volumes: Sequence[Volume]) -> list[str]:
-        """Names of those volumes that it was trained on, by name or by content.
+        """Names of those volumes that it was trained on, by name, file or voxels.
 
         Cases of the runs that it was started from count by content only: other data sets use the
         same names.
         """
-        training, learned = self.record.cases.get("training", {}), self.record.learned_from
-        return [v.case for v in volumes if v.case in training or v.sha256 in learned]
+        training, learned = self.record.cases.get("training", {}), set(self.record.learned_from)
+        return [v.case for v in volumes if v.case in training or learned & set(v.hashes)]
 
     def network(self, precision: str = "float32") -> Any:
         """The Keras model with its weights.

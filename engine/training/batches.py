@@ -39,6 +39,7 @@ class Feed:
     def __init__(self, examples: Examples, batch: int, strategy: Any, readers: Readers) -> None:
         self._examples, self._batch, self._strategy = examples, batch, strategy
         self._readers = readers
+        self._dtype = examples.dtype  # of every batch, so that the step is traced once
         self._reading: dict[int, str] = {}  # the case that is being read, by step
         self.waited_s = 0.0
 
@@ -80,8 +81,8 @@ class Feed:
         examples = [self._example(step, i) for i in range(first, first + self._batch)]
         self._reading.pop(step, None)
         arrays = Batch(
-            np.stack([example.hu for example in examples]),
-            np.stack([example.noisy_hu for example in examples]),
+            np.stack([example.hu for example in examples], dtype=self._dtype),
+            np.stack([example.noisy_hu for example in examples], dtype=self._dtype),
             np.stack([example.weights for example in examples]),
             np.array([example.sigma for example in examples], np.float32),
             np.stack([example.spectrum for example in examples]),

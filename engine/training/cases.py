@@ -11,6 +11,7 @@ from engine.recipe.recipe import Recipe
 from engine.terminal import Terminal
 from volumes.dataset import Case, find_cases
 from volumes.dataset.store import Store, default_root
+from volumes.dataset.twins import twins
 from volumes.errors import Refusal
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
@@ -140,16 +141,17 @@ def read_cases(
         terminal.warn(f"{why.path}: {why.cause}: left out")
     for volume in (volume for members in volumes.values() for volume in members):
         terminal.warn_once(volume.odd)
-    _refuse_leaks(volumes)
+    _refuse_leaks(volumes, terminal)
     return volumes, known
 
 
-def _refuse_leaks(volumes: dict[str, list[Volume]]) -> None:
-    """Refuses one file, under two names, on two sides of the split."""
-    seen: dict[str, tuple[str, str]] = {}
-    for side, members in volumes.items():
-        for volume in members:
-            other_side, other = seen.setdefault(volume.sha256, (side, volume.case))
-            if other_side != side:
-                cause = f"is for {side}, and is the same file as {other}, for {other_side}"
-                raise BadInput(volume.case, cause, "Remove one of them")
+def _refuse_leaks(volumes: dict[str, list[Volume]], terminal: Terminal) -> None:
+    """Refuses the voxels of one scan on two sides of the split; warns about twins on one side."""
+    pairs = ((side, volume) for side, members in volumes.items() for volume in members)
+    for found in twins(pairs):
+        if found.side != found.other_side:
+            cause = f"is for {found.side}, and has the voxels of {found.other}, "
+            cause += f"which is for {found.other_side}"
+            raise BadInput(found.case, cause, "Remove one of them")
+        cause = f"has the voxels of {found.other}, and counts twice for {found.side}"
+        terminal.warn(f"{found.case}: {cause}")

@@ -270,6 +270,7 @@ def _cases(volumes: dict[str, list[Volume]], found: CaseList) -> dict[str, Any]:
     left_out = {"left_out": found.left_out()} if found.bad else {}
     return {
         "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
+        "voxels": {v.case: v.voxels_sha256 for v in chain(*volumes.values()) if v.voxels_sha256},
         "recordings": {v.case: v.noisy_sha256 for v in chain(*volumes.values()) if v.noisy_sha256},
         **left_out,
     }

@@ -1,4 +1,4 @@
-"""The training step: the whole method, from int16 HU to updated weights."""
+"""The training step: the whole method, from HU to updated weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volumes.sampling.priors import weighted_slices
 class Batch(NamedTuple):
     """The tensors of B examples; see `volumes.sampling.examples.Example`."""
 
-    hu: Any  # (B, Z + 2 halo, Y, X) int16
+    hu: Any  # (B, Z + 2 halo, Y, X) int16, or float32 if not whole numbers
     noisy_hu: Any  # likewise; (B, 0, Y, X) if the step adds the noise
     weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
     sigma: Any  # (B,) float32

@@ -233,7 +233,7 @@ def test_other_cases_are_refused_without_accept_changes_and_never_leak(
     scan = data / name / "imaging.nii.gz"
     from volumes import nifti
 
-    hu, _ = nifti.open_scan(scan).read_hu()
+    hu = nifti.open_scan(scan).read_hu()
     nifti.write_hu(scan, hu + 1, nifti.open_scan(scan).spacing_mm, overwrite=True)
     code, _, err = go_on(data=data)
     assert code == 5

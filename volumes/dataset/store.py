@@ -1,4 +1,7 @@
-"""The store: every scan as an uncompressed, memory-mapped int16 array.
+"""The store: every scan as an uncompressed, memory-mapped array.
+
+It is int16 if every HU is a whole number in its range, as in nearly all scans. Else it is float32,
+which holds the HU of float32 files exactly, and those of float64 files to 6e-8 of their value.
 
 A crop of 32 x 256 x 256 voxels then reads 4 MB from the page cache instead of decompressing
 100 MB.
@@ -11,8 +14,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,17 +24,19 @@ import numpy.typing as npt
 from volumes.dataset import Case
 from volumes.dataset.pairs import Pair, Pairs
 from volumes.dataset.photographs import Photograph
+from volumes.dataset.twins import voxels_sha256
 from volumes.errors import BadInput, CannotWrite
 from volumes.nifti import Scan, open_scan
-from volumes.padding import padding
+from volumes.nifti.scan import is_whole
+from volumes.padding import AIR_LIKE_HU, NEVER_MEASURED_HU, padding
 from volumes.storage import digest, json_files
-from volumes.storage.array_cache import ArrayCache, Content, Words
+from volumes.storage.array_cache import ArrayCache, Content, Kept, Words
 from volumes.storage.atomic import make_folder
 from volumes.storage.cache_folder import CacheFolder
 from volumes.volume import AIR_HU, HU, Volume
 
 # Version of content and format. A new version makes every array again.
-_LAYOUT = "v3"
+_LAYOUT = "v4"
 _SECOND_NS, _TICK_NS = 10**9, 20 * 10**6
 
 _Stamp = tuple[int, ...]
@@ -48,7 +54,7 @@ class Store:
     """A folder of arrays, each named by the SHA-256 of its source file.
 
     A noisy scan has its own array, named by the SHA-256 of the clean scan and its own, because its
-    padding is that of the clean scan. Each side of a set of pairs is one array (N, 2, Y, X), clean
+    padding depends on both. Each side of a set of pairs is one array (N, 2, Y, X), clean
     before noisy. It is verified and mapped once for all its cases.
 
     If the folder cannot be written, this is reported once, and arrays are held in memory.
@@ -70,17 +76,18 @@ class Store:
     def volume(self, case: Case, *, scanned: bool = False) -> Volume:
         """The volume of a case, with read-only mapped voxels, converted on the first call.
 
-        Padding and non-finite voxels become air, also in the noisy recording, so that no network
-        learns from them.
+        Padding and non-finite voxels become air, so that no network learns from them. In a noisy
+        recording, only voxels that are padding in both scans become air: a clean phantom is
+        constant outside the body, where its recording measures noise.
 
         Args:
             case: the case.
             scanned: whether its slices will be scanned by a simulated scanner. The volume then has
-                a mask of its padding and a cache for sinograms.
+                a cache for sinograms, and no noisy recording.
 
         Raises:
             BadInput: if the scan cannot be read or changes while it is read, or if its noisy
-                recording is the same file.
+                recording has the same voxels.
             CannotWrite: if the store cannot be written and the scan does not fit into memory.
         """
         source = _Source(case.path)
@@ -88,35 +95,41 @@ class Store:
         sha256 = self._sha256(source) + case.trust.mark
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256, source)
-        hu, words = self._array(sha256, lambda: _without_padding(scan), source)
-        odd = {case.path: words}
-        if scanned and not isinstance(scan, Photograph):
-            name = f"{sha256}-padding"
-            padded, _ = self._array(name, lambda: _padded(scan), source, dtype=np.uint8)
-            return Volume(
-                hu, scan.spacing_mm, case.name, sha256, odd, kept=self._cache, padded=padded
-            )
-        if case.noisy is None or isinstance(scan, Photograph):
-            return Volume(hu, scan.spacing_mm, case.name, sha256, odd)
-        recording = _Source(case.noisy)
-        noisy = open_scan(case.noisy, case.trust)
+        if isinstance(scan, Photograph):
+            kept = self._array(sha256, lambda: _content(*_grey(scan)), source)
+            return _volume(case, scan, sha256, kept)
+        kept, padded = self._scan(sha256, lambda: _clean(scan), source)
+        volume = _volume(case, scan, sha256, kept, padded=padded)
+        if scanned:
+            return replace(volume, kept=self._cache)
+        return volume if case.noisy is None else self._recorded(case, case.noisy, volume, source)
+
+    def _recorded(self, case: Case, path: Path, clean: Volume, source: _Source) -> Volume:
+        """The volume with its noisy recording."""
+        recording = _Source(path)
+        noisy = open_scan(path, case.trust)
         noisy_sha256 = self._sha256(recording) + case.trust.mark
-        if noisy_sha256 == sha256:
-            cause = f"is the same file as its clean scan {case.path}"
-            raise BadInput(case.noisy, cause, "Replace it by the noisy recording")
-        name = f"{sha256}-{noisy_sha256}"
-        noisy_hu, more = self._array(name, lambda: _recorded(noisy, scan), source, recording)
-        odd[case.noisy] = more
-        return Volume(hu, scan.spacing_mm, case.name, sha256, odd, noisy_hu, noisy_sha256)
+        name = f"{clean.sha256}-{noisy_sha256}"
+        kept, padded = self._scan(name, lambda: _both_scans(case.open(), noisy), source, recording)
+        if kept.identity and kept.identity == clean.voxels_sha256:
+            cause = f"has the voxels of its clean scan {case.path}"
+            raise BadInput(path, cause, "Replace it by the noisy recording")
+        return replace(
+            clean, odd={**clean.odd, path: kept.odd}, noisy_hu=kept.array,
+            noisy_sha256=noisy_sha256, padded=padded,
+        )  # fmt: skip
 
     def _pair(self, case: Case, pair: Pair, sha256: str, source: _Source) -> Volume:
         name = f"{sha256}-{pair.side}"
         both = self._sets.get(name)
         if both is None:
-            both, _ = self._array(name, lambda: _side(pair.pairs, pair.side), source)
+            both = self._array(name, lambda: _side(pair.pairs, pair.side), source).array
             self._sets[name] = both
         hu, noisy_hu = both[pair.index, :1], both[pair.index, 1:]
-        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), {}, noisy_hu)
+        return Volume(
+            hu, pair.spacing_mm, case.name, _identity(case, hu), {}, noisy_hu,
+            voxels_sha256=voxels_sha256(hu),
+        )  # fmt: skip
 
     def _sha256(self, source: _Source) -> str:
         """The SHA-256 of a file. A file with an unchanged stamp is not read again."""
@@ -136,13 +149,25 @@ class Store:
                 self._cache.make_read_only(refusal)
         return sha256
 
-    def _array(
-        self, name: str, make: Callable[[], Content], *sources: _Source,
-        dtype: type[np.generic] = np.int16,
-    ) -> tuple[Any, Words]:  # fmt: skip
-        """The read-only array of a name, and messages about oddities of its source."""
+    def _scan(
+        self, name: str, read: Callable[[], _Read], *sources: _Source
+    ) -> tuple[Kept, npt.NDArray[np.uint8]]:
+        """The voxels of a scan and the mask of its padding. Both are made in one reading."""
+        once = cache(read)
+
+        def mask() -> Kept:
+            return self._array(f"{name}-padding", lambda: _bits(once().padding), *sources)
+
+        def voxels() -> Content:
+            mask()  # first: other threads wait for the voxels, and find the mask then
+            return _content(once().aired, once().odd)
+
+        return self._array(name, voxels, *sources), mask().array
+
+    def _array(self, name: str, make: Callable[[], Content], *sources: _Source) -> Kept:
+        """The array of a name, made of its sources if it is missing."""
         # If a file changes between hashing and reading, its array must not be stored.
-        return ArrayCache(self._cache).array(name, lambda: _guarded(make(), sources), dtype)
+        return ArrayCache(self._cache).array(name, lambda: _guarded(make(), sources))
 
 
 @dataclass(frozen=True)
@@ -196,34 +221,53 @@ def _guarded(content: Content, sources: tuple[_Source, ...]) -> Content:
     return replace(content, pieces=pieces())
 
 
-def _without_padding(scan: Scan | Photograph) -> Content:
-    if isinstance(scan, Photograph):
-        hu, _ = scan.read_hu()
-        odd: Words = ()
-    else:
-        found = scan.read_voxels()
-        hu, odd = found.hu, found.odd
-    return _aired(hu, padding(hu), odd)
+class _Read(NamedTuple):
+    """The voxels of a scan with its padding set to air, the mask of the padding, and oddities."""
+
+    aired: HU
+    padding: npt.NDArray[np.bool_]
+    odd: Words
 
 
-def _padded(scan: Scan) -> Content:
+def _clean(scan: Scan) -> _Read:
     found = scan.read_voxels()
-    bits = np.packbits(found.gaps | padding(found.hu), axis=-1)
-    return Content(bits.shape, bits)
+    mask = found.gaps | padding(found.hu)
+    return _Read(_aired(found.hu, mask), mask, found.odd)
 
 
-def _recorded(noisy: Scan, clean: Scan) -> Content:
-    reference = clean.read_voxels()
-    # Noise may look like padding, so the padding of the clean scan is used.
-    air = reference.gaps | padding(reference.hu)
-    del reference
-    found = noisy.read_voxels()
-    return _aired(found.hu, air, found.odd)
+def _both_scans(clean: Any, noisy: Scan) -> _Read:
+    """The recording, with air where both scans have padding."""
+    reference, found = clean.read_voxels(), noisy.read_voxels()
+    outside = reference.gaps | padding(reference.hu)
+    # Where the clean scan is a constant like air, the recording may measure air.
+    like_air = (reference.hu > NEVER_MEASURED_HU) & (reference.hu <= AIR_LIKE_HU) & ~reference.gaps
+    mask = outside & (~like_air | found.gaps | padding(found.hu))
+    return _Read(_aired(found.hu, mask), mask, found.odd)
 
 
-def _aired(hu: HU, air: npt.NDArray[np.bool_], odd: Words) -> Content:
-    hu[air] = AIR_HU
-    return Content(hu.shape, hu, odd)
+def _grey(photograph: Photograph) -> tuple[HU, Words]:
+    return photograph.read_hu()[0], ()
+
+
+def _aired(hu: HU, mask: npt.NDArray[np.bool_]) -> HU:
+    hu[mask] = AIR_HU
+    return hu.astype(np.int16) if is_whole(hu) else hu
+
+
+def _content(hu: HU, odd: Words) -> Content:
+    return Content(hu.shape, hu, odd, hu.dtype.type, voxels_sha256(hu))
+
+
+def _bits(mask: npt.NDArray[np.bool_]) -> Content:
+    packed = np.packbits(mask, axis=-1)
+    return Content(packed.shape, packed, dtype=np.uint8)
+
+
+def _volume(case: Case, scan: Scan | Photograph, sha256: str, kept: Kept, **more: Any) -> Volume:
+    odd, identity = {case.path: kept.odd}, kept.identity
+    return Volume(
+        kept.array, scan.spacing_mm, case.name, sha256, odd, voxels_sha256=identity, **more
+    )
 
 
 def _side(pairs: Pairs, side: str) -> Content:

@@ -38,6 +38,7 @@ from volumes.volume import AIR_HU, HU, Shape, SpacingMm
 Stored = npt.NDArray[Any]
 
 _PIECE_VOXELS = 2**18
+_INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,14 @@ class Voxels:
     """The voxels of a scan in HU.
 
     Attributes:
-        hu: (Z, Y, X) int16; voxels that are not finite are air.
+        hu: (Z, Y, X), int16 if every value is a whole number in its range, else float32. Voxels that
+            are not finite are air.
         gaps: (Z, Y, X) mask of the voxels that are not finite.
-        saturated: number of voxels outside the range of int16.
         odd: messages about oddities of the voxels and the file.
     """
 
     hu: HU
     gaps: npt.NDArray[np.bool_]
-    saturated: int
     odd: tuple[str, ...]
 
 
@@ -235,32 +235,41 @@ class Scan:
         for path, stamp in zip(self.files, self.stamps, strict=True):
             refuse_changed(path, stamp)
 
-    def read_hu(self) -> tuple[HU, int]:
-        """(Z, Y, X) int16 HU, and how many voxels were saturated.
+    def read_hu(self) -> HU:
+        """(Z, Y, X) HU, int16 if every value is a whole number in its range, else float32.
 
-        Values are rounded. Values that are not finite become air.
+        Values that are not finite become air.
         """
-        found = self.read_voxels()
-        return found.hu, found.saturated
+        return self.read_voxels().hu
 
     def read_voxels(self) -> Voxels:
         """As `read_hu`, with the mask of non-finite voxels and messages."""
         stored, odd = self._read()
         view = self.canonical(stored)
-        hu, gaps = np.empty(self.shape, np.int16), np.empty(self.shape, bool)
-        saturated, census = 0, Census()
+        dtype = np.int16 if self._whole(stored) else np.float32
+        hu, gaps = np.empty(self.shape, dtype), np.empty(self.shape, bool)
+        census = Census()
         for z, slice_ in enumerate(view):  # per slice: avoids a float copy of the volume
             value = self.hu(slice_)
             census.add(value)
             gaps[z] = ~np.isfinite(value)
-            value = np.rint(np.where(gaps[z], AIR_HU, value))
-            saturated += int(np.count_nonzero((value < -32768) | (value > 32767)))
-            hu[z] = np.clip(value, -32768, 32767)
+            hu[z] = np.where(gaps[z], AIR_HU, value)
         odd += census.warnings(self.path, self.trust)
-        if saturated:
-            voxels = "voxel" if saturated == 1 else "voxels"
-            odd.append(f"holds {saturated:,} {voxels} beyond int16 HU: values are clipped")
-        return Voxels(hu, gaps, saturated, tuple(odd))
+        return Voxels(hu, gaps, tuple(odd))
+
+    def _whole(self, stored: Stored) -> bool:
+        """Whether the finite HU of all stored values are whole numbers in the range of int16."""
+        if self.dtype.kind in "iu" and self.slope.is_integer() and self.inter.is_integer():
+            ends = self.hu(np.array([stored.min(), stored.max()]))
+            return is_whole(ends)
+        values = (self.hu(slice_) for slice_ in self.canonical(stored))
+        return all(is_whole(hu[np.isfinite(hu)]) for hu in values)
+
+
+def is_whole(hu: npt.NDArray[Any]) -> bool:
+    """Whether all values are whole numbers in the range of int16."""
+    inside = hu.min(initial=0) >= _INT16.min and hu.max(initial=0) <= _INT16.max
+    return bool(inside and (np.rint(hu) == hu).all())
 
 
 def bits(stored: Stored) -> npt.NDArray[Any]:

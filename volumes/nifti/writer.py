@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from volumes.errors import CannotWrite
 from volumes.nifti.header import new_head
-from volumes.nifti.scan import Scan, Stored, bits, open_scan
+from volumes.nifti.scan import Scan, Stored, bits, is_whole, open_scan
 from volumes.storage.atomic import whole_file
 from volumes.volume import HU, SpacingMm
 
@@ -48,8 +48,7 @@ def write_derived(
         CannotWrite: if `path` exists or is the scan itself, or the system reports an error.
     """
     _refuse_in_place(scan, path)
-    whole = bool((np.rint(hu) == hu).all() and np.abs(hu).max(initial=0) <= 32767)
-    code = "i2" if whole else "f4"
+    code = "i2" if is_whole(hu) else "f4"
     values = hu.astype(np.dtype(scan.header.order + code))
     _write(path, scan.header.derived(code), values, overwrite=overwrite)
 

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ class Example:
     """The data from which the accelerator makes one training pair.
 
     Attributes:
-        hu: (Z + 2 halo, Y, X) int16 clean HU, with the slices that the prior needs.
+        hu: (Z + 2 halo, Y, X) clean HU, in the datatype of the volume, with the slices that the prior needs.
         noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) if noise is
             added on the accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) without a prior.
@@ -64,6 +65,13 @@ class Examples:
     _last: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """int16, or float32 if a volume has values that are not whole numbers."""
+        arrays = [v.hu for v in self.volumes]
+        arrays += [v.noisy_hu for v in self.volumes if v.noisy_hu is not None]
+        return np.result_type(np.int16, *{array.dtype for array in arrays})
 
     @property
     def halo(self) -> int:

@@ -2,8 +2,8 @@
 
 Whole slices are scanned during training as by `engine degrade` (`volumes.tomography`), then cropped
 like the clean slices. Every example is a new measurement; only clean sinograms are cached
-(`volumes.tomography.sinogram_cache` gives their size). HU are whole numbers, as in a file, clipped
-to the range of int16. An example costs the reconstruction of all its slices.
+(`volumes.tomography.sinogram_cache` gives their size). HU are rounded to whole numbers in the range
+of int16 if those of the clean scan are. An example costs the reconstruction of all its slices.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Scanned(ABC):
 
     def reference(self, hu: HU) -> HU:
         """(Z, Y, X) clean slices for comparison: air outside the scanner's field of view."""
-        return np.where(circle((hu.shape[1], hu.shape[2])), hu, np.int16(AIR_HU))
+        return np.where(circle((hu.shape[1], hu.shape[2])), hu, hu.dtype.type(AIR_HU))
 
     def example(
         self, volume: Volume, slices: Sequence[int], rng: np.random.Generator, seed: int, i: int
@@ -210,10 +210,11 @@ def _scan(
     key: str | int,
 ) -> HU:  # fmt: skip
     limits = np.iinfo(np.int16)
-    scanned = np.empty((len(slices), *volume.hu.shape[1:]), np.int16)
+    scanned = np.empty((len(slices), *volume.hu.shape[1:]), volume.hu.dtype)
     for slice_, index in zip(scanned, slices, strict=True):
         clean = sinogram(volume, int(index), scanner)
         (image,) = scanner.scan(clean, [acquisition], seed, key, int(index))
-        slice_[:] = np.clip(np.rint(image.hu), limits.min, limits.max)
+        whole = volume.hu.dtype.kind == "i"  # as in the file that `engine degrade` writes
+        slice_[:] = np.clip(np.rint(image.hu), limits.min, limits.max) if whole else image.hu
         slice_[volume.padding(int(index))] = AIR_HU
     return scanned

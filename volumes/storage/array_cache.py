@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +34,29 @@ _ORPHAN_S = 3600.0  # a temporary file that is older belongs to no running proce
 
 @dataclass(frozen=True)
 class Content:
-    """An array to write, in pieces along its first axis so that it need not fit into memory."""
+    """An array to write, in pieces along its first axis so that it need not fit into memory.
+
+    Attributes:
+        shape: of the whole array.
+        pieces: in order, each of the datatype.
+        odd: messages about oddities of its source.
+        dtype: of the array.
+        identity: a hash that its maker wants to find again beside the array; may be empty.
+    """
 
     shape: tuple[int, ...]
     pieces: Iterable[npt.NDArray[Any]]
     odd: Words = ()
+    dtype: type[np.generic] = np.int16
+    identity: str = ""
+
+
+class Kept(NamedTuple):
+    """An array of the cache: read-only, with the words and the identity of its content."""
+
+    array: Any
+    odd: Words
+    identity: str
 
 
 @dataclass(frozen=True)
@@ -51,29 +69,27 @@ class ArrayCache:
 
     cache: CacheFolder
 
-    def array(
-        self, name: str, make: Callable[[], Content], dtype: type[np.generic] = np.int16
-    ) -> tuple[Any, Words]:
-        """The read-only array of a name and its messages; `make` computes what is missing.
+    def array(self, name: str, make: Callable[[], Content]) -> Kept:
+        """The array of a name; `make` computes what is missing.
 
         If several processes or threads request the same array, one makes it and the others wait.
 
         Raises:
             CannotWrite: if it cannot be stored and does not fit into memory.
         """
-        found = self._found(name, dtype)
+        found = self._found(name)
         refused: CannotWrite | None = None
         if found is None and not self.cache.read_only:
             try:
                 with self._locked(name):
                     # Another process may have made it before this one got the lock.
-                    found = self._found(name, dtype) or self._made(name, make, dtype)
+                    found = self._found(name) or self._made(name, make)
             except CannotWrite as refusal:
                 self.cache.make_read_only(refusal)
                 refused = refusal
-        return found or _in_memory(make(), dtype, refused or _read_only(self.cache))
+        return found or _in_memory(make(), refused or _read_only(self.cache))
 
-    def _found(self, name: str, dtype: type[np.generic]) -> tuple[Any, Words] | None:
+    def _found(self, name: str) -> Kept | None:
         """The array if it is complete and intact. No lock: files are atomic and never change."""
         description = json_files.read_sealed(self.cache.folder / f"{name}.json")
         if description is None:
@@ -84,29 +100,30 @@ class ArrayCache:
             found = [array.dtype.str, list(array.shape), _crc32(array)]
         except Exception:  # numpy raises many kinds of errors; each means damage
             return None
-        wanted = [np.dtype(dtype).str, description["shape"], description["array_crc32"]]
-        return (array, tuple(description["odd"])) if found == wanted else None
+        if found != [description[name] for name in ("dtype", "shape", "array_crc32")]:
+            return None
+        return Kept(array, tuple(description["odd"]), description["identity"])
 
-    def _made(
-        self, name: str, make: Callable[[], Content], dtype: type[np.generic]
-    ) -> tuple[Any, Words]:
+    def _made(self, name: str, make: Callable[[], Content]) -> Kept:
         path, description = (self.cache.folder / f"{name}{end}" for end in (".npy", ".json"))
         if description.exists():
             self.cache.report_damaged(path)
         self._sweep(path)
         content, crc = make(), 0
         with whole_file(path, overwrite=True) as file:
-            header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": content.shape}
+            dtype = np.dtype(content.dtype).str
+            header = {"descr": dtype, "fortran_order": False, "shape": content.shape}
             np.lib.format.write_array_header_1_0(file, header)
             for piece in content.pieces:
                 values = np.ascontiguousarray(piece).data
                 crc = zlib.crc32(values, crc)
                 file.write(values)
         # The description comes last: its presence is what makes the array valid.
+        about = {"odd": content.odd, "identity": content.identity}
         json_files.write_sealed(
-            description, {"shape": content.shape, "array_crc32": crc, "odd": content.odd}
+            description, {"dtype": dtype, "shape": content.shape, "array_crc32": crc, **about}
         )
-        return self._mapped(name), content.odd
+        return Kept(self._mapped(name), content.odd, content.identity)
 
     def _mapped(self, name: str) -> Any:
         return np.load(self.cache.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
@@ -139,24 +156,22 @@ def _read_only(cache: CacheFolder) -> CannotWrite:
     return CannotWrite(cache.folder, "cannot be written", _ELSEWHERE)
 
 
-def _in_memory(
-    content: Content, dtype: type[np.generic], refused: CannotWrite
-) -> tuple[npt.NDArray[Any], Words]:
+def _in_memory(content: Content, refused: CannotWrite) -> Kept:
     """The array in memory.
 
     Raises:
         CannotWrite: if it does not fit.
     """
-    needed = math.prod(content.shape) * np.dtype(dtype).itemsize
+    needed = math.prod(content.shape) * np.dtype(content.dtype).itemsize
     if needed > _MEMORY_SHARE * memory.free_bytes():
         cause = f"{refused.cause}, and its {needed:,} bytes do not fit into memory"
         raise CannotWrite(refused.path, cause, _ELSEWHERE)
-    array, filled = np.empty(math.prod(content.shape), dtype), 0
+    array, filled = np.empty(math.prod(content.shape), content.dtype), 0
     for piece in content.pieces:
         array[filled : filled + piece.size] = np.ravel(piece)
         filled += piece.size
     array.setflags(write=False)
-    return array.reshape(content.shape), content.odd
+    return Kept(array.reshape(content.shape), content.odd, content.identity)
 
 
 def _crc32(array: npt.NDArray[Any]) -> int:

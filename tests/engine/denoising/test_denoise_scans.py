@@ -322,7 +322,7 @@ def test_one_volume_of_a_file_of_several_is_chosen_by_its_number(engine, unet_ru
     assert "--volume 0 to --volume 1" in err
     words = ("denoise", path, "-m", unet_run, "--volume", "1", "-q", "--strength", "0")
     assert engine(*words)[0] == 0
-    hu, _ = nifti.open_scan(tmp_path / "one_denoised.nii").read_hu()
+    hu = nifti.open_scan(tmp_path / "one_denoised.nii").read_hu()
     np.testing.assert_array_equal(hu, HU[::-1])
     sidecar = json.loads((tmp_path / "one_denoised.json").read_text())
     assert sidecar["input_volume"] == 1

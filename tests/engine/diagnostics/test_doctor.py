@@ -71,7 +71,7 @@ def test_a_reader_that_accepts_damage_is_detected(tmp_path: Path, monkeypatch) -
     assert "the others read correctly" in doctor.damaged_scans(tmp_path)
     wrong = np.zeros((6, 32, 32), np.int16)
     (tmp_path / "scan.nii.gz").unlink()
-    monkeypatch.setattr(Scan, "read_hu", lambda scan: (wrong, 0))
+    monkeypatch.setattr(Scan, "read_hu", lambda scan: wrong)
     with pytest.raises(CheckFailed, match="other voxels"):
         doctor.damaged_scans(tmp_path)
 

@@ -360,7 +360,7 @@ def test_a_released_2d_u_net_takes_noise_from_a_real_scan(imported, real_ct, tmp
         pytest.skip("beside the real CT volumes lie no released weights")
     assert imported(found[0])[0] == 0
     scan = min(real_ct.glob("*/imaging.nii.gz"), key=lambda path: path.stat().st_size)
-    hu, _ = nifti.open_scan(scan).read_hu()
+    hu = nifti.open_scan(scan).read_hu()
     volume = Volume(hu[len(hu) // 2 :][:3], (3.0, 0.8, 0.8), scan.parent.name, "")
     methods = resolve_methods([str(tmp_path / "run"), "noisy"], "best")
     levels = added_levels("gaussian:0.05")

@@ -14,7 +14,7 @@ import pytest
 from volumes import nifti
 from volumes.dataset import Case, Split, find_cases
 from volumes.dataset.pairs import open_pair, open_pairs
-from volumes.dataset.store import Store
+from volumes.dataset.store import _LAYOUT, Store
 from volumes.errors import BadInput
 
 ROOT = Path(__file__).parents[3]
@@ -226,7 +226,7 @@ def test_floats_that_cannot_be_kept_are_refused_with_their_place(path, tmp_path,
         BadInput, match=rf"{key} holds .* in pair 1, which int16 cannot hold in ten"
     ):
         Store(tmp_path / "store").volume(case)
-    assert not list((tmp_path / "store" / "v3").glob("*.npy"))
+    assert not list((tmp_path / "store" / _LAYOUT).glob("*.npy"))
 
 
 def test_the_place_of_a_value_is_counted_from_the_first_block(tmp_path, monkeypatch):
@@ -444,7 +444,7 @@ def test_each_pair_of_a_set_is_its_own_patient(path, patient):
 def test_h5py_is_imported_for_sets_alone(tmp_path, phantom_file):
     program = (
         "import sys; from pathlib import Path; import volumes; "
-        "from volumes.dataset.store import Store; from volumes.dataset import find_cases; "
+        "from volumes.dataset.store import _LAYOUT, Store; from volumes.dataset import find_cases; "
         "find_cases(Path(sys.argv[1])); print('h5py' in sys.modules)"
     )
     command = [sys.executable, "-c", program, phantom_file.parent]

@@ -9,6 +9,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -45,8 +46,13 @@ def store(tmp_path):
 
 
 def only(store, pattern):
-    (path,) = (store.root / "v3").glob(pattern)
+    (path,) = found(store, pattern)
     return path
+
+
+def found(store, pattern):
+    """The files of voxels; masks of padding lie beside them."""
+    return [path for path in (store.root / _LAYOUT).glob(pattern) if "-padding" not in path.name]
 
 
 def test_a_volume_has_the_voxels_of_its_scan(store, case, hu):
@@ -99,16 +105,40 @@ def test_padding_becomes_air(store, tmp_path, hu):
     np.testing.assert_array_equal(stored[:, 6:], hu[:, 6:])
 
 
-def test_the_description_tells_of_saturated_voxels(store, tmp_path, hu):
-    hu[0, :2] = -3024
+def scan_order(scan, canonical):
+    """Values of (Z, Y, X) in the order of the file."""
+    stored = np.empty(scan.stored_shape, canonical.dtype, order="F")
+    scan.canonical(stored)[:] = canonical
+    return stored
+
+
+@pytest.mark.parametrize("values", [[1e6], [0.25, -0.75], [-32769]])
+def test_what_int16_cannot_hold_is_stored_as_float32_to_the_bit(store, tmp_path, hu, values):
+    floats = hu.astype("f4")
+    floats[5, 5, : len(values)] = values
     nifti.write_hu(tmp_path / "hu.nii", hu, (1.0, 1.0, 1.0))
     scan = nifti.open_scan(tmp_path / "hu.nii")
-    values = scan.hu(scan.read())
-    values[5, 5, 5] = 1e6
-    nifti.write_derived(scan, values, tmp_path / "scan.nii")
-    store.volume(Case("scan", tmp_path / "scan.nii"))
-    odd = json.loads(only(store, "*.json").read_bytes())["odd"]
-    assert odd == ["holds 1 voxel beyond int16 HU: values are clipped"]
+    nifti.write_derived(scan, scan_order(scan, floats), tmp_path / "scan.nii")
+    volume = store.volume(Case("scan", tmp_path / "scan.nii"))
+    assert volume.hu.dtype == np.float32
+    np.testing.assert_array_equal(volume.hu, floats)
+    assert not volume.odd[tmp_path / "scan.nii"]
+
+
+def test_whole_hu_in_floats_are_stored_as_int16(store, tmp_path, hu):
+    nifti.write_hu(tmp_path / "hu.nii", hu, (1.0, 1.0, 1.0))
+    image = nib.load(tmp_path / "hu.nii")
+    floats = np.asarray(image.dataobj, np.float64)
+    floats[0, 0, :2] = np.nan
+    nib.save(nib.Nifti1Image(floats, image.affine), tmp_path / "scan.nii")
+    assert store.volume(Case("scan", tmp_path / "scan.nii")).hu.dtype == np.int16
+
+
+def test_a_scan_scaled_to_one_keeps_its_values(store, tmp_path):
+    unit = np.random.default_rng(0).uniform(0, 1, (12, 10, 8)).astype("f4")
+    nib.save(nib.Nifti1Image(unit, np.diag([-1, -1, 2, 1])), tmp_path / "unit.nii.gz")
+    case = Case("unit", tmp_path / "unit.nii.gz", trust=ReadOptions(hu=True))
+    np.testing.assert_array_equal(np.sort(store.volume(case).hu, None), np.sort(unit, None))
 
 
 def damaged(store, content):
@@ -190,7 +220,8 @@ def test_an_interrupted_conversion_leaves_nothing_that_counts(store, case, hu, m
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(case)
-    assert [p.suffix for p in (store.root / "v3").iterdir() if p.is_file()] == [".lock"]
+    kept = [path for path in (store.root / _LAYOUT).iterdir() if path.is_file()]
+    assert {path.suffix for path in kept} == {".lock"}
     np.testing.assert_array_equal(store.volume(case).hu, hu)
 
 
@@ -274,7 +305,7 @@ def test_a_damaged_scan_is_refused_and_never_stored(store, case):
     case.path.write_bytes(content)
     with pytest.raises(BadInput):
         store.volume(case)
-    assert not list((store.root / "v3").glob("*.npy"))
+    assert not list((store.root / _LAYOUT).glob("*.npy"))
 
 
 def test_without_a_writable_folder_volumes_are_held_in_memory_with_one_warning(tmp_path, case, hu):
@@ -337,7 +368,7 @@ def test_a_scan_that_changes_between_its_hash_and_its_voxels_is_refused_and_neve
         patch.setattr(nifti.Scan, "read_voxels", changing)
         with pytest.raises(BadInput, match="was changed while it was read"):
             store.volume(case)
-    assert not list((store.root / "v3").glob("*.npy"))
+    assert not list((store.root / _LAYOUT).glob("*.npy"))
     np.testing.assert_array_equal(store.volume(case).hu, hu + 1)
 
 
@@ -371,9 +402,9 @@ def test_no_flipped_bit_in_a_note_changes_the_volume_of_a_scan(store, case, hu, 
 
 
 def test_what_a_killed_process_left_half_written_is_swept(store, case):
-    (store.root / "v3").mkdir(parents=True)
+    (store.root / _LAYOUT).mkdir(parents=True)
     sha256 = digest.sha256(case.path)
-    old, young = (store.root / "v3" / f".{sha256[:40]}.{pid}-7.tmp" for pid in (1, 2))
+    old, young = (store.root / _LAYOUT / f".{sha256[:40]}.{pid}-7.tmp" for pid in (1, 2))
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
@@ -391,7 +422,7 @@ def test_another_way_to_make_arrays_asks_for_another_layout(store, tmp_path):
     nifti.write_derived(nifti.open_scan(tmp_path / "a.nii"), hu, tmp_path / "float.nii")
     volume = store.volume(Case("float", tmp_path / "float.nii"), scanned=True)
     stored = zlib.crc32(np.ascontiguousarray(volume.hu)), zlib.crc32(bytes(volume.padded))
-    assert (_LAYOUT, *stored) == ("v3", 163756165, 1223276700)
+    assert (_LAYOUT, *stored) == ("v4", 1381796640, 1223276700)
 
 
 @pytest.fixture
@@ -412,7 +443,7 @@ def paired(case, noisy_hu):
 
 def of_the_recording(store, pattern="*.npy"):
     """The file of the second array of a pair of scans."""
-    return next(p for p in (store.root / "v3").glob(pattern) if "-" in p.stem)
+    return next(path for path in found(store, pattern) if "-" in path.stem)
 
 
 def test_a_case_without_a_noisy_recording_has_none(store, case):
@@ -462,16 +493,14 @@ def test_what_is_no_number_in_either_scan_is_air_in_the_recording(store, paired,
     np.testing.assert_array_equal(volume.noisy_hu, noisy_hu)
 
 
-def test_a_recording_s_saturated_voxels_give_a_warning(store, paired):
+def test_a_recording_keeps_values_that_are_not_whole(store, paired, noisy_hu):
     scan = nifti.open_scan(paired.noisy)
-    floats = scan.hu(scan.read())
-    floats[3, 3, 3] = 1e6
-    nifti.write_derived(scan, floats, paired.noisy.with_name("new.nii.gz"))
+    floats = noisy_hu + np.float32(0.25)
+    nifti.write_derived(scan, scan_order(scan, floats), paired.noisy.with_name("new.nii.gz"))
     paired.noisy.with_name("new.nii.gz").replace(paired.noisy)
-    words = ("holds 1 voxel beyond int16 HU: values are clipped",)
-    messages = {paired.path: (), paired.noisy: words}
-    assert store.volume(paired).odd == messages
-    assert Store(store.root).volume(paired).odd == messages
+    for volume in (store.volume(paired), Store(store.root).volume(paired)):
+        assert (volume.hu.dtype, volume.noisy_hu.dtype) == (np.int16, np.float32)
+        np.testing.assert_array_equal(volume.noisy_hu, floats)
 
 
 def test_a_second_call_converts_no_recording(store, paired, noisy_hu, monkeypatch):
@@ -530,13 +559,60 @@ def test_a_damaged_recording_is_refused_and_never_stored(store, paired):
     paired.noisy.write_bytes(content)
     with pytest.raises(BadInput, match=r"quarter\.nii\.gz"):
         store.volume(paired)
-    assert not [p for p in (store.root / "v3").glob("*.npy") if "-" in p.stem]
+    assert not [path for path in found(store, "*.npy") if "-" in path.stem]
 
 
 def test_a_scan_is_not_its_own_recording(store, paired):
     paired.noisy.write_bytes(paired.path.read_bytes())
-    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: is the same file as its clean scan"):
+    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: has the voxels of its clean scan"):
         store.volume(paired)
+
+
+def test_a_copy_in_another_datatype_is_no_recording(store, paired):
+    image = nib.load(paired.path)
+    nib.save(nib.Nifti1Image(image.get_fdata(), image.affine), paired.noisy)
+    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: has the voxels of its clean scan"):
+        store.volume(paired)
+
+
+def outside(hu, value, noisy_value):
+    """A clean scan and a recording with given values outside a square."""
+    rng = np.random.default_rng(2)
+    clean, noisy = hu.copy(), hu + rng.normal(0, 50, hu.shape).astype(np.int16)
+    out = np.ones(hu.shape, bool)
+    out[:, 4:-4, 3:-3] = False
+    clean[out] = value
+    noisy[out] = rng.normal(-1000, 50, int(out.sum())) if noisy_value is None else noisy_value
+    return clean, noisy, out
+
+
+def a_pair(folder, clean, noisy):
+    folder.mkdir()
+    for name, hu in (("imaging", clean), ("quarter", noisy)):
+        nifti.write_hu(folder / f"{name}.nii.gz", hu.astype(np.int16), (3.0, 0.8, 0.7))
+    return Case(folder.name, folder / "imaging.nii.gz", folder / "quarter.nii.gz")
+
+
+@pytest.mark.parametrize("value", [-1000, -1024])
+def test_measured_air_of_a_recording_stays_where_the_clean_scan_is_constant(
+    store, tmp_path, hu, value
+):
+    clean, noisy, out = outside(hu, value, None)
+    volume = store.volume(a_pair(tmp_path / "pair", clean, noisy))
+    np.testing.assert_array_equal(volume.noisy_hu, noisy)
+    assert (volume.hu[out] == -1000).all()
+    assert not volume.padding(slice(None)).any()
+
+
+@pytest.mark.parametrize(("value", "noisy_value"), [(-1024, -1024), (-2000, None), (-2000, -1024)])
+def test_voxels_that_neither_scan_measured_become_air_in_both(
+    store, tmp_path, hu, value, noisy_value
+):
+    clean, noisy, out = outside(hu, value, noisy_value)
+    volume = store.volume(a_pair(tmp_path / "pair", clean, noisy))
+    np.testing.assert_array_equal(volume.padding(slice(None)), out)
+    assert (volume.noisy_hu[out] == -1000).all()
+    np.testing.assert_array_equal(volume.noisy_hu[~out], noisy[~out])
 
 
 def a_set(path, clean, noisy):
@@ -639,7 +715,7 @@ def test_an_interrupted_conversion_of_a_set_leaves_nothing_that_counts(
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(pairs[0])
-    assert not [p for p in (store.root / "v3").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
+    assert not [p for p in (store.root / _LAYOUT).iterdir() if p.suffix in (".npy", ".json", ".tmp")]
     np.testing.assert_array_equal(store.volume(pairs[0]).hu, hu[16:])
 
 
@@ -689,7 +765,7 @@ def test_the_store_lies_where_the_environment_says(monkeypatch, environment, exp
 @pytest.mark.real_ct
 def test_a_real_scan_is_stored_as_it_is_but_for_its_padding(real_ct, tmp_path):
     path = min(real_ct.glob("*/imaging.nii.gz"), key=lambda p: p.stat().st_size)
-    hu, _ = nifti.open_scan(path).read_hu()
+    hu = nifti.open_scan(path).read_hu()
     stored = Store(tmp_path).volume(Case("real", path)).hu
     changed = stored != hu
     assert (stored[changed] == -1000).all()
@@ -712,7 +788,7 @@ def test_a_volume_to_be_scanned_tells_where_padding_was(store, tmp_path, hu):
         np.testing.assert_array_equal(volume.padding(z), (hu[z] == -2000) | np.isnan(hu[z]))
     plain = store.volume(case)
     np.testing.assert_array_equal(volume.hu, plain.hu)
-    assert not plain.padding(0).any()
+    np.testing.assert_array_equal(volume.padding(slice(None)), plain.padding(slice(None)))
     assert plain.kept is None
     assert volume.kept.folder.is_relative_to(store.root)
 
@@ -729,7 +805,7 @@ def test_a_damaged_mask_of_padding_is_made_again(store, tmp_path, hu):
     nifti.write_hu(tmp_path / "scan.nii", hu, (3.0, 0.8, 0.8))
     case = Case("scan", tmp_path / "scan.nii")
     store.volume(case, scanned=True)
-    path = only(store, "*-padding.npy")
+    (path,) = (store.root / _LAYOUT).glob("*-padding.npy")
     block = bytearray(path.read_bytes())
     block[-1] ^= 255
     path.write_bytes(block)

@@ -98,7 +98,7 @@ def test_a_pair_is_read_by_either_name_and_written_as_one_file(pair, tmp_path, n
     write_like(scan, scan.read(), tmp_path / "out.nii.gz")
     block = gzip.decompress((tmp_path / "out.nii.gz").read_bytes())
     assert block == head(HU.shape) + HU.tobytes("F")
-    np.testing.assert_array_equal(open_scan(tmp_path / "out.nii.gz").read_hu()[0], HU)
+    np.testing.assert_array_equal(open_scan(tmp_path / "out.nii.gz").read_hu(), HU)
 
 
 def test_the_sha256_of_a_pair_is_that_of_both_halves(pair):
@@ -114,7 +114,7 @@ def test_the_sha256_of_a_file_is_its_own(phantom_file):
 def test_a_pair_in_capitals_is_found(pair, tmp_path):
     pair.rename(tmp_path / "SCAN.HDR")
     (tmp_path / "scan.img").rename(tmp_path / "SCAN.IMG")
-    np.testing.assert_array_equal(open_scan(tmp_path / "SCAN.HDR").read_hu()[0], HU)
+    np.testing.assert_array_equal(open_scan(tmp_path / "SCAN.HDR").read_hu(), HU)
 
 
 # One volume of several
@@ -127,11 +127,11 @@ def test_one_of_several_volumes_is_read_and_written_as_a_file_of_one(tmp_path, n
     block = content(four)
     (tmp_path / name).write_bytes(gzip.compress(block) if name.endswith("gz") else block)
     scan = open_scan(tmp_path / name, ReadOptions(volume=k)).verified()
-    np.testing.assert_array_equal(scan.read_hu()[0], four[..., k])
+    np.testing.assert_array_equal(scan.read_hu(), four[..., k])
     write_like(scan, scan.read(), tmp_path / "out.nii")
     assert (tmp_path / "out.nii").read_bytes() == content(four[..., k : k + 1])
     write_derived(scan, scan.hu(scan.read()), tmp_path / "derived.nii")
-    np.testing.assert_array_equal(open_scan(tmp_path / "derived.nii").read_hu()[0], four[..., k])
+    np.testing.assert_array_equal(open_scan(tmp_path / "derived.nii").read_hu(), four[..., k])
     assert scan.source() == {"source_sha256": scan.sha256(), "source_volume": k}
 
 

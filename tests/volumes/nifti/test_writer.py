@@ -100,7 +100,7 @@ def test_every_axis_order_of_a_scan_reads_to_the_same_voxels_and_comes_back(tmp_
     image = nib.Nifti1Image(hu, IPL).as_reoriented(order)
     nib.save(image, tmp_path / "scan.nii")
     scan = nifti.open_scan(tmp_path / "scan.nii")
-    np.testing.assert_array_equal(scan.read_hu()[0], hu)
+    np.testing.assert_array_equal(scan.read_hu(), hu)
     assert scan.shape == hu.shape
     assert scan.spacing_mm == pytest.approx((3.0, 0.8, 0.7))
     assert scan.axes == "".join(nib.aff2axcodes(image.affine))
@@ -121,7 +121,7 @@ def test_what_is_written_to_the_canonical_view_is_written_to_the_stored_array(tm
     scan.canonical(stored)[2, 3, 4] = -777
     nifti.write_like(scan, stored, tmp_path / "changed.nii")
     hu[2, 3, 4] = -777
-    np.testing.assert_array_equal(nifti.open_scan(tmp_path / "changed.nii").read_hu()[0], hu)
+    np.testing.assert_array_equal(nifti.open_scan(tmp_path / "changed.nii").read_hu(), hu)
 
 
 def test_an_oblique_scan_is_ordered_by_its_nearest_axes(tmp_path, hu):
@@ -132,7 +132,7 @@ def test_an_oblique_scan_is_ordered_by_its_nearest_axes(tmp_path, hu):
         nib.Nifti1Image(hu.transpose(2, 1, 0), tilt @ IPL[:, [2, 1, 0, 3]]), tmp_path / "a.nii"
     )
     scan = nifti.open_scan(tmp_path / "a.nii")
-    np.testing.assert_array_equal(scan.read_hu()[0], hu)
+    np.testing.assert_array_equal(scan.read_hu(), hu)
     assert scan.spacing_mm == pytest.approx((3.0, 0.8, 0.7), rel=1e-5)
 
 
@@ -142,7 +142,7 @@ def test_every_axis_order_is_told_by_a_quaternion_alone(tmp_path, hu):
         image.set_qform(image.affine, 1)
         image.set_sform(None, 0)
         nib.save(image, tmp_path / f"{number}.nii")
-        read, _ = nifti.open_scan(tmp_path / f"{number}.nii").read_hu()
+        read = nifti.open_scan(tmp_path / f"{number}.nii").read_hu()
         np.testing.assert_array_equal(read, hu)
 
 
@@ -225,7 +225,7 @@ def test_nifti_2_is_read_and_written_back_to_the_byte(tmp_path, hu, order, suffi
     made = header(hu.shape, order=order, kind=nib.Nifti2Header)
     path = scan_file(tmp_path / f"scan{suffix}", made, hu.astype(order + "i2"))
     scan = nifti.open_scan(path)
-    np.testing.assert_array_equal(scan.read_hu()[0], hu)
+    np.testing.assert_array_equal(scan.read_hu(), hu)
     nifti.write_like(scan, scan.read(), tmp_path / f"again{suffix}")
     assert unpacked(tmp_path / f"again{suffix}") == unpacked(path)
 
@@ -234,14 +234,14 @@ def test_nifti_2_is_read_and_written_back_to_the_byte(tmp_path, hu, order, suffi
 def test_a_plain_file_is_read_whatever_its_name(tmp_path, hu, name):
     nifti.write_hu(tmp_path / "scan.nii", hu, (3.0, 0.8, 0.7))
     (tmp_path / name).write_bytes((tmp_path / "scan.nii").read_bytes())
-    np.testing.assert_array_equal(nifti.open_scan(tmp_path / name).read_hu()[0], hu)
+    np.testing.assert_array_equal(nifti.open_scan(tmp_path / name).read_hu(), hu)
 
 
 @pytest.mark.parametrize("name", ["packed.nii", "packed"])
 def test_a_compressed_file_is_read_whatever_its_name(tmp_path, hu, name):
     nifti.write_hu(tmp_path / "scan.nii.gz", hu, (3.0, 0.8, 0.7))
     (tmp_path / name).write_bytes((tmp_path / "scan.nii.gz").read_bytes())
-    np.testing.assert_array_equal(nifti.open_scan(tmp_path / name).read_hu()[0], hu)
+    np.testing.assert_array_equal(nifti.open_scan(tmp_path / name).read_hu(), hu)
 
 
 def test_a_gzip_stream_of_several_members_is_read(tmp_path, hu):
@@ -250,11 +250,11 @@ def test_a_gzip_stream_of_several_members_is_read(tmp_path, hu):
     parts = [content[:200], content[200:1001], content[1001:]]
     path = tmp_path / "members.nii.gz"
     path.write_bytes(b"".join(gzip.compress(part) for part in parts) + bytes(512))
-    np.testing.assert_array_equal(nifti.open_scan(path).read_hu()[0], hu)
+    np.testing.assert_array_equal(nifti.open_scan(path).read_hu(), hu)
 
 
 def test_a_scan_can_be_named_by_a_string(phantom_file, phantom_hu):
-    np.testing.assert_array_equal(nifti.open_scan(str(phantom_file)).read_hu()[0], phantom_hu)
+    np.testing.assert_array_equal(nifti.open_scan(str(phantom_file)).read_hu(), phantom_hu)
 
 
 @pytest.mark.real_ct
@@ -268,9 +268,9 @@ def test_a_real_scan_is_written_back_to_the_byte(real_ct, tmp_path):
 @pytest.mark.real_ct
 def test_every_real_scan_is_read_as_slices_of_512_by_512_from_air_to_bone(real_ct):
     for path in sorted(real_ct.glob("*/imaging.nii.gz")):
-        hu, saturated = nifti.open_scan(path).read_hu()
+        hu = nifti.open_scan(path).read_hu()
         assert hu.shape[1:] == (512, 512)
-        assert saturated == 0
+        assert hu.dtype == np.int16
         assert -1100 < hu.min() < -900
         assert 700 < hu.max() <= 3071
 
@@ -368,25 +368,39 @@ def test_voxels_that_are_no_numbers_are_read_as_air(tmp_path, code, slope):
     voxels = np.full((1, 20, 20), 5.0, code)
     voxels[0, 0, :3] = [np.nan, np.inf, -np.inf]
     path = scan_file(tmp_path / "scan.nii", header(voxels.shape, code, scl_slope=slope), voxels)
-    hu, saturated = nifti.open_scan(path).read_hu()
+    hu = nifti.open_scan(path).read_hu()
     np.testing.assert_array_equal(hu[0, 0, :4], [-1000, -1000, -1000, 5 * slope])
-    assert saturated == 0
 
 
 def test_voxels_that_float32_cannot_hold_are_read_as_air(tmp_path):
     voxels = np.full((1, 20, 20), 5.0)
     voxels[0, 0, :2] = [1e300, -1e300]
     path = scan_file(tmp_path / "scan.nii", header(voxels.shape, "f8"), voxels)
-    read, _ = nifti.open_scan(path).read_hu()
+    read = nifti.open_scan(path).read_hu()
     np.testing.assert_array_equal(read[0, 0, :3], [-1000, -1000, 5])
 
 
-def test_voxels_that_int16_cannot_hold_saturate_and_are_counted(tmp_path):
-    voxels = np.float32([40000, -1e6, 32767, -32768, 0.5, 1.5]).reshape(1, 2, 3)
-    path = scan_file(tmp_path / "scan.nii", header(voxels.shape, "f4"), voxels)
-    hu, saturated = nifti.open_scan(path, ReadOptions(hu=True)).read_hu()
-    np.testing.assert_array_equal(hu.ravel(), [32767, -32768, 32767, -32768, 0, 2])
-    assert saturated == 2
+@pytest.mark.parametrize("odd", [40000, -1e6, 0.5, -0.001])
+@pytest.mark.parametrize("code", ["f4", "f8"])
+def test_voxels_that_int16_cannot_hold_are_read_as_they_are(tmp_path, odd, code):
+    voxels = np.array([odd, 32767, -32768, 5], code).reshape(1, 2, 2)
+    path = scan_file(tmp_path / "scan.nii", header(voxels.shape, code), voxels)
+    hu = nifti.open_scan(path, ReadOptions(hu=True)).read_hu()
+    assert hu.dtype == np.float32
+    np.testing.assert_array_equal(hu, voxels.astype(np.float32))
+
+
+@pytest.mark.parametrize("code", ["u1", "i2", "u2", "i4", "f4", "f8"])
+@pytest.mark.parametrize(("slope", "inter"), [(1.0, 0.0), (2.0, -1024.0), (0.5, 0.0)])
+def test_whole_hu_are_read_as_int16_from_every_datatype(tmp_path, code, slope, inter):
+    stored = np.arange(0, 120, 2).reshape(3, 4, 5).astype(code)
+    path = scan_file(
+        tmp_path / "scan.nii", header(stored.shape, code, scl_slope=slope, scl_inter=inter), stored
+    )
+    scan = nifti.open_scan(path, ReadOptions(hu=True))
+    hu = scan.read_hu()
+    assert hu.dtype == np.int16
+    np.testing.assert_array_equal(hu, scan.canonical(stored * slope + inter))
 
 
 # Damaged files
@@ -405,7 +419,7 @@ def test_a_single_flipped_bit_in_a_gzip_stream_never_loads_other_voxels(tmp_path
         damaged[place // 8] ^= 1 << place % 8
         path.write_bytes(damaged)
         try:
-            read, _ = nifti.open_scan(path).read_hu()
+            read = nifti.open_scan(path).read_hu()
         except BadInput:
             refused += 1
         else:
@@ -561,7 +575,7 @@ def test_random_headers_are_either_read_or_refused(tmp_path):
         path.write_bytes(mutant)
         try:
             scan = nifti.open_scan(path)
-            hu, _ = scan.read_hu()
+            hu = scan.read_hu()
         except BadInput:
             outcomes[False] += 1
         else:
@@ -668,9 +682,8 @@ def test_new_scans_are_read_back_with_the_same_voxels_spacing_and_axes(tmp_path,
     scan = nifti.open_scan(tmp_path / f"scan{suffix}", ReadOptions(hu=True))
     assert scan.axes == "IPL"
     assert scan.spacing_mm == pytest.approx((3.0, 0.8, 0.7))
-    read, saturated = scan.read_hu()
+    read = scan.read_hu()
     np.testing.assert_array_equal(read, hu)
-    assert saturated == 0
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])

@@ -20,7 +20,7 @@ def made():
 def make(made):
     def make():
         made.append(1)
-        return Content(VALUES.shape, [VALUES[:3], VALUES[3:]], ("odd",))
+        return Content(VALUES.shape, [VALUES[:3], VALUES[3:]], ("odd",), identity="who")
 
     return make
 
@@ -28,7 +28,8 @@ def make(made):
 def test_an_array_is_made_once_and_returned_with_its_messages(tmp_path, make, made):
     kept = ArrayCache(CacheFolder(tmp_path))
     for _ in range(3):
-        array, odd = kept.array("a", make)
+        array, odd, identity = kept.array("a", make)
+        assert identity == "who"
         np.testing.assert_array_equal(array, VALUES)
         assert odd == ("odd",)
         with pytest.raises(ValueError, match="read-only"):
@@ -36,11 +37,12 @@ def test_an_array_is_made_once_and_returned_with_its_messages(tmp_path, make, ma
     assert len(made) == 1
 
 
-def test_an_array_of_another_type_is_not_taken_for_it(tmp_path, make, made):
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_an_array_has_the_datatype_that_its_maker_chose(tmp_path, dtype):
     kept = ArrayCache(CacheFolder(tmp_path))
-    kept.array("a", make)
-    array, _ = kept.array("a", lambda: Content((2,), [np.ones(2, np.uint8)]), np.uint8)
-    assert array.tolist() == [1, 1]
+    for _ in range(2):
+        array = kept.array("a", lambda: Content((2,), [np.ones(2, dtype)], dtype=dtype)).array
+        assert (array.dtype, array.tolist()) == (dtype, [1, 1])
 
 
 def test_threads_that_want_the_same_array_have_it_made_once(tmp_path, make, made):
@@ -59,9 +61,9 @@ def test_threads_that_want_the_same_array_have_it_made_once(tmp_path, make, made
 def test_without_a_writable_folder_an_array_is_held_in_memory_and_read_only(tmp_path, make):
     (tmp_path / "file").write_text("")
     cache = CacheFolder(tmp_path / "file")
-    array, odd = ArrayCache(cache).array("a", make)
+    array, odd, identity = ArrayCache(cache).array("a", make)
     np.testing.assert_array_equal(array, VALUES)
-    assert (array.dtype, odd) == (np.int16, ("odd",))
+    assert (array.dtype, odd, identity) == (np.int16, ("odd",), "who")
     with pytest.raises(ValueError, match="read-only"):
         array[0, 0, 0] = 1
     assert cache.read_only
