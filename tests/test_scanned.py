@@ -14,7 +14,7 @@ from tests.engine.tiny import scan_file, shrinking
 from tests.training import rows
 from volumes import LowDose, SparseView, Window
 from volumes.dataset import Case, find_cases
-from volumes.dataset.store import Store, default_root
+from volumes.dataset.store import _LAYOUT, Store, default_root
 from volumes.phantoms.abdomen import abdomen
 
 KINDS = "low_dose:1e4,1e5,sparse_view:60"
@@ -76,7 +76,7 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(scans, engine, 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     fit(engine, scans, whole, 6)
     fit(engine, scans, parts, 2)
-    for folder in default_root().glob("v3/sinograms/*"):
+    for folder in (default_root() / _LAYOUT).glob("sinograms/*"):
         shutil.rmtree(folder)  # they are made anew, and are the same
     fit(engine, scans, parts, 6)
     one, other = (checkpoint.fingerprint(Run(run).checkpoint("last")) for run in (whole, parts))

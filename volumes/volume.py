@@ -32,8 +32,8 @@ class Volume:
         spacing_mm: distance of neighbouring voxels along (Z, Y, X).
         case: name of the case. Its noise and its side of a split depend on it.
         sha256: of its file; of its clean image if it is one of a set of pairs.
-        voxels_sha256: of its voxels, see `volumes.dataset.twins`: equal for the same scan in another
-            file. Empty if it is unknown.
+        voxels_sha256: of its voxels, see `volumes.dataset.twins`: equal for the same scan in
+            another file. Empty if it is unknown.
         odd: messages about oddities of its voxels and of the noisy recording.
         noisy_hu: (Z, Y, X), a noisy recording of the same voxels, air where `hu` had padding; None
             if the case has none.

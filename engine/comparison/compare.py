@@ -14,7 +14,7 @@ from engine.comparison.noise_levels import Level
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
 from engine.report.results import Picture, Row
-from engine.scoring.case_images import NOISE_SEED, case_images
+from engine.scoring.case_images import NOISE_SEED, CaseImages, case_images
 from engine.scoring.metrics import attenuation_scores, scores, soft_tissue_rmse, window_psnr
 from engine.scoring.residual import autocorrelation, edge_correlation
 from volumes import NeighbourMean, Window
@@ -68,8 +68,8 @@ class ComparedCase:
     """One case at one noise level: its clean image, its noisy image, and its priors.
 
     Attributes:
-        clean, noisy: (Z, Y, X) in window units, see `case_images`.
-        scanned_hu: (Z, Y, X) clean HU, not clipped; None without a simulated scanner.
+        images: see `case_images`.
+        clean, noisy: (Z, Y, X) in window units.
         sigma: standard deviation of the noise in window units, an input of the methods: that of the
             level; for recorded and scanner noise, that of noisy - clean within the window.
         spacing_mm: of the volume.
@@ -77,18 +77,18 @@ class ComparedCase:
 
     def __init__(self, comparison: Comparison, volume: Volume, level: Level) -> None:
         volume = comparison.recorded.get(level.label, {}).get(volume.case, volume)
-        hu, clean, noisy = case_images(
-            volume, level.noise, comparison.window, comparison.noise_seed
+        reference = comparison.protocol == "reference"
+        images = case_images(
+            volume, level.noise, comparison.window, comparison.noise_seed, clipped_first=reference
         )
-        if comparison.protocol == "reference":
-            box = _central(clean.shape, _REFERENCE)
-            hu, clean, noisy = read_box(hu, box), read_box(clean, box), read_box(noisy, box)
-        self.clean, self.noisy, self.spacing_mm = clean, noisy, volume.spacing_mm
-        self.scanned_hu = hu if level.noise.scanned else None
+        if reference:
+            images = images.block(_central(images.clean.shape, _REFERENCE))
+        self.images, self.spacing_mm = images, volume.spacing_mm
+        self.clean, self.noisy = images.clean, images.noisy
         self.sigma = level.noise.typical
         if not level.noise.additive:
-            within = (clean > 0) & (clean < 1)
-            self.sigma = float(np.std((noisy - clean)[within])) if within.any() else 0.0
+            within = (self.clean > 0) & (self.clean < 1)
+            self.sigma = float(np.std((self.noisy - self.clean)[within])) if within.any() else 0.0
         self._priors: dict[NeighbourMean, Unit] = {}
 
     def prior(self, prior: NeighbourMean) -> Unit:
@@ -120,17 +120,17 @@ def compare(
         for volume in comparison.cases:
             case = ComparedCase(comparison, volume, level)
             part = comparison.scored(case.clean.shape[0])
-            clean, noisy = case.clean[part], case.noisy[part]
-            middle = clean.shape[0] // 2
-            shown = {"clean": clean[middle], "noisy": noisy[middle]}
+            images = case.images.part(part)
+            middle = images.clean.shape[0] // 2
+            shown = {"clean": images.clean[middle], "noisy": images.noisy[middle]}
             for label in settings[level.label]:
                 tick(f"{label}, {volume.case}, {level.label}")
                 estimate = _estimate(chosen[label], case, priors[label], part)
+                estimate = images.keeping_padding(estimate)
                 shown[label] = estimate[middle]
-                found = _scores(comparison, level, clean, noisy, estimate)
-                if case.scanned_hu is not None:
-                    estimate_hu = comparison.window.hu(estimate)
-                    found |= attenuation_scores(case.scanned_hu[part], estimate_hu)
+                found = _scores(comparison.window, images, estimate)
+                if level.noise.scanned:
+                    found |= attenuation_scores(images.hu, comparison.window.hu(estimate))
                 rows.append(Row(label, volume.case, level.label, found))
             if volume is comparison.cases[0]:
                 in_hu = {name: comparison.window.hu(slice_) for name, slice_ in shown.items()}
@@ -188,18 +188,14 @@ def _central(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> Box:
     return Box((start[0], start[1], start[2]), (z, y, x))
 
 
-def _scores(
-    comparison: Comparison, level: Level, clean: Unit, noisy: Unit, estimate: Unit
-) -> dict[str, float]:
-    residual = noisy - estimate
-    if not level.noise.additive:
-        # Beyond the window it would show anatomy that the clipped clean image lacks, not noise.
-        residual = np.clip(noisy, 0, 1) - np.clip(estimate, 0, 1)
+def _scores(window: Window, images: CaseImages, estimate: Unit) -> dict[str, float]:
+    clean, within = images.clean, images.within
+    residual, error = images.noisy - estimate, (estimate - clean)[within]
     return {
-        **asdict(scores(clean, estimate, comparison.window)),
-        "bias_hu": comparison.window.width_hu * float(np.mean(estimate - clean, dtype=np.float64)),
+        **asdict(scores(clean, estimate, window)),
+        "bias_hu": window.width_hu * float(np.mean(error, dtype=np.float64)),
         # Only for HU: photographs and pairs have grey values from 0 up.
-        **(_of_hu(clean, estimate, comparison.window) if comparison.window.low_hu < 0 else {}),
-        "residual_autocorrelation": autocorrelation(residual),
-        "residual_at_edges": edge_correlation(residual, clean),
+        **(_of_hu(clean, estimate, window) if window.low_hu < 0 else {}),
+        "residual_autocorrelation": autocorrelation(residual, within),
+        "residual_at_edges": edge_correlation(residual, clean, within),
     }

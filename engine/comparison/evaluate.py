@@ -175,6 +175,8 @@ def _print(
     terminal.table(_title(request, window), *table(entries, window.unit_name))
     for remark in remarks(entries):
         terminal.result(remark)
+    for level, text in about["levels"].items():
+        terminal.result(f"{level}: {text}")
     for level, chosen in about["settings"].items():
         for name, setting in chosen.items():
             terminal.result(f"{level}: {name}: {setting}")
@@ -291,15 +293,15 @@ def _volumes(
 
 
 def _title(request: EvaluateRequest, window: Window) -> str:
-    what = "whole volumes"
+    what = "every voxel of whole volumes, padding as air"
     if request.protocol == "reference":
         what = "slice 0 of a central crop of 32 x 256 x 256"
     elif request.slices:
-        what = f"{request.slices} slices about the middle"
+        what = f"every voxel of {request.slices} slices about the middle, padding as air"
     ends = f"[{window.low_hu:g}, {window.high_hu:g}] {window.unit_name}"
     return (
-        f"{request.split}, {what}; window {ends} is the data range; means over cases, ± their "
-        "standard deviation"
+        f"{request.split}, {what}; images clipped to the window {ends}, which is the data range; "
+        "SSIM within slices; means over cases, ± their standard deviation"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -54,7 +55,7 @@ def write(
 
 
 def _file(level: str) -> str:
-    return level.replace("%", "pc")
+    return re.sub(r"[^\w.-]+", "-", level.replace("%", "pc"))
 
 
 def _csv(rows: Sequence[Row]) -> str:

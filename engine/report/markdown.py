@@ -41,7 +41,7 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         *_methods(about),
         f"**Table 1.** Scores of each method, {over}. Gain: PSNR less that of the untouched scan, "
         "paired by case, with its 95 % bootstrap interval over cases. Bias: mean of estimate - "
-        f"clean. {about_p(entries)}",
+        f"clean where the clean image is in the window. {about_p(entries)}",
         _grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
         *harm(entries),
         *(
@@ -49,8 +49,8 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
             for name in about["oracles"]
         ),
         *(_of_windows(entries, over, high) if "psnr_lung_db" in entries[0] else []),
-        f"**Table 3.** Structure of the residual (noisy - estimate), {over}; without unit. "
-        "With recorded noise both images are clipped to the window.",
+        f"**Table 3.** Structure of the residual (noisy - estimate) where the clean image is "
+        f"in the window, {over}; without unit.",
         "- Autocorrelation: correlation of neighbouring voxels within slices. It is 0 if only "
         "white noise was removed.\n- At edges: correlation of the residual's magnitude with the "
         "gradient of the clean image. It is 0 if the residual contains no anatomy; above 0, "
@@ -132,14 +132,22 @@ def _methods(about: dict[str, Any]) -> list[str]:
         f"**Cases.** {len(cases)} ({about['split']}): {', '.join(cases)}. The SHA-256 of their "
         f"files is in report.json. Scored: {_scored(about)}.",
         f"**Noise.** {levels}. Simulated noise has seed {about['noise_seed']}. The noise of a "
-        "slice depends only on seed, case and slice, so it is the same for every method.",
+        "slice depends only on seed, case and slice, so it is the same for every method, and that "
+        f"of files that `engine degrade` writes. {_added(about)}",
         f"**Scores.** Data range: the window [{low:g}, {high:g}] {unit}, {high - low:g} wide, to "
-        "which clean image and estimate are clipped (not for the bias). PSNR and RMSE are those of "
-        "all scored voxels of a case; relative L2 is 100 ||estimate - clean|| / ||clean||. SSIM: "
+        "which clean image and estimate are clipped (not for the bias). PSNR, RMSE and relative "
+        "L2, 100 ||estimate - clean|| / ||clean||, are those of all scored voxels of a case. "
+        "Padding, which no scanner measured, counts as air in all images. SSIM is that of the same images: "
         f"{about['ssim']}, mean over slices.",
         f"**Parameters.** {tuned} Prior of classical methods, unless another is named: mean of "
         f"neighbouring slices, {prior}.",
     ]
+
+
+def _added(about: dict[str, Any]) -> str:
+    if about["protocol"] == "reference":
+        return "Noise is added to images that are clipped to the window, as by the reference."
+    return "Padding has no noise. Noisy images are clipped to the range that networks know."
 
 
 def _scored(about: dict[str, Any]) -> str:

@@ -95,6 +95,20 @@ def of_cases(before: Mapping[str, Any], after: Mapping[str, Any], recipe: Recipe
     return Changes(kind, [], differing, rescored)
 
 
+def of_scores(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Changes]:
+    """The change of how scores are defined since a run began; empty if there is none.
+
+    It needs no consent: nothing else is learned, but the best checkpoint is chosen anew.
+
+    Args:
+        before: of run.json; empty for a new run.
+        after: likewise.
+    """
+    old, new = (content.get("scores", 1) for content in (before, after))
+    changed = [f"scores: version {old} -> {new}"] if before and old != new else []
+    return [Changes("with other scores", [], changed, rescored=True)] if changed else []
+
+
 def refuse_learned_from(
     folder: Path, learned_from: Mapping[str, str], about: Mapping[str, Any]
 ) -> None:

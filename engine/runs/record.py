@@ -75,7 +75,8 @@ class RunRecord:
             before |= change["learned_from"]
         training = self.cases.get("training", {})
         files = {sha256: name for name, sha256 in training.items()}
-        return before | files | {self.voxels[name]: name for name in training if name in self.voxels}
+        voxels = {self.voxels[name]: name for name in training if name in self.voxels}
+        return before | files | voxels
 
     @property
     def tells_what_it_learned_from(self) -> bool:

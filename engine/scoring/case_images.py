@@ -6,20 +6,24 @@ function.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
 from engine.recipe.recipe import Recipe
-from volumes.boxes import Box
+from volumes.boxes import Box, read_box
 from volumes.sampling.noise import Noise
 from volumes.volume import HU, Unit, Volume
 from volumes.window import Window
 
+# 2: noise is added before the window clips, and not to padding. Raise it with every change of what
+# is scored, so that a resumed run does not compare scores of before and after.
+SCORES_VERSION = 2
 NOISE_SEED = 0  # the same for all runs and comparisons, so that scores are comparable
 
 
@@ -27,24 +31,49 @@ class CaseImages(NamedTuple):
     """The images of one case, or of some of its slices.
 
     Attributes:
-        hu: (Z, Y, X) clean HU, never clipped; air outside the field of view of a simulated scanner.
+        hu: (Z, Y, X) clean HU, never clipped; air in padding, and outside the field of view of a
+            simulated scanner.
         clean: (Z, Y, X) in window units, clipped to [0, 1] where the window clips.
-        noisy: (Z, Y, X) in window units.
+        noisy: (Z, Y, X) in window units. Padding has no noise, as in the files of `engine degrade`.
+        padding: (Z, Y, X) mask. No scanner measured these voxels, and no method changes them.
+        within: (Z, Y, X) mask of the measured voxels whose clean value lies in the window. The
+            residual is described there: beyond the window, images are clipped.
     """
 
     hu: HU
     clean: Unit
     noisy: Unit
+    padding: npt.NDArray[np.bool_]
+    within: npt.NDArray[np.bool_]
+
+    def part(self, slices: slice) -> CaseImages:
+        """Some of the slices."""
+        return self._each(lambda image: image[slices])
+
+    def block(self, box: Box) -> CaseImages:
+        """The voxels of a box."""
+        return self._each(lambda image: read_box(image, box))
+
+    def _each(self, part: Callable[[Any], Any]) -> CaseImages:
+        return CaseImages(*map(part, self))
+
+    def keeping_padding(self, estimate: Unit) -> Unit:
+        """An estimate as `engine denoise` writes it: padding has the values of the scan."""
+        return np.where(self.padding, self.noisy, estimate)
 
 
 def case_images(
     volume: Volume, noise: Noise, window: Window, seed: int = NOISE_SEED,
-    slices: slice = slice(None),
+    slices: slice = slice(None), *, clipped_first: bool = False,
 ) -> CaseImages:  # fmt: skip
     """The clean and the noisy image of a case.
 
     The noise is a function of (seed, case, slice). It is the same in every run, for every network
     and for any choice of slices.
+
+    Noise is added to the scan, not to its clipped image, so that the noisy image is that of the
+    file which `engine degrade` writes. It is then clipped to the bounds of the noise, as in `engine
+    denoise`, where the window clips.
 
     Args:
         volume: the clean scan.
@@ -52,13 +81,20 @@ def case_images(
         window: HU <-> window units.
         seed: of the noise.
         slices: of the volume, without a step.
+        clipped_first: whether noise is added to the image that is clipped to the window, and not
+            clipped afterwards, as in Abascal et al. (2020).
     """
     hu = noise.reference(volume.hu[slices])
-    clean = window.unit(hu)
-    if window.clip:
-        clean = np.clip(clean, 0, 1)
+    unit = window.unit(hu)
+    clean = np.clip(unit, 0, 1) if window.clip else unit
+    padding = volume.padding(slices)
     first, _, _ = slices.indices(volume.hu.shape[0])
-    return CaseImages(hu, clean, noise.noisy(volume, clean, window, seed, first))
+    noisy = noise.noisy(volume, clean if clipped_first else unit, window, seed, first)
+    if window.clip and not clipped_first:
+        low, high = noise.bounds
+        noisy = np.clip(noisy, np.float32(low), np.float32(high))
+    within = ~padding & (unit >= 0) & (unit <= 1)
+    return CaseImages(hu, clean, np.where(padding, clean, noisy), padding, within)
 
 
 @dataclass(frozen=True)
@@ -68,14 +104,24 @@ class Pair:
     Attributes:
         level: of its noise, such as "5%"; empty if the recipe validates at one level.
         case: its name.
-        clean, noisy, prior: (Z, Y, X) in window units; prior is None if the recipe has none.
+        images: clean and noisy.
+        prior: (Z, Y, X) in window units; None if the recipe has none.
     """
 
     level: str
     case: str
-    clean: Unit
-    noisy: Unit
+    images: CaseImages
     prior: Unit | None
+
+    @property
+    def clean(self) -> Unit:
+        """(Z, Y, X) in window units."""
+        return self.images.clean
+
+    @property
+    def noisy(self) -> Unit:
+        """(Z, Y, X) in window units."""
+        return self.images.noisy
 
 
 def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str = "") -> Pair:
@@ -91,15 +137,15 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str =
     length = min(depth, slices or depth)
     first = (depth - length) // 2
     part = slice(first, first + length)
-    _, clean, noisy = case_images(volume, recipe.noise, recipe.window, slices=part)
+    images = case_images(volume, recipe.noise, recipe.window, slices=part)
     if recipe.prior is None:
-        return Pair(level, volume.case, clean, noisy, None)
-    shape = (length, clean.shape[1], clean.shape[2])
+        return Pair(level, volume.case, images, None)
+    shape = (length, *volume.hu.shape[1:])
     prior = prior_image(
-        recipe.prior, blocks_of(noisy), shape, recipe.noise.typical, volume.spacing_mm[0],
-        blocks_of(clean),
+        recipe.prior, blocks_of(images.noisy), shape, recipe.noise.typical, volume.spacing_mm[0],
+        blocks_of(images.clean),
     )  # fmt: skip
-    return Pair(level, volume.case, clean, noisy, prior(Box((0, 0, 0), shape)))
+    return Pair(level, volume.case, images, prior(Box((0, 0, 0), shape)))
 
 
 def levels(recipe: Recipe) -> dict[str, Recipe]:

@@ -18,6 +18,8 @@ import numpy.typing as npt
 from volumes.nifti import Scan, Stored
 from volumes.volume import AIR_HU, Unit
 
+Mask = npt.NDArray[np.bool_]
+
 ANATOMY = 0.05  # a larger correlation is reported
 
 
@@ -59,29 +61,33 @@ def describe_residual(
     }
 
 
-def autocorrelation(residual: Unit) -> float:
+def autocorrelation(residual: Unit, within: Mask | None = None) -> float:
     """Correlation of neighbouring voxels within slices; 0 for white noise.
 
     Args:
         residual: (Z, Y, X).
+        within: (Z, Y, X) mask of the voxels to take; None takes all.
     """
     neighbours = _Correlation()
-    for slice_ in residual:
-        neighbours.add(slice_[1:].ravel(), slice_[:-1].ravel())
-        neighbours.add(slice_[:, 1:].ravel(), slice_[:, :-1].ravel())
+    inside = np.ones(residual.shape, bool) if within is None else within
+    for slice_, taken in zip(residual, inside, strict=True):
+        neighbours.add(*_pairs(slice_, taken))
+        neighbours.add(*_pairs(slice_.T, taken.T))
     return neighbours.value
 
 
-def edge_correlation(residual: Unit, clean: Unit) -> float:
+def edge_correlation(residual: Unit, clean: Unit, within: Mask | None = None) -> float:
     """Correlation of the residual's magnitude with the clean image's edges; 0 for noise alone.
 
     Args:
         residual: (Z, Y, X).
         clean: (Z, Y, X); its edges are where the gradient within a slice is large.
+        within: (Z, Y, X) mask of the voxels to take; None takes all.
     """
     edges = _Correlation()
-    for slice_, image in zip(residual, clean, strict=True):
-        edges.add(np.abs(slice_).ravel(), _slope(image).ravel())
+    inside = np.ones(residual.shape, bool) if within is None else within
+    for slice_, image, taken in zip(residual, clean, inside, strict=True):
+        edges.add(np.abs(slice_[taken]), _slope(image)[taken])
     return edges.value
 
 

@@ -21,13 +21,14 @@ from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import find_recipe, foreign, load_recipe
 from engine.recipe.serialization import to_json
-from engine.runs import initial_weights, prior_network
+from engine.runs import compatibility, initial_weights, prior_network
 from engine.runs.compatibility import Changes
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.runtime import code_sha256
+from engine.scoring.case_images import SCORES_VERSION
 from engine.terminal import Terminal
 from engine.training.cases import CaseList, list_cases, read_cases
 from engine.training.signals import Stop
@@ -206,6 +207,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
         raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
     about = _about(recipe, started) | about
     terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
+    changes += compatibility.of_scores(record.content, about)
     notes = _notes(run, record, changes, recipe, about)
     record = run.begin(recipe, prepared.source, about, record, changes)
     prior.copy_into(run)
@@ -261,6 +263,8 @@ def _notes(
                 f"has {recipe.steps:,} steps now: its learning rate continues at {new:g} instead "
                 f"of {old:g}"
             )
+    if any(text.startswith("scores:") for change in changes for text in change.learned):
+        notes.append("is scored by another rule now: scores before and after are not comparable")
     if "TF_CONFIG" in os.environ:
         notes.append("TF_CONFIG is ignored: this process trains alone")
     return notes
@@ -286,6 +290,7 @@ def _about(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
         **started.about,
         "replicas": started.replicas,
         "seed": recipe.seed,
+        "scores": SCORES_VERSION,
         "command": ["engine", *map(_without_folders, sys.argv[1:])],
     }
 

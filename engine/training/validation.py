@@ -53,7 +53,8 @@ class Validation:
         """The estimate of a case, (Z, Y, X) in window units."""
         z, y, x = pair.clean.shape
         prior = None if pair.prior is None else blocks_of(pair.prior)
-        return predictor.volume(plan((z, y, x), self._recipe.network), blocks_of(pair.noisy), prior)
+        tiles = plan((z, y, x), self._recipe.network)
+        return pair.images.keeping_padding(predictor.volume(tiles, blocks_of(pair.noisy), prior))
 
     def _scores(self, pair: Pair, estimate: Unit) -> Scores:
         return scores(pair.clean, estimate, self._recipe.window)

@@ -46,8 +46,8 @@ class Voxels:
     """The voxels of a scan in HU.
 
     Attributes:
-        hu: (Z, Y, X), int16 if every value is a whole number in its range, else float32. Voxels that
-            are not finite are air.
+        hu: (Z, Y, X), int16 if every value is a whole number in its range, else float32. Voxels
+            that are not finite are air.
         gaps: (Z, Y, X) mask of the voxels that are not finite.
         odd: messages about oddities of the voxels and the file.
     """

@@ -25,7 +25,8 @@ class Example:
     """The data from which the accelerator makes one training pair.
 
     Attributes:
-        hu: (Z + 2 halo, Y, X) clean HU, in the datatype of the volume, with the slices that the prior needs.
+        hu: (Z + 2 halo, Y, X) clean HU in the datatype of the volume, with the slices that the
+            prior needs.
         noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) if noise is
             added on the accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) without a prior.

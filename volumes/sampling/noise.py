@@ -110,9 +110,7 @@ class Recorded:
         Raises:
             BadInput: if the volume has no recorded noisy copy.
         """
-        unit = window.unit(volume.recorded()[first : first + len(clean)])
-        low, high = self.bounds
-        return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
+        return window.unit(volume.recorded()[first : first + len(clean)])
 
 
 # Each kind has the attributes `additive` (noise is added on the device, its standard deviation is

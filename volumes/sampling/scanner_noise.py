@@ -111,9 +111,7 @@ class Scanned(ABC):
         """
         slices = range(first, first + len(clean))
         hu = _scan(volume, slices, self.scanner, self.acquisition, seed, volume.case)
-        low, high = self.bounds
-        unit = window.unit(hu)
-        return np.clip(unit, np.float32(low), np.float32(high)) if window.clip else unit
+        return window.unit(hu)
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def test_the_same_scan_on_two_sides_of_the_split_ends_with_3(fit, dataset, tmp_p
     result = fit(
         "split.validation=case_00000", "split.test=case_00002", "-q", data=tmp_path / "data"
     )  # fmt: skip
-    assert "is the same file as" in assert_refused(result, 3)["cause"]
+    assert "has the voxels of case_0000" in assert_refused(result, 3)["cause"]
 
 
 def test_a_scan_whose_voxels_are_damaged_ends_with_3(fit, dataset, tmp_path):

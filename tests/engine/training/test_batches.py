@@ -32,6 +32,10 @@ class Watched:
     def __init__(self, examples, *, bad=-1, seconds=0.0):
         self.examples, self.bad, self.seconds, self.asked = examples, bad, seconds, []
 
+    @property
+    def dtype(self):
+        return self.examples.dtype
+
     def case(self, i):
         return self.examples.case(i)
 
