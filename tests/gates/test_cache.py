@@ -19,7 +19,7 @@ from tests.volumes.conversions import counted
 from volumes import nifti
 from volumes.dataset import Case
 from volumes.dataset import store as store_module
-from volumes.dataset.store import Store
+from volumes.dataset.store import _LAYOUT, Store
 from volumes.errors import BadInput
 from volumes.storage import array_cache, atomic
 
@@ -309,7 +309,7 @@ import json, os, resource, signal, sys
 from contextlib import suppress
 from pathlib import Path
 from volumes.dataset import Case
-from volumes.dataset.store import Store
+from volumes.dataset.store import _LAYOUT, Store
 
 case = Case("scan", Path(sys.argv[1]))
 Store(Path(sys.argv[2])).volume(case)  # whatever is imported late is imported now
