@@ -41,7 +41,7 @@ def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: b
     """Trains a small version of a recipe on phantoms, and denoises an unseen phantom.
 
     Args:
-        request: its overrides are applied after those of the demo.
+        request: its overrides are applied after those of the demo, its preset is replaced.
         terminal: for messages.
         stop: checked between steps.
         own_data: whether the data of the request are used instead of phantoms.
@@ -55,8 +55,7 @@ def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: b
         cause = f"needs additive noise, and {name} has other noise"
         raise BadUsage("--demo", cause, "Choose another recipe, or leave out --demo")
     run = request.run or Path("runs") / f"{name}-demo"
-    overrides = (*SMALL, *request.overrides)
-    request = replace(request, recipe=str(source), overrides=overrides, run=run)
+    request = replace(request, recipe=str(source), preset=SMALL, run=run)
     if not own_data:
         request = replace(request, data=phantoms(run.with_name(f"{run.name}-phantoms")))
     fit(request, terminal, stop)

@@ -17,6 +17,7 @@ from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Interrupted, Mismatch
 from engine.recipe import summary
 from engine.recipe.network_prior import resolved
+from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import DEFAULT, find_recipe, foreign, load_recipe
 from engine.runs import initial_weights, own_settings, prior_network
@@ -62,6 +63,8 @@ class FitRequest:
         json: in a dry run, print JSON.
         devices, precision, xla: how it is computed, not what.
         reading: options for reading scans.
+        preset: overrides that belong to the recipe, as those of the demo do. A run that was begun
+            with others on top of them goes on with those.
 
     Example:
         >>> FitRequest("unet2d", ("batch=8",), data=Path("kits19")).run_folder
@@ -84,6 +87,7 @@ class FitRequest:
     precision: str = "auto"
     xla: str = "auto"
     reading: ReadOptions = STRICT
+    preset: tuple[str, ...] = ()
 
     @property
     def run_folder(self) -> Path:
@@ -213,8 +217,8 @@ def _requested(request: FitRequest, run: Run, terminal: Terminal) -> RequestedRe
         return requested_recipe.of_run(run, request.overrides)
     if foreign(source):
         terminal.say(f"Running the Python code of {source}")
-    resumed = None if request.fresh else run
-    return requested_recipe.of_file(source, load_recipe(source), request.overrides, resumed)
+    file = override(load_recipe(source), request.preset)
+    return requested_recipe.of_file(source, file, request.overrides, None if request.fresh else run)
 
 
 def _say_resumed(prepared: Prepared, terminal: Terminal) -> None:
