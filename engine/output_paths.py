@@ -72,9 +72,14 @@ def refuse_other_file(output: Path) -> None:
     Raises:
         BadUsage: naming it.
     """
-    if _OTHER_FILE.search(output.name) and not is_scan_name(output) and not os.path.isdir(output):
+    if is_other_file(output) and not is_scan_name(output) and not os.path.isdir(output):
         cause = "is neither the name of a folder nor that of a .nii or .nii.gz file"
         raise BadUsage(output, cause, "Choose another -o")
+
+
+def is_other_file(path: Path) -> bool:
+    """Whether a path has the ending of a file, not that of a scan alone."""
+    return bool(_OTHER_FILE.search(path.name))
 
 
 def refuse_twice(outputs: Sequence[Path]) -> None:

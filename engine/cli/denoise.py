@@ -26,7 +26,9 @@ from engine.cli.options import (
 
 @app.command()
 def denoise(
-    volumes: Annotated[list[Path], typer.Argument(help="NIfTI scans.", readable=False)],
+    volumes: Annotated[
+        list[Path], typer.Argument(help="NIfTI scans, or folders of cases.", readable=False)
+    ],
     model: Annotated[
         Path | None,
         typer.Option("-m", "--model", readable=False,
@@ -45,7 +47,10 @@ def denoise(
         bool, typer.Option("--save-residual", help="Also write input - output.")
     ] = False,
     preview: Annotated[
-        Path | None, typer.Option("--preview", help="Draw the middle slice into a PNG.")
+        Path | None,
+        typer.Option("--preview", metavar="PNG", help="Draw the middle slice into a PNG. With "
+                     "several scans, preview.png draws CASE_preview.png beside each output, and a "
+                     "folder takes CASE.png.")
     ] = None,
     strength: Annotated[
         float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
@@ -72,6 +77,9 @@ def denoise(
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise.
+
+    A folder of cases stands for all its scans: CASE/imaging.nii.gz, or NIfTI files. Files that this
+    program made, and masks, are no cases. In the folder of -o, each output has its case's name.
 
     Research use, not a medical device.
     """

@@ -24,13 +24,16 @@ from engine.cli.options import (
 @app.command(
     epilog="Recipes are Python programs: fitting one runs its code. "
     "FIELD=VALUE overrides any field, such as crop.shape=16,64,64 network.width=8. "
-    "A run resumes with the recipe of its start. More steps and other steps to validate and save "
-    "at are accepted. Another network is refused. Any other change needs --accept-changes.",
+    "A run resumes with its own recipe and overrides: they need not be repeated. More steps and "
+    "other steps to validate and save at are accepted. Another network is refused. Any other "
+    "change needs --accept-changes.",
 )
 def fit(
     recipe: Annotated[
-        str, typer.Argument(help="Path of a recipe, or name of one that ships.")
-    ] = "respr_unet3d",
+        str | None,
+        typer.Argument(help="Path of a recipe, name of one that ships, or a run folder to resume. "
+                       "Default: the recipe of the run in --run, else respr_unet3d.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
     data: Data = None,
     run: Annotated[
@@ -102,6 +105,9 @@ def fit(
 
     stop = context.with_resource(interruptible())
     changes = list(overrides or ())
+    if recipe and "=" in recipe and not Path(recipe).exists():  # the recipe was left out
+        changes = [recipe, *changes]
+        recipe = None
     changes += [f"steps={steps}"] if steps is not None else []
     changes += [f"seed={seed}"] if seed is not None else []
     request = FitRequest(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +21,14 @@ from engine.denoising.denoise import (
     plan_for,
     second_scan,
 )
+from engine.denoising.preview_paths import preview_paths
+from engine.denoising.scan_files import scan_files
 from engine.denoising.writer import write
 from engine.errors import BadInput, BadUsage, CannotWrite, NumericalFailure
 from engine.inference.predictor import Predictor
 from engine.output_paths import (
     beside,
+    is_scan_name,
     make_place,
     output_paths,
     refuse_existing,
@@ -41,6 +45,7 @@ from volumes import nifti
 from volumes.errors import Refusal
 from volumes.nifti import Scan
 from volumes.nifti.read_options import STRICT, ReadOptions
+from volumes.storage.atomic import make_folder
 from volumes.window import Window
 
 
@@ -49,12 +54,12 @@ class DenoiseRequest:
     """The arguments of `engine denoise`, also for the Python API.
 
     Attributes:
-        scans: NIfTI files.
+        scans: NIfTI files, or folders of cases.
         run: run folder of the network.
         checkpoint: of the run: best, last or a step.
         settings: how the network is applied.
         output: a file for one scan, else a folder; None writes beside each scan.
-        preview: picture of one scan's middle slice.
+        preview: picture of the middle slice, see `engine.denoising.preview_paths`.
         residual: whether input - output is written as well.
         overwrite: whether existing files are replaced.
         only_plan: whether only tiles and memory are shown.
@@ -85,7 +90,10 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         Refusal: of the kind that the exit code of the contract names.
     """
     runtime.check(request.devices, "auto", "auto")
-    failed = _Failed(len(request.scans), terminal)
+    scans = scan_files(request.scans, request.reading, terminal)
+    several = len(scans) > 1 or scans != request.scans
+    request = replace(request, scans=scans)
+    failed = _Failed(len(scans), terminal)
     model = open_model(request.run, request.checkpoint)
     check_dose(request.settings, model.recipe)
     found = _read_headers(request, model, failed)
@@ -93,16 +101,14 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         for scan, *_ in found.values():
             terminal.result(_plan(scan, model, request.settings))
         return failed.end()
-    paths = output_paths(request.scans, request.output, "_denoised")
-    _refuse_outputs(request, paths)
+    outputs = _outputs(request, several=several)
     verified = _verify(found, failed, terminal)
     if verified:
-        places = [paths[number] for number in verified]
-        make_place(request.output, places + ([request.preview] if request.preview else []))
+        _make_places(request, [outputs[number] for number in verified])
         work = _Work.begin(request, model, terminal)
         for number, scan in verified.items():
             with failed.noted():
-                work.denoise(scan, paths[number])
+                work.denoise(scan, outputs[number])
     failed.end()
 
 
@@ -156,9 +162,9 @@ class _Work:
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
-    def denoise(self, scan: Scan, path: Path) -> None:
+    def denoise(self, scan: Scan, output: _Output) -> None:
         """Denoises one scan and writes the requested files."""
-        request, terminal = self.request, self.terminal
+        request, terminal, path = self.request, self.terminal, output.path
         terminal.detail(_plan(scan, self.model, request.settings))
         count = plan_for(scan, self.model.recipe, request.settings).count
         with terminal.progress(scan.path.name, count) as bar:
@@ -170,9 +176,9 @@ class _Work:
             denoised, path, residual=request.residual, overwrite=request.overwrite
         ):
             terminal.result(str(written))
-        if request.preview:
-            draw(denoised, request.preview, self.model.recipe.window)
-            terminal.result(str(request.preview))
+        if output.preview:
+            draw(denoised, output.preview, self.model.recipe.window)
+            terminal.result(str(output.preview))
         terminal.warn_once({path: found})
 
 
@@ -208,23 +214,45 @@ class _Failed:
         raise kind(title, "could not be denoised", "Repair or leave out those named above")
 
 
-def _refuse_outputs(request: DenoiseRequest, paths: Sequence[Path]) -> None:
-    volumes = request.scans
-    if request.preview and len(volumes) > 1:
-        cause = f"is one picture for {len(volumes)} scans"
-        raise BadUsage(request.preview, cause, "Ask for --preview with one scan")
-    outputs = [*paths, *(sidecar_path(path) for path in paths)]
-    outputs += [beside(path, "_residual") for path in paths if request.residual]
-    outputs += [request.preview] if request.preview else []
-    refuse_inputs(outputs, volumes)
-    refuse_twice(outputs)
-    refuse_existing(outputs, overwrite=request.overwrite)
-    if request.preview and request.preview.suffix.lower() != ".png":
-        raise BadUsage(request.preview, "is not a PNG file name", "Use a name that ends in .png")
+class _Output(NamedTuple):
+    """Where one scan is written, and its picture."""
+
+    path: Path
+    preview: Path | None
+
+
+def _outputs(request: DenoiseRequest, *, several: bool) -> list[_Output]:
+    """The outputs of every scan. Refused ones are refused before any work is done.
+
+    Args:
+        request: its scans are files.
+        several: whether there may be several scans, as in a folder.
+    """
+    scans, output, preview = request.scans, request.output, request.preview
+    if several and len(scans) == 1 and output is not None and is_scan_name(output):
+        raise BadUsage(output, "is one file for a folder", "Name a folder with -o")
+    paths = output_paths(scans, output, "_denoised")
+    pictures: list[Path] = []
+    if preview is not None:
+        pictures = preview_paths(preview, scans, paths, several=several)
+    files = [*paths, *(sidecar_path(path) for path in paths)]
+    files += [beside(path, "_residual") for path in paths if request.residual]
+    files += pictures
+    refuse_inputs(files, scans)
+    refuse_twice(files)
+    refuse_existing(files, overwrite=request.overwrite)
     for path in paths:
         if sidecar_path(path).exists() and not sidecar.is_sidecar(sidecar_path(path)):
             cause = "is not the sidecar of a denoised scan"
             raise CannotWrite(sidecar_path(path), cause, "Choose another -o, or move it away")
+    return [_Output(*places) for places in zip_longest(paths, pictures)]
+
+
+def _make_places(request: DenoiseRequest, outputs: Sequence[_Output]) -> None:
+    pictures = [output.preview for output in outputs if output.preview]
+    if any(picture.parent == request.preview for picture in pictures):
+        make_folder(pictures[0].parent)
+    make_place(request.output, [*(output.path for output in outputs), *pictures])
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
 from engine.errors import BadUsage
-from engine.recipe.recipe_file import find_recipe, load_recipe
+from engine.recipe.recipe_file import DEFAULT, find_recipe, load_recipe
 from engine.runs.run import Run
 from engine.scoring.metrics import scores
 from engine.simulation.degrade import degrade
@@ -41,7 +41,7 @@ def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: b
     """Trains a small version of a recipe on phantoms, and denoises an unseen phantom.
 
     Args:
-        request: its overrides are applied after those of the demo.
+        request: its overrides are applied after those of the demo, its preset is replaced.
         terminal: for messages.
         stop: checked between steps.
         own_data: whether the data of the request are used instead of phantoms.
@@ -49,12 +49,13 @@ def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: b
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    name = find_recipe(request.recipe).stem
-    if not load_recipe(find_recipe(request.recipe)).noise.additive:
+    source = find_recipe(request.recipe or DEFAULT)
+    name = source.stem
+    if not load_recipe(source).noise.additive:
         cause = f"needs additive noise, and {name} has other noise"
         raise BadUsage("--demo", cause, "Choose another recipe, or leave out --demo")
     run = request.run or Path("runs") / f"{name}-demo"
-    request = replace(request, overrides=(*SMALL, *request.overrides), run=run)
+    request = replace(request, recipe=str(source), preset=SMALL, run=run)
     if not own_data:
         request = replace(request, data=phantoms(run.with_name(f"{run.name}-phantoms")))
     fit(request, terminal, stop)

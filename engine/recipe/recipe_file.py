@@ -10,6 +10,8 @@ import recipes as shipped
 from engine.errors import BadUsage
 from engine.recipe.recipe import Recipe
 
+DEFAULT = "respr_unet3d"
+
 
 def find_recipe(name: str) -> Path:
     """The file of a recipe, given by path or by the name of a shipped recipe.

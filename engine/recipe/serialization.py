@@ -62,14 +62,23 @@ def from_json(path: Path) -> Recipe:
         Mismatch: if the file is missing, damaged or of another version.
     """
     try:
-        recipe = _rebuilt(json_files.read_json(path))
+        return from_plain(json_files.read_json(path))
     except OSError as error:
         raise Mismatch(path, f"cannot be read: {error.strerror}", "Name a run folder") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         remedy = "Use the version of the engine that wrote it"
         raise Mismatch(path, f"is no recipe of this version ({error})", remedy) from error
+
+
+def from_plain(value: Any) -> Recipe:
+    """The recipe that `plain` describes.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: if the data describe no recipe.
+    """
+    recipe = _rebuilt(value)
     if not isinstance(recipe, Recipe):
-        raise Mismatch(path, "holds no recipe", "Name a run folder")
+        raise ValueError("holds no recipe")
     return recipe
 
 

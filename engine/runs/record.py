@@ -54,6 +54,24 @@ class RunRecord:
         return known if isinstance(known, list) else []
 
     @property
+    def command(self) -> list[str]:
+        """The words of the command that began or resumed the run last."""
+        words = self.content.get("command", [])
+        return [str(word) for word in words] if isinstance(words, list) else []
+
+    @property
+    def own_settings(self) -> Mapping[str, Mapping[str, Any]] | None:
+        """Values of the fields in which the run differs from its recipe file: `file` and `run`.
+
+        None if it does not record them, as in earlier versions.
+        """
+        own = self.content.get("own_settings")
+        if not isinstance(own, dict):
+            return None
+        formed = all(isinstance(v, dict) and set(v) == {"file", "run"} for v in own.values())
+        return own if formed else None
+
+    @property
     def started_from(self) -> Mapping[str, Any] | None:
         """The initial weights, as in `engine.runs.initial_weights`; None if there are none."""
         return self.content.get("started_from")

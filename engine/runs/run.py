@@ -221,14 +221,14 @@ class Run:
         return [change]
 
     def begin(
-        self, wanted: Recipe, source: Path, about: Mapping[str, Any],
+        self, wanted: Recipe, source: Path | None, about: Mapping[str, Any],
         record: RunRecord | None = None, changes: Sequence[compatibility.Changes] | None = None,
     ) -> RunRecord:  # fmt: skip
         """Writes recipe and run.json, and records accepted changes.
 
         Args:
             wanted: the recipe.
-            source: its file.
+            source: its file. None keeps the copy of the run.
             about: new content of run.json.
             record: its present content; None reads it.
             changes: the accepted changes; None accepts none.
@@ -240,7 +240,7 @@ class Run:
             Mismatch: if the folder holds something else, or a change was not accepted.
         """
         record = self.record() if record is None else record
-        self._refuse_foreign(record)
+        self._refuse_foreign()
         if changes is None:
             changes = self.changed_recipe(wanted, accepted=False)
             changes += self.changed_cases(record, about, wanted, accepted=False)
@@ -263,15 +263,16 @@ class Run:
         content |= {"changes": noted} if noted else {}
         # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
-        self._write("recipe.py", source.read_text())
+        if source is not None:
+            self._write("recipe.py", source.read_text())
         self._write("recipe.json", serialization.to_json(wanted))
         return RunRecord(content)
 
-    def _refuse_foreign(self, record: RunRecord) -> None:
+    def _refuse_foreign(self) -> None:
         """Refuses a folder of something else: it is neither written to nor moved."""
         if not self.folder.exists() or (self.folder / "recipe.json").exists():
             return
-        kept = _BEGINNING if "cases" in record.content else re.compile(r"\.lock")
+        kept = _BEGINNING if "cases" in self.record().content else re.compile(r"\.lock")
         if not self.folder.is_dir() or not all(
             kept.fullmatch(path.name) for path in self.folder.iterdir()
         ):
@@ -298,7 +299,7 @@ class Run:
         Raises:
             Locked: if another process holds it.
         """
-        self._refuse_foreign(self.record())
+        self._refuse_foreign()
         new = not self.folder.exists()
         make_folder(self.folder)
         with lock.held(self._lock):

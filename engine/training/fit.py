@@ -19,9 +19,8 @@ from engine.recipe import summary
 from engine.recipe.network_prior import resolved
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
-from engine.recipe.recipe_file import find_recipe, foreign, load_recipe
-from engine.recipe.serialization import to_json
-from engine.runs import compatibility, initial_weights, prior_network
+from engine.recipe.recipe_file import DEFAULT, find_recipe, foreign, load_recipe
+from engine.runs import compatibility, initial_weights, own_settings, prior_network
 from engine.runs.compatibility import Changes
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
@@ -30,7 +29,9 @@ from engine.runs.run import Run
 from engine.runtime import code_sha256
 from engine.scoring.case_images import SCORES_VERSION
 from engine.terminal import Terminal
+from engine.training import requested_recipe
 from engine.training.cases import CaseList, list_cases, read_cases
+from engine.training.requested_recipe import RequestedRecipe
 from engine.training.signals import Stop
 from volumes.dataset.cases import unused
 from volumes.nifti.read_options import STRICT, ReadOptions
@@ -48,7 +49,8 @@ class FitRequest:
     """The options of `engine fit`. The Python API takes the same ones.
 
     Attributes:
-        recipe: path of a recipe file, or the name of one that ships.
+        recipe: path of a recipe file, the name of one that ships, or the folder of a run to resume.
+            None is the recipe of the run in the run folder; without a run, the default recipe.
         overrides: fields of the recipe to replace, such as "batch=4".
         data: folder of the cases, or a file of pairs.
         run: run folder. None is runs/<name of the recipe>.
@@ -62,13 +64,15 @@ class FitRequest:
         json: in a dry run, print JSON.
         devices, precision, xla: how it is computed, not what.
         reading: options for reading scans.
+        preset: overrides that belong to the recipe, as those of the demo do. A run that was begun
+            with others on top of them goes on with those.
 
     Example:
         >>> FitRequest("unet2d", ("batch=8",), data=Path("kits19")).run_folder
         PosixPath('runs/unet2d')
     """
 
-    recipe: str
+    recipe: str | None
     overrides: tuple[str, ...] = ()
     data: Path = Path("data")
     run: Path | None = None
@@ -84,18 +88,55 @@ class FitRequest:
     precision: str = "auto"
     xla: str = "auto"
     reading: ReadOptions = STRICT
+    preset: tuple[str, ...] = ()
 
     @property
     def run_folder(self) -> Path:
         """The run folder."""
-        return self.run or Path("runs") / find_recipe(self.recipe).stem
+        if self.run is not None:
+            return self.run
+        file = _recipe_file(self.recipe)
+        return Path(str(self.recipe)) if file is None else Path("runs") / file.stem
+
+    @property
+    def source(self) -> Path | None:
+        """The recipe file; None if the recipe is that of the run in the run folder.
+
+        Raises:
+            BadUsage: if there is no such recipe, or the named run is not the one to train.
+        """
+        if self.recipe is None:
+            own = _is_run(self.run_folder) and not self.fresh
+            return None if own else find_recipe(DEFAULT)
+        file = _recipe_file(self.recipe)
+        if file is None and self.fresh:
+            cause = "is a run, and --fresh starts from a recipe"
+            raise BadUsage(self.recipe, cause, "Name the recipe, and this folder with --run")
+        if file is None and self.run_folder.resolve() != Path(self.recipe).resolve():
+            cause = f"is a run, and --run is {self.run}"
+            raise BadUsage(self.recipe, cause, "Name a recipe, or leave out --run")
+        return file
+
+
+def _recipe_file(name: str | None) -> Path | None:
+    """The file of a recipe; None if the name is that of a run folder."""
+    try:
+        return find_recipe(name or DEFAULT)
+    except BadUsage:
+        if name and _is_run(Path(name)):
+            return None
+        raise
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "recipe.json").is_file()
 
 
 class Prepared(NamedTuple):
     """A resolved request. No scan has been read beyond its header."""
 
     recipe: Recipe
-    source: Path  # the recipe's file
+    requested: RequestedRecipe
     run: Run
     start: InitialWeights | None
     prior: PriorNetwork
@@ -123,6 +164,7 @@ def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
     if request.dry_run:
         from engine.training.dry_run import dry_run
 
+        _say_resumed(prepared, terminal)
         dry_run(prepared, request, terminal)
         return None
     run = prepared.run
@@ -144,11 +186,9 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     if not request.dry_run and (request.time or request.json):
         option = "--time" if request.time else "--json"
         raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
-    source, run = find_recipe(request.recipe), Run(request.run_folder)
-    if foreign(source):
-        terminal.say(f"Running the Python code of {source}")
-    recipe = override(load_recipe(source), request.overrides)
-    to_json(recipe)  # refuses what JSON cannot rebuild
+    run = Run(request.run_folder)
+    requested = _requested(request, run, terminal)
+    recipe = requested.recipe
     start = None
     if request.start is not None:
         which = request.start_checkpoint or "best"
@@ -168,7 +208,24 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
         )
     for case in (case for cases in found.good().values() for case in cases):
         terminal.warn_once(case.oddities())
-    return Prepared(recipe, source, run, start, prior, found)
+    return Prepared(recipe, requested, run, start, prior, found)
+
+
+def _requested(request: FitRequest, run: Run, terminal: Terminal) -> RequestedRecipe:
+    """The requested recipe. Only a recipe file that the command names is run."""
+    source = request.source
+    if source is None:
+        return requested_recipe.of_run(run, request.overrides)
+    if foreign(source):
+        terminal.say(f"Running the Python code of {source}")
+    file = override(load_recipe(source), request.preset)
+    return requested_recipe.of_file(source, file, request.overrides, None if request.fresh else run)
+
+
+def _say_resumed(prepared: Prepared, terminal: Terminal) -> None:
+    """Says which settings a run keeps that the command does not name."""
+    if kept := prepared.requested.kept:
+        terminal.say(f"{prepared.run.folder}: goes on with its own {', '.join(kept)}")
 
 
 def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop) -> None:
@@ -181,6 +238,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
         cause = f"has {done.step:,} steps already, more than the {recipe.steps:,} requested"
         raise Mismatch(run.folder, cause, "Request more --steps, or start anew with --fresh")
     changes = run.changed_recipe(recipe, accepted=request.accept_changes)
+    _say_resumed(prepared, terminal)
     start = initial_weights.agreed(run, record, prepared.start)
     if start is not None and done is None:
         start.weights()  # raises if they are missing or damaged
@@ -206,10 +264,12 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
         cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
         raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
     about = _about(recipe, started) | about
+    if (own := prepared.requested.own) is not None:
+        about["own_settings"] = own_settings.to_plain(own)
     terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
     changes += compatibility.of_scores(record.content, about)
     notes = _notes(run, record, changes, recipe, about)
-    record = run.begin(recipe, prepared.source, about, record, changes)
+    record = run.begin(recipe, prepared.requested.source, about, record, changes)
     prior.copy_into(run)
     recipe = replace(recipe, prior=resolved(recipe.prior, run.folder))
     check_stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from engine.checkpoints import checkpoint
+from engine.recipe.recipe_file import find_recipe
+from engine.runs.own_settings import is_named
 from engine.runs.run import Run
 from tests.engine.tiny import shrinking
 from tests.gates.ledger import Faults
@@ -132,8 +135,9 @@ def test_another_value_is_refused_without_accept_changes_and_recorded_with_it(
     assert [row["step"] for row in rows(half) if row.get("method") == "noisy"] == (
         [0, 2] if rescored else [0]
     )
-    # From here on that is its recipe.
-    assert go_on()[0] == 5
+    # From here on that is its recipe: the former value is a change.
+    name, before = told.split(" -> ")[0].split(": ")
+    assert go_on(f"{name}={before.strip('[]').replace(' ', '')}")[0] == 5
     assert len(about(half)["changes"]) == 1
     faults.handled()
 
@@ -146,6 +150,211 @@ def test_changes_without_effect_on_learning_resume_bitwise(
     assert go_on(change)[0] == 0
     assert last(half) == last(whole)
     assert "changes" not in about(half)
+    faults.handled()
+
+
+# -- Overrides that the command does not repeat ----------------------------------------------------
+
+
+@pytest.fixture
+def resume(engine, dataset: Path, half: Path) -> Fit:
+    """Resumes the half run by a command that names only what it is given."""
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        return engine("fit", *words, "--data", dataset, "--run", half)
+
+    return call
+
+
+def forget(run: Path, *names: str) -> None:
+    """Removes entries of run.json, as if an earlier version had written it."""
+    content = {name: value for name, value in about(run).items() if name not in names}
+    (run / "run.json").write_text(json.dumps(content))
+
+
+def edited(folder: Path, old: str, new: str) -> Path:
+    """A copy of the recipe file with other text."""
+    path = folder / "edited.py"
+    text = find_recipe("unet3d").read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    return path
+
+
+@pytest.mark.gate("G4")
+def test_a_run_goes_on_with_every_override_that_the_command_leaves_out(
+    faults: Faults, resume: Fit, half: Path, whole: Path
+) -> None:
+    saved = shutil.copytree(half, half.with_name("saved"))
+    for left_out in [(word,) for word in shrinking()] + [tuple(shrinking())]:
+        shutil.rmtree(half)
+        shutil.copytree(saved, half)
+        code, _, err = resume("unet3d", *(word for word in shrinking() if word not in left_out))
+        assert code == 0
+        own = [name for name in about(whole)["own_settings"] if is_named(name, left_out)]
+        told = err.splitlines()[0].partition("goes on with its own ")[2]
+        assert re.findall(r"([a-z_.]+)=", told) == own
+        assert last(half) == last(whole)
+        assert rows(half) == rows(whole)
+        assert about(half)["own_settings"] == about(whole)["own_settings"]
+        faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_a_run_resumes_without_the_name_of_its_recipe_and_without_running_code(
+    faults: Faults, engine, dataset: Path, half: Path, whole: Path
+) -> None:
+    (half / "recipe.py").write_text("raise SystemExit('was run')")
+    saved = shutil.copytree(half, half.with_name("saved"))
+    for words in (("--run", half), (half,), (half, "--run", half), ("steps=4", "--run", half)):
+        shutil.rmtree(half)
+        shutil.copytree(saved, half)
+        code, _, err = engine("fit", *words, "--data", dataset)
+        assert code == 0
+        assert err.startswith(f"{half}: goes on with its own recipe, ")
+        assert last(half) == last(whole)
+        assert about(half)["own_settings"] == about(whole)["own_settings"]
+        faults.handled()
+    code, _, err = engine("fit", half, "network.width=4", "--data", dataset)
+    assert code == 5
+    assert "network.width: 2 -> 4" in err
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+@pytest.mark.parametrize("forgotten", [("own_settings",), ("own_settings", "command")])
+def test_a_run_of_an_earlier_version_goes_on_with_its_overrides_too(
+    faults: Faults, resume: Fit, half: Path, whole: Path, tmp_path: Path, forgotten: tuple[str, ...]
+) -> None:
+    forget(half, *forgotten)
+    assert resume("unet3d")[0] == 0
+    assert last(half) == last(whole)
+    assert about(half)["own_settings"] == about(whole)["own_settings"]
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_the_command_of_an_earlier_version_tells_its_overrides_where_the_file_has_changed(
+    faults: Faults, resume: Fit, half: Path, whole: Path, tmp_path: Path
+) -> None:
+    words = ["engine", "fit", "unet3d", *shrinking()]
+    content = about(half) | {"command": words}
+    del content["own_settings"]
+    (half / "run.json").write_text(json.dumps(content))
+    code, _, err = resume(edited(tmp_path, "sigma=0.10", "sigma=0.20"), "-q")
+    assert code == 5
+    assert "holds a run of another recipe (noise.sigma: 0.1 -> 0.2). " in err
+    faults.handled()
+    assert resume(edited(tmp_path, "recipe = ", "# Mine.\nrecipe = "), "-q")[0] == 0
+    assert last(half) == last(whole)
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_a_run_that_was_killed_before_its_recipe_was_written_keeps_its_overrides(
+    faults: Faults, resume: Fit, half: Path, whole: Path
+) -> None:
+    for lost in (("recipe.json",), ("recipe.json", "recipe.py")):
+        for path in half.iterdir():
+            if path.name in lost or path.name not in ("run.json", "recipe.py"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        forget(half, "saved")
+        assert resume("unet3d")[0] == 0
+        assert last(half) == last(whole)
+        faults.handled()
+
+
+@pytest.mark.gate("G4")
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("sigma=0.10", "sigma=0.20", "noise.sigma: 0.1 -> 0.2"),
+        ("width=32", "width=16", "network.width: 2 -> 16"),  # although the run has its own
+    ],
+)
+def test_an_edited_recipe_file_is_a_change(
+    faults: Faults, resume: Fit, half: Path, tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    before = state(half)
+    code, _, err = resume(edited(tmp_path, old, new), "-q")
+    assert code == 5
+    assert f"holds a run of another recipe ({told}). " in err
+    assert state(half) == before
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_other_steps_stay_the_run_s_until_a_command_names_others(
+    faults: Faults, resume: Fit, half: Path, whole: Path, tmp_path: Path
+) -> None:
+    assert resume("unet3d", "--steps", "6")[0] == 0
+    assert resume("unet3d")[0] == 0  # and adds none
+    assert [row["step"] for row in rows(half) if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    faults.handled()
+    # What the file says counts where it was edited.
+    code, _, err = resume(edited(tmp_path, "steps=100_000", "steps=7"), "checkpoint_every=1")
+    assert code == 0
+    assert "steps=" not in err.splitlines()[1]
+    assert max(row["step"] for row in rows(half) if "loss" in row) == 7
+    faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_another_recipe_s_name_is_refused_whatever_the_run_has_of_its_own(
+    faults: Faults, resume: Fit, half: Path
+) -> None:
+    before = state(half)
+    for name in ("unet2d", "respr_unet3d"):
+        code, _, err = resume(name, "-q")
+        assert code == 5
+        assert "holds a run of another recipe" in err
+        assert state(half) == before
+        faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_fresh_starts_from_the_command_alone(
+    faults: Faults, engine, dataset: Path, half: Path
+) -> None:
+    fresh = ("fit", "unet3d", *shrinking()[:-1], "--data", dataset, "--run", half, "--fresh", "-q")
+    assert engine(*fresh)[0] == 0
+    assert Run(half).recipe().learning_rate.rate == 1e-4
+    assert "learning_rate.rate" not in about(half)["own_settings"]
+    code, _, err = engine("fit", half, "--fresh", "--data", dataset)
+    assert code == 2
+    assert f"{half}: is a run, and --fresh starts from a recipe" in err
+    faults.handled(2)
+
+
+@pytest.mark.gate("G4")
+def test_a_damaged_record_of_own_settings_is_refused_in_one_line_or_not_used(
+    faults: Faults, resume: Fit, half: Path
+) -> None:
+    content = about(half)
+    for damage in ({"network.width": {"file": 32, "run": "2"}}, {"a.b": {"file": 1, "run": 2}},
+                   {"network": {"file": 32, "run": {"kind": "os.system"}}},
+                   {"crop.shape": {"file": [32, 256, 256], "run": [7, 7, 7]}},
+                   {"network.width": 3}, [3], "x"):  # fmt: skip
+        (half / "run.json").write_text(json.dumps(content | {"own_settings": damage}))
+        before = state(half)
+        code, _, err = resume("unet3d", *shrinking(), "steps=3", "-q")
+        refused = code == 5 and err.startswith(f"engine: error: {half}: ") and err.count("\n") == 1
+        assert refused or code == 0, err
+        if refused:
+            assert state(half) == before
+        faults.handled()
+
+
+@pytest.mark.gate("G4")
+def test_a_dry_run_shows_the_recipe_that_would_be_resumed(
+    faults: Faults, resume: Fit, half: Path
+) -> None:
+    before = state(half)
+    code, out, err = resume("unet3d", "--dry-run", "--json")
+    assert code == 0
+    assert json.loads(out)["recipe"] == json.loads((half / "recipe.json").read_text())
+    assert f"{half}: goes on with its own " in err
+    assert state(half) == before
     faults.handled()
 
 

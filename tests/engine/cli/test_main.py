@@ -532,6 +532,18 @@ def test_the_demo_ends_with_a_denoised_phantom_and_its_picture(demo):
     assert (demo[0] / "demo" / "preview.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_demo_that_is_repeated_keeps_the_overrides_that_it_was_begun_with(
+    engine, demo, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("engine.diagnostics.demo.CASES", 3)
+    run = shutil.copytree(demo[0], tmp_path / "mine")
+    shutil.copytree(demo[0].with_name("mine-phantoms"), tmp_path / "mine-phantoms")
+    code, _, err = engine("fit", "--demo", "--run", run)
+    assert code == 0
+    assert "network.width=2" in err.splitlines()[0]
+    assert (run / "recipe.json").read_bytes() == (demo[0] / "recipe.json").read_bytes()
+
+
 def test_the_demo_ends_with_a_table_of_the_scores_of_its_files(demo):
     run, out = demo
     unit = {

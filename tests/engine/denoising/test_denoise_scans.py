@@ -20,12 +20,22 @@ def scans(tmp_path, phantom_hu):
     return paths
 
 
-def test_one_picture_is_not_drawn_for_several_scans(engine, unet_run, scans, tmp_path):
-    picture = tmp_path / "picture.png"
-    code, _, err = engine("denoise", *scans, "-m", unet_run, "--preview", picture)
+def test_several_scans_get_a_picture_beside_each_output(engine, unet_run, scans, tmp_path):
+    words = ("denoise", *scans, "-m", unet_run, "-q", "--preview")
+    assert engine(*words, tmp_path / "slice.png", "-o", tmp_path / "out")[0] == 0
+    assert names(tmp_path / "out", "*.png") == ["one_slice.png", "two_slice.png"]
+    assert not (tmp_path / "slice.png").exists()
+    code, out, _ = engine(*words, tmp_path / "pictures")
+    assert code == 0
+    assert names(tmp_path / "pictures") == ["one.png", "two.png"]
+    assert str(tmp_path / "pictures" / "two.png") in out
+    code, _, err = engine(*words, tmp_path / "slice.jpg", "--overwrite")
     assert code == 2
-    assert "one picture for 2 scans" in err
-    assert not list(tmp_path.glob("*_denoised*"))
+    assert "slice.jpg: is not a PNG file name" in err
+
+
+def names(folder, pattern="*"):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern))
 
 
 def test_an_existing_picture_is_refused_before_anything_is_written(
@@ -481,3 +491,174 @@ def test_a_folder_that_is_there_may_have_any_name(engine, unet_run, scans):
     folder.mkdir()
     assert engine("denoise", scans[0], "-m", unet_run, "-o", folder, "-q")[0] == 0
     assert (folder / "one_denoised.nii.gz").is_file()
+
+
+# -- Folders ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def flat(scans, tmp_path):
+    """A folder of two scans, with files beside them that are none to denoise."""
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for path in scans:
+        shutil.copy(path, folder)
+    for name in ("one_seg.nii.gz", "segmentation.nii.gz", "old_residual.nii.gz", ".one.nii.gz"):
+        (folder / name).write_bytes(b"no scan")
+    (folder / "notes.txt").write_text("")
+    return folder
+
+
+@pytest.fixture
+def kits(scans, tmp_path):
+    """Two cases in KiTS19's layout."""
+    for i, path in enumerate(scans):
+        (tmp_path / "kits" / f"case_{i}").mkdir(parents=True)
+        shutil.copy(path, tmp_path / "kits" / f"case_{i}" / "imaging.nii.gz")
+    return tmp_path / "kits"
+
+
+def test_a_folder_is_denoised_into_files_with_the_names_of_its_cases(
+    engine, unet_run, flat, kits, tmp_path
+):
+    out = tmp_path / "out"
+    code, said, _ = engine("denoise", flat, kits, "-m", unet_run, "-q", "-o", out)
+    assert code == 0
+    made = [f"{name}_denoised.nii.gz" for name in ("case_0", "case_1", "one", "two")]
+    assert names(out, "*.nii.gz") == made
+    assert all((out / name.replace(".nii.gz", ".json")).is_file() for name in made)
+    assert [Path(line).name for line in said.splitlines() if line.endswith(".gz")] == [
+        made[i] for i in (2, 3, 0, 1)
+    ]
+
+
+def test_a_folder_gives_the_files_that_its_scans_give(engine, unet_run, scans, flat, tmp_path):
+    assert engine("denoise", flat, "-m", unet_run, "-q", "-o", tmp_path / "a")[0] == 0
+    assert engine("denoise", *scans, "-m", unet_run, "-q", "-o", tmp_path / "b")[0] == 0
+    for name in ("one_denoised.nii.gz", "two_denoised.nii.gz"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("layout", ["flat", "kits"])
+def test_without_an_output_each_lies_beside_its_scan_and_is_not_denoised_again(
+    engine, unet_run, flat, kits, layout
+):
+    folder = {"flat": flat, "kits": kits}[layout]
+    words = ("denoise", folder, "-m", unet_run, "-q")
+    assert engine(*words, "--save-residual")[0] == 0
+    made = {
+        "flat": ["one_denoised.nii.gz", "two_denoised.nii.gz"],
+        "kits": ["case_0/imaging_denoised.nii.gz", "case_1/imaging_denoised.nii.gz"],
+    }[layout]
+    assert names(folder, "**/*_denoised.nii.gz") == made
+    code, _, err = engine(*words)
+    assert code == 4
+    assert f"{folder / made[0]}: exists already" in err
+    assert engine(*words, "--overwrite")[0] == 0
+    assert names(folder, "**/*_denoised.nii.gz") == made
+
+
+def test_pictures_of_a_folder_lie_beside_each_output(engine, unet_run, kits):
+    words = ("denoise", kits, "-m", unet_run, "-q", "--preview")
+    assert engine(*words, "slice.png")[0] == 0
+    assert names(kits, "*/*.png") == ["case_0/imaging_slice.png", "case_1/imaging_slice.png"]
+    code, _, err = engine(*words, "slice.png")
+    assert code == 4
+    assert "exists already" in err
+
+
+def test_a_folder_of_one_case_is_named_as_one_of_several(engine, unet_run, kits, tmp_path):
+    shutil.rmtree(kits / "case_1")
+    words = ("denoise", kits, "-m", unet_run, "-q", "-o")
+    code, _, err = engine(*words, tmp_path / "out.nii.gz")
+    assert code == 2
+    assert "out.nii.gz: is one file for a folder" in err
+    assert engine(*words, tmp_path / "out", "--preview", "p.png")[0] == 0
+    assert names(tmp_path / "out") == ["case_0_denoised.json", "case_0_denoised.nii.gz",
+                                       "case_0_p.png"]  # fmt: skip
+
+
+def test_a_plan_of_a_folder_tells_every_case(engine, unet_run, kits, tmp_path):
+    code, out, _ = engine("denoise", kits, "-m", unet_run, "--plan", "-q", "-o", tmp_path / "out")
+    assert code == 0
+    assert [line.partition(":")[0] for line in out.splitlines()] == [
+        str(kits / f"case_{i}" / "imaging.nii.gz") for i in (0, 1)
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_scan_of_a_folder_stops_no_other_and_is_counted(engine, unet_run, flat, tmp_path):
+    (flat / "one.nii.gz").write_bytes(b"<html>")
+    code, _, err = engine("denoise", flat, "-m", unet_run, "-q", "-o", tmp_path / "out")
+    assert code == 3
+    assert f"{flat / 'one.nii.gz'}: " in err
+    assert "1 of 2 scans: could not be denoised" in err
+    assert names(tmp_path / "out", "*.nii.gz") == ["two_denoised.nii.gz"]
+
+
+def test_two_cases_of_one_name_are_refused(engine, unet_run, flat, scans, tmp_path):
+    code, _, err = engine("denoise", flat, scans[0], "-m", unet_run, "-o", tmp_path / "out")
+    assert code == 2
+    assert "one_denoised.nii.gz: would be written twice" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_entries_of_a_folder_that_are_no_cases_are_told(engine, unet_run, kits, scans):
+    shutil.copy(scans[0], kits / "flat.nii.gz")
+    shutil.copy(scans[0], kits / "case_1" / "imaging.nii.gz")
+    first = kits / "case_0" / "imaging.nii.gz"
+    once = first.with_name("once.nii.gz")
+    assert engine("denoise", first, "-m", unet_run, "-q", "-o", once)[0] == 0
+    once.replace(first)
+    once.with_name("once.json").replace(first.with_name("imaging.json"))
+    code, out, err = engine("denoise", kits, "-m", unet_run, "--plan", "-q")
+    assert code == 0
+    told = "2 entries that are no cases are ignored: case_0/imaging.nii.gz, flat.nii.gz"
+    assert err == f"engine: warning: {kits}: {told}\n"
+    assert out.startswith(str(kits / "case_1" / "imaging.nii.gz"))
+
+
+@pytest.mark.gate("G7")
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("empty", "holds neither"),
+        ("text", "holds neither"),
+        ("masks", "holds neither"),
+        ("denoised", "holds neither"),
+        ("photographs", "holds photographs and no NIfTI scan"),
+        ("degraded", "holds no scan but those that the engine wrote"),
+        ("run", "holds neither"),
+    ],
+)
+def test_a_folder_of_other_things_is_refused_in_one_line(
+    engine, faults, unet_run, scans, photographs, tmp_path, kind, told
+):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    if kind == "text":
+        (folder / "notes.txt").write_text("")
+    elif kind == "masks":
+        shutil.copy(scans[0], folder / "segmentation.nii.gz")
+    elif kind == "denoised":
+        assert engine("denoise", scans[0], "-m", unet_run, "-q", "-o", folder)[0] == 0
+    elif kind == "degraded":
+        words = ("degrade", scans[0], "--as", "gaussian:0.1,gaussian:0.2", "-q", "-o", folder)
+        assert engine(*words)[0] == 0
+    elif kind in ("photographs", "run"):
+        folder = photographs if kind == "photographs" else unet_run
+    before = names(folder, "**/*")
+    for others in ((), (scans[1],)):
+        code, out, err = engine("denoise", folder, *others, "-m", unet_run, "-q")
+        assert (code, out) == (3, "")
+        assert err.startswith(f"engine: error: {folder}: {told}")
+        assert err.endswith(". Name another folder, or the files themselves.\n")
+        assert err.count("\n") == 1
+        assert names(folder, "**/*") == before
+        assert not scans[1].with_name("two_denoised.nii.gz").exists()
+        faults.handled()
+
+
+def test_a_folder_is_refused_before_tensorflow_is_imported(unet_run, tmp_path):
+    ended = fresh("denoise", tmp_path, "-m", unet_run)
+    assert (ended.code, ended.slow) == (3, set())

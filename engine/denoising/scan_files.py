@@ -1,0 +1,70 @@
+"""Scan files: the scans that `engine denoise` is given, as files or as folders of cases."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.denoising import sidecar
+from engine.errors import BadInput
+from engine.output_paths import sidecar_path
+from engine.terminal import Terminal
+from volumes.dataset import find_cases
+from volumes.dataset.cases import unused
+from volumes.nifti.read_options import ReadOptions
+from volumes.storage import json_files
+
+_NAMED = 3
+
+
+def scan_files(paths: Sequence[Path], reading: ReadOptions, terminal: Terminal) -> tuple[Path, ...]:
+    """The scans of a command, in its order. Those of a folder are sorted by case.
+
+    Outputs of the engine and masks are no cases of a folder. A file is taken as it is.
+
+    Args:
+        paths: files, or folders of cases as in `volumes.dataset.find_cases`.
+        reading: options for reading scans.
+        terminal: warns about what is left out.
+
+    Raises:
+        BadInput: if a folder has no scan.
+    """
+    return tuple(
+        scan
+        for path in paths
+        for scan in (_of_folder(path, reading, terminal) if os.path.isdir(path) else [path])
+    )
+
+
+def _of_folder(folder: Path, reading: ReadOptions, terminal: Terminal) -> list[Path]:
+    remedy = "Name another folder, or the files themselves"
+    try:
+        found = [case.path for case in find_cases(folder, trust=reading)]
+        others = unused(folder)
+    except OSError as error:
+        cause = f"cannot be read: {error.strerror or error}"
+        raise BadInput(folder, cause, "Check your permissions") from error
+    except BadInput as refusal:
+        if "--data" not in refusal.remedy:
+            raise
+        raise BadInput(refusal.path, refusal.cause, remedy) from refusal
+    if any(path.suffix.lower() == ".png" for path in found):
+        raise BadInput(folder, "holds photographs and no NIfTI scan", remedy)
+    made = [path for path in found if _is_made_by_the_engine(path)]
+    if found == made:
+        raise BadInput(folder, "holds no scan but those that the engine wrote", remedy)
+    if left_out := [*made, *others]:
+        named = ", ".join(str(path.relative_to(folder)) for path in left_out[:_NAMED])
+        terminal.warn(f"{folder}: {len(left_out)} entries that are no cases are ignored: {named}")
+    return [path for path in found if path not in made]
+
+
+def _is_made_by_the_engine(path: Path) -> bool:
+    """Whether a case is a denoised scan, or the clean reference beside simulated noise."""
+    try:
+        said = json_files.read_json(sidecar_path(path))
+    except (OSError, ValueError):
+        return False
+    return sidecar.is_of(path) or (isinstance(said, dict) and "reference" in said)
