@@ -33,6 +33,8 @@ from volumes.volume import AIR_HU, HU, Volume
 _LAYOUT = "v3"
 _SECOND_NS, _TICK_NS = 10**9, 20 * 10**6
 
+_NO_VOXELS: HU = np.zeros((0, 0, 0), np.int16)
+
 _Stamp = tuple[int, ...]
 
 
@@ -56,16 +58,36 @@ class Store:
     Attributes:
         root: the folder.
         tell: called with a message about damaged files and the first write error.
+        frozen: whether nothing is written: what is stored is used, the rest is held in memory.
     """
 
     root: Path
     tell: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    frozen: bool = False
     _sets: dict[str, HU] = field(default_factory=dict, init=False, repr=False, compare=False)
     _cache: CacheFolder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         callback = () if self.tell is None else (self.tell,)
         object.__setattr__(self, "_cache", CacheFolder(self.root / _LAYOUT, *callback))
+        if self.frozen:
+            self._cache.freeze()
+
+    def outline(self, case: Case) -> Volume:
+        """The volume of a case without its voxels: its name and the hashes of its files.
+
+        A pair of a set has no hash here, because its hash is that of its image.
+
+        Raises:
+            BadInput: if a file cannot be read, or the noisy recording is the same file.
+        """
+        if case.of_a_set:
+            return Volume(_NO_VOXELS, (1.0, 1.0, 1.0), case.name, "")
+        sha256, noisy_sha256 = self._sha256(_Source(case.path)) + case.trust.mark, ""
+        if case.noisy is not None:
+            noisy_sha256 = self._sha256(_Source(case.noisy)) + case.trust.mark
+            _refuse_same(case.noisy, noisy_sha256, case.path, sha256)
+        return Volume(_NO_VOXELS, (1.0, 1.0, 1.0), case.name, sha256, noisy_sha256=noisy_sha256)
 
     def volume(self, case: Case, *, scanned: bool = False) -> Volume:
         """The volume of a case, with read-only mapped voxels, converted on the first call.
@@ -81,6 +103,7 @@ class Store:
         Raises:
             BadInput: if the scan cannot be read or changes while it is read, or if its noisy
                 recording is the same file.
+            LabelMap: if it holds labels, whatever its read options.
             CannotWrite: if the store cannot be written and the scan does not fit into memory.
         """
         source = _Source(case.path)
@@ -101,9 +124,7 @@ class Store:
         recording = _Source(case.noisy)
         noisy = open_scan(case.noisy, case.trust)
         noisy_sha256 = self._sha256(recording) + case.trust.mark
-        if noisy_sha256 == sha256:
-            cause = f"is the same file as its clean scan {case.path}"
-            raise BadInput(case.noisy, cause, "Replace it by the noisy recording")
+        _refuse_same(case.noisy, noisy_sha256, case.path, sha256)
         name = f"{sha256}-{noisy_sha256}"
         noisy_hu, more = self._array(name, lambda: _recorded(noisy, scan), source, recording)
         odd[case.noisy] = more
@@ -161,6 +182,12 @@ class _Source:
             raise BadInput(self.path, "was changed while it was read", remedy)
 
 
+def _refuse_same(noisy: Path, noisy_sha256: str, clean: Path, sha256: str) -> None:
+    if noisy_sha256 == sha256:
+        cause = f"is the same file as its clean scan {clean}"
+        raise BadInput(noisy, cause, "Replace it by the noisy recording")
+
+
 def _stamp(path: Path, *, settled: bool = False) -> _Stamp:
     """The stamp of a file, which changes with every write.
 
@@ -202,6 +229,7 @@ def _without_padding(scan: Scan | Photograph) -> Content:
         odd: Words = ()
     else:
         found = scan.read_voxels()
+        found.census.refuse_labels(scan.path)
         hu, odd = found.hu, found.odd
     return _aired(hu, padding(hu), odd)
 
@@ -218,6 +246,7 @@ def _recorded(noisy: Scan, clean: Scan) -> Content:
     air = reference.gaps | padding(reference.hu)
     del reference
     found = noisy.read_voxels()
+    found.census.refuse_labels(noisy.path)
     return _aired(found.hu, air, found.odd)
 
 

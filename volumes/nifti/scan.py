@@ -49,12 +49,14 @@ class Voxels:
         gaps: (Z, Y, X) mask of the voxels that are not finite.
         saturated: number of voxels outside the range of int16.
         odd: messages about oddities of the voxels and the file.
+        census: the counts of its values.
     """
 
     hu: HU
     gaps: npt.NDArray[np.bool_]
     saturated: int
     odd: tuple[str, ...]
+    census: Census
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,7 @@ class Scan:
         if saturated:
             voxels = "voxel" if saturated == 1 else "voxels"
             odd.append(f"holds {saturated:,} {voxels} beyond int16 HU: values are clipped")
-        return Voxels(hu, gaps, saturated, tuple(odd))
+        return Voxels(hu, gaps, saturated, tuple(odd), census)
 
 
 def bits(stored: Stored) -> npt.NDArray[Any]:
