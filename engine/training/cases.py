@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,9 +54,10 @@ class CaseList:
         if bad:
             listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in bad.values())
             cause = f"{len(bad)} scans cannot be used: {listed}"
-            remedy = "Remove them" if skip_bad else (
-                "Repair or remove them, or leave them out with --skip-bad"
-            )  # fmt: skip
+            labels = any(isinstance(refusal, LabelMap) for refusal in bad.values())
+            remedy = "Repair or remove them, or leave them out with --skip-bad"
+            if labels:
+                remedy = "Move label maps away, or name them such as case_0_label.nii.gz"
             raise BadInput(self.data, cause, remedy)
         for side, good in self.good().items():
             if self.sides[side] and not good:
@@ -174,7 +176,7 @@ def read_cases(
 
 
 def outline_cases(
-    found: CaseList, record: RunRecord, terminal: Terminal
+    found: CaseList, record: RunRecord, terminal: Terminal, *, compared: bool
 ) -> dict[str, list[Volume]]:
     """The good cases by side, without their voxels. Nothing is written.
 
@@ -182,6 +184,8 @@ def outline_cases(
         found: from `list_cases`.
         record: of the run. A pair of a set is taken for the one of its name there.
         terminal: shows the progress.
+        compared: whether hashes are compared with those of other runs. If not, only files of one
+            size are read, which may be one file under two names.
 
     Raises:
         BadInput: if a file cannot be read, or is on two sides of the split.
@@ -190,15 +194,23 @@ def outline_cases(
     known = {name: sha256 for cases in record.cases.values() for name, sha256 in cases.items()}
     volumes: dict[str, list[Volume]] = {side: [] for side in found.sides}
     cases = [(side, case) for side, cases in found.good().items() for case in cases]
+    sizes = Counter(size for _, case in cases for size in _sizes(case))
     with terminal.progress("reading the hashes of scans", len(cases)) as bar:
         for done, (side, case) in enumerate(cases, 1):
-            volume = store.outline(case)
-            if case.of_a_set:
+            hashed = compared or any(sizes[size] > 1 for size in _sizes(case))
+            volume = store.outline(case, hashed=hashed and not case.of_a_set)
+            if not volume.sha256:
                 volume = replace(volume, sha256=known.get(case.name, f"unread {case.name}"))
             volumes[side].append(volume)
             bar.at(done, case.name)
     _refuse_leaks(volumes)
     return volumes
+
+
+def _sizes(case: Case) -> list[int]:
+    """The sizes of the files of a case; none for a pair of a set."""
+    files = [] if case.of_a_set else [case.path, *([case.noisy] if case.noisy else [])]
+    return [path.stat().st_size for path in files]
 
 
 def _refuse_leaks(volumes: dict[str, list[Volume]]) -> None:

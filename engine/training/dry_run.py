@@ -72,8 +72,10 @@ def _rehearse(prepared: Prepared, request: FitRequest, terminal: Terminal) -> In
     if request.fresh:  # the run is moved aside: the folder is then empty
         prepared = prepared._replace(run=Run(run.folder.with_name(f".{run.folder.name}.fresh")))
     resumed = compare_run(prepared, request, terminal.warn, rename=False)
-    volumes = outline_cases(prepared.cases, resumed.record, terminal)
-    compare_cases(prepared, request, resumed, terminal, volumes, prepared.cases)
+    record, cases = resumed.record, prepared.cases
+    compared = bool(record.cases or resumed.start or resumed.prior.model)
+    volumes = outline_cases(cases, record, terminal, compared=compared)
+    compare_cases(prepared, request, resumed, terminal, volumes, cases)
     return resumed.start
 
 

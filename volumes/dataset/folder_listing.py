@@ -24,7 +24,7 @@ _LABELS = re.compile(
     re.IGNORECASE,
 )
 _FOLDER_OF_LABELS = re.compile(
-    r"^(labels?|segs?|segmentations?|masks?|annotations?|instances|ground[-_ ]?truth|gt|rois?"
+    r"^(labels?|segs?|segmentations?|masks?|annotations?|instances|rois?"
     r"|derivatives)(Tr|Ts|Va)?$|[-_ ](labels|segmentations?|masks?|annotations)$",
     re.IGNORECASE,
 )

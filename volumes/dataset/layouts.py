@@ -75,7 +75,7 @@ ONE_A_FOLDER = Layout("one scan a folder", r"(?P<name>[^/]+)/.+", own_folders=Tr
 _FIRST = (KITS19, FLAT, _FLAT_IMAGES)  # whatever lies beside their scans
 TABLE = (
     Layout("TotalSegmentator", r"(?P<name>[^/]+)/ct", own_folders=True),
-    Layout("full dose", r"(?P<name>[^/]+)/full([-_ ]?dose)?", own_folders=True),
+    Layout("full and reduced dose", r"(?P<name>[^/]+)/full([-_ ]?dose)?", own_folders=True),
     Layout("MSD or nnU-Net", r"imagesTr/(?P<name>[^/]+)", channels=True),
     Layout("images beside labels", r"images?/(?P<name>[^/]+)", channels=True),
     Layout(

@@ -73,18 +73,20 @@ class Store:
         if self.frozen:
             self._cache.freeze()
 
-    def outline(self, case: Case) -> Volume:
+    def outline(self, case: Case, *, hashed: bool) -> Volume:
         """The volume of a case without its voxels: its name and the hashes of its files.
 
-        A pair of a set has no hash here, because its hash is that of its image.
+        Args:
+            case: the case. A pair of a set cannot be hashed here: its hash is that of its image.
+            hashed: whether the files are read for their hashes, which are else empty.
 
         Raises:
             BadInput: if a file cannot be read, or the noisy recording is the same file.
         """
-        if case.of_a_set:
-            return Volume(_NO_VOXELS, (1.0, 1.0, 1.0), case.name, "")
-        sha256, noisy_sha256 = self._sha256(_Source(case.path)) + case.trust.mark, ""
-        if case.noisy is not None:
+        sha256 = noisy_sha256 = ""
+        if hashed:
+            sha256 = self._sha256(_Source(case.path)) + case.trust.mark
+        if hashed and case.noisy is not None:
             noisy_sha256 = self._sha256(_Source(case.noisy)) + case.trust.mark
             _refuse_same(case.noisy, noisy_sha256, case.path, sha256)
         return Volume(_NO_VOXELS, (1.0, 1.0, 1.0), case.name, sha256, noisy_sha256=noisy_sha256)

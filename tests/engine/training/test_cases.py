@@ -56,6 +56,7 @@ def test_a_label_map_that_no_name_tells_is_never_learned_from(fit, tmp_path, cod
     exit_code, out, err = fit(data, *words)
     assert (exit_code, out) == (3, "")
     assert "4 scans cannot be used: " in err
+    assert err.endswith("Move label maps away, or name them such as case_0_label.nii.gz.\n")
     for i in range(4):
         assert f"case_{i}_lungs.nii is a label map, not a scan: 2 whole values" in err
     assert not (tmp_path / "run").exists()

@@ -376,6 +376,12 @@ def test_read_options_reach_every_case_and_do_not_change_the_order(tmp_path):
     assert trusting == find_cases(tmp_path)
 
 
+def test_scans_of_totalsegmentator_bear_the_names_of_their_folders(tmp_path):
+    touch(tmp_path, "s0000/ct.nii.gz", "s0001/ct.nii.gz")
+    assert [case_name(case.path) for case in find_cases(tmp_path)] == names_of(tmp_path)
+    assert names_of(tmp_path) == ["s0000", "s0001"]
+
+
 @pytest.mark.parametrize("name", ["scan.hdr", "scan.img", "scan.IMG.gz"])
 def test_a_pair_is_a_case_named_without_its_ending(name):
     assert case_name(Path("folder") / name) == "scan"

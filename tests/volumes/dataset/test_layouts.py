@@ -89,7 +89,7 @@ COLLECTIONS = {
         + [f"derivatives/sub-verse{i}/sub-verse{i}_seg-vert_msk.nii.gz" for i in FOUR],
         [f"sub-verse{i}" for i in FOUR]),
     "Mayo": (
-        "full dose",
+        "full and reduced dose",
         [f"L{i}/{dose}.nii.gz" for i in FOUR for dose in ("full", "quarter")],
         [f"L{i}" for i in FOUR]),
     "LIDC": (
@@ -240,6 +240,7 @@ def test_a_pattern_for_the_patient_sees_the_names(tmp_path):
     [
         (("a/pre.nii.gz", "a/post.nii.gz", "b/pre.nii.gz", "b/post.nii.gz"), "a"),
         (("train/1.nii.gz", "train/2.nii.gz", "test/3.nii.gz"), "train"),
+        (("noisy/1.nii.gz", "noisy/2.nii.gz", "gt/1.nii.gz"), "noisy"),
         (("p/one.nii.gz", "q/deep/er/1.nii.gz", "q/deep/er/2.nii.gz"), "q"),
         (("kits/case_0/imaging.nii.gz", "kits/case_1/imaging.nii.gz", "scans/p.nii.gz"), "kits"),
         (("lits/volume-0.nii", "lits/volume-1.nii", "bids/sub-1/ct/sub-1_ct.nii"), "lits"),
