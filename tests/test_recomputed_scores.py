@@ -65,14 +65,12 @@ def evaluated(engine, data, tmp_path, *words):
 
 
 @pytest.mark.parametrize("kind", ["gaussian:0.02", "gaussian:0.1", "coloured:0.05/0.6/0.25"])
-def test_added_noise_has_the_scores_of_the_files_that_degrade_writes(
-    scans, kind, engine, tmp_path
-):
+def test_added_noise_has_the_scores_of_the_files_that_degrade_writes(scans, kind, engine, tmp_path):
     code, _, error = engine("degrade", scans, "--as", kind, "-o", tmp_path / "out", "-q")
     assert code == 0, error
     scores = evaluated(engine, scans, tmp_path, "--noise", kind)
     for case, found in scores.items():
-        (noisy,) = [p for p in (tmp_path / "out" / case).glob("*.nii.gz") if "imaging" not in p.name]
+        (noisy,) = (tmp_path / "out" / case).glob(f"{kind.partition(':')[0]}*.nii.gz")
         psnr_db, ssim = recomputed(scans / case / "imaging.nii.gz", noisy)
         assert found["psnr_db"] == pytest.approx(psnr_db, abs=0.01)
         assert found["ssim"] == pytest.approx(ssim, abs=1e-3)

@@ -106,7 +106,7 @@ def test_a_comparison_knows_training_scans_in_other_files(trained, dataset, engi
     assert engine(*words, "-q", "--allow-seen")[0] == 0
 
 
-def test_a_comparison_accepts_the_scans_of_its_split_in_other_files(trained, data, engine, tmp_path):
+def test_a_comparison_accepts_its_scans_in_other_files(trained, data, engine, tmp_path):
     scan = imaging(data, 3)
     in_floats(scan, scan.with_name("new.nii.gz"))
     scan.with_name("new.nii.gz").replace(scan)

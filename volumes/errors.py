@@ -34,6 +34,10 @@ class BadInput(Refusal):
     exit_code = 3
 
 
+class LabelMap(BadInput):
+    """A label map in place of a scan: no scan that could be repaired."""
+
+
 class CannotWrite(Refusal):
     """An output that cannot be written: the disk is full or read-only, or the file exists."""
 

@@ -178,8 +178,13 @@ def _names(folder: Path) -> list[str]:
         raise manifest.unreadable_checkpoint(folder, error) from error
 
 
-def newest(folder: Path, warn: Callable[[str], None]) -> Progress | None:
+def newest(folder: Path, warn: Callable[[str], None], *, rename: bool = True) -> Progress | None:
     """The progress of the newest intact checkpoint. Damaged ones are renamed, with a warning.
+
+    Args:
+        folder: of the checkpoints.
+        warn: called with a message about each damaged one.
+        rename: False only warns of them, and writes nothing.
 
     Returns:
         None if the folder has no checkpoint, not even a damaged one.
@@ -188,14 +193,19 @@ def newest(folder: Path, warn: Callable[[str], None]) -> Progress | None:
         Mismatch: if it has checkpoints but no intact one, or they cannot be read.
         CannotWrite: if a damaged one cannot be renamed.
     """
+    damaged = False
     for step in reversed(steps(folder)):
         path = place(folder, step)
         try:
             return verified(path)
         except Damaged as damage:
+            damaged = True
+            if not rename:
+                warn(f"{damage.path}: {damage.cause}; a training renames it")
+                continue
             aside = _set_aside(path, "damaged")
             warn(f"{damage.path}: {damage.cause}; renamed to {aside.name}")
-    if any(_ASIDE.match(name) for name in _names(folder)):
+    if damaged or any(_ASIDE.match(name) for name in _names(folder)):
         remedy = "Use --fresh to start again; the old run is then renamed"
         raise Mismatch(folder, "holds no intact checkpoint", remedy)
     return None

@@ -20,11 +20,15 @@ from engine.cli.options import (
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="A scan, a denoised scan or a run folder.")],
+    path: Annotated[Path, typer.Argument(help="A scan, a denoised scan, a run folder or a "
+                              "folder of scans.")],
     allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0, volume: WhichVolume = None,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Describe a scan or a run. A run includes the fingerprint of its last checkpoint."""
+    """Describe a scan, a run or a folder of scans.
+
+    A run includes the fingerprint of its last checkpoint.
+    """
     from engine.diagnostics.info import about
     from volumes.nifti.read_options import ReadOptions
 

@@ -133,7 +133,7 @@ def _prepare(
     from engine.comparison.compare import Comparison
 
     models = {method.label: method.model for method in methods if method.model}
-    cases = find_cases(request.data, trust=request.reading)
+    cases = find_cases(request.data, trust=request.reading, listener=terminal)
     scored = _cases(request, models, cases, request.split)
     tuning: Sequence[Case] = ()
     if request.tuning and any(

@@ -11,7 +11,6 @@ from engine.errors import BadInput
 from engine.output_paths import sidecar_path
 from engine.terminal import Terminal
 from volumes.dataset import find_cases
-from volumes.dataset.cases import unused
 from volumes.nifti.read_options import ReadOptions
 from volumes.storage import json_files
 
@@ -41,8 +40,7 @@ def scan_files(paths: Sequence[Path], reading: ReadOptions, terminal: Terminal) 
 def _of_folder(folder: Path, reading: ReadOptions, terminal: Terminal) -> list[Path]:
     remedy = "Name another folder, or the files themselves"
     try:
-        found = [case.path for case in find_cases(folder, trust=reading)]
-        others = unused(folder)
+        found = [case.path for case in find_cases(folder, trust=reading, listener=terminal)]
     except OSError as error:
         cause = f"cannot be read: {error.strerror or error}"
         raise BadInput(folder, cause, "Check your permissions") from error
@@ -55,9 +53,9 @@ def _of_folder(folder: Path, reading: ReadOptions, terminal: Terminal) -> list[P
     made = [path for path in found if _is_made_by_the_engine(path)]
     if found == made:
         raise BadInput(folder, "holds no scan but those that the engine wrote", remedy)
-    if left_out := [*made, *others]:
-        named = ", ".join(str(path.relative_to(folder)) for path in left_out[:_NAMED])
-        terminal.warn(f"{folder}: {len(left_out)} entries that are no cases are ignored: {named}")
+    if made:
+        named = ", ".join(str(path.relative_to(folder)) for path in made[:_NAMED])
+        terminal.warn(f"{folder}: {len(made)} files of the engine are ignored: {named}")
     return [path for path in found if path not in made]
 
 

@@ -1,8 +1,9 @@
-"""`engine info`: rows that describe a scan, a run or a denoised scan."""
+"""`engine info`: rows that describe a scan, a run, a denoised scan or a folder of scans."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,25 +15,50 @@ from engine.output_paths import sidecar_path
 from engine.runs.metrics_file import validations
 from engine.runs.run import Run
 from volumes import nifti
+from volumes.dataset.layouts import Contents, holds_files, look
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.padding import padding
 from volumes.storage import json_files
 
 Rows = list[tuple[str, str]]
 
+_LISTED = 5
+
 
 def about(path: Path, trust: ReadOptions = STRICT) -> Rows:
-    """Names and values that describe a scan or a run.
+    """Names and values that describe a scan, a run or a folder of scans.
 
     Args:
-        path: of a scan or a run.
+        path: of a scan, a run or a folder of scans.
         trust: options for reading a scan.
 
     Raises:
-        Mismatch: if a folder is not a run.
-        BadInput: if a file is not a scan.
+        Mismatch: if a folder is neither a run nor one of scans.
+        BadInput: if a file is not a scan, or it is not clear which scans of a folder are its cases.
     """
-    return _run(Run(path)) if path.is_dir() else _scan(path, trust) + _provenance(path)
+    if not path.is_dir():
+        return _scan(path, trust) + _provenance(path)
+    if (path / "recipe.json").exists() or not holds_files(path):
+        return _run(Run(path))
+    Run(path).refuse_part()
+    return _folder(look(path))
+
+
+def _folder(found: Contents) -> Rows:
+    rows = [
+        ("folder", str(found.folder)),
+        ("layout", found.layout.name + (f", in {found.place}" if found.place else "")),
+        ("cases", _named([name for name, _ in found.scans])),
+        ("label maps", _named([path.name for path in found.labels])),
+        ("not read", _named([path.name for path in found.others])),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _named(names: Sequence[str]) -> str:
+    """The number of names, and the first of them; empty without any."""
+    more = ", ..." if len(names) > _LISTED else ""
+    return f"{len(names):,}: {', '.join(names[:_LISTED])}{more}" if names else ""
 
 
 def _scan(path: Path, trust: ReadOptions) -> Rows:

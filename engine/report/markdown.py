@@ -137,8 +137,8 @@ def _methods(about: dict[str, Any]) -> list[str]:
         f"**Scores.** Data range: the window [{low:g}, {high:g}] {unit}, {high - low:g} wide, to "
         "which clean image and estimate are clipped (not for the bias). PSNR, RMSE and relative "
         "L2, 100 ||estimate - clean|| / ||clean||, are those of all scored voxels of a case. "
-        "Padding, which no scanner measured, counts as air in all images. SSIM is that of the same images: "
-        f"{about['ssim']}, mean over slices.",
+        "Padding, which no scanner measured, counts as air in all images. SSIM is that of the same "
+        f"images: {about['ssim']}, mean over slices.",
         f"**Parameters.** {tuned} Prior of classical methods, unless another is named: mean of "
         f"neighbouring slices, {prior}.",
     ]

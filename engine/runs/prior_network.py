@@ -113,6 +113,17 @@ class PriorNetwork:
             cause = f"was trained on {seen[0]}, which this run scores"
             raise Mismatch(self.model.run.folder, cause, "Use a network of the same split")
 
+    def refuse_lost(self, run: Run) -> None:
+        """Refuses to replace the copy of a run that was trained with it.
+
+        Raises:
+            Mismatch: if that copy no longer exists.
+        """
+        target = copy_in(run.folder)
+        if self.model is not None and not target.exists() and checkpoint.steps(run.checkpoints):
+            cause = "no longer exists, and the run was trained with it"
+            raise Mismatch(target, cause, "Restore it, or start anew with --fresh")
+
     def copy_into(self, run: Run) -> None:
         """Copies the network into the run folder, once.
 
@@ -125,9 +136,7 @@ class PriorNetwork:
         target = copy_in(run.folder)
         if self.model is None or target.exists():
             return
-        if checkpoint.steps(run.checkpoints):
-            cause = "no longer exists, and the run was trained with it"
-            raise Mismatch(target, cause, "Restore it, or start anew with --fresh")
+        self.refuse_lost(run)
         model = self.model
         aside = target.with_name(".prior.tmp")
         try:

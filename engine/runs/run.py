@@ -21,7 +21,7 @@ from engine.recipe import serialization
 from engine.recipe.recipe import Recipe
 from engine.runs import compatibility, lock
 from engine.runs.record import NAME, RunRecord, read_record, required_record
-from volumes.storage.atomic import make_folder, whole_file
+from volumes.storage.atomic import make_folder, refuse_unwritable, whole_file
 
 _CLOCKS_DIFFER_S = 300.0  # difference between a file server and this machine
 
@@ -158,8 +158,15 @@ class Run:
         self._write(NAME, json.dumps(noted.content, indent=2) + "\n")
         return noted
 
-    def newest(self, warn: Callable[[str], None], record: RunRecord) -> Progress | None:
-        """The newest intact checkpoint. Damaged ones are moved aside, with a warning.
+    def newest(
+        self, warn: Callable[[str], None], record: RunRecord, *, rename: bool = True
+    ) -> Progress | None:
+        """The newest intact checkpoint. Damaged ones are renamed, with a warning.
+
+        Args:
+            warn: called with a message about each damaged one.
+            record: of the run.
+            rename: False only warns of them, and writes nothing.
 
         Returns:
             None if the run was never saved.
@@ -167,7 +174,7 @@ class Run:
         Raises:
             Mismatch: if it was saved, but no intact checkpoint is left.
         """
-        found = checkpoint.newest(self.checkpoints, warn)
+        found = checkpoint.newest(self.checkpoints, warn, rename=rename)
         if found is None and record.saved:
             cause = "was saved, but its checkpoints no longer exist"
             raise Mismatch(self.folder, cause, "Restore them, or start anew with --fresh")
@@ -311,6 +318,18 @@ class Run:
                     self._lock.unlink()
                     self.folder.rmdir()
                 raise
+
+    def refuse_unusable(self) -> None:
+        """Refuses a folder that `locked` would refuse. Nothing is written.
+
+        Raises:
+            Mismatch: if it holds something else than a run.
+            Locked: if another process holds it.
+            CannotWrite: if it could not be made or written.
+        """
+        self._refuse_foreign()
+        refuse_unwritable(self.folder)
+        self.refuse_locked()
 
     def refuse_locked(self) -> None:
         """Refuses a run that another process holds, before any work is done.

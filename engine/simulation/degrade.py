@@ -98,7 +98,7 @@ def degrade_scans(request: DegradeRequest, terminal: Terminal) -> None:
     runtime.check(request.devices, "auto", "auto")
     inputs = request.scans
     many = len(request.degradations) > 1 or any(path.is_dir() for path in inputs)
-    tasks = _folder(request, inputs) if many else _files(request, inputs)
+    tasks = _folder(request, inputs, terminal) if many else _files(request, inputs)
     scanner = any(d.acquisition for d in request.degradations)
     if scanner:
         for task in tasks:
@@ -141,12 +141,12 @@ def _files(request: DegradeRequest, inputs: Sequence[Path]) -> list[_Task]:
     ]
 
 
-def _folder(request: DegradeRequest, inputs: Sequence[Path]) -> list[_Task]:
+def _folder(request: DegradeRequest, inputs: Sequence[Path], terminal: Terminal) -> list[_Task]:
     if request.output is None or is_scan_name(request.output):
         cause = "must be a folder for several degradations, or for a folder of cases"
         raise BadUsage("-o", cause, "Write such as -o degraded/")
     refuse_other_file(request.output)
-    cases = [case for path in inputs for case in _cases(path, request.reading)]
+    cases = [case for path in inputs for case in _cases(path, request, terminal)]
     circle = request.degradations[0].acquisition is not None
     tasks = []
     for case in cases:
@@ -162,10 +162,10 @@ def _folder(request: DegradeRequest, inputs: Sequence[Path]) -> list[_Task]:
     return tasks
 
 
-def _cases(path: Path, trust: ReadOptions) -> list[Case]:
+def _cases(path: Path, request: DegradeRequest, terminal: Terminal) -> list[Case]:
     if path.is_dir():
-        return find_cases(path, trust=trust)
-    return [Case(case_name(path), path, trust=trust)]
+        return find_cases(path, trust=request.reading, listener=terminal)
+    return [Case(case_name(path), path, trust=request.reading)]
 
 
 def _unfinished(task: _Task, seed: int) -> list[Product]:

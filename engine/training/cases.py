@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.errors import BadInput
 from engine.recipe.recipe import Recipe
+from engine.runs.record import RunRecord
 from engine.terminal import Terminal
-from volumes.dataset import Case, find_cases
+from volumes.dataset import Case, Split, find_cases
 from volumes.dataset.store import Store, default_root
 from volumes.dataset.twins import twins
-from volumes.errors import Refusal
+from volumes.errors import LabelMap, Refusal
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.volume import Volume
@@ -36,26 +37,32 @@ class CaseList:
     bad: Mapping[str, Refusal] = field(default_factory=dict)
 
     def refuse(self, *, skip_bad: bool) -> None:
-        """Refuses bad cases, or, if they are skipped, a split without training or validation.
+        """Refuses bad cases, or, if they are skipped, a side of the split that has only such cases.
+
+        A label map is refused even so: it is no scan, and has taken the place of one in the split.
 
         Args:
             skip_bad: whether bad cases are left out instead of refused.
 
         Raises:
-            BadInput: with all bad cases in one line, or if no case for training or validation is
-                left.
+            BadInput: with all bad cases in one line, or if all cases of a side are bad.
         """
-        for side in ("training", "validation") if skip_bad else ():
-            if not self.good()[side]:
+        bad = {name: why for name, why in self.bad.items()
+               if not skip_bad or isinstance(why, LabelMap)}  # fmt: skip
+        if len(bad) == 1:
+            raise next(iter(bad.values()))
+        if bad:
+            listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in bad.values())
+            cause = f"{len(bad)} scans cannot be used: {listed}"
+            labels = any(isinstance(refusal, LabelMap) for refusal in bad.values())
+            remedy = "Repair or remove them, or leave them out with --skip-bad"
+            if labels:
+                remedy = "Move label maps away, or name them such as case_0_label.nii.gz"
+            raise BadInput(self.data, cause, remedy)
+        for side, good in self.good().items():
+            if self.sides[side] and not good:
                 cause = f"has no good case for {side}; bad cases: {len(self.bad)}"
                 raise BadInput(self.data, cause, "Repair them, or choose other cases in the split")
-        if skip_bad or not self.bad:
-            return
-        if len(self.bad) == 1:
-            raise next(iter(self.bad.values()))
-        listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in self.bad.values())
-        cause = f"{len(self.bad)} scans cannot be used: {listed}"
-        raise BadInput(self.data, cause, "Repair or remove them, or leave them out with --skip-bad")
 
     def good(self) -> Sides:
         """The cases that can be used."""
@@ -72,18 +79,21 @@ class CaseList:
         }
 
 
-def list_cases(recipe: Recipe, data: Path, trust: ReadOptions = STRICT) -> CaseList:
+def list_cases(
+    recipe: Recipe, data: Path, terminal: Terminal, trust: ReadOptions = STRICT
+) -> CaseList:
     """The cases of a folder by side of the split. Every header is checked.
 
     Args:
         recipe: what is trained.
         data: the folder.
+        terminal: is told what was read as what, and of a split that leaves few cases to learn from.
         trust: options for reading the scans.
 
     Raises:
         BadInput: if there are no cases, or the split is impossible.
     """
-    cases = find_cases(data, recipe.noise.file, trust=trust)
+    cases = find_cases(data, recipe.noise.file, trust=trust, listener=terminal)
     bad: dict[str, Refusal] = {}
     for case in cases:
         try:
@@ -92,7 +102,27 @@ def list_cases(recipe: Recipe, data: Path, trust: ReadOptions = STRICT) -> CaseL
                 refuse_unscannable(case)
         except Refusal as refusal:
             bad[case.name] = refusal
-    return CaseList(data, recipe.split.assign(data, cases), bad)
+    found = CaseList(data, recipe.split.assign(data, cases), bad)
+    _warn_of_few(found, recipe.split, terminal)
+    return found
+
+
+def _warn_of_few(found: CaseList, split: Split, terminal: Terminal) -> None:
+    """Warns if numbers in the split set aside more cases than they leave for training."""
+    if not isinstance(split.validation, int) or not isinstance(split.test, int):
+        return  # cases that are named were chosen
+    aside = {side: len(found.sides[side]) for side in ("validation", "test")}
+    left = len(found.sides["training"])
+    fewer = replace(split, validation=1, test=min(split.test, 1))
+    cases = [case for cases in found.sides.values() for case in cases]
+    more = len(fewer.assign(found.data, cases)["training"])
+    if left < sum(aside.values()) and left < more:
+        fields = f"split.validation={fewer.validation} split.test={fewer.test}"
+        kept = " and ".join(f"{number} for {side}" for side, number in aside.items() if number)
+        terminal.warn(
+            f"{found.data}: {left} of {len(cases)} cases are for training, {kept}: {fields} "
+            f"leaves {more} for training"
+        )
 
 
 def read_cases(
@@ -143,6 +173,44 @@ def read_cases(
         terminal.warn_once(volume.odd)
     _refuse_leaks(volumes, terminal)
     return volumes, known
+
+
+def outline_cases(
+    found: CaseList, record: RunRecord, terminal: Terminal, *, compared: Collection[str]
+) -> dict[str, list[Volume]]:
+    """The good cases by side, without their voxels. Nothing is written.
+
+    Scans of one shape on two sides are read, because they may be one scan in two files.
+
+    Args:
+        found: from `list_cases`.
+        record: of the run. A pair of a set is taken for the one of its name there.
+        terminal: shows the progress.
+        compared: hashes that other runs have recorded. If there are any, files with other hashes
+            are read: they may hold the voxels of recorded scans.
+
+    Raises:
+        BadInput: if a file cannot be read, or one scan is on two sides of the split.
+    """
+    store = Store(default_root(), terminal.warn, frozen=True)
+    known = {name: sha256 for cases in record.cases.values() for name, sha256 in cases.items()}
+    volumes: dict[str, list[Volume]] = {side: [] for side in found.sides}
+    cases = [(side, case) for side, cases in found.good().items() for case in cases]
+    shapes = {case: case.open().shape for _, case in cases if not case.of_a_set}
+    sides = {shape: {side for side, case in cases if shapes.get(case) == shape}
+             for shape in set(shapes.values())}  # fmt: skip
+    with terminal.progress("reading the hashes of scans", len(cases)) as bar:
+        for done, (side, case) in enumerate(cases, 1):
+            volume = store.outline(case, hashed=bool(compared) and not case.of_a_set)
+            alike = case in shapes and len(sides[shapes[case]]) > 1
+            if alike or (volume.sha256 and volume.sha256 not in compared):
+                volume = store.outline(case, hashed=True, voxels=True)
+            if not volume.sha256:
+                volume = replace(volume, sha256=known.get(case.name, f"unread {case.name}"))
+            volumes[side].append(volume)
+            bar.at(done, case.name)
+    _refuse_leaks(volumes, terminal)
+    return volumes
 
 
 def _refuse_leaks(volumes: dict[str, list[Volume]], terminal: Terminal) -> None:

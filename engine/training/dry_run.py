@@ -8,8 +8,17 @@ from typing import Any
 from engine import runtime
 from engine.recipe import summary
 from engine.recipe.serialization import to_json
+from engine.runs.initial_weights import InitialWeights
+from engine.runs.run import Run
 from engine.terminal import Terminal
-from engine.training.fit import FitRequest, Prepared
+from engine.training.cases import outline_cases
+from engine.training.fit import (
+    FitRequest,
+    Prepared,
+    compare_cases,
+    compare_run,
+    refuse_uneven,
+)
 from engine.training.step_cost import seconds_a_step, step_cost
 from volumes.dataset.store import Store, default_root
 
@@ -17,13 +26,16 @@ from volumes.dataset.store import Store, default_root
 def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None:
     """Prints the cases of each side, the recipe, and the cost of a step and of the training.
 
-    With `time`, a few steps are timed on crops of the first training case.
+    It refuses what a training would refuse, as far as headers and hashes of files can tell, and
+    writes nothing. With `time`, a few steps are timed on crops of the first training case.
 
     Raises:
         Refusal: an error for the user. Its class sets the exit code.
     """
-    recipe, found, start = prepared.recipe, prepared.cases, prepared.start
+    recipe, found = prepared.recipe, prepared.cases
+    start = _rehearse(prepared, request, terminal)
     started = runtime.start(request.devices, request.precision, request.xla)
+    refuse_uneven(recipe, started)
     cost = step_cost(recipe, started.precision)
     about: dict[str, Any] = {
         "cases": {side: [case.name for case in cases] for side, cases in found.good().items()},
@@ -37,7 +49,7 @@ def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None
         "devices": started.about["devices"],
     }
     if request.time:
-        store = Store(default_root(), terminal.warn)
+        store = Store(default_root(), terminal.warn, frozen=True)
         case = found.good()["training"][0]
         volume = store.volume(case, scanned=recipe.noise.scanned)
         seconds = seconds_a_step(recipe, started, volume)
@@ -47,6 +59,26 @@ def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None
         return
     for line in [*_lines(about), "", *summary.lines(recipe)]:
         terminal.result(line)
+
+
+def _rehearse(prepared: Prepared, request: FitRequest, terminal: Terminal) -> InitialWeights | None:
+    """Refuses what a training would refuse. Returns the initial weights that it would use.
+
+    Raises:
+        Refusal: as the training.
+    """
+    run = prepared.run
+    run.refuse_unusable()
+    if request.fresh:  # the run is moved aside: the folder is then empty
+        prepared = prepared._replace(run=Run(run.folder.with_name(f".{run.folder.name}.fresh")))
+    resumed = compare_run(prepared, request, terminal.warn, rename=False)
+    record, cases = resumed.record, prepared.cases
+    compared = {sha256 for side in record.cases.values() for sha256 in side.values()}
+    compared |= set(resumed.start.trained_on) if resumed.start else set()
+    compared |= set(resumed.prior.model.record.learned_from) if resumed.prior.model else set()
+    volumes = outline_cases(cases, record, terminal, compared=compared)
+    compare_cases(prepared, request, resumed, terminal, volumes, cases)
+    return resumed.start
 
 
 def _lines(about: dict[str, Any]) -> list[str]:

@@ -33,7 +33,6 @@ from engine.training import requested_recipe
 from engine.training.cases import CaseList, list_cases, read_cases
 from engine.training.requested_recipe import RequestedRecipe
 from engine.training.signals import Stop
-from volumes.dataset.cases import unused
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.examples import Examples
 from volumes.volume import Volume
@@ -193,19 +192,13 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     if request.start is not None:
         which = request.start_checkpoint or "best"
         start = initial_weights.find_initial_weights(Run(request.start), which, recipe, run)
-    if not request.dry_run:
-        run.refuse_locked()
+    run.refuse_locked()
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)
-    found = list_cases(recipe, request.data, request.reading)
+    found = list_cases(recipe, request.data, terminal, request.reading)
     if request.dry_run or request.fresh:
         found.refuse(skip_bad=request.skip_bad)
-    if others := unused(request.data):
-        named = ", ".join(path.name for path in others[:3])
-        terminal.warn(
-            f"{request.data}: {len(others)} entries that are no cases are ignored: {named}"
-        )
     for case in (case for cases in found.good().values() for case in cases):
         terminal.warn_once(case.oddities())
     return Prepared(recipe, requested, run, start, prior, found)
@@ -228,17 +221,36 @@ def _say_resumed(prepared: Prepared, terminal: Terminal) -> None:
         terminal.say(f"{prepared.run.folder}: goes on with its own {', '.join(kept)}")
 
 
-def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop) -> None:
-    """Trains the run. The caller holds its lock."""
+class Resumed(NamedTuple):
+    """A run and its request, compared. Nothing has been written, and no voxel read."""
+
+    record: RunRecord
+    start: InitialWeights | None
+    prior: PriorNetwork
+    changes: list[Changes]
+
+
+def compare_run(
+    prepared: Prepared, request: FitRequest, warn: Callable[[str], None], *, rename: bool = True
+) -> Resumed:
+    """Compares a run with the request.
+
+    Args:
+        prepared: the request, resolved.
+        request: the options.
+        warn: called with a message about each damaged checkpoint.
+        rename: whether damaged checkpoints are renamed.
+
+    Raises:
+        Mismatch: if the run is damaged, or cannot go on as requested.
+    """
     recipe, run = prepared.recipe, prepared.run
-    run.sweep()
     record = run.resumed_record()
-    done = run.newest(terminal.warn, record)
+    done = run.newest(warn, record, rename=rename)
     if done is not None and done.step > recipe.steps:
         cause = f"has {done.step:,} steps already, more than the {recipe.steps:,} requested"
         raise Mismatch(run.folder, cause, "Request more --steps, or start anew with --fresh")
     changes = run.changed_recipe(recipe, accepted=request.accept_changes)
-    _say_resumed(prepared, terminal)
     start = initial_weights.agreed(run, record, prepared.start)
     if start is not None and done is None:
         start.weights()  # raises if they are missing or damaged
@@ -246,31 +258,75 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     prior = prepared.prior
     if prior.model is None:
         prior = prior_network.resolve(recipe.prior, recipe.window, run)
-    check_stop = partial(_stop_if_asked, stop, run)
-    volumes, found = read_cases(
-        prepared.cases, recipe, terminal, check_stop, skip_bad=request.skip_bad
-    )
+    prior.refuse_lost(run)
+    return Resumed(record, start, prior, changes)
+
+
+def compare_cases(
+    prepared: Prepared, request: FitRequest, resumed: Resumed, terminal: Terminal,
+    volumes: dict[str, list[Volume]], found: CaseList,
+) -> tuple[dict[str, Any], list[Changes]]:  # fmt: skip
+    """Compares the cases with those of the run, and with those that other networks learned from.
+
+    Args:
+        prepared: the request, resolved.
+        request: the options.
+        resumed: from `compare_run`.
+        terminal: for warnings.
+        volumes: by side of the split. Only their names and hashes are used.
+        found: the cases.
+
+    Returns:
+        The content of run.json about the cases, and all changes.
+
+    Raises:
+        Mismatch: if a network has learned from cases that are scored, or the run has other cases.
+    """
+    recipe, run, start = prepared.recipe, prepared.run, resumed.start
     about = _cases(volumes, found)
     if start is not None:
         _refuse_seen(start, volumes, terminal)
         about["started_from"] = start.about()
-    prior.refuse_seen([*volumes["validation"], *volumes["test"]])
-    changes += run.changed_cases(record, about, recipe, accepted=request.accept_changes)
+    resumed.prior.refuse_seen([*volumes["validation"], *volumes["test"]])
+    changed = run.changed_cases(resumed.record, about, recipe, accepted=request.accept_changes)
+    return about, [*resumed.changes, *changed]
+
+
+def refuse_uneven(recipe: Recipe, started: runtime.Runtime) -> None:
+    """Refuses a batch that cannot be shared by the devices.
+
+    Raises:
+        BadUsage: naming the number of devices.
+    """
+    if recipe.batch % started.replicas:
+        cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
+        raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
+
+
+def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop) -> None:
+    """Trains the run. The caller holds its lock."""
+    recipe, run = prepared.recipe, prepared.run
+    run.sweep()
+    resumed = compare_run(prepared, request, terminal.warn)
+    _say_resumed(prepared, terminal)
+    check_stop = partial(_stop_if_asked, stop, run)
+    volumes, found = read_cases(
+        prepared.cases, recipe, terminal, check_stop, skip_bad=request.skip_bad
+    )
+    about, changes = compare_cases(prepared, request, resumed, terminal, volumes, found)
     # TensorFlow takes seconds to import. Errors that do not need it were raised above.
     check_stop()
     terminal.say("\n".join(summary.lines(recipe)))
     started = runtime.start(request.devices, request.precision, request.xla)
-    if recipe.batch % started.replicas:
-        cause = f"{recipe.batch} examples cannot be shared by {started.replicas} devices"
-        raise BadUsage("batch", cause, f"Use a multiple of {started.replicas}")
+    refuse_uneven(recipe, started)
     about = _about(recipe, started) | about
     if (own := prepared.requested.own) is not None:
         about["own_settings"] = own_settings.to_plain(own)
     terminal.detail(json.dumps({name: about[name] for name in _DECIDES_BITS}))
-    changes += compatibility.of_scores(record.content, about)
-    notes = _notes(run, record, changes, recipe, about)
-    record = run.begin(recipe, prepared.requested.source, about, record, changes)
-    prior.copy_into(run)
+    changes += compatibility.of_scores(resumed.record.content, about)
+    notes = _notes(run, resumed.record, changes, recipe, about)
+    record = run.begin(recipe, prepared.requested.source, about, resumed.record, changes)
+    resumed.prior.copy_into(run)
     recipe = replace(recipe, prior=resolved(recipe.prior, run.folder))
     check_stop()
     for note in notes:
@@ -281,7 +337,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
     validation = Validation(recipe, _until_stopped(volumes["validation"], check_stop))
     plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal)
-    Trainer(plan, start).train(stop)
+    Trainer(plan, resumed.start).train(stop)
 
 
 def _stop_if_asked(stop: Stop, run: Run) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from volumes.dataset.cases import Case
 from volumes.errors import BadInput
 
+_WHOLE_NAME = r"(.+)"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -25,7 +27,8 @@ class Split:
             not on the order in which scans were collected. A name that no case has is a shell
             pattern: ("test_*",) selects the test pairs of a set.
         patient: regular expression. Its first group, searched in the name of a case, is the
-            patient. In a set of pairs every pair is its own patient.
+            patient. By default it is the whole name; in BIDS, the subject. In a set of pairs every
+            pair is its own patient.
 
     Example:
         >>> names = [f"case_{i:05d}" for i in range(6)]
@@ -37,7 +40,7 @@ class Split:
 
     validation: int | tuple[str, ...] = 4
     test: int | tuple[str, ...] = 2
-    patient: str = r"(.+)"
+    patient: str = _WHOLE_NAME
 
     def __post_init__(self) -> None:
         try:
@@ -86,6 +89,8 @@ class Split:
     def _patient(self, folder: Path, case: Case) -> str:
         if case.of_a_set:
             return case.name
+        if self.patient == _WHOLE_NAME and case.patient is not None:
+            return case.patient
         match = re.search(self.patient, case.name)
         if not match or match[1] is None:
             cause = f"has the case {case.name}, in which split.patient finds no patient"

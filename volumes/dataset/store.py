@@ -16,19 +16,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from volumes.dataset import Case
+from volumes.dataset.measured import Measured, measured, recording
 from volumes.dataset.pairs import Pair, Pairs
 from volumes.dataset.photographs import Photograph
 from volumes.dataset.twins import voxels_sha256
 from volumes.errors import BadInput, CannotWrite
 from volumes.nifti import Scan, open_scan
-from volumes.nifti.scan import is_whole
-from volumes.padding import AIR_LIKE_HU, NEVER_MEASURED_HU, padding
+from volumes.padding import padding
 from volumes.storage import digest, json_files
 from volumes.storage.array_cache import ArrayCache, Content, Kept, Words
 from volumes.storage.atomic import make_folder
@@ -38,6 +38,8 @@ from volumes.volume import AIR_HU, HU, Volume
 # Version of content and format. A new version makes every array again.
 _LAYOUT = "v4"
 _SECOND_NS, _TICK_NS = 10**9, 20 * 10**6
+
+_NO_VOXELS: HU = np.zeros((0, 0, 0), np.int16)
 
 _Stamp = tuple[int, ...]
 
@@ -62,16 +64,41 @@ class Store:
     Attributes:
         root: the folder.
         tell: called with a message about damaged files and the first write error.
+        frozen: whether nothing is written: what is stored is used, the rest is held in memory.
     """
 
     root: Path
     tell: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
+    frozen: bool = False
     _sets: dict[str, HU] = field(default_factory=dict, init=False, repr=False, compare=False)
     _cache: CacheFolder = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         callback = () if self.tell is None else (self.tell,)
         object.__setattr__(self, "_cache", CacheFolder(self.root / _LAYOUT, *callback))
+        if self.frozen:
+            self._cache.freeze()
+
+    def outline(self, case: Case, *, hashed: bool, voxels: bool = False) -> Volume:
+        """The volume of a case without its voxels: its name and its hashes.
+
+        Args:
+            case: the case. A pair of a set cannot be hashed here: its hash is that of its image.
+            hashed: whether the files are read for their hashes, which are else empty.
+            voxels: whether the voxels are read for their hash, which is else empty.
+
+        Raises:
+            BadInput: if a file cannot be read, or the noisy recording is the same file.
+        """
+        if voxels:
+            return replace(self.volume(case), hu=_NO_VOXELS, noisy_hu=None, padded=None)
+        sha256 = noisy_sha256 = ""
+        if hashed:
+            sha256 = self._sha256(_Source(case.path)) + case.trust.mark
+        if hashed and case.noisy is not None:
+            noisy_sha256 = self._sha256(_Source(case.noisy)) + case.trust.mark
+            _refuse_same(case.noisy, noisy_sha256, case.path, sha256)
+        return Volume(_NO_VOXELS, (1.0, 1.0, 1.0), case.name, sha256, noisy_sha256=noisy_sha256)
 
     def volume(self, case: Case, *, scanned: bool = False) -> Volume:
         """The volume of a case, with read-only mapped voxels, converted on the first call.
@@ -88,6 +115,7 @@ class Store:
         Raises:
             BadInput: if the scan cannot be read or changes while it is read, or if its noisy
                 recording has the same voxels.
+            LabelMap: if it holds labels, whatever its read options.
             CannotWrite: if the store cannot be written and the scan does not fit into memory.
         """
         source = _Source(case.path)
@@ -96,21 +124,22 @@ class Store:
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256, source)
         if isinstance(scan, Photograph):
-            kept = self._array(sha256, lambda: _content(*_grey(scan)), source)
+            kept = self._array(sha256, lambda: _content(scan.read_hu()[0], ()), source)
             return _volume(case, scan, sha256, kept)
-        kept, padded = self._scan(sha256, lambda: _clean(scan), source)
+        kept, padded = self._scan(sha256, lambda: measured(scan), source)
         volume = _volume(case, scan, sha256, kept, padded=padded)
         if scanned:
             return replace(volume, kept=self._cache)
-        return volume if case.noisy is None else self._recorded(case, case.noisy, volume, source)
+        return volume if case.noisy is None else self._recorded(case, scan, volume, source)
 
-    def _recorded(self, case: Case, path: Path, clean: Volume, source: _Source) -> Volume:
+    def _recorded(self, case: Case, scan: Scan, clean: Volume, source: _Source) -> Volume:
         """The volume with its noisy recording."""
-        recording = _Source(path)
+        assert case.noisy is not None
+        path, file = case.noisy, _Source(case.noisy)
         noisy = open_scan(path, case.trust)
-        noisy_sha256 = self._sha256(recording) + case.trust.mark
+        noisy_sha256 = self._sha256(file) + case.trust.mark
         name = f"{clean.sha256}-{noisy_sha256}"
-        kept, padded = self._scan(name, lambda: _both_scans(case.open(), noisy), source, recording)
+        kept, padded = self._scan(name, lambda: recording(scan, noisy), source, file)
         if kept.identity and kept.identity == clean.voxels_sha256:
             cause = f"has the voxels of its clean scan {case.path}"
             raise BadInput(path, cause, "Replace it by the noisy recording")
@@ -150,7 +179,7 @@ class Store:
         return sha256
 
     def _scan(
-        self, name: str, read: Callable[[], _Read], *sources: _Source
+        self, name: str, read: Callable[[], Measured], *sources: _Source
     ) -> tuple[Kept, npt.NDArray[np.uint8]]:
         """The voxels of a scan and the mask of its padding. Both are made in one reading."""
         once = cache(read)
@@ -160,7 +189,7 @@ class Store:
 
         def voxels() -> Content:
             mask()  # first: other threads wait for the voxels, and find the mask then
-            return _content(once().aired, once().odd)
+            return _content(once().hu, once().odd)
 
         return self._array(name, voxels, *sources), mask().array
 
@@ -184,6 +213,12 @@ class _Source:
         if _stamp(self.path) != self.stamp:
             remedy = "Wait until it is complete, then start again"
             raise BadInput(self.path, "was changed while it was read", remedy)
+
+
+def _refuse_same(noisy: Path, noisy_sha256: str, clean: Path, sha256: str) -> None:
+    if noisy_sha256 == sha256:
+        cause = f"is the same file as its clean scan {clean}"
+        raise BadInput(noisy, cause, "Replace it by the noisy recording")
 
 
 def _stamp(path: Path, *, settled: bool = False) -> _Stamp:
@@ -219,39 +254,6 @@ def _guarded(content: Content, sources: tuple[_Source, ...]) -> Content:
             source.refuse_changed()
 
     return replace(content, pieces=pieces())
-
-
-class _Read(NamedTuple):
-    """The voxels of a scan with its padding set to air, the mask of the padding, and oddities."""
-
-    aired: HU
-    padding: npt.NDArray[np.bool_]
-    odd: Words
-
-
-def _clean(scan: Scan) -> _Read:
-    found = scan.read_voxels()
-    mask = found.gaps | padding(found.hu)
-    return _Read(_aired(found.hu, mask), mask, found.odd)
-
-
-def _both_scans(clean: Any, noisy: Scan) -> _Read:
-    """The recording, with air where both scans have padding."""
-    reference, found = clean.read_voxels(), noisy.read_voxels()
-    outside = reference.gaps | padding(reference.hu)
-    # Where the clean scan is a constant like air, the recording may measure air.
-    like_air = (reference.hu > NEVER_MEASURED_HU) & (reference.hu <= AIR_LIKE_HU) & ~reference.gaps
-    mask = outside & (~like_air | found.gaps | padding(found.hu))
-    return _Read(_aired(found.hu, mask), mask, found.odd)
-
-
-def _grey(photograph: Photograph) -> tuple[HU, Words]:
-    return photograph.read_hu()[0], ()
-
-
-def _aired(hu: HU, mask: npt.NDArray[np.bool_]) -> HU:
-    hu[mask] = AIR_HU
-    return hu.astype(np.int16) if is_whole(hu) else hu
 
 
 def _content(hu: HU, odd: Words) -> Content:

@@ -10,6 +10,8 @@ A NIfTI file does not declare the unit of its values. Plausible scans have two p
 
 At the other end, fewer than 0.1 % of the voxels reach 3000 HU, while a wrong byte order gives
 values of any size.
+
+A label map (a segmentation, a mask) holds few values, all of them whole numbers from 0 to 255.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from volumes.errors import BadInput
+from volumes.errors import BadInput, LabelMap
 from volumes.nifti.read_options import ReadOptions
 from volumes.padding import NEVER_MEASURED_HU
 
 _BELOW_WATER_HU, _LEAST_BELOW = -20, 0.01
 _NO_TISSUE_HU, _MOST_ABOVE = 10_000, 0.01
 _MOST_GAPS = 0.01
+_LARGEST_LABEL, _MOST_LABELS = 255, 128  # label maps of whole bodies have about 120
 
 
 class Census:
@@ -35,6 +38,7 @@ class Census:
         self._total = self._finite = self._measured = self._below = self._above = 0
         self._low, self._high = np.inf, -np.inf
         self._lowest_measured = np.inf
+        self._whole, self._labels = True, set[float]()
 
     def add(self, hu: npt.NDArray[np.float32]) -> None:
         """Counts voxels of any shape."""
@@ -48,6 +52,28 @@ class Census:
         self._low = min(self._low, float(finite.min(initial=np.inf)))
         self._high = max(self._high, float(finite.max(initial=-np.inf)))
         self._lowest_measured = min(self._lowest_measured, float(measured.min(initial=np.inf)))
+        if self._whole and self._low >= 0 and self._high <= _LARGEST_LABEL:
+            values = np.unique(finite)
+            self._whole = bool((values == np.rint(values)).all())
+            self._labels.update(values.tolist() if self._whole else ())
+
+    @property
+    def labels(self) -> int:
+        """The number of different values of a label map, also of an empty one; 0 for a scan."""
+        within = self._low >= 0 and self._high <= _LARGEST_LABEL and self._whole
+        return len(self._labels) if within and len(self._labels) <= _MOST_LABELS else 0
+
+    def refuse_labels(self, path: Path) -> None:
+        """Refuses a label map, whatever the read options.
+
+        Raises:
+            LabelMap: with its values.
+        """
+        if self.labels:
+            values = "value" if self.labels == 1 else "values"
+            cause = f"is a label map, not a scan: {self.labels} whole {values}"
+            remedy = f"Move it away, or name it {_labelled(path)}"
+            raise LabelMap(path, f"{cause}, {self._low:g}..{self._high:g}", remedy)
 
     def warnings(self, path: Path, trust: ReadOptions) -> list[str]:
         """Messages about oddities of the voxels.
@@ -55,6 +81,7 @@ class Census:
         Raises:
             BadInput: if too many are not finite, or if they are not plausible Hounsfield units and
                 `trust.hu` is False.
+            LabelMap: likewise, if they are labels.
         """
         gaps = self._total - self._finite
         if gaps > _MOST_GAPS * self._total:
@@ -69,7 +96,14 @@ class Census:
         if below or self._above > _MOST_ABOVE * self._total:
             cause = f"values range {self._low:g}..{self._high:g}"
             if not trust.hu:
+                self.refuse_labels(path)
                 remedy = "Rescale it to HU, or pass --assume-hu if it is in HU"
                 raise BadInput(path, f"is not in Hounsfield units: {cause}", remedy)
             found.append(f"does not look like Hounsfield units: {cause}")
         return found
+
+
+def _labelled(path: Path) -> str:
+    """The name of a file as a label map: `a.nii.gz` -> `a_label.nii.gz`."""
+    stem, dot, ending = path.name.partition(".nii")
+    return f"{stem}_label{dot}{ending}"

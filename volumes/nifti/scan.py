@@ -50,11 +50,13 @@ class Voxels:
             that are not finite are air.
         gaps: (Z, Y, X) mask of the voxels that are not finite.
         odd: messages about oddities of the voxels and the file.
+        census: the counts of its values.
     """
 
     hu: HU
     gaps: npt.NDArray[np.bool_]
     odd: tuple[str, ...]
+    census: Census
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,7 @@ class Scan:
             gaps[z] = ~np.isfinite(value)
             hu[z] = np.where(gaps[z], AIR_HU, value)
         odd += census.warnings(self.path, self.trust)
-        return Voxels(hu, gaps, tuple(odd))
+        return Voxels(hu, gaps, tuple(odd), census)
 
     def _whole(self, stored: Stored) -> bool:
         """Whether the finite HU of all stored values are whole numbers in the range of int16."""

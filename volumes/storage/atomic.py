@@ -87,6 +87,25 @@ def make_folder(path: Path) -> None:
         raise cannot_write(path, error) from error
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuses a folder that `make_folder` could not make, or that could not be written.
+
+    Nothing is written.
+
+    Raises:
+        CannotWrite: as `make_folder`, as far as rights and the kinds of files can tell.
+    """
+    place = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not place.is_dir():
+        code = errno.EEXIST if place == path else errno.ENOTDIR
+    elif not os.access(place, os.W_OK | os.X_OK):
+        read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+        code = errno.EROFS if read_only else errno.EACCES
+    else:
+        return
+    raise cannot_write(path, OSError(code, os.strerror(code)))
+
+
 def sync_folder(path: Path) -> None:
     """Syncs the names in a folder so that they survive a power cut, if the file system can."""
     try:

@@ -41,8 +41,12 @@ class CacheFolder:
 
     @property
     def read_only(self) -> bool:
-        """Whether the cache is read-only after a write error."""
+        """Whether the cache is read-only, on request or after a write error."""
         return self._failed.is_set()
+
+    def freeze(self) -> None:
+        """Makes the cache read-only on request. Nothing is reported."""
+        self._failed.set()
 
     def make_read_only(self, refusal: CannotWrite) -> None:
         """Makes the cache read-only. Only the first error is reported."""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.gates.catalogue import content
 from volumes.dataset import Case, Split, case_name, find_cases
-from volumes.dataset.cases import unused
+from volumes.dataset.layouts import look
 from volumes.errors import BadInput
 from volumes.nifti.read_options import ReadOptions
 
@@ -376,6 +376,12 @@ def test_read_options_reach_every_case_and_do_not_change_the_order(tmp_path):
     assert trusting == find_cases(tmp_path)
 
 
+def test_scans_of_totalsegmentator_bear_the_names_of_their_folders(tmp_path):
+    touch(tmp_path, "s0000/ct.nii.gz", "s0001/ct.nii.gz")
+    assert [case_name(case.path) for case in find_cases(tmp_path)] == names_of(tmp_path)
+    assert names_of(tmp_path) == ["s0000", "s0001"]
+
+
 @pytest.mark.parametrize("name", ["scan.hdr", "scan.img", "scan.IMG.gz"])
 def test_a_pair_is_a_case_named_without_its_ending(name):
     assert case_name(Path("folder") / name) == "scan"
@@ -400,11 +406,11 @@ def test_a_case_that_may_not_be_seen_is_refused_and_not_left_out(tmp_path, monke
 def test_what_lies_beside_the_cases_and_is_none_is_named(tmp_path):
     (tmp_path / "case_00000").mkdir()
     (tmp_path / "case_00000" / "imaging.nii.gz").write_bytes(b"")
-    assert unused(tmp_path) == []
+    assert look(tmp_path).others == []
     for name in ("case_00001", ".hidden", "runs/unet3d", "mine"):
         (tmp_path / name).mkdir(parents=True)
     for place in ("runs/unet3d", "mine"):
         (tmp_path / place / "recipe.json").write_text("{}")
     (tmp_path / "flat.nii.gz").write_bytes(b"")
-    assert [path.name for path in unused(tmp_path)] == ["case_00001", "flat.nii.gz"]
-    assert unused(tmp_path / "case_00000") == []
+    assert [path.name for path in look(tmp_path).others] == ["case_00001", "flat.nii.gz"]
+    assert look(tmp_path / "case_00000").others == []
