@@ -29,7 +29,8 @@ FINDS_RECIPES = {"engine/recipe/recipe_file.py"}
 # before its own. Those of the first line are the ground, and may import each other.
 ORDER = {
     "engine": [
-        "errors losses schedules runtime terminal output_paths plots networks",
+        "errors losses schedules standard_streams runtime terminal output_paths plots "
+        "networks",
         "checkpoints recipe",
         "runs",
         "inference",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 # Each of these registers its commands, in the order of the help.
@@ -13,6 +12,7 @@ from typing import Any
 from engine.cli import fit, denoise, evaluate, data, machine  # noqa: F401
 
 # isort: on
+from engine import standard_streams
 from engine.cli.app import app
 from engine.cli.exit_code import exit_code
 
@@ -22,10 +22,20 @@ _CTRL_C = 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and ends the process with the exit code of the contract."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # file names are bytes
-    sys.exit(run(arguments))
+    standard_streams.prepare()
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_told(standard_streams.unwritten()) if code == 0 else code)
+
+
+def _told(error: OSError | None) -> int:
+    """The exit code of a command whose work is done, but whose output could not be written."""
+    from volumes.storage.atomic import cannot_write
+
+    if error is None:
+        return 0
+    if isinstance(error, BrokenPipeError):
+        return _PIPE_CLOSED
+    return exit_code(cannot_write(Path("stdout"), error))
 
 
 def run(arguments: list[str]) -> int:
@@ -34,11 +44,6 @@ def run(arguments: list[str]) -> int:
         result: Any = app(arguments, prog_name="engine", standalone_mode=False)
     except KeyboardInterrupt as error:
         return exit_code(error)
-    except SystemExit as end:
-        if not isinstance(end.__context__, BrokenPipeError):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the remaining output is dropped
-        return _PIPE_CLOSED
     except Exception as error:  # a refusal, a bug, or what typer and TensorFlow raise
         if "--debug" in arguments:
             traceback.print_exc()

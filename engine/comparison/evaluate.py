@@ -91,8 +91,9 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     runtime.start(request.devices)
     rows, settings, pictures = compare(comparison, terminal.say)
     about = _about(request, comparison, settings)
+    written = write(request.output, about, rows, pictures)  # hours of work: before it is shown
     _print(request, comparison.window, rows, about, terminal)
-    for path in write(request.output, about, rows, pictures):
+    for path in written:
         terminal.result(str(path))
 
 

@@ -263,7 +263,7 @@ class Run:
         content |= {"changes": noted} if noted else {}
         # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
-        self._write("recipe.py", source.read_text())
+        self._write("recipe.py", source.read_bytes())
         self._write("recipe.json", serialization.to_json(wanted))
         return RunRecord(content)
 
@@ -277,9 +277,9 @@ class Run:
         ):
             raise Mismatch(self.folder, "is not empty and no run", "Choose another --run")
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, content: str | bytes) -> None:
         with whole_file(self.folder / name, overwrite=True) as file:
-            file.write(text.encode())
+            file.write(content.encode() if isinstance(content, str) else content)
 
     def set_aside(self) -> Path | None:
         """Moves an existing run aside. Nothing is deleted."""
