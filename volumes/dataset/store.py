@@ -120,7 +120,7 @@ class Store:
 
     def _sha256(self, source: _Source) -> str:
         """The SHA-256 of a file. A file with an unchanged stamp is not read again."""
-        name = hashlib.sha256(str(source.path.resolve()).encode()).hexdigest()
+        name = hashlib.sha256(os.fsencode(source.path.resolve())).hexdigest()
         note = self._cache.folder / "noted" / f"{name}.json"
         known = json_files.read_sealed(note)
         noted = known is not None and known["stamp"] == list(source.stamp)
@@ -245,5 +245,5 @@ def _identity(case: Case, hu: HU) -> str:
     content = hashlib.sha256(f"{hu.shape}".encode())
     content.update(np.ascontiguousarray(hu).data)
     if hu.min() == hu.max():
-        content.update(case.name.encode())  # constant images are equal, but not a leak
+        content.update(case.name.encode(errors="surrogateescape"))  # constant images are equal, but not a leak
     return content.hexdigest()
