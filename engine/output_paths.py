@@ -13,8 +13,9 @@ from volumes.storage.atomic import cannot_write, make_folder
 
 # Outputs are single NIfTI files. A folder with such a name would be a surprise.
 _OTHER_FILE = re.compile(
-    r"\.(hdr|img|mha|mhd|mgz|mnc|nrrd|dcm|dicom|npy|npz|h5|hdf5|png|jpe?g|tiff?|json|csv|txt|md|pdf"
-    r"|gz|bz2|xz|zst|zip|7z|tar)$",
+    r"\.(hdr|img|mha|mhd|mgz|mnc|nrrd|dcm|dicom|npy|npz|h5|hdf5|mat|keras|onnx|pb|pt|pth|pkl|ckpt"
+    r"|png|jpe?g|gif|bmp|webp|svg|e?ps|tiff?|json|ya?ml|toml|xml|csv|tsv|xlsx?|ods|txt|log|md|rst"
+    r"|tex|html?|pdf|docx?|odt|rtf|pptx?|py|ipynb|gz|tgz|bz2|xz|zst|zip|7z|tar)$",
     re.IGNORECASE,
 )
 
@@ -75,6 +76,29 @@ def refuse_other_file(output: Path) -> None:
     if _OTHER_FILE.search(output.name) and not is_scan_name(output) and not os.path.isdir(output):
         cause = "is neither the name of a folder nor that of a .nii or .nii.gz file"
         raise BadUsage(output, cause, "Choose another -o")
+
+
+def refuse_file_name(folder: Path, option: str) -> None:
+    """Refuses the name of a file where a folder is made, unless it is an existing folder.
+
+    Args:
+        folder: to be made.
+        option: that names it, for the remedy.
+
+    Raises:
+        BadUsage: naming it.
+    """
+    file = _OTHER_FILE.search(folder.name) or is_scan_name(folder)
+    if file and not os.path.isdir(folder):
+        cause = "is the name of a file, and a folder is made here"
+        raise BadUsage(folder, cause, f"Name a folder, such as {option} {_stem(folder)}")
+
+
+def _stem(path: Path) -> Path:
+    """The path without the ending of a file: `report.html` -> `report`."""
+    if is_scan_name(path):
+        return path.with_name(split_name(path)[0])
+    return path.with_name(_OTHER_FILE.sub("", path.name) or "output")
 
 
 def refuse_twice(outputs: Sequence[Path]) -> None:

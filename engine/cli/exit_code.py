@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def exit_code(error: BaseException) -> int:
         return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
     if isinstance(error, OSError) and is_full(error):
         return exit_code(cannot_write(Path(error.filename or "disk"), error))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return _refused(f"{error.filename}: is too long a name. Choose a shorter one.", 2)
     kind = type(error).__name__
     if kind == "ResourceExhaustedError":  # TensorFlow also raises it for a full disk
         from engine.training.out_of_memory import disk_full

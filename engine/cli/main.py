@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -38,8 +40,21 @@ def _told(error: OSError | None) -> int:
     return exit_code(cannot_write(Path("stdout"), error))
 
 
+_HOME = re.compile(r"(?P<before>(^|^-\w|.*[=@]))(?P<path>~.*)", re.DOTALL)
+
+
+def _at_home(word: str) -> str:
+    """A word of the command line, with the home folder for a "~" that the shell left alone.
+
+    Shells expand it at the beginning of a word only: not in --data=~/kits19 or spade@~/runs/unet2d.
+    """
+    found = _HOME.fullmatch(word)
+    return found["before"] + os.path.expanduser(found["path"]) if found else word
+
+
 def run(arguments: list[str]) -> int:
     """Runs a command; returns its exit code."""
+    arguments = [_at_home(word) for word in arguments]
     try:
         result: Any = app(arguments, prog_name="engine", standalone_mode=False)
     except KeyboardInterrupt as error:

@@ -19,7 +19,7 @@ from engine.comparison.eligibility import (
 from engine.comparison.methods import ComparedMethod, resolve_methods
 from engine.comparison.noise_levels import Level, added_levels, scanned_levels
 from engine.errors import BadInput, BadUsage, Mismatch
-from engine.output_paths import refuse_existing, refuse_other_file
+from engine.output_paths import refuse_existing, refuse_file_name
 from engine.report.results import Row
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
@@ -115,7 +115,7 @@ def _check(request: EvaluateRequest) -> tuple[Level, ...]:
         cause = "has no meaning with a protocol that scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
     runtime.check(request.devices, "auto", "auto")
-    refuse_other_file(request.output)
+    refuse_file_name(request.output, "-o")
     refuse_existing([request.output / "report.json"], overwrite=request.overwrite)
     return levels
 

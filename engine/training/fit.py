@@ -292,4 +292,5 @@ def _about(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
 def _without_folders(word: str) -> str:
     """A word of the command. Only the last part of an absolute path: folders may name a person."""
     name, equals, value = word.rpartition("=")
-    return name + equals + (Path(value).name if Path(value).is_absolute() else value)
+    path = Path(value)
+    return name + equals + (path.name if path.is_absolute() or value[:1] == "~" else value)

@@ -39,8 +39,9 @@ _Stamp = tuple[int, ...]
 def default_root() -> Path:
     """The default folder: $ENGINE_CACHE, else respr-engine in the user's cache folder."""
     if chosen := os.environ.get("ENGINE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "respr-engine"
+        return Path(chosen).expanduser()
+    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")).expanduser()
+    return root / "respr-engine"
 
 
 @dataclass(frozen=True)
