@@ -8,7 +8,7 @@ import io
 import os
 import select
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 _REPLACE = "engine.replace"
 
@@ -55,13 +55,13 @@ class _Output(io.FileIO):
 
     failed: OSError | None = None
 
-    def write(self, data: object, /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
-            while (written := super().write(data)) is None:  # type: ignore[call-overload]
+            while (written := super().write(data)) is None:
                 select.select([], [self], [])  # a pipe that does not block, and is full
         except OSError as error:
             self.failed = self.failed or error
-            return memoryview(data).nbytes  # type: ignore[arg-type]
+            return memoryview(data).nbytes
         return int(written)
 
 

@@ -6,6 +6,8 @@ import errno
 import sys
 from pathlib import Path
 
+STOPPED = "stopped: by Ctrl-C. Finished files are complete and stay."
+
 
 def exit_code(error: BaseException) -> int:
     """Prints an error in one line on stderr, and returns the exit code of the contract."""
@@ -13,7 +15,7 @@ def exit_code(error: BaseException) -> int:
     from volumes.storage.atomic import cannot_write, is_full
 
     if isinstance(error, KeyboardInterrupt):
-        return _refused("stopped: by Ctrl-C. Finished files are complete and stay.", 130)
+        return _refused(STOPPED, 130)
     if isinstance(error, Refusal):
         return _refused(str(error), error.exit_code)
     usage = getattr(error, "format_message", None)

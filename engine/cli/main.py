@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from engine.cli import fit, denoise, evaluate, data, machine  # noqa: F401
 # isort: on
 from engine import standard_streams
 from engine.cli.app import app
-from engine.cli.exit_code import exit_code
+from engine.cli.exit_code import STOPPED, exit_code
+from engine.training.reader_threads import READER
+from engine.training.signals import ends_soon
 
 _PIPE_CLOSED = 141  # as for a process that SIGPIPE ends
 _CTRL_C = 130
@@ -25,8 +28,17 @@ _CTRL_C = 130
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and ends the process with the exit code of the contract."""
     standard_streams.prepare()
-    code = run(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_told(standard_streams.unwritten()) if code == 0 else code)
+    with ends_soon(f"engine: error: {STOPPED}"):
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    _exit(_told(standard_streams.unwritten()) if code == 0 else code)
+
+
+def _exit(code: int) -> None:
+    """Ends the process. A reader that hangs is left behind: it must not disturb the end."""
+    if any(thread.name.startswith(READER) for thread in threading.enumerate()):
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _told(error: OSError | None) -> int:

@@ -21,9 +21,7 @@ def find_recipe(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    known = {
-        path.stem: path for path in sorted(_SHIPPED.glob("*.py")) if path.stem != "__init__"
-    }
+    known = {path.stem: path for path in sorted(_SHIPPED.glob("*.py")) if path.stem != "__init__"}
     if name in known:
         return known[name]
     near = difflib.get_close_matches(Path(name).stem, known, 1)

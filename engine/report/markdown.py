@@ -130,8 +130,8 @@ def _methods(about: dict[str, Any]) -> list[str]:
     )
     prior = ", ".join(f"{name} {value}" for name, value in about["prior"].items())
     return [
-        f"**Cases.** {len(cases)} ({about['split']}): {one_line(', '.join(cases))}. The SHA-256 of their "
-        f"files is in report.json. Scored: {_scored(about)}.",
+        f"**Cases.** {len(cases)} ({about['split']}): {one_line(', '.join(cases))}. The SHA-256 of "
+        f"their files is in report.json. Scored: {_scored(about)}.",
         f"**Noise.** {levels}. Simulated noise has seed {about['noise_seed']}. The noise of a "
         "slice depends only on seed, case and slice, so it is the same for every method.",
         f"**Scores.** Data range: the window [{low:g}, {high:g}] {unit}, {high - low:g} wide, to "
@@ -181,8 +181,6 @@ def _figures(drawn: dict[Path, Picture]) -> list[str]:
 def _grid(content: tables.Table) -> str:
     columns, rows = content
     rule = "|---|" + "---:|" * (len(columns) - 1)
-    escaped = (
-        [one_line(cell).replace("|", r"\|") for cell in row] for row in (columns, *rows)
-    )
+    escaped = ([one_line(cell).replace("|", r"\|") for cell in row] for row in (columns, *rows))
     lines = ["| " + " | ".join(row) + " |" for row in escaped]
     return "\n".join([lines[0], rule, *lines[1:]])

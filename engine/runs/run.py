@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import Arrays
 from engine.checkpoints.checkpoint import Progress
-from engine.errors import Mismatch, Refusal
+from engine.errors import Mismatch
 from engine.recipe import serialization
 from engine.recipe.recipe import Recipe
 from engine.runs import compatibility, lock
@@ -304,9 +304,9 @@ class Run:
         with lock.held(self._lock):
             try:
                 yield
-            except Refusal:
+            except BaseException:
                 if new and [path.name for path in self.folder.iterdir()] == [self._lock.name]:
-                    # Refused before anything was begun: leave no empty run folder.
+                    # Refused or stopped before anything was begun: leave no empty run folder.
                     self._lock.unlink()
                     self.folder.rmdir()
                 raise

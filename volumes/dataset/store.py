@@ -246,5 +246,6 @@ def _identity(case: Case, hu: HU) -> str:
     content = hashlib.sha256(f"{hu.shape}".encode())
     content.update(np.ascontiguousarray(hu).data)
     if hu.min() == hu.max():
-        content.update(case.name.encode(errors="surrogateescape"))  # constant images are equal, but not a leak
+        # Constant images are equal, but not a leak.
+        content.update(case.name.encode(errors="surrogateescape"))
     return content.hexdigest()
