@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from engine.shadowing import refuse_shadowed
+
 if TYPE_CHECKING:
     from engine import losses, schedules
     from engine.recipe.recipe import Recipe
+
+refuse_shadowed()
 
 __version__ = "0.1.0"
 

@@ -13,8 +13,9 @@ from volumes.storage.atomic import cannot_write, make_folder
 
 # Outputs are single NIfTI files. A folder with such a name would be a surprise.
 _OTHER_FILE = re.compile(
-    r"\.(hdr|img|mha|mhd|mgz|mnc|nrrd|dcm|dicom|npy|npz|h5|hdf5|png|jpe?g|tiff?|json|csv|txt|md|pdf"
-    r"|gz|bz2|xz|zst|zip|7z|tar)$",
+    r"\.(hdr|img|mha|mhd|mgz|mnc|nrrd|dcm|dicom|npy|npz|h5|hdf5|mat|keras|onnx|pb|pt|pth|pkl|ckpt"
+    r"|png|jpe?g|gif|bmp|webp|svg|e?ps|tiff?|json|ya?ml|toml|xml|csv|tsv|xlsx?|ods|txt|log|md|rst"
+    r"|tex|html?|pdf|docx?|odt|rtf|pptx?|py|ipynb|gz|tgz|bz2|xz|zst|zip|7z|tar)$",
     re.IGNORECASE,
 )
 
@@ -80,6 +81,29 @@ def refuse_other_file(output: Path) -> None:
 def is_other_file(path: Path) -> bool:
     """Whether a path has the ending of a file, not that of a scan alone."""
     return bool(_OTHER_FILE.search(path.name))
+
+
+def refuse_file_name(folder: Path, option: str) -> None:
+    """Refuses the name of a file where a folder is made, unless it is an existing folder.
+
+    Args:
+        folder: to be made.
+        option: that names it, for the remedy.
+
+    Raises:
+        BadUsage: naming it.
+    """
+    file = _OTHER_FILE.search(folder.name) or is_scan_name(folder)
+    if file and not os.path.isdir(folder):
+        cause = "is the name of a file, and a folder is made here"
+        raise BadUsage(folder, cause, f"Name a folder, such as {option} {_stem(folder)}")
+
+
+def _stem(path: Path) -> Path:
+    """The path without the ending of a file: `report.html` -> `report`."""
+    if is_scan_name(path):
+        return path.with_name(split_name(path)[0])
+    return path.with_name(_OTHER_FILE.sub("", path.name) or "output")
 
 
 def refuse_twice(outputs: Sequence[Path]) -> None:

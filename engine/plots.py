@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from volumes.errors import one_line
 from volumes.storage.atomic import whole_file
 from volumes.window import Window
 
@@ -48,10 +51,34 @@ def panel(
                 shown, cmap="gray", vmin=ends[0], vmax=ends[1], interpolation="none"
             )
             axes[row, column].set_axis_off()
-        axes[0, column].set_title(name)
-    figure.suptitle(f"{title}   window [{low:g}, {high:g}] {unit}", fontsize=10)
-    with whole_file(path, overwrite=True) as file:
-        figure.savefig(file, format="png", dpi=110)
+        axes[0, column].set_title(plain(name))
+    figure.suptitle(f"{plain(title)}   window [{low:g}, {high:g}] {unit}", fontsize=10)
+    save(figure, path, dpi=110)
+
+
+def plain(text: str) -> str:
+    r"""The text for a figure: matplotlib reads no formula in it, and can draw each character.
+
+    Names of files may hold dollar signs, line breaks, and bytes that are not UTF-8.
+
+    Example:
+        >>> print(plain("5$ or 6$, M\udcfcller"))
+        5\$ or 6\$, M\udcfcller
+    """
+    return one_line(text).encode(errors="backslashreplace").decode().replace("$", r"\$")
+
+
+def save(figure: Any, path: Path, *, dpi: int) -> None:
+    """Writes a figure as PNG. An existing file is replaced.
+
+    Raises:
+        CannotWrite: if it cannot be written.
+    """
+    with warnings.catch_warnings(), whole_file(path, overwrite=True) as file:
+        # A name in another script or with an emoji: matplotlib draws a box for it.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "Matplotlib currently does not support")
+        figure.savefig(file, format="png", dpi=dpi)
 
 
 def middle(image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine import standard_streams
 from engine.errors import BadUsage
 from volumes.storage.digest import sha256
 
@@ -124,13 +125,15 @@ def tensorflow() -> Any:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hides what C++ code prints on stderr, and shows it if an exception is raised."""
-    sys.stderr.flush()
+    standard_streams.open_descriptors()
+    if sys.stderr is not None:  # None in a process that was started with stderr closed
+        sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held.seek(0)
             os.write(stderr, held.read())
             raise

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -26,7 +26,7 @@ class Terminal:
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose
         self._warned: set[str] = set()
-        self._err = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, text: str) -> None:
         """Prints a message, unless -q was given."""
@@ -70,20 +70,26 @@ class Terminal:
             table.add_row(*row)
         # In a pipe, the table is never cut. On a narrow terminal, lines wrap without loss; rich
         # would cut numbers.
-        width = max(Console().width, _TABLE_COLUMNS) if sys.stdout.isatty() else 1000
+        width = max(Console().width, _TABLE_COLUMNS) if _is_terminal(sys.stdout) else 1000
         # Without a height rich would take 80 columns where TERM=dumb.
-        Console(highlight=False, width=width, height=25).print(table)
+        console = Console(highlight=False, width=width, height=25, markup=False, emoji=False)
+        console.print(table)
 
     @contextmanager
     def progress(self, what: str, total: int, done: int = 0) -> Iterator[Bar]:
         """A progress bar. It is hidden if stderr is not a terminal."""
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(),
         )  # fmt: skip
-        hidden = self.quiet or not sys.stderr.isatty()
+        hidden = self.quiet or not _is_terminal(sys.stderr)
         with Progress(*columns, console=self._err, disable=hidden, transient=True) as progress:
             yield Bar(progress, progress.add_task(what, total=total, completed=done, note=""))
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal. It is None in a process that was started with it closed."""
+    return stream is not None and stream.isatty()
 
 
 class Bar:

@@ -21,7 +21,9 @@ def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> list[int]:
 
 
 def _word(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    # A file's name need not be UTF-8: its own bytes count.
+    named = text.encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.sha256(named).digest()[:8], "little")
 
 
 def rng(seed: int, purpose: str, *key: int | str) -> np.random.Generator:

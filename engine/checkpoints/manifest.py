@@ -38,12 +38,15 @@ class Progress:
         best_step: the step with the best validation; None before the first validation.
         best_mse: its mean squared error, in squared window units.
         recipe: fingerprint of the recipe; None if it was not recorded.
+        unvalidated: whether a stop was requested during the validation of this step: it is due when
+            the training continues.
     """
 
     step: int = 0
     best_step: int | None = None
     best_mse: float | None = None
     recipe: str | None = None
+    unvalidated: bool = False
 
 
 def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
@@ -55,7 +58,10 @@ def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
     Raises:
         OSError: if the system reports an error.
     """
-    state = _bytes(asdict(progress))
+    content = asdict(progress)
+    if not content["unvalidated"]:
+        del content["unvalidated"]
+    state = _bytes(content)
     with synced_file(folder / "state.npz") as file:
         manifest = {"state.npz": archive.write_arrays(file, arrays)}
     with synced_file(folder / "state.json") as file:
@@ -142,6 +148,8 @@ def _progress(content: Any, step: int) -> Progress:
         raise ValueError(f"state.json has an invalid best error, {mse}")
     if progress.recipe is not None and type(progress.recipe) is not str:
         raise ValueError("state.json has an invalid recipe")
+    if type(progress.unvalidated) is not bool:
+        raise ValueError("state.json has an invalid mark of its validation")
     return progress
 
 

@@ -71,7 +71,9 @@ def phantom(
 ) -> None:
     """Write synthetic abdomens in KiTS19's layout."""
     from engine.diagnostics.demo import write_phantoms
+    from engine.output_paths import refuse_file_name
 
+    refuse_file_name(folder, "phantom")
     for path in write_phantoms(folder, cases, three(shape, "--shape"), seed):
         print(path)
 
@@ -97,12 +99,14 @@ def import_weights(
     No code in a file of Keras weights is executed.
     """
     from engine.errors import BadUsage
+    from engine.output_paths import refuse_file_name
     from engine.recipe.overrides import override
     from engine.recipe.recipe_file import find_recipe, load_recipe
     from engine.runs import keras_import, weights_import
     from engine.runs.run import Run
     from engine.terminal import Terminal
 
+    refuse_file_name(run, "--run")
     if weights.is_dir() and network is None:
         if overrides:
             raise BadUsage(overrides[0], "would change the recipe of the run", "Leave it out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from engine.cli.options import (
     Quiet,
     Which,
     WhichVolume,
+    data_folder,
 )
 
 
@@ -74,7 +74,7 @@ def evaluate(
     from volumes.nifti.read_options import ReadOptions
 
     request = EvaluateRequest(
-        methods=tuple(methods), data=data or Path(os.environ.get("ENGINE_DATA", "data")),
+        methods=tuple(methods), data=data_folder(data),
         output=output,
         split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
         checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
+
+STOPPED = "stopped: by Ctrl-C. Finished files are complete and stay."
 
 
 def exit_code(error: BaseException) -> int:
@@ -12,7 +15,7 @@ def exit_code(error: BaseException) -> int:
     from volumes.storage.atomic import cannot_write, is_full
 
     if isinstance(error, KeyboardInterrupt):
-        return _refused("stopped: by Ctrl-C. Finished files are complete and stay.", 130)
+        return _refused(STOPPED, 130)
     if isinstance(error, Refusal):
         return _refused(str(error), error.exit_code)
     usage = getattr(error, "format_message", None)
@@ -23,6 +26,8 @@ def exit_code(error: BaseException) -> int:
         return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
     if isinstance(error, OSError) and is_full(error):
         return exit_code(cannot_write(Path(error.filename or "disk"), error))
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return _refused(f"{error.filename}: is too long a name. Choose a shorter one.", 2)
     kind = type(error).__name__
     if kind == "ResourceExhaustedError":  # TensorFlow also raises it for a full disk
         from engine.training.out_of_memory import disk_full

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from engine.cli.options import (
     Quiet,
     Verbose,
     WhichVolume,
+    data_folder,
 )
 
 
@@ -112,7 +112,7 @@ def fit(
     changes += [f"seed={seed}"] if seed is not None else []
     request = FitRequest(
         recipe=recipe, overrides=tuple(changes), run=run, start=start,
-        data=data or Path(os.environ.get("ENGINE_DATA", "data")),
+        data=data_folder(data),
         start_checkpoint=start_checkpoint, fresh=fresh, accept_changes=accept_changes,
         skip_bad=skip_bad, dry_run=dry_run, time=time, json=json,
         devices=devices, precision=precision, xla=xla,

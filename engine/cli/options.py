@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,11 @@ Data = Annotated[
     ),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")]
+
+
+def data_folder(named: Path | None) -> Path:
+    """The folder of the cases: that of --data, else $ENGINE_DATA, else ./data."""
+    return named or Path(os.environ.get("ENGINE_DATA", "data")).expanduser()
 
 
 def shape(text: str, option: str) -> tuple[int, int, int]:

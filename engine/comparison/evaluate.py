@@ -20,7 +20,7 @@ from engine.comparison.eligibility import (
 from engine.comparison.methods import ComparedMethod, resolve_methods
 from engine.comparison.noise_levels import Level, added_levels, scanned_levels
 from engine.errors import BadInput, BadUsage, Mismatch
-from engine.output_paths import refuse_existing, refuse_other_file
+from engine.output_paths import refuse_existing, refuse_file_name
 from engine.report.results import Row
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
@@ -92,8 +92,9 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     runtime.start(request.devices)
     rows, settings, pictures = compare(comparison, terminal.say)
     about = _about(request, comparison, settings)
+    written = write(request.output, about, rows, pictures)  # hours of work: before it is shown
     _print(request, comparison.window, rows, about, terminal)
-    for path in write(request.output, about, rows, pictures):
+    for path in written:
         terminal.result(str(path))
 
 
@@ -115,7 +116,7 @@ def _check(request: EvaluateRequest) -> tuple[Level, ...]:
         cause = "has no meaning with a protocol that scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
     runtime.check(request.devices, "auto", "auto")
-    refuse_other_file(request.output)
+    refuse_file_name(request.output, "-o")
     refuse_existing([request.output / "report.json"], overwrite=request.overwrite)
     return levels
 

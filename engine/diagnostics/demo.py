@@ -57,10 +57,12 @@ def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: b
     run = request.run or Path("runs") / f"{name}-demo"
     request = replace(request, recipe=str(source), preset=SMALL, run=run)
     if not own_data:
-        request = replace(request, data=phantoms(run.with_name(f"{run.name}-phantoms")))
+        with stop.at_once():
+            request = replace(request, data=phantoms(run.with_name(f"{run.name}-phantoms")))
     fit(request, terminal, stop)
     if not request.dry_run:
-        show(Run(run), request.data, request.devices, terminal)
+        with stop.at_once():
+            show(Run(run), request.data, request.devices, terminal)
 
 
 def write_phantoms(folder: Path, cases: int, shape: Shape, seed: int) -> list[Path]:

@@ -34,8 +34,8 @@ class Estimated:
 
     @property
     def network_run(self) -> str:
-        """The run folder."""
-        return self.run
+        """The run folder. "~" is the home folder."""
+        return os.path.expanduser(self.run)
 
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """Raises an error: the network must be loaded first.

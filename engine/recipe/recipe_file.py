@@ -6,11 +6,12 @@ import difflib
 import runpy
 from pathlib import Path
 
-import recipes as shipped
 from engine.errors import BadUsage
 from engine.recipe.recipe import Recipe
 
 DEFAULT = "respr_unet3d"
+# Found as files, not imported: a folder of the user may be called `recipes`, too.
+_SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
 
 
 def find_recipe(name: str) -> Path:
@@ -21,12 +22,7 @@ def find_recipe(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    known = {
-        path.stem: path
-        for folder in shipped.__path__
-        for path in sorted(Path(folder).glob("*.py"))
-        if path.stem != "__init__"
-    }
+    known = {path.stem: path for path in sorted(_SHIPPED.glob("*.py")) if path.stem != "__init__"}
     if name in known:
         return known[name]
     near = difflib.get_close_matches(Path(name).stem, known, 1)
@@ -36,7 +32,7 @@ def find_recipe(name: str) -> Path:
 
 def foreign(path: Path) -> bool:
     """Whether a recipe file is not one of the shipped recipes."""
-    return path.resolve().parent not in [Path(folder).resolve() for folder in shipped.__path__]
+    return path.resolve().parent != _SHIPPED
 
 
 def load_recipe(path: Path) -> Recipe:

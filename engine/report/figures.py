@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.plots import middle
-from volumes.storage.atomic import whole_file
+from engine.plots import middle, plain, save
 from volumes.volume import Unit
 from volumes.window import Window
 
@@ -58,11 +57,11 @@ def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit], window
             removed.imshow(noisy - image, cmap="gray", vmin=-spread, vmax=spread)
             whole.set_title(_name(name), fontsize=10)
     title = (
-        f"{case}, middle of its scored slices; noise {level} ({noise_hu:.0f} {unit})\n"
+        f"{plain(case)}, middle of its scored slices; noise {level} ({noise_hu:.0f} {unit})\n"
         f"window [{low:g}, {high:g}] {unit}; residual = noisy - image, within ±{spread:.0f} {unit}"
     )
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    save(figure, path, dpi=_DPI)
 
 
 def boxes(path: Path, series: Series) -> None:
@@ -97,7 +96,7 @@ def boxes(path: Path, series: Series) -> None:
     # The axis is shared by all panels; the first method is on top.
     axes[0, 0].set(ylim=(len(series) + 0.6, 0.4))
     axes[0, 0].set_yticks(range(1, len(series) + 1), [_name(name) for name in series])
-    _save(figure, path)
+    save(figure, path, dpi=_DPI)
 
 
 def levels(path: Path, series: Series) -> None:
@@ -130,7 +129,7 @@ def levels(path: Path, series: Series) -> None:
     # The legend has the order of the lines at the strongest noise.
     lines = sorted(axis.get_lines(), key=lambda line: -line.get_ydata()[-1])
     axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
-    _save(figure, path)
+    save(figure, path, dpi=_DPI)
 
 
 def _places(labels: list[str]) -> tuple[list[str], list[float]]:
@@ -150,7 +149,9 @@ def _grid(count: int, most: int) -> tuple[int, int]:
 
 
 def _name(name: str) -> str:
-    return textwrap.fill(name, _NAME_LETTERS)
+    """The name of a method. Matplotlib leaves a name that begins with "_" out of a legend."""
+    filled = textwrap.fill(plain(name), _NAME_LETTERS)
+    return f" {filled}" if filled.startswith("_") else filled
 
 
 def _figure(width_in: float, height_in: float) -> Any:
@@ -160,8 +161,3 @@ def _figure(width_in: float, height_in: float) -> Any:
     figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
-
-
-def _save(figure: Any, path: Path) -> None:
-    with whole_file(path, overwrite=True) as file:
-        figure.savefig(file, format="png", dpi=_DPI)

@@ -84,5 +84,6 @@ def _json(about: dict[str, Any], entries: Entries, rows: Sequence[Row]) -> str:
 
 def _text(path: Path, text: str) -> Path:
     with whole_file(path, overwrite=True) as file:
-        file.write(text.encode())
+        # UTF-8 also where a name is not: its other bytes are written as escapes.
+        file.write(text.encode(errors="backslashreplace"))
     return path

@@ -8,6 +8,7 @@ from typing import Any
 from engine.report import tables
 from engine.report.results import Picture
 from engine.report.summary import Entries, about_p, harm
+from volumes.errors import one_line
 from volumes.window import Window
 
 # Demo notebook of ResPr-UNet-3D-Denoising-Efficient-Pipeline-TF-keras (Abascal et al., 2020).
@@ -121,7 +122,7 @@ def _methods(about: dict[str, Any]) -> list[str]:
     low, high = about["data_range"]["low_hu"], about["data_range"]["high_hu"]
     cases, unit = about["cases"], Window(**about["data_range"]).unit_name
     levels = "; ".join(f"{label}: {text}" for label, text in about["levels"].items())
-    tuned = ", ".join(about["tuned_on"])
+    tuned = one_line(", ".join(about["tuned_on"]))
     tuned = (
         f"Classical methods were tuned for least mean squared error on {tuned}."
         if tuned
@@ -129,8 +130,8 @@ def _methods(about: dict[str, Any]) -> list[str]:
     )
     prior = ", ".join(f"{name} {value}" for name, value in about["prior"].items())
     return [
-        f"**Cases.** {len(cases)} ({about['split']}): {', '.join(cases)}. The SHA-256 of their "
-        f"files is in report.json. Scored: {_scored(about)}.",
+        f"**Cases.** {len(cases)} ({about['split']}): {one_line(', '.join(cases))}. The SHA-256 of "
+        f"their files is in report.json. Scored: {_scored(about)}.",
         f"**Noise.** {levels}. Simulated noise has seed {about['noise_seed']}. The noise of a "
         "slice depends only on seed, case and slice, so it is the same for every method, and that "
         f"of files that `engine degrade` writes. {_added(about)}",
@@ -169,7 +170,7 @@ def _settings(about: dict[str, Any]) -> tables.Table:
 
 def _figures(drawn: dict[Path, Picture]) -> list[str]:
     captions = {
-        path.name: f"Middle of the scored slices of {picture.case} at {picture.level} "
+        path.name: f"Middle of the scored slices of {one_line(picture.case)} at {picture.level} "
         "noise: each image whole, enlarged about its middle, and the residual."
         for path, picture in drawn.items()
     }
@@ -188,6 +189,6 @@ def _figures(drawn: dict[Path, Picture]) -> list[str]:
 def _grid(content: tables.Table) -> str:
     columns, rows = content
     rule = "|---|" + "---:|" * (len(columns) - 1)
-    escaped = ([cell.replace("|", r"\|") for cell in row] for row in (columns, *rows))
+    escaped = ([one_line(cell).replace("|", r"\|") for cell in row] for row in (columns, *rows))
     lines = ["| " + " | ".join(row) + " |" for row in escaped]
     return "\n".join([lines[0], rule, *lines[1:]])

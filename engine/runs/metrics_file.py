@@ -22,20 +22,25 @@ class MetricsFile:
     there still is none.
     """
 
-    def __init__(self, path: Path, step: int, warn: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, path: Path, step: int, warn: Callable[[str], None] = lambda _: None, *,
+        unvalidated: bool = False,
+    ) -> None:  # fmt: skip
         """Opens the file to continue after a step. Rows of later steps are removed.
 
         Args:
             path: of the file.
             step: that the training continues from.
             warn: called for lines that are not rows. They are kept.
+            unvalidated: whether the validation of that step is due: rows of an earlier attempt are
+                removed.
 
         Raises:
             CannotWrite: if the file cannot be read or written.
         """
         self._path, self._held = path, b""
         try:
-            self._drop_after(path, step, warn)
+            self._drop_after(path, step, warn, unvalidated)
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 (closed by `close`)
             self._end = self._file.seek(0, os.SEEK_END)
         except OSError as error:
@@ -84,7 +89,7 @@ class MetricsFile:
         self._end, self._held = self._end + len(self._held), b""
 
     @staticmethod
-    def _drop_after(path: Path, step: int, warn: Callable[[str], None]) -> None:
+    def _drop_after(path: Path, step: int, warn: Callable[[str], None], unvalidated: bool) -> None:
         """Removes rows of later steps and an incomplete last line. Keeps and reports bad lines."""
         if not path.exists():
             if step > 0:
@@ -96,7 +101,9 @@ class MetricsFile:
                 if not line.endswith(b"\n"):
                     break  # incomplete: the process was killed while writing it
                 try:
-                    if json_files.parse_json(line)["step"] > step:
+                    row = json_files.parse_json(line)
+                    due = unvalidated and row["step"] == step and "loss" not in row
+                    if due or row["step"] > step:
                         break
                 except (ValueError, KeyError, TypeError):
                     warn(f"{path}: line {number:,} is no row of metrics; it is kept as it is")

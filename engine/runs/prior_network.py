@@ -77,16 +77,16 @@ def model_of(source: Source) -> Model:
         Mismatch: if the run cannot be used, or its network sees a prior or the dose, or is not 2D.
     """
     named = cast(Estimated, source)  # the only one that names a network
-    if not Path(named.run).is_dir():
-        raise BadUsage(named.run, "is no prior", f"Use {KINDS}")
-    model = open_model(Run(Path(named.run)), named.checkpoint)
+    if not Path(named.network_run).is_dir():
+        raise BadUsage(named.network_run, "is no prior", f"Use {KINDS}")
+    model = open_model(Run(Path(named.network_run)), named.checkpoint)
     network = model.recipe.network
     if network.sees_prior or network.radius[0]:
         cause = f"holds a {type(network).__name__}; a prior is made slice by slice"
-        raise Mismatch(Path(named.run), cause, "Name a run of a 2D network")
+        raise Mismatch(Path(named.network_run), cause, "Name a run of a 2D network")
     if network.sees_dose:
         cause = "holds a network that sees the dose, but a prior is given none"
-        raise Mismatch(Path(named.run), cause, "Name a run without network.sees_dose")
+        raise Mismatch(Path(named.network_run), cause, "Name a run without network.sees_dose")
     return model
 
 

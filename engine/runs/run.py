@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import Arrays
 from engine.checkpoints.checkpoint import Progress
-from engine.errors import Mismatch, Refusal
+from engine.errors import Mismatch
 from engine.recipe import serialization
 from engine.recipe.recipe import Recipe
 from engine.runs import compatibility, lock
@@ -271,7 +271,7 @@ class Run:
         # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
         if source is not None:
-            self._write("recipe.py", source.read_text())
+            self._write("recipe.py", source.read_bytes())
         self._write("recipe.json", serialization.to_json(wanted))
         return RunRecord(content)
 
@@ -285,9 +285,9 @@ class Run:
         ):
             raise Mismatch(self.folder, "is not empty and no run", "Choose another --run")
 
-    def _write(self, name: str, text: str) -> None:
+    def _write(self, name: str, content: str | bytes) -> None:
         with whole_file(self.folder / name, overwrite=True) as file:
-            file.write(text.encode())
+            file.write(content.encode() if isinstance(content, str) else content)
 
     def set_aside(self) -> Path | None:
         """Moves an existing run aside. Nothing is deleted."""
@@ -312,9 +312,9 @@ class Run:
         with lock.held(self._lock):
             try:
                 yield
-            except Refusal:
+            except BaseException:
                 if new and [path.name for path in self.folder.iterdir()] == [self._lock.name]:
-                    # Refused before anything was begun: leave no empty run folder.
+                    # Refused or stopped before anything was begun: leave no empty run folder.
                     self._lock.unlink()
                     self.folder.rmdir()
                 raise

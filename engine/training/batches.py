@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,7 +51,7 @@ class Feed:
         Args:
             start: first step.
             stop: the step after the last one.
-            waiting: called about once a second while a batch is not ready, with the seconds since
+            waiting: called a few times a second while a batch is not ready, with the seconds since
                 it was requested and the case that is being read. If it returns True, no more
                 batches come.
 
@@ -78,7 +78,11 @@ class Feed:
     def _shares(self, step: int) -> list[Batch]:
         """The batch of a step, split into one share per replica."""
         first = step * self._batch
-        examples = [self._example(step, i) for i in range(first, first + self._batch)]
+        examples = []
+        for i in range(first, first + self._batch):
+            if self._readers.ended():
+                raise CancelledError  # nobody waits for this batch
+            examples.append(self._example(step, i))
         self._reading.pop(step, None)
         arrays = Batch(
             np.stack([example.hu for example in examples], dtype=self._dtype),

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ from engine.terminal import Terminal
 from engine.training import requested_recipe
 from engine.training.cases import CaseList, list_cases, read_cases
 from engine.training.requested_recipe import RequestedRecipe
-from engine.training.signals import Stop
+from engine.training.signals import Stop, Stopped
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.examples import Examples
 from volumes.volume import Volume
@@ -159,6 +158,16 @@ def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
     Raises:
         Refusal: an error for the user. Its class sets the exit code.
     """
+    folder = request.run_folder
+    try:
+        with stop.at_once():
+            return _fit(request, terminal, stop)
+    except Stopped as stopped:  # before its first step: nothing had to be saved
+        cause = f"stopped before its first step by {stopped}"
+        raise Interrupted(folder, cause, "Run the same command to resume") from None
+
+
+def _fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
     prepared = prepare(request, terminal)
     if request.dry_run:
         from engine.training.dry_run import dry_run
@@ -309,13 +318,12 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     run.sweep()
     resumed = compare_run(prepared, request, terminal.warn)
     _say_resumed(prepared, terminal)
-    check_stop = partial(_stop_if_asked, stop, run)
     volumes, found = read_cases(
-        prepared.cases, recipe, terminal, check_stop, skip_bad=request.skip_bad
+        prepared.cases, recipe, terminal, stop.check, skip_bad=request.skip_bad
     )
     about, changes = compare_cases(prepared, request, resumed, terminal, volumes, found)
     # TensorFlow takes seconds to import. Errors that do not need it were raised above.
-    check_stop()
+    stop.check()
     terminal.say("\n".join(summary.lines(recipe)))
     started = runtime.start(request.devices, request.precision, request.xla)
     refuse_uneven(recipe, started)
@@ -328,22 +336,16 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     record = run.begin(recipe, prepared.requested.source, about, resumed.record, changes)
     resumed.prior.copy_into(run)
     recipe = replace(recipe, prior=resolved(recipe.prior, run.folder))
-    check_stop()
+    stop.check()
     for note in notes:
         terminal.warn(f"{run.folder}: {note}")
     from engine.training.trainer import Trainer, TrainingPlan
     from engine.training.validation import Validation
 
     examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
-    validation = Validation(recipe, _until_stopped(volumes["validation"], check_stop))
+    validation = Validation(recipe, _until_stopped(volumes["validation"], stop.check))
     plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal)
     Trainer(plan, resumed.start).train(stop)
-
-
-def _stop_if_asked(stop: Stop, run: Run) -> None:
-    if stop.asked:
-        cause = f"stopped before its first step by {stop.asked}"
-        raise Interrupted(run.folder, cause, "Run the same command to resume")
 
 
 def _until_stopped(volumes: Sequence[Volume], check_stop: Callable[[], None]) -> Iterator[Volume]:
@@ -414,4 +416,5 @@ def _about(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
 def _without_folders(word: str) -> str:
     """A word of the command. Only the last part of an absolute path: folders may name a person."""
     name, equals, value = word.rpartition("=")
-    return name + equals + (Path(value).name if Path(value).is_absolute() else value)
+    path = Path(value)
+    return name + equals + (path.name if path.is_absolute() or value[:1] == "~" else value)

@@ -9,8 +9,10 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-_LOOK_EVERY_S = 1.0
-_END_S = 10.0  # no read takes longer unless it hangs
+READER = "reader-"  # names of the threads
+
+_LOOK_EVERY_S = 0.25
+_END_S = 1.0  # no example takes longer unless its read hangs
 
 
 class Readers:
@@ -25,9 +27,10 @@ class Readers:
     def __init__(self, count: int) -> None:
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [
-            Thread(target=self._read, name=f"feed-{i}", daemon=True) for i in range(count)
+            Thread(target=self._read, name=f"{READER}{i}", daemon=True) for i in range(count)
         ]
         self._ended = Event()
+        self.ended = self._ended.is_set
         for thread in self._threads:
             thread.start()
 
@@ -59,5 +62,5 @@ class Readers:
 
 
 def arrived(future: Future[Any]) -> bool:
-    """Whether the result is ready. Waits about a second for it."""
+    """Whether the result is ready. Waits a quarter of a second for it."""
     return bool(wait([future], _LOOK_EVERY_S).done)

@@ -1,13 +1,17 @@
-"""Signals: a request to stop takes effect at the end of the step."""
+"""Signals: a request to stop ends a training after its step, and other work at once."""
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from volumes.storage.atomic import remove_temporaries
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -18,12 +22,41 @@ _ONE_REQUEST_S = 1.0
 _ONE_PRESS_S = 0.1
 
 
+# A call of compiled code, such as a large tile or BM3D, lets no exception through before it ends.
+_PATIENCE_S = 1.0
+
+
+class Stopped(KeyboardInterrupt):
+    """A stop was requested where nothing has to be saved. No `except Exception` catches it."""
+
+
 class Stop:
     """A request to stop this process: whether there is one, and its signal."""
 
     def __init__(self) -> None:
         self.asked: str | None = None
         self._since_s = 0.0
+        self._at_once = False
+
+    def check(self) -> None:
+        """Raises Stopped if a stop was requested."""
+        if self.asked:
+            raise Stopped(self.asked)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """While the block runs, a request raises Stopped wherever the main thread is."""
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
+
+    def hold(self) -> None:
+        """Ends `at_once`: from here on a request is only recorded, as there is work to save."""
+        self._at_once = False
+        self.check()
 
     def __call__(self, number: int, _: FrameType | None) -> None:
         """Records the first request. A second one ends the process at once.
@@ -34,6 +67,8 @@ class Stop:
         now_s = time.monotonic()
         if not self.asked:
             self.asked, self._since_s = signal.Signals(number).name, now_s
+            if self._at_once:
+                raise Stopped(self.asked)
             return
         pressed = number == signal.SIGINT
         if now_s - self._since_s >= (_ONE_PRESS_S if pressed else _ONE_REQUEST_S):
@@ -50,8 +85,44 @@ def interruptible() -> Iterator[Stop]:
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     caught = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
     before = {number: signal.signal(number, stop) for number in caught}
+    woken = signal.set_wakeup_fd(-1)  # `ends_soon` does not end a training within its step
     try:
         yield stop
     finally:
+        signal.set_wakeup_fd(woken)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ends_soon(message: str) -> Iterator[None]:
+    """Ends the process soon after Ctrl-C, also if compiled code does not return to Python.
+
+    KeyboardInterrupt is raised as usual. If it has not ended the process within a second, or at a
+    second Ctrl-C, temporary files are removed and the process exits with 130.
+
+    Args:
+        message: a line on stderr, if the block has not ended by then.
+    """
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    ended = threading.Event()
+
+    def watch() -> None:
+        while (number := os.read(reading, 1)) != bytes([signal.SIGINT]):
+            if not number:
+                return
+        select.select([reading], [], [], _PATIENCE_S)
+        if not ended.is_set():
+            remove_temporaries()
+            os.write(2, f"{message}\n".encode())
+        os._exit(130)
+
+    threading.Thread(target=watch, name="Ctrl-C", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        if signal.set_wakeup_fd(before) == writing:
+            os.close(writing)  # the thread ends, unless Ctrl-C came: it then ends the process

@@ -59,6 +59,10 @@ class TrainingStep:
         """Updates the weights with one global batch, given per replica."""
         return Learned(*self.run(batch, learning_rate))
 
+    def trace(self, batch: Batch, learning_rate: Any) -> None:
+        """Makes the graph for batches of this shape. No variable changes."""
+        self.run.get_concrete_function(batch, learning_rate)
+
     def _run(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
         results = self.strategy.run(self._replica, args=(batch, learning_rate))
         return tuple(self.strategy.experimental_local_results(result)[0] for result in results)

@@ -31,7 +31,7 @@ class Events:
         self._event: Any = event_pb2.Event
         make_folder(folder)
         name = f"events.out.tfevents.{int(time.time())}.{os.getpid()}"
-        self._writer: Any = tf.io.TFRecordWriter(str(folder / name))
+        self._writer: Any = tf.io.TFRecordWriter(os.fsencode(folder / name))
         self._write(file_version="brain.Event:2")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(step=step + 1, session_log=start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ from engine.training import out_of_memory
 from engine.training.batches import Clock, feed
 from engine.training.health import Health
 from engine.training.saver import Saver
-from engine.training.signals import Stop
+from engine.training.signals import Stop, Stopped
 from engine.training.state import TrainingState
 from engine.training.step import Batch
 from engine.training.training_log import StepDone, TrainingLog
@@ -30,6 +30,10 @@ from engine.training.validation import Validation
 from volumes.sampling.examples import Examples
 
 _PATIENCE_S = 60.0
+
+
+def _go_on() -> None:
+    """Checks no request to stop."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,9 @@ class Trainer:
     4. save, if due: all earlier rows are synced first, so that no checkpoint is ahead of
        metrics.jsonl.
     5. stop, if requested. The request is read once a step: a training that stops has also saved.
+
+    A request during a validation ends it: the checkpoint records that the validation is due, and
+    it is the first act of the resumed training. Only that of the last step is completed.
     """
 
     def __init__(self, plan: TrainingPlan, start: InitialWeights | None = None) -> None:
@@ -109,17 +116,23 @@ class Trainer:
             CannotWrite: if a checkpoint cannot be saved. The one before is unchanged.
         """
         first = self.progress.step
-        with TrainingLog(self.run, self.recipe, self.plan.terminal, first) as self._log:
+        due = self.progress.unvalidated
+        with TrainingLog(
+            self.run, self.recipe, self.plan.terminal, first, unvalidated=due
+        ) as self._log:
             self._before_the_first_step()
             with self._batches(stop) as batches:
                 for batch in batches:
+                    if self.progress.step == first:  # nothing has to be saved before
+                        self.training.step.trace(batch, tf.constant(0.0))
+                        stop.hold()
                     self._learn(batch)
                     validate = self._due(self.recipe.validate_every)
                     asked = stop.asked  # read once a step, so that saving and stopping agree
                     if validate or self._due(self.recipe.checkpoint_every) or asked:
                         self._note()
-                        if validate:
-                            self._validate()
+                        if validate and not self._validated(stop):
+                            asked = stop.asked
                         self._save(last=bool(asked))
                         self._clock.restart()
                     if asked and not self._finished:
@@ -135,6 +148,8 @@ class Trainer:
         if self.progress.step == 0 or self._rescore:
             for method, scored in self.plan.validation.baselines().items():
                 self._log.scores(self.progress.step, method, scored)
+        if self.progress.unvalidated:
+            self._validate()
         if self._from_other:
             # Saved before the first step: the run no longer needs the other one, and its best
             # checkpoint is never worse than its initial weights.
@@ -163,8 +178,18 @@ class Trainer:
             done.step, done.rate, float(learned.loss), bool(learned.finite), float(learned.norm)
         )
 
-    def _validate(self) -> None:
-        scored, estimate = self.plan.validation.scores(self._predictor)
+    def _validated(self, stop: Stop) -> bool:
+        """Validates. False if a stop was requested meanwhile, and there are steps left."""
+        try:
+            self._validate(_go_on if self._finished else stop.check)
+        except Stopped:
+            self.progress = replace(self.progress, unvalidated=True)
+            return False
+        return True
+
+    def _validate(self, check_stop: Callable[[], None] = _go_on) -> None:
+        scored, estimate = self.plan.validation.scores(self._predictor, check_stop)
+        self.progress = replace(self.progress, unvalidated=False)
         step, mse, best = self.progress.step, scored.mean["mse"], self.progress.best_mse
         shown = self.plan.validation.pairs[0]
         self._health.validated(step, mse, best, shown, estimate)

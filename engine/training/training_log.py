@@ -35,11 +35,15 @@ class StepDone(NamedTuple):
 class TrainingLog:
     """The log of one training process."""
 
-    def __init__(self, run: Run, recipe: Recipe, terminal: Terminal, first: int) -> None:
-        """Opens the files to continue after step `first`."""
+    def __init__(
+        self, run: Run, recipe: Recipe, terminal: Terminal, first: int, *, unvalidated: bool = False
+    ) -> None:
+        """Opens the files to continue after step `first`, whose validation may still be due."""
         self._run, self._recipe, self._terminal = run, recipe, terminal
         # A run that was never saved starts anew: its rows of step 0 are removed, too.
-        self._metrics = MetricsFile(run.metrics, first or -1, terminal.warn)
+        self._metrics = MetricsFile(
+            run.metrics, first or -1, terminal.warn, unvalidated=unvalidated
+        )
         self._events = Events(run.tensorboard, first, terminal.warn)
         self._bar: Bar | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from engine.inference.tiling import blocks_of, plan
 from engine.recipe.recipe import Recipe
 from engine.scoring.case_images import Pair, levels, pair
 from engine.scoring.metrics import Scores, scores
+from volumes.boxes import Box
 from volumes.volume import Unit, Volume
 
 
@@ -39,22 +40,38 @@ class Validation:
             )
         return methods
 
-    def scores(self, predictor: Predictor) -> tuple[Scored, Unit]:
-        """The scores of the network, and its estimate of the first pair, for the preview."""
+    def scores(
+        self, predictor: Predictor, check_stop: Callable[[], None] = lambda: None
+    ) -> tuple[Scored, Unit]:
+        """The scores of the network, and its estimate of the first pair, for the preview.
+
+        Args:
+            predictor: of the network.
+            check_stop: called before each tile and before each pair is scored. It may raise.
+        """
         rows, first = [], None
         for p in self.pairs:
-            estimate = self.estimate(predictor, p)
+            estimate = self.estimate(predictor, p, check_stop)
+            check_stop()
             rows.append((p, self._scores(p, estimate)))
             first = estimate if first is None else first
         assert first is not None  # a split without validation cases is refused
         return Scored.of(rows), first
 
-    def estimate(self, predictor: Predictor, pair: Pair) -> Unit:
+    def estimate(
+        self, predictor: Predictor, pair: Pair, check_stop: Callable[[], None] = lambda: None
+    ) -> Unit:
         """The estimate of a case, (Z, Y, X) in window units."""
         z, y, x = pair.clean.shape
         prior = None if pair.prior is None else blocks_of(pair.prior)
+        noisy = blocks_of(pair.noisy)
+
+        def checked(box: Box) -> Unit:
+            check_stop()
+            return noisy(box)
+
         tiles = plan((z, y, x), self._recipe.network)
-        return pair.images.keeping_padding(predictor.volume(tiles, blocks_of(pair.noisy), prior))
+        return pair.images.keeping_padding(predictor.volume(tiles, checked, prior))
 
     def _scores(self, pair: Pair, estimate: Unit) -> Scores:
         return scores(pair.clean, estimate, self._recipe.window)

@@ -64,7 +64,7 @@ class Split:
         for case in cases:
             patients.setdefault(self._patient(folder, case), []).append(case)
         sides: dict[str, list[Case]] = {}
-        free = sorted(patients, key=lambda name: hashlib.sha256(name.encode()).digest())
+        free = sorted(patients, key=_hash)
         wishes = ("test", self.test), ("validation", self.validation)
         # Named cases first: a count must not take them.
         for side, wanted in sorted(wishes, key=lambda wish: isinstance(wish[1], int)):
@@ -109,3 +109,8 @@ class Split:
                 raise BadInput(folder, f"has no case {name}", "Name cases that it holds")
             chosen.update(patient_of[case] for case in found)
         return sorted(chosen)
+
+
+def _hash(name: str) -> bytes:
+    """The hash of a name. The name of a folder need not be UTF-8: its own bytes count."""
+    return hashlib.sha256(name.encode(errors="surrogateescape")).digest()

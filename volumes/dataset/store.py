@@ -47,8 +47,9 @@ _Stamp = tuple[int, ...]
 def default_root() -> Path:
     """The default folder: $ENGINE_CACHE, else respr-engine in the user's cache folder."""
     if chosen := os.environ.get("ENGINE_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "respr-engine"
+        return Path(chosen).expanduser()
+    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")).expanduser()
+    return root / "respr-engine"
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Store:
 
     def _sha256(self, source: _Source) -> str:
         """The SHA-256 of a file. A file with an unchanged stamp is not read again."""
-        name = hashlib.sha256(str(source.path.resolve()).encode()).hexdigest()
+        name = hashlib.sha256(os.fsencode(source.path.resolve())).hexdigest()
         note = self._cache.folder / "noted" / f"{name}.json"
         known = json_files.read_sealed(note)
         noted = known is not None and known["stamp"] == list(source.stamp)
@@ -291,5 +292,6 @@ def _identity(case: Case, hu: HU) -> str:
     content = hashlib.sha256(f"{hu.shape}".encode())
     content.update(np.ascontiguousarray(hu).data)
     if hu.min() == hu.max():
-        content.update(case.name.encode())  # constant images are equal, but not a leak
+        # Constant images are equal, but not a leak.
+        content.update(case.name.encode(errors="surrogateescape"))
     return content.hexdigest()

@@ -24,6 +24,8 @@ _REMEDIES = {
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_temporaries: set[Path] = set()
+
 # Some network file systems cannot sync a folder. A folder may be writable but not readable.
 _UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
@@ -50,6 +52,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     if not overwrite and os.path.lexists(path):
         raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
     temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
+    _temporaries.add(temporary)
     try:
         with synced_file(temporary) as file:
             yield file
@@ -60,6 +63,14 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # it must not hide the first error
             temporary.unlink()
+        _temporaries.discard(temporary)
+
+
+def remove_temporaries() -> None:
+    """Removes the temporary files of this process, which is about to exit."""
+    for path in list(_temporaries):
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager
