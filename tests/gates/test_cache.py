@@ -88,7 +88,7 @@ def means_the_same(path: Path, array: np.ndarray) -> bool:
 @pytest.mark.gate("G10")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("pattern", ["*.npy", "*-padding.npy", "v3/*.json", "noted/*.json"])
+@pytest.mark.parametrize("pattern", ["*.npy", "*-padding.npy", "v4/*.json", "noted/*.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "splice"])
 def test_damaged_entries_are_rebuilt_once(
     faults: Faults, store: Store, case: Case, hu: np.ndarray, told: list[str],
@@ -124,7 +124,7 @@ def test_damaged_entries_are_rebuilt_once(
 
 
 @pytest.mark.gate("G10")
-@pytest.mark.parametrize("missing", ["*.npy", "v3/*.json", "noted/*.json", "*.lock"])
+@pytest.mark.parametrize("missing", ["*.npy", "v4/*.json", "noted/*.json", "*.lock"])
 def test_missing_entries_are_rebuilt(
     faults: Faults, store: Store, case: Case, hu: np.ndarray, missing: str
 ) -> None:

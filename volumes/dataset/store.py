@@ -30,7 +30,7 @@ from volumes.storage.cache_folder import CacheFolder
 from volumes.volume import AIR_HU, HU, Volume
 
 # Version of content and format. A new version makes every array again.
-_LAYOUT = "v3"
+_LAYOUT = "v4"
 _SECOND_NS, _TICK_NS = 10**9, 20 * 10**6
 
 _Stamp = tuple[int, ...]
@@ -235,7 +235,7 @@ def _both(pairs: Pairs, side: str) -> Iterator[HU]:
     """(n, 2, Y, X) of a side of a set."""
     for clean, noisy in pairs.read(side):
         if pairs.whole:  # floats are not HU: their padding cannot be recognised
-            air = padding(clean)
+            air = np.concatenate([padding(image[None]) for image in clean])
             clean[air] = noisy[air] = AIR_HU
         yield np.stack([clean, noisy], axis=1)
 

@@ -226,7 +226,7 @@ def test_floats_that_cannot_be_kept_are_refused_with_their_place(path, tmp_path,
         BadInput, match=rf"{key} holds .* in pair 1, which int16 cannot hold in ten"
     ):
         Store(tmp_path / "store").volume(case)
-    assert not list((tmp_path / "store" / "v3").glob("*.npy"))
+    assert not list((tmp_path / "store" / "v4").glob("*.npy"))
 
 
 def test_the_place_of_a_value_is_counted_from_the_first_block(tmp_path, monkeypatch):

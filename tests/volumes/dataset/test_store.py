@@ -45,7 +45,7 @@ def store(tmp_path):
 
 
 def only(store, pattern):
-    (path,) = (store.root / "v3").glob(pattern)
+    (path,) = (store.root / "v4").glob(pattern)
     return path
 
 
@@ -190,7 +190,7 @@ def test_an_interrupted_conversion_leaves_nothing_that_counts(store, case, hu, m
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(case)
-    assert [p.suffix for p in (store.root / "v3").iterdir() if p.is_file()] == [".lock"]
+    assert [p.suffix for p in (store.root / "v4").iterdir() if p.is_file()] == [".lock"]
     np.testing.assert_array_equal(store.volume(case).hu, hu)
 
 
@@ -274,7 +274,7 @@ def test_a_damaged_scan_is_refused_and_never_stored(store, case):
     case.path.write_bytes(content)
     with pytest.raises(BadInput):
         store.volume(case)
-    assert not list((store.root / "v3").glob("*.npy"))
+    assert not list((store.root / "v4").glob("*.npy"))
 
 
 def test_without_a_writable_folder_volumes_are_held_in_memory_with_one_warning(tmp_path, case, hu):
@@ -337,7 +337,7 @@ def test_a_scan_that_changes_between_its_hash_and_its_voxels_is_refused_and_neve
         patch.setattr(nifti.Scan, "read_voxels", changing)
         with pytest.raises(BadInput, match="was changed while it was read"):
             store.volume(case)
-    assert not list((store.root / "v3").glob("*.npy"))
+    assert not list((store.root / "v4").glob("*.npy"))
     np.testing.assert_array_equal(store.volume(case).hu, hu + 1)
 
 
@@ -371,9 +371,9 @@ def test_no_flipped_bit_in_a_note_changes_the_volume_of_a_scan(store, case, hu, 
 
 
 def test_what_a_killed_process_left_half_written_is_swept(store, case):
-    (store.root / "v3").mkdir(parents=True)
+    (store.root / "v4").mkdir(parents=True)
     sha256 = digest.sha256(case.path)
-    old, young = (store.root / "v3" / f".{sha256[:40]}.{pid}-7.tmp" for pid in (1, 2))
+    old, young = (store.root / "v4" / f".{sha256[:40]}.{pid}-7.tmp" for pid in (1, 2))
     for path in (old, young):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))
@@ -391,7 +391,7 @@ def test_another_way_to_make_arrays_asks_for_another_layout(store, tmp_path):
     nifti.write_derived(nifti.open_scan(tmp_path / "a.nii"), hu, tmp_path / "float.nii")
     volume = store.volume(Case("float", tmp_path / "float.nii"), scanned=True)
     stored = zlib.crc32(np.ascontiguousarray(volume.hu)), zlib.crc32(bytes(volume.padded))
-    assert (_LAYOUT, *stored) == ("v3", 163756165, 1223276700)
+    assert (_LAYOUT, *stored) == ("v4", 163756165, 1223276700)
 
 
 @pytest.fixture
@@ -412,7 +412,7 @@ def paired(case, noisy_hu):
 
 def of_the_recording(store, pattern="*.npy"):
     """The file of the second array of a pair of scans."""
-    return next(p for p in (store.root / "v3").glob(pattern) if "-" in p.stem)
+    return next(p for p in (store.root / "v4").glob(pattern) if "-" in p.stem)
 
 
 def test_a_case_without_a_noisy_recording_has_none(store, case):
@@ -530,7 +530,7 @@ def test_a_damaged_recording_is_refused_and_never_stored(store, paired):
     paired.noisy.write_bytes(content)
     with pytest.raises(BadInput, match=r"quarter\.nii\.gz"):
         store.volume(paired)
-    assert not [p for p in (store.root / "v3").glob("*.npy") if "-" in p.stem]
+    assert not [p for p in (store.root / "v4").glob("*.npy") if "-" in p.stem]
 
 
 def test_a_scan_is_not_its_own_recording(store, paired):
@@ -639,7 +639,7 @@ def test_an_interrupted_conversion_of_a_set_leaves_nothing_that_counts(
         patch.setattr(np.lib.format, "write_array_header_1_0", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.volume(pairs[0])
-    assert not [p for p in (store.root / "v3").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
+    assert not [p for p in (store.root / "v4").iterdir() if p.suffix in (".npy", ".json", ".tmp")]
     np.testing.assert_array_equal(store.volume(pairs[0]).hu, hu[16:])
 
 
