@@ -10,6 +10,7 @@ import typer
 from engine.cli.app import app
 from engine.cli.options import (
     AssumeHu,
+    Axes,
     BadCrc,
     Debug,
     Devices,
@@ -20,6 +21,7 @@ from engine.cli.options import (
     Verbose,
     Which,
     WhichVolume,
+    read_options,
     shape,
 )
 
@@ -68,7 +70,7 @@ def denoise(
     devices: Devices = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
-    volume: WhichVolume = None,
+    volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise.
@@ -79,7 +81,6 @@ def denoise(
     from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
     from engine.runs.run import Run, newest_run
     from engine.terminal import Terminal
-    from volumes.nifti.read_options import ReadOptions
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
     request = DenoiseRequest(
@@ -90,7 +91,7 @@ def denoise(
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
         only_plan=plan, devices=devices,
-        reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
+        reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     denoise_scans(request, terminal)
 
