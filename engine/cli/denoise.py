@@ -83,6 +83,7 @@ def denoise(
     from engine.terminal import Terminal
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
+    reading = read_options(assume_hu, allow_bad_crc, max_gib, volume, axes)
     request = DenoiseRequest(
         scans=tuple(volumes), run=Run(model) if model else newest_run(), checkpoint=checkpoint,
         settings=DenoiseSettings(
@@ -91,7 +92,7 @@ def denoise(
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
         only_plan=plan, devices=devices,
-        reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
+        reading=reading,
     )  # fmt: skip
     denoise_scans(request, terminal)
 
