@@ -10,6 +10,7 @@ import typer
 from engine.cli.app import app
 from engine.cli.options import (
     AssumeHu,
+    Axes,
     BadCrc,
     Debug,
     Devices,
@@ -20,6 +21,7 @@ from engine.cli.options import (
     Seed,
     Which,
     WhichVolume,
+    read_options,
 )
 from engine.cli.options import shape as three
 
@@ -41,7 +43,7 @@ def degrade(
     devices: Devices = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
-    volume: WhichVolume = None,
+    volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write a copy of each VOLUME with simulated noise or fewer views, and the same header.
@@ -52,9 +54,8 @@ def degrade(
     from engine.simulation.degradation import parse
     from engine.simulation.degrade import DegradeRequest, degrade_scans
     from engine.terminal import Terminal
-    from volumes.nifti.read_options import ReadOptions
 
-    reading = ReadOptions(assume_hu, allow_bad_crc, max_gib, volume)
+    reading = read_options(assume_hu, allow_bad_crc, max_gib, volume, axes)
     request = DegradeRequest(
         tuple(volumes), parse(kinds), seed, output, overwrite, devices, reading
     )

@@ -10,6 +10,7 @@ import typer
 from engine.cli.app import app
 from engine.cli.options import (
     AssumeHu,
+    Axes,
     BadCrc,
     Debug,
     Devices,
@@ -20,6 +21,7 @@ from engine.cli.options import (
     Verbose,
     Which,
     WhichVolume,
+    read_options,
     shape,
 )
 
@@ -73,7 +75,7 @@ def denoise(
     devices: Devices = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
-    volume: WhichVolume = None,
+    volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Write VOLUME_denoised.nii.gz beside each VOLUME: same header, less noise.
@@ -87,9 +89,9 @@ def denoise(
     from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
     from engine.runs.run import Run, newest_run
     from engine.terminal import Terminal
-    from volumes.nifti.read_options import ReadOptions
 
     terminal = Terminal(quiet=quiet, verbose=verbose)
+    reading = read_options(assume_hu, allow_bad_crc, max_gib, volume, axes)
     request = DenoiseRequest(
         scans=tuple(volumes), run=Run(model) if model else newest_run(), checkpoint=checkpoint,
         settings=DenoiseSettings(
@@ -98,7 +100,7 @@ def denoise(
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
         only_plan=plan, devices=devices,
-        reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
+        reading=reading,
     )  # fmt: skip
     denoise_scans(request, terminal)
 

@@ -10,6 +10,7 @@ import typer
 from engine.cli.app import app
 from engine.cli.options import (
     AssumeHu,
+    Axes,
     BadCrc,
     Data,
     Debug,
@@ -20,6 +21,7 @@ from engine.cli.options import (
     Which,
     WhichVolume,
     data_folder,
+    read_options,
 )
 
 
@@ -65,19 +67,18 @@ def evaluate(
     devices: Devices = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
-    volume: WhichVolume = None,
+    volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
     from engine.comparison.evaluate import EvaluateRequest, evaluate
     from engine.terminal import Terminal
-    from volumes.nifti.read_options import ReadOptions
 
     request = EvaluateRequest(
         methods=tuple(methods), data=data_folder(data),
         output=output,
         split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
         checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
-        overwrite=overwrite, reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
+        overwrite=overwrite, reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     evaluate(request, Terminal(quiet=quiet))

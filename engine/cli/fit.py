@@ -10,6 +10,7 @@ import typer
 from engine.cli.app import app
 from engine.cli.options import (
     AssumeHu,
+    Axes,
     BadCrc,
     Data,
     Debug,
@@ -18,6 +19,7 @@ from engine.cli.options import (
     Verbose,
     WhichVolume,
     data_folder,
+    read_options,
 )
 
 
@@ -91,7 +93,7 @@ def fit(
         bool, typer.Option("--json", help="With --dry-run: print JSON, every field resolved.")
     ] = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
-    volume: WhichVolume = None,
+    volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
     *, context: typer.Context,
 ) -> None:  # fmt: skip
@@ -101,7 +103,6 @@ def fit(
     from engine.training.fit import FitRequest
     from engine.training.fit import fit as train
     from engine.training.signals import interruptible
-    from volumes.nifti.read_options import ReadOptions
 
     stop = context.with_resource(interruptible())
     changes = list(overrides or ())
@@ -116,7 +117,7 @@ def fit(
         start_checkpoint=start_checkpoint, fresh=fresh, accept_changes=accept_changes,
         skip_bad=skip_bad, dry_run=dry_run, time=time, json=json,
         devices=devices, precision=precision, xla=xla,
-        reading=ReadOptions(assume_hu, allow_bad_crc, max_gib, volume),
+        reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     terminal = Terminal(quiet=quiet, verbose=verbose)
     if demo:

@@ -9,12 +9,14 @@ import typer
 
 from engine.cli.app import app
 from engine.cli.options import (
+    Axes,
     BadCrc,
     Debug,
     Devices,
     MaxGib,
     Quiet,
     WhichVolume,
+    read_options,
 )
 
 
@@ -23,6 +25,7 @@ def info(
     path: Annotated[Path, typer.Argument(help="A scan, a denoised scan, a run folder or a "
                               "folder of scans.")],
     allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0, volume: WhichVolume = None,
+    axes: Axes = None,
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Describe a scan, a run or a folder of scans.
@@ -30,9 +33,8 @@ def info(
     A run includes the fingerprint of its last checkpoint.
     """
     from engine.diagnostics.info import about
-    from volumes.nifti.read_options import ReadOptions
 
-    rows = about(path, ReadOptions(checksum=allow_bad_crc, gib=max_gib, volume=volume))
+    rows = about(path, read_options(False, allow_bad_crc, max_gib, volume, axes))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from volumes.nifti.read_options import ReadOptions
 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print only results and errors.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Print more.")]
@@ -26,6 +29,11 @@ MaxGib = Annotated[
 WhichVolume = Annotated[
     int | None, typer.Option("--volume", min=0, help="Volume of a 4D file, counted from 0.")
 ]
+Axes = Annotated[
+    str | None,
+    typer.Option("--axes", metavar="ZYX", help="The stored axes in the order of the file, in place "
+                 "of those of its header: ZYX for a numpy array (Z, Y, X)."),
+]  # fmt: skip
 Devices = Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")]
 Data = Annotated[
     Path | None,
@@ -39,6 +47,24 @@ Which = Annotated[str, typer.Option("--checkpoint", help="best, last or a step."
 def data_folder(named: Path | None) -> Path:
     """The folder of the cases: that of --data, else $ENGINE_DATA, else ./data."""
     return named or Path(os.environ.get("ENGINE_DATA", "data")).expanduser()
+
+
+def read_options(
+    hu: bool, checksum: bool, gib: float, volume: int | None, axes: str | None
+) -> ReadOptions:
+    """The read options of a command.
+
+    Raises:
+        BadUsage: if `axes` is not an order of X, Y and Z.
+    """
+    from engine.errors import BadUsage
+    from volumes.nifti.read_options import ReadOptions
+
+    try:
+        return ReadOptions(hu, checksum, gib, volume, None if axes is None else axes.upper())
+    except ValueError as error:
+        remedy = "Name X, Y and Z in the order of the file, such as ZYX"
+        raise BadUsage("--axes", f"takes an order of X, Y and Z, not {axes!r}", remedy) from error
 
 
 def shape(text: str, option: str) -> tuple[int, int, int]:

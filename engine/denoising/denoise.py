@@ -175,6 +175,7 @@ def _about(
         **sidecar.origin(model),
         "input_sha256": scan.sha256(),
         "input_volume": scan.trust.volume,
+        **({"input_axes": scan.trust.axes} if scan.trust.axes else {}),
         "second_scan_sha256": second.sha256() if second else None,
         "header": "free text cleared" if request.strip else "kept",
         "window_hu": [window.low_hu, window.high_hu],

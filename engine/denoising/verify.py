@@ -74,9 +74,7 @@ def verify(
         yield "input: not checked, name it by --input"
         yield "kept voxels: not checked without the input"
     else:
-        volume = said.get("input_volume")
-        trust = replace(_HASHED, volume=volume if type(volume) is int else None)
-        denoised = nifti.open_scan(source, trust)
+        denoised = nifti.open_scan(source, _input_options(said))
         _refuse_unlike(
             source,
             denoised.sha256(),
@@ -98,6 +96,13 @@ def verify(
         yield f"estimate: {repeated(again, denoised, scan, said, model)}"
     yield "options, versions, machine and time: not checked, only the sidecar contains them"
     yield sidecar.NOTICE
+
+
+def _input_options(said: dict[str, Any]) -> ReadOptions:
+    """The options with which the input was read, if they are valid."""
+    volume, axes = said.get("input_volume"), said.get("input_axes")
+    named = axes if isinstance(axes, str) and sorted(axes) == ["X", "Y", "Z"] else None
+    return replace(_HASHED, volume=volume if type(volume) is int else None, axes=named)
 
 
 def _beside(path: Path) -> Path | None:

@@ -63,7 +63,8 @@ class Product:
             found = json_files.read_json(sidecar_path(self.path))
         except (OSError, ValueError) as error:
             raise CannotWrite(self.path, "exists without a sidecar", remedy) from error
-        wanted = json.loads(json.dumps({**self.recipe(scan), **key}))
+        unset = {"source_volume": None, "source_axes": None}
+        wanted = json.loads(json.dumps({**unset, **self.recipe(scan), **key}))
         for name, value in wanted.items():
             if name == "seed" and self.degradation is None:
                 continue  # a reference has no noise

@@ -51,12 +51,13 @@ def make(
     """
     source = scan.read()
     view = scan.canonical(source)
+    padded = padding(view, scan.hu)
     with ExitStack() as stack:
         drafts = [stack.enter_context(_Draft(product)) for product in products]
         largest = 0.0
         for z in range(scan.shape[0]):
             hu = scan.hu(view[z])
-            measured = ~padding(hu[None])[0]
+            measured = ~padded[z]
             clean = np.where(measured, hu, np.float32(AIR_HU))
             sinogram = _sinogram(products, clean, scan)
             if sinogram:

@@ -321,6 +321,32 @@ def _orientations() -> Iterator[File]:
     yield File("a tilted gantry", made, "", True, hu=HU)
     for axes in AXES:
         yield File(f"axes {axes}", _turned(axes), "", True, hu=HU)
+    cube = {f"srow_{row}": [*one, 0] for row, one in zip("xyz", np.eye(3), strict=True)}
+    square = np.random.default_rng(3).integers(-1024, 1500, (4, 9, 9)).astype("i2")
+    made = put(content(square, qform_code=0, **cube))
+    as_said = square.transpose(2, 1, 0)[::-1, ::-1, ::-1]
+    yield File("an array without a geometry", made, "--axes ZYX reads it so", True, hu=as_said)
+    named = ("--axes", "ZYX")
+    says = "its spacing is unknown"
+    yield File("its axes named", made, says, True, named, square, known=False)
+
+
+def _units() -> Iterator[File]:
+    for code, name, factor in ((1, "metres", 1e-3), (2, "millimetres", 1), (3, "micrometres", 1e3)):
+        rows = {f"srow_{row}": one * factor for row, one in zip("xyz", IPL[:3], strict=True)}
+        for time in (0, 8, 24):
+            made = put(content(xyzt_units=code + time, qform_code=0, **rows))
+            yield File(f"{name}, time {time}", made, "", True, hu=HU)
+    for code, name in ((1, "metres"), (3, "micrometres")):
+        made = put(content(xyzt_units=code))
+        yield File(f"millimetres called {name}", made, "millimetres are assumed", True, hu=HU)
+    made = put(content(xyzt_units=5))
+    yield File("a unit of no standard", made, "unknown unit of length", True, hu=HU)
+    for factor, name in ((1e-3, "metres"), (1e3, "micrometres"), (1e-6, "nothing")):
+        rows = {f"srow_{row}": one * factor for row, one in zip("xyz", IPL[:3], strict=True)}
+        yield from _both(f"{name} called millimetres", "as no CT has", qform_code=0, **rows)
+    long = np.resize(HU, (1340, 6, 7))  # 4.02 m
+    yield File("a field of view beyond 4 m", packed(content(long)), "as no CT has")
 
 
 def _lai(stored: Any) -> Any:
@@ -561,6 +587,7 @@ def _places() -> Iterator[File]:
 def files() -> list[File]:
     """The whole catalogue."""
     rooms = (
-        _streams, _others, _headers, _orientations, _datatypes, _values, _dimensions, _places
+        _streams, _others, _headers, _orientations, _units, _datatypes, _values, _dimensions,
+        _places,
     )  # fmt: skip
     return [file for room in rooms for file in room()]

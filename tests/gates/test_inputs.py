@@ -48,6 +48,7 @@ def _trust(flags: tuple[str, ...]) -> ReadOptions:
         checksum="--allow-bad-crc" in given,
         gib=float(given.get("--max-gib") or 4),
         volume=None if volume is None else int(volume),
+        axes=given.get("--axes"),
     )
 
 

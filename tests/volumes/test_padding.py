@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from volumes import nifti
-from volumes.padding import padding
+from volumes.padding import padding, padding_of
 
 
 def disc(shape, fraction=0.5):
@@ -42,15 +42,83 @@ def test_measured_air_is_not_padding(body):
     assert not padding(body).any()
 
 
-def test_a_constant_denser_than_air_is_not_padding(body):
-    hu = np.where(disc(body.shape), body, np.float32(-899))
+@pytest.mark.parametrize("constant", [-899, -500, -1, 0, 40, 3071, 32767])
+def test_a_constant_denser_than_air_outside_the_field_of_view_is_padding(body, constant):
+    outside = ~disc(body.shape)
+    hu = np.where(outside, np.float32(constant), body)
+    np.testing.assert_array_equal(padding(hu), outside)
+
+
+def test_each_corner_may_have_a_value_of_its_own_or_none(body):
+    outside = ~disc(body.shape)
+    hu, wanted = body.copy(), np.zeros(body.shape, bool)
+    rows, columns = np.mgrid[:48, :64]
+    for value, part in ((0, (rows < 24) & (columns < 32)), (-1024, (rows < 24) & (columns >= 32)),
+                        (500, (rows >= 24) & (columns < 32))):  # fmt: skip
+        hu[outside & part] = value
+        wanted |= outside & part
+    np.testing.assert_array_equal(padding(hu), wanted)
+
+
+@pytest.mark.parametrize("constant", [0, -1024, -1000, 3071])
+def test_a_wedge_at_one_side_of_a_turned_scan_is_padding(body, constant):
+    rows, columns = np.mgrid[:48, :64]
+    wedge = np.broadcast_to(5 * rows + columns < 60, body.shape)
+    hu = np.where(wedge, np.float32(constant), body)
+    np.testing.assert_array_equal(padding(hu), wedge)
+
+
+def test_constants_are_padding_around_the_air_of_a_scan_without_noise():
+    inside, tissue = disc((2, 48, 64)), disc((2, 48, 64), 0.3)
+    hu = np.where(inside, np.where(tissue, 40, -1000), 0)
+    np.testing.assert_array_equal(padding(hu), ~inside)
+
+
+@pytest.mark.parametrize("value", [0, 40])
+def test_tissue_without_noise_that_fills_the_slice_is_measured(value):
+    hu = np.where(disc((2, 48, 64), 0.2), 955, value)
+    assert not padding(hu).any()
+    hu[:, 10:12, 10:12] = -1000
     assert not padding(hu).any()
 
 
-def test_corners_of_different_values_are_not_padding(body):
-    hu = np.where(disc(body.shape), body, np.float32(-1024))
+def test_a_region_of_fewer_than_32_voxels_in_a_corner_is_measured(body):
+    hu = body.copy()
+    hu[0, :5, :6] = hu[1, :4, :8] = 0
+    found = padding(hu)
+    assert not found[0].any()
+    assert found[1].sum() == 32
+
+
+def test_air_that_is_clipped_by_a_display_window_is_measured(body):
+    assert not padding(np.clip(body, -160, 240)).any()
+
+
+def test_the_black_corner_of_a_photograph_is_measured(body):
+    grey = np.rint(np.clip(body + 1000, 0, 255))
+    grey[:, :20, :20] = 0
+    assert not padding(grey).any()
+
+
+def test_a_slice_of_one_value_is_padding_among_slices_with_noise(body):
+    hu = body.copy()
+    hu[2] = 0
+    np.testing.assert_array_equal(padding(hu), hu == 0)
+    np.testing.assert_array_equal(padding_of(lambda stored: stored + 0.0, hu), hu == 0)
+
+
+def test_a_slice_of_one_value_denser_than_air_is_measured_where_no_slice_has_noise():
+    hu = np.where(disc((3, 48, 64), 0.3), 40, -900)
+    hu[1] = 40
+    assert not padding(hu)[1].any()
+
+
+def test_the_voxel_that_differs_in_a_corner_leaves_the_other_corners_padding(body):
+    outside = ~disc(body.shape)
+    hu = np.where(outside, np.float32(-1024), body)
     hu[:, 0, 0] = -1023
-    assert not padding(hu).any()
+    outside[:, :24, :32] = False
+    np.testing.assert_array_equal(padding(hu), outside)
 
 
 def test_body_voxels_that_equal_the_constant_by_chance_are_not_padding(body):

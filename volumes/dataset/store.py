@@ -282,7 +282,7 @@ def _both(pairs: Pairs, side: str) -> Iterator[HU]:
     """(n, 2, Y, X) of a side of a set."""
     for clean, noisy in pairs.read(side):
         if pairs.whole:  # floats are not HU: their padding cannot be recognised
-            air = padding(clean)
+            air = np.concatenate([padding(image[None]) for image in clean])
             clean[air] = noisy[air] = AIR_HU
         yield np.stack([clean, noisy], axis=1)
 

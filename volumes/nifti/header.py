@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from volumes.errors import BadInput
+from volumes.nifti.array_axes import doubts, is_placed, renamed
 from volumes.nifti.checked_stream import DOWNLOAD, Stream
 from volumes.nifti.orientation import Affine, read_affine
 
@@ -39,7 +40,8 @@ class Header:
         shape: of the stored array, all axes.
         dtype: of the stored values, with byte order.
         slope, inter: HU = slope * stored + inter.
-        affine: (4, 4), stored index -> RAS millimetres.
+        affine: (4, 4), stored index -> RAS millimetres, whatever the unit of the header.
+        placed: whether the header gives an orientation and an origin.
         warnings: messages about oddities.
     """
 
@@ -51,6 +53,7 @@ class Header:
     slope: float
     inter: float
     affine: Affine
+    placed: bool
     warnings: tuple[str, ...]
 
     @property
@@ -93,6 +96,15 @@ class Header:
         head = bytes(block.binaryblock) + self.head[len(block.binaryblock) :]
         return replace(self, head=head, offset=start, shape=(*self.shape[:3], 1))
 
+    def with_axes(self, axes: str | None) -> Header:
+        """The header of one volume whose stored axes the user names; warns of a made-up geometry.
+
+        Args:
+            axes: such as "ZYX", in the order of the file; None takes those of the header.
+        """
+        odd = doubts(self.affine, self.shape[:3], axes, placed=self.placed)
+        return replace(self, affine=renamed(self.affine, axes), warnings=(*self.warnings, *odd))
+
 
 def read_header(stream: Stream, *, pair: bool = False) -> Header:
     """Reads and checks the header of a NIfTI file.
@@ -122,7 +134,10 @@ def read_header(stream: Stream, *, pair: bool = False) -> Header:
     dtype, notes = _dtype(path, block, order)
     slope, inter = _scaling(path, block)
     affine, odd = read_affine(path, block)
-    return Header(head, order, offset, shape, dtype, slope, inter, affine, (*notes, *odd))
+    declared = max(int(block["sform_code"]), int(block["qform_code"])) > 0
+    placed = is_placed(affine, declared=declared)
+    odd = [*notes, *odd]
+    return Header(head, order, offset, shape, dtype, slope, inter, affine, placed, tuple(odd))
 
 
 def new_head(shape: tuple[int, int, int], affine: Affine) -> bytes:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from volumes.errors import BadInput
+from volumes.nifti.length_unit import millimetres
 
 Affine = npt.NDArray[np.float64]
 
@@ -23,7 +24,6 @@ CANONICAL = ("I", "P", "L")
 _CODES = range(6)  # valid orientation codes of the NIfTI standard
 _SAME_PLACE = 0.1  # of a voxel: rounding of headers on export makes smaller differences
 _ROUNDING = 1e-5  # tolerance of a quaternion's squared norm
-_SPACING_MM = (1e-4, 1e4)
 _EXPORT = "Export it again"
 
 
@@ -51,7 +51,8 @@ def canonical_affine(affine: Affine, shape: tuple[int, ...]) -> Affine:
 def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
     """The affine of a header by the rule of the NIfTI standard, and messages about oddities.
 
-    The order of preference is sform, quaternion (qform), voxel sizes alone.
+    The order of preference is sform, quaternion (qform), voxel sizes alone. Its lengths are
+    converted from the header's unit to millimetres.
 
     Args:
         path: of the file, for messages.
@@ -76,8 +77,6 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
         quaternion = _quaternion(block)
     if codes["sform"] > 0:
         affine = np.asarray(block.get_sform(), np.float64)
-        if codes["qform"] > 0:
-            found += _difference(affine, quaternion, block)
     elif codes["qform"] > 0:
         if quaternion is None:
             raise BadInput(path, "has an orientation whose quaternion is impossible", _EXPORT)
@@ -85,8 +84,14 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
     else:
         affine = np.asarray(block.get_base_affine(), np.float64)
         found.append("declares no orientation: its axes are assumed to point left, anterior, up")
-    _check_affine(path, affine)
-    return affine, found
+    _refuse_singular(path, affine)
+    spacing = [float(size) for size in np.linalg.norm(affine[:3, :3], axis=0)]
+    shape = [int(n) for n in block["dim"][1 : 1 + min(int(block["dim"][0]), 3)]]
+    unit_mm, odd = millimetres(path, int(block["xyzt_units"]), spacing, shape)
+    scale = np.diag([unit_mm, unit_mm, unit_mm, 1.0])
+    if codes["sform"] > 0 and codes["qform"] > 0:
+        odd += _difference(affine, quaternion, block, unit_mm)
+    return scale @ affine, [*found, *odd]
 
 
 def _quaternion(block: Any) -> Affine | None:
@@ -101,7 +106,7 @@ def _quaternion(block: Any) -> Affine | None:
         return np.asarray(block.get_qform(), np.float64)
 
 
-def _difference(affine: Affine, quaternion: Affine | None, block: Any) -> list[str]:
+def _difference(affine: Affine, quaternion: Affine | None, block: Any, unit_mm: float) -> list[str]:
     if quaternion is None:
         return ["has an impossible quaternion: its sform is used"]
     size = np.maximum(np.array(block["dim"][1:4], float) - 1, 1)
@@ -110,10 +115,10 @@ def _difference(affine: Affine, quaternion: Affine | None, block: Any) -> list[s
         apart = np.linalg.norm((affine - quaternion)[:3] @ corners.T, axis=0).max()
         if apart <= _SAME_PLACE * np.linalg.norm(affine[:3, :3], axis=0).min():
             return []
-    return [f"has a qform up to {apart:.3g} mm away from its sform: the sform is used"]
+    return [f"has a qform up to {unit_mm * apart:.3g} mm away from its sform: the sform is used"]
 
 
-def _check_affine(path: Path, affine: Affine) -> None:
+def _refuse_singular(path: Path, affine: Affine) -> None:
     singular = not np.isfinite(affine).all()
     if not singular:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -122,6 +127,3 @@ def _check_affine(path: Path, affine: Affine) -> None:
             singular = not abs(np.linalg.det(affine[:3, :3] / spacing)) > 1e-6
     if singular or not np.isfinite(io_orientation(affine)).all():
         raise BadInput(path, "has an affine that cannot be inverted", _EXPORT)
-    if not ((_SPACING_MM[0] <= spacing) & (spacing <= _SPACING_MM[1])).all():
-        cause = f"has voxels of {' x '.join(f'{size:g}' for size in spacing)} mm"
-        raise BadInput(path, cause, _EXPORT)

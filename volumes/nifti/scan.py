@@ -30,6 +30,7 @@ from volumes.nifti.checked_stream import (
 )
 from volumes.nifti.header import Header, read_header
 from volumes.nifti.hu_check import Census
+from volumes.nifti.length_unit import refuse_too_long
 from volumes.nifti.orientation import axes, canonical_affine, orientation
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.storage import digest
@@ -196,13 +197,14 @@ class Scan:
         return replace(self, warnings=(*self.warnings, *odd))
 
     def source(self) -> dict[str, str | int]:
-        """The source of the voxels for a sidecar: SHA-256, and the volume's index in a 4D file.
+        """The source of the voxels for a sidecar: SHA-256, index in a 4D file, axes if named.
 
         Raises:
             BadInput: as `sha256`.
         """
         chosen = {} if self.trust.volume is None else {"source_volume": self.trust.volume}
-        return {"source_sha256": self.sha256(), **chosen}
+        named = {} if self.trust.axes is None else {"source_axes": self.trust.axes}
+        return {"source_sha256": self.sha256(), **chosen, **named}
 
     def sha256(self) -> str:
         """SHA-256 of the file; for a pair, of the header file followed by the voxel file.
@@ -297,7 +299,7 @@ def open_scan(path: str | Path, trust: ReadOptions = STRICT) -> Scan:
     if len(files) > 1:
         with open_stream(files[1]) as voxels:
             stamps.append(voxels.stamp)
-    header = whole.volume(path, trust.volume)
+    header = whole.volume(path, trust.volume).with_axes(trust.axes)
     promised = whole.offset + whole.nbytes
     _refuse_impossible(voxels, promised)
     if whole.nbytes > trust.most_bytes:
@@ -306,6 +308,7 @@ def open_scan(path: str | Path, trust: ReadOptions = STRICT) -> Scan:
     order_zyx = np.argsort(orientation(header.affine)[:, 0])
     z, y, x = (header.shape[axis] for axis in order_zyx)
     spacing = np.linalg.norm(header.affine[:3, :3], axis=0)[order_zyx]
+    refuse_too_long(path, spacing.tolist(), (z, y, x))
     spacing_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
     return Scan(
         path, header, (z, y, x), spacing_mm, trust, files, tuple(stamps), promised,

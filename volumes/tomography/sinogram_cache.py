@@ -43,7 +43,7 @@ def sinogram(volume: Volume, index: int, scanner: Scanner) -> Sinogram:
     shape = hu.shape[0], hu.shape[1]
     geometry = scanner.geometry.seeing(max(shape))
     path = (
-        volume.kept.folder / "sinograms" / volume.sha256 / _name(scanner, geometry)
+        volume.kept.folder / "sinograms" / volume.sha256 / _name(scanner, geometry, pixel_mm)
         / f"{index:05d}.npz"
     )  # fmt: skip
     integrals = _read(path, geometry)
@@ -61,9 +61,11 @@ def sinogram(volume: Volume, index: int, scanner: Scanner) -> Sinogram:
     return Sinogram(integrals, geometry, pixel_mm, shape)
 
 
-def _name(scanner: Scanner, geometry: Geometry) -> str:
-    """A hash of the parameters of a scanner that change the sinogram."""
-    decisive = {**geometry.about(), "mu_water_per_mm": scanner.mu_water_per_mm}
+def _name(scanner: Scanner, geometry: Geometry, pixel_mm: float) -> str:
+    """A hash of the parameters of scanner and slices that change the sinogram."""
+    decisive = {
+        **geometry.about(), "mu_water_per_mm": scanner.mu_water_per_mm, "pixel_mm": pixel_mm,
+    }  # fmt: skip
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 

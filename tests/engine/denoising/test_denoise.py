@@ -190,7 +190,7 @@ def outside(noisy_hu):
     return (y - 32) ** 2 + (x - 32) ** 2 > 28**2
 
 
-@pytest.mark.parametrize("value", [-3024, -2048, -1024])
+@pytest.mark.parametrize("value", [-3024, -2048, -1024, -500, 0, 40, 3071])
 def test_padding_comes_back_to_the_bit(unet, tmp_path, noisy_hu, outside, value):
     noisy_hu[outside] = value
     found = voxels(applied(unet, scan_file(tmp_path / "scan.nii", noisy_hu)))
