@@ -37,6 +37,12 @@ class RunRecord:
         return recordings
 
     @property
+    def tops(self) -> tuple[tuple[str, int], ...]:
+        """The top of the scale of its grey values by datatype; empty for scans."""
+        tops = self.content.get("grey_values", {})
+        return tuple((name, top) for name, top in tops.items() if isinstance(top, int) and top > 0)
+
+    @property
     def changes(self) -> list[dict[str, Any]]:
         """The accepted changes, each with its first step, oldest first."""
         return list(self.content.get("changes", []))
@@ -116,6 +122,7 @@ def _is_record(content: Any) -> bool:
     if not isinstance(content, dict):
         return False
     parts = [content.get("cases", {}), content.get("recordings", {})]
+    parts.append(content.get("grey_values", {}))
     parts.append(content.get("started_from") or {})
     if not all(isinstance(part, dict) for part in parts):
         return False

@@ -10,8 +10,9 @@ from engine.errors import BadInput
 from engine.recipe.recipe import Recipe
 from engine.terminal import Terminal
 from volumes.dataset import Case, find_cases
+from volumes.dataset.grey_values import GreyWanted, Scale, Tops
 from volumes.dataset.store import Store, default_root
-from volumes.errors import Refusal
+from volumes.errors import Refusal, listed
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.volume import Volume
@@ -52,8 +53,8 @@ class CaseList:
             return
         if len(self.bad) == 1:
             raise next(iter(self.bad.values()))
-        listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in self.bad.values())
-        cause = f"{len(self.bad)} scans cannot be used: {listed}"
+        each = [f"{refusal.path} {refusal.cause}" for refusal in self.bad.values()]
+        cause = f"{len(self.bad)} scans cannot be used: {listed(each, '; ')}"
         raise BadInput(self.data, cause, "Repair or remove them, or leave them out with --skip-bad")
 
     def good(self) -> Sides:
@@ -63,6 +64,11 @@ class CaseList:
             for side, cases in self.sides.items()
         }
 
+    def scale(self) -> Scale | None:
+        """The scale of photographs or of a set of pairs; None for scans."""
+        first = next((case for cases in self.good().values() for case in cases), None)
+        return None if first is None else first.scale()
+
     def left_out(self) -> dict[str, dict[str, str]]:
         """Why cases are left out, by side and name, for run.json."""
         return {
@@ -71,18 +77,23 @@ class CaseList:
         }
 
 
-def list_cases(recipe: Recipe, data: Path, trust: ReadOptions = STRICT) -> CaseList:
+def list_cases(
+    recipe: Recipe, data: Path, trust: ReadOptions = STRICT, tops: Tops = ()
+) -> CaseList:
     """The cases of a folder by side of the split. Every header is checked.
 
     Args:
         recipe: what is trained.
         data: the folder.
         trust: options for reading the scans.
+        tops: the tops of grey values by datatype, as the run recorded them.
 
     Raises:
-        BadInput: if there are no cases, or the split is impossible.
+        BadInput: if there are no cases, grey values do not fit the window, or the split is
+            impossible.
     """
-    cases = find_cases(data, recipe.noise.file, trust=trust)
+    grey = GreyWanted(recipe.window, trust.hu, tops)
+    cases = find_cases(data, recipe.noise.file, trust=trust, grey=grey)
     bad: dict[str, Refusal] = {}
     for case in cases:
         try:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
+from volumes.dataset.grey_values import AS_FOUND, GreyWanted, Scale
 from volumes.dataset.pairs import Pair, open_pair, open_pairs, refuse_other_grid
 from volumes.dataset.photographs import Photograph, open_photograph
-from volumes.errors import BadInput
+from volumes.errors import BadInput, listed
 from volumes.nifti import Scan, open_scan
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.storage import digest, json_files
@@ -33,12 +34,14 @@ class Case:
         path: of its file; for a pair, of the whole set.
         noisy: the file of its noisy recording, if that is a separate scan.
         trust: options for reading its files.
+        grey: how the values of a photograph or a pair are to be read.
     """
 
     name: str
     path: Path
     noisy: Path | None = None
     trust: ReadOptions = field(default=STRICT, compare=False)
+    grey: GreyWanted = field(default=AS_FOUND, compare=False)
 
     @property
     def of_a_set(self) -> bool:
@@ -48,19 +51,29 @@ class Case:
     def open(self) -> Scan | Photograph | Pair:
         """The file, with the headers of the file and of its noisy recording checked.
 
-        No voxel is read.
+        No voxel is read, except once those of a whole set of pairs, for their scale.
 
         Raises:
-            BadInput: if a file cannot be used, or the recording has another grid.
+            BadInput: if a file cannot be used, the recording has another grid, or grey values do
+                not fit the window.
         """
         if self.of_a_set:
-            return open_pair(self.path, self.name)
+            return open_pair(self.path, self.name, self.grey)
         if _PHOTOGRAPH.match(self.path.name):
-            return open_photograph(self.path)
+            return open_photograph(self.path, self.grey)
         scan = open_scan(self.path, self.trust)
         if self.noisy is not None:
             refuse_other_grid(scan, open_scan(self.noisy, self.trust))
         return scan
+
+    def scale(self) -> Scale | None:
+        """The scale of the values of a photograph or a pair; None for a scan.
+
+        Raises:
+            BadInput: as `open`.
+        """
+        opened = self.open()
+        return None if isinstance(opened, Scan) else opened.scale
 
     def oddities(self) -> Odd:
         """Warnings about the headers of its files.
@@ -88,8 +101,9 @@ def case_name(path: Path) -> str:
 
 
 def find_cases(
-    folder: Path, noisy: str | None = None, *, trust: ReadOptions = STRICT
-) -> list[Case]:
+    folder: Path, noisy: str | None = None, *, trust: ReadOptions = STRICT,
+    grey: GreyWanted = AS_FOUND,
+) -> list[Case]:  # fmt: skip
     """The cases of a folder, or of a set of pairs, sorted by name.
 
     The first layout with files is used: KiTS19 (`case_XXXXX/imaging.nii.gz`), NIfTI files in the
@@ -100,13 +114,15 @@ def find_cases(
         noisy: name of the noisy recordings in the KiTS19 layout, such as "quarter" for
             `case_XXXXX/quarter.nii.gz` beside `imaging.nii.gz`. Sets of pairs do not need it.
         trust: options for reading the files.
+        grey: how the values of photographs and pairs are to be read.
 
     Raises:
         BadInput: if the folder does not exist or has no scan, two cases have the same name, or a
             case has no noisy recording.
     """
     if _PAIRS.search(folder.name) and not folder.is_dir():
-        return sorted(Case(name, folder) for name in open_pairs(folder).names)
+        names = open_pairs(folder, grey).names
+        return sorted(Case(name, folder, trust=trust, grey=grey) for name in names)
     if not folder.is_dir():
         remedy = "Name a folder of scans with --data, or make one with `engine phantom`"
         raise BadInput(folder, "is not a folder", remedy)
@@ -121,7 +137,7 @@ def find_cases(
     if not files:
         cause = "holds neither case_*/imaging.nii.gz nor NIfTI files nor PNG photographs"
         raise BadInput(folder, cause, "Name another folder with --data")
-    cases = sorted(Case(case_name(path), path, trust=trust) for path in files)
+    cases = sorted(Case(case_name(path), path, trust=trust, grey=grey) for path in files)
     for one, other in pairwise(cases):
         if one.name == other.name:
             raise BadInput(other.path, f"is a second scan named {one.name}", "Rename one of them")
@@ -181,7 +197,7 @@ def _paired(folder: Path, cases: list[Case], noisy: str) -> list[Case]:
         else:
             missing.append(case.name)
     if missing:
-        which = ", ".join(missing) if paired else "any case"
+        which = listed(missing) if paired else "any case"
         cause = f"has no {noisy}.nii.gz beside imaging.nii.gz in {which}"
         raise BadInput(folder, cause, "Add the missing scans, or choose another name")
     return paired

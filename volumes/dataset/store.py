@@ -20,6 +20,7 @@ import numpy.typing as npt
 from volumes.dataset import Case
 from volumes.dataset.pairs import Pair, Pairs
 from volumes.dataset.photographs import Photograph
+from volumes.dataset.recordings import Compared
 from volumes.errors import BadInput, CannotWrite
 from volumes.nifti import Scan, open_scan
 from volumes.padding import padding
@@ -86,6 +87,8 @@ class Store:
         source = _Source(case.path)
         scan = case.open()
         sha256 = self._sha256(source) + case.trust.mark
+        if not isinstance(scan, Scan):
+            sha256 += scan.scale.mark
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256, source)
         hu, words = self._array(sha256, lambda: _without_padding(scan), source)
@@ -104,7 +107,7 @@ class Store:
         if noisy_sha256 == sha256:
             cause = f"is the same file as its clean scan {case.path}"
             raise BadInput(case.noisy, cause, "Replace it by the noisy recording")
-        name = f"{sha256}-{noisy_sha256}"
+        name = f"{sha256}-{noisy_sha256}-compared"
         noisy_hu, more = self._array(name, lambda: _recorded(noisy, scan), source, recording)
         odd[case.noisy] = more
         return Volume(hu, scan.spacing_mm, case.name, sha256, odd, noisy_hu, noisy_sha256)
@@ -116,7 +119,8 @@ class Store:
             both, _ = self._array(name, lambda: _side(pair.pairs, pair.side), source)
             self._sets[name] = both
         hu, noisy_hu = both[pair.index, :1], both[pair.index, 1:]
-        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), {}, noisy_hu)
+        odd = {case.path: pair.pairs.odd}
+        return Volume(hu, pair.spacing_mm, case.name, _identity(case, hu), odd, noisy_hu)
 
     def _sha256(self, source: _Source) -> str:
         """The SHA-256 of a file. A file with an unchanged stamp is not read again."""
@@ -216,9 +220,10 @@ def _recorded(noisy: Scan, clean: Scan) -> Content:
     reference = clean.read_voxels()
     # Noise may look like padding, so the padding of the clean scan is used.
     air = reference.gaps | padding(reference.hu)
-    del reference
     found = noisy.read_voxels()
-    return _aired(found.hu, air, found.odd)
+    reference.hu[air] = found.hu[air] = AIR_HU
+    odd = Compared(noisy.path, clean.path.name).oddities(reference.hu, found.hu)
+    return Content(found.hu.shape, found.hu, (*found.odd, *odd))
 
 
 def _aired(hu: HU, air: npt.NDArray[np.bool_], odd: Words) -> Content:
@@ -234,7 +239,7 @@ def _side(pairs: Pairs, side: str) -> Content:
 def _both(pairs: Pairs, side: str) -> Iterator[HU]:
     """(n, 2, Y, X) of a side of a set."""
     for clean, noisy in pairs.read(side):
-        if pairs.whole:  # floats are not HU: their padding cannot be recognised
+        if pairs.scale.hu:  # the padding of grey values cannot be recognised
             air = padding(clean)
             clean[air] = noisy[air] = AIR_HU
         yield np.stack([clean, noisy], axis=1)
