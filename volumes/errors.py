@@ -34,10 +34,10 @@ def listed(words: Sequence[str], between: str = ", ", most: int = 3) -> str:
 
     Example:
         >>> listed(["case_0", "case_1", "case_2", "case_3", "case_4"])
-        'case_0, case_1, case_2 and 2 more'
+        'case_0, case_1, case_2, and 2 more'
     """
     more = len(words) - most
-    return between.join(words[:most]) + (f" and {more:,} more" if more > 0 else "")
+    return between.join(words[:most]) + (f"{between}and {more:,} more" if more > 0 else "")
 
 
 class BadInput(Refusal):

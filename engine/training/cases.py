@@ -17,6 +17,8 @@ from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.volume import Volume
 
+_NAMED = 2  # in one line, which stays short
+
 Sides = dict[str, list[Case]]
 
 
@@ -35,14 +37,15 @@ class CaseList:
     sides: Sides
     bad: Mapping[str, Refusal] = field(default_factory=dict)
 
-    def refuse(self, *, skip_bad: bool) -> None:
+    def refuse(self, terminal: Terminal, *, skip_bad: bool) -> None:
         """Refuses bad cases, or, if they are skipped, a split without training or validation.
 
         Args:
+            terminal: shows every bad case if there are too many for one line.
             skip_bad: whether bad cases are left out instead of refused.
 
         Raises:
-            BadInput: with all bad cases in one line, or if no case for training or validation is
+            BadInput: with the bad cases in one line, or if no case for training or validation is
                 left.
         """
         for side in ("training", "validation") if skip_bad else ():
@@ -53,9 +56,17 @@ class CaseList:
             return
         if len(self.bad) == 1:
             raise next(iter(self.bad.values()))
-        each = [f"{refusal.path} {refusal.cause}" for refusal in self.bad.values()]
-        cause = f"{len(self.bad)} scans cannot be used: {listed(each, '; ')}"
-        raise BadInput(self.data, cause, "Repair or remove them, or leave them out with --skip-bad")
+        refusals = list(self.bad.values())
+        for refusal in refusals if len(refusals) > _NAMED else ():
+            terminal.warn(f"{refusal.path}: {refusal.cause}")
+        first, words = refusals[0], f"{len(refusals)} scans cannot be used: "
+        remedy = "Repair or remove them"
+        if all(refusal.cause == first.cause for refusal in refusals):
+            remedy = first.remedy
+            words += f"{listed([r.path for r in refusals], most=_NAMED)}: each {first.cause}"
+        else:
+            words += listed([f"{r.path} {r.cause}" for r in refusals], "; ", _NAMED)
+        raise BadInput(self.data, words, f"{remedy}, or leave them out with --skip-bad")
 
     def good(self) -> Sides:
         """The cases that can be used."""
@@ -92,7 +103,9 @@ def list_cases(
         BadInput: if there are no cases, grey values do not fit the window, or the split is
             impossible.
     """
-    grey = GreyWanted(recipe.window, trust.hu, tops)
+    # A scanner needs scans: the window of photographs does not matter.
+    window = None if recipe.noise.scanned else recipe.window
+    grey = GreyWanted(window, trust.hu, tops)
     cases = find_cases(data, recipe.noise.file, trust=trust, grey=grey)
     bad: dict[str, Refusal] = {}
     for case in cases:
@@ -146,7 +159,7 @@ def read_cases(
             check_stop()
     order = sorted(bad)  # by name, not by when they were found
     known = CaseList(found.data, found.sides, {name: bad[name] for name in order})
-    known.refuse(skip_bad=skip_bad)
+    known.refuse(terminal, skip_bad=skip_bad)
     for why in known.bad.values():
         terminal.warn(f"{why.path}: {why.cause}: left out")
     for volume in (volume for members in volumes.values() for volume in members):

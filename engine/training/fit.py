@@ -162,7 +162,7 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     if scale := found.scale():
         terminal.say(f"{request.data}: {scale.told}")
     if request.dry_run or request.fresh:
-        found.refuse(skip_bad=request.skip_bad)
+        found.refuse(terminal, skip_bad=request.skip_bad)
     if others := unused(request.data):
         named = ", ".join(path.name for path in others[:3])
         terminal.warn(

@@ -39,6 +39,7 @@ _FLOATS_UP_TO = {1: 2.0, 255: 510.0, 4095: 5120.0, 65535: 82_000.0}
 _FRACTIONS_END, _BYTES_BEGIN = 2.0, 16.0  # floats between them have no scale that can be told
 _OWN_MARGIN = 1.25
 _LEAST_FILLED = 1 / 16
+_FEWEST_STEPS = 16  # in the window, which keeps whole numbers
 _SIDES_APART = 64
 _FRACTIONS_BELOW, _BELOW = -0.75, -0.1  # of the top, of the highest value
 _EXTREME = 0.001
@@ -228,7 +229,8 @@ def _refuse_negative(path: Path, found: Spread, window: Window) -> None:
 
 def _kept(path: Path, found: Spread, window: Window) -> Scale:
     """Values in a window that is no whole scale: they are its own."""
-    fill = found.high >= window.low_hu + _LEAST_FILLED * window.width_hu
+    wide = window.width_hu >= _FEWEST_STEPS
+    fill = wide and found.high >= window.low_hu + _LEAST_FILLED * window.width_hu
     if not fill or found.low > window.high_hu or _is_fractions(found):
         cause = f"holds {found.words}, but the window is {_ends(window)}"
         remedy = f"Use a window of the whole scale: {_as_fields(TEN_THOUSANDTHS)}"
