@@ -10,7 +10,7 @@ from pathlib import Path
 
 from volumes.dataset.grey_values import AS_FOUND, GreyWanted, Scale
 from volumes.dataset.pairs import Pair, open_pair, open_pairs, refuse_other_grid
-from volumes.dataset.photographs import Photograph, open_photograph
+from volumes.dataset.photographs import Photograph, open_photograph, photograph_scale
 from volumes.errors import BadInput, listed
 from volumes.nifti import Scan, open_scan
 from volumes.nifti.read_options import STRICT, ReadOptions
@@ -118,7 +118,7 @@ def find_cases(
 
     Raises:
         BadInput: if the folder does not exist or has no scan, two cases have the same name, or a
-            case has no noisy recording.
+            case has no noisy recording, or grey values do not fit the window.
     """
     if _PAIRS.search(folder.name) and not folder.is_dir():
         names = open_pairs(folder, grey).names
@@ -134,6 +134,8 @@ def find_cases(
         files = sorted(path for path in folder.iterdir() if _is_data(path, _SCAN))
     if not files:
         files = sorted(path for path in folder.iterdir() if _is_data(path, _PHOTOGRAPH))
+        if files:
+            photograph_scale(folder, grey)  # refuses a window of HU once, not for every file
     if not files:
         cause = "holds neither case_*/imaging.nii.gz nor NIfTI files nor PNG photographs"
         raise BadInput(folder, cause, "Name another folder with --data")

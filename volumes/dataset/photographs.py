@@ -66,8 +66,21 @@ def open_photograph(path: Path, wanted: GreyWanted = AS_FOUND) -> Photograph:
     if mode != "L":
         cause = f"has pixels of kind {mode}, not grey with 8 bits"
         raise BadInput(path, cause, "Convert it to 8-bit grey")
+    return Photograph(path, (1, height, width), photograph_scale(path, wanted))
+
+
+def photograph_scale(path: Path, wanted: GreyWanted) -> Scale:
+    """The scale of photographs: 8 bits.
+
+    Args:
+        path: of a photograph or of a folder of them, for the refusal.
+        wanted: how their grey values are to be read; without a window, as they are.
+
+    Raises:
+        BadInput: if the window is not one of grey values.
+    """
     wanted = wanted if wanted.window else replace(wanted, window=BYTES)
-    return Photograph(path, (1, height, width), scale_of(path, _BYTES, wanted))
+    return scale_of(path, _BYTES, wanted)
 
 
 @contextmanager
