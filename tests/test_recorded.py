@@ -125,6 +125,65 @@ def test_a_set_of_pairs_is_evaluated_in_its_own_window(pairs, engine, tmp_path):
     assert tv > noisy + 3
 
 
+def as_bytes(pairs, folder):
+    """The set as a tool saves it that knows bytes only."""
+    with np.load(pairs) as arrays:
+        made = {k: np.rint(np.clip(v, 0, 1) * 255).astype(np.uint8) for k, v in arrays.items()}
+    np.savez(folder / "bytes.npz", **made)
+    return folder / "bytes.npz"
+
+
+def test_a_set_of_bytes_is_trained_on_and_evaluated_as_the_set_of_floats(
+    cpu, pairs, engine, tmp_path
+):
+    scores = []
+    for data, told in ((pairs, "0..1 of float32"), (as_bytes(pairs, tmp_path), "0..255 of uint8")):
+        run, report = tmp_path / f"run_{data.stem}", tmp_path / f"report_{data.stem}"
+        code, _, error = engine("fit", "cnn4", *shrinking("cnn4"), "--data", data, "--run", run)
+        assert code == 0, error
+        assert f"{data}: read as grey values {told}\n" in error
+        top = 1 if "float" in told else 255
+        noted = json.loads((run / "run.json").read_text())["grey_values"]
+        assert noted == {told.split()[-1]: top}
+        words = ["--noise", "recorded:noisy", "--data", data, "--split", "test", "-o", report]
+        code, _, error = engine("evaluate", run, "noisy", *words)
+        assert code == 0, error
+        assert f"read as grey values {told}\n" in error
+        content = json.loads((report / "report.json").read_text())
+        scores.append([entry["psnr_db"]["mean"] for entry in content["summary"]])
+    # Bytes cut the noise at black and white, and round it.
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.3)
+
+
+def test_recordings_off_by_an_offset_are_told_in_training_and_comparison(
+    recorded, recipe, engine, tmp_path
+):
+    words = [*shrinking("dncnn_plain"), "--data", recorded]
+    code, _, told = engine("fit", recipe, *words, "--run", tmp_path / "run")
+    assert code == 0, told
+    assert told.count("HU above imaging.nii.gz on average. Correct its values") == 4
+    words = ["--noise", "recorded:quarter", "--data", recorded, "--split", "all", "--no-tuning"]
+    _, _, told = engine("evaluate", "noisy", *words, "-o", tmp_path / "report")
+    assert told.count("HU above imaging.nii.gz on average. Correct its values") == 4
+
+
+def test_many_bad_scans_are_told_in_lines_of_their_own_and_counted_in_a_short_one(
+    recorded, recipe, engine, tmp_path
+):
+    data = tmp_path / "d"
+    shutil.copytree(recorded, data)
+    for i, scan in enumerate(sorted(data.glob("*/quarter.nii.gz"))):
+        scan.write_bytes(b"<html>" if i else b"")
+    words = [*shrinking("dncnn_plain"), "--data", data]
+    code, _, told = engine("fit", recipe, *words, "--run", tmp_path / "run")
+    assert code == 3
+    *warnings, last = told.splitlines()
+    assert len([line for line in warnings if "quarter.nii.gz" in line]) == 4
+    assert "4 scans cannot be used: " in last
+    assert "and 2 more" in last
+    assert len(last) < 300 + 3 * len(str(data))
+
+
 def test_a_scan_is_denoised_by_what_was_learned_from_recordings(run, recorded, engine, tmp_path):
     scan = sorted(recorded.glob("*/quarter.nii.gz"))[0]
     output = tmp_path / "denoised.nii.gz"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -26,6 +27,17 @@ class Refusal(Exception):
 def one_line(text: str) -> str:
     """The text on one line: control characters, which a file name may contain, become spaces."""
     return "".join(c if c.isprintable() or "\udc80" <= c <= "\udcff" else " " for c in text)
+
+
+def listed(words: Sequence[str], between: str = ", ", most: int = 3) -> str:
+    """The first words of a list and the number of the others: messages stay short.
+
+    Example:
+        >>> listed(["case_0", "case_1", "case_2", "case_3", "case_4"])
+        'case_0, case_1, case_2, and 2 more'
+    """
+    more = len(words) - most
+    return between.join(words[:most]) + (f"{between}and {more:,} more" if more > 0 else "")
 
 
 class BadInput(Refusal):

@@ -26,7 +26,7 @@ from engine.runs.trained_model import Model
 from engine.terminal import Terminal
 from volumes import NeighbourMean, Split, Window
 from volumes.dataset import Case, find_cases
-from volumes.dataset.pairs import FLOAT_SCALE, open_pairs
+from volumes.dataset.grey_values import GreyWanted
 from volumes.dataset.store import Store, default_root
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
@@ -134,8 +134,14 @@ def _prepare(
     from engine.comparison.compare import Comparison
 
     models = {method.label: method.model for method in methods if method.model}
-    cases = find_cases(request.data, trust=request.reading, listener=terminal)
+    behind = [model for method in methods for model in method.behind()]
+    window = behind[0].recipe.window if behind else None
+    tops = tuple(top for model in behind[:1] for top in model.record.tops)
+    grey = GreyWanted(window, request.reading.hu, tops)
+    cases = find_cases(request.data, trust=request.reading, grey=grey, listener=terminal)
     scored = _cases(request, models, cases, request.split)
+    if scale := cases[0].scale():
+        terminal.say(f"{request.data}: {scale.told}")
     tuning: Sequence[Case] = ()
     if request.tuning and any(
         METHODS[method.classical]().candidates()[1:] for method in methods if method.classical
@@ -147,7 +153,7 @@ def _prepare(
             refuse_unscannable(case)
     store = Store(default_root(), terminal.warn)
     volumes = _volumes(store, [*scored, *tuning], terminal, scanned=scanned)
-    recorded = _recorded(store, request, levels, set(volumes), terminal)
+    recorded = _recorded(store, request, grey, levels, set(volumes), terminal)
     held = [volumes[case.name] for case in scored]
     tuned = [volumes[case.name] for case in tuning]
     refuse_others(request.data, request.split, models, held)
@@ -156,10 +162,9 @@ def _prepare(
         refuse_seen_in_tuning(request.data, methods, tuned)
     warn_of_twins(request.data, held, tuned, terminal)
     warn_of_oracles(methods, terminal)
-    windows = (model.recipe.window for method in methods for model in method.behind())
     return Comparison(
         methods=methods, cases=held, tuning=tuned, levels=levels,
-        window=next(windows, None) or _window(scored), prior=_prior(models),
+        window=window or _window(scored), prior=_prior(models),
         protocol=request.protocol, slices=request.slices, recorded=recorded,
     )  # fmt: skip
 
@@ -239,12 +244,9 @@ def _cases(
 
 
 def _window(cases: Sequence[Case]) -> Window:
-    """The default window for scans, photographs or pairs of floats, if no run has one."""
-    if all(case.path.suffix.lower() == ".png" for case in cases):
-        return Window(low_hu=0, high_hu=255, clip=False)
-    if all(case.of_a_set and not open_pairs(case.path).whole for case in cases):
-        return Window(low_hu=0, high_hu=FLOAT_SCALE, clip=False)
-    return Window()
+    """The window that suits scans, photographs or pairs, if no run has one."""
+    scale = cases[0].scale()
+    return Window() if scale is None else scale.window
 
 
 def _prior(models: dict[str, Model]) -> NeighbourMean:
@@ -258,6 +260,7 @@ def _prior(models: dict[str, Model]) -> NeighbourMean:
 def _recorded(
     store: Store,
     request: EvaluateRequest,
+    grey: GreyWanted,
     asked: Sequence[Level],
     names: Collection[str],
     terminal: Terminal,
@@ -272,7 +275,9 @@ def _recorded(
             store,
             [
                 case
-                for case in find_cases(request.data, level.noise.file, trust=request.reading)
+                for case in find_cases(
+                    request.data, level.noise.file, trust=request.reading, grey=grey
+                )
                 if case.name in names
             ],
             terminal,

@@ -14,13 +14,13 @@ from typing import Any
 from engine.errors import Mismatch
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import differences
+from volumes.errors import listed
 
 # Free to change: a run may be made longer, or saved and validated at other steps.
 MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
 
 _SCORED_BY = ("window.", "noise.", "prior", "validate_slices", "validate_at")
 _ANEW = "choose another --run, or start anew with --fresh"
-_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Changes:
             Mismatch: with the differences, old -> new.
         """
         if self.forbidden:
-            cause = f"holds a run {self.kind} ({_listed(self.forbidden)})"
+            cause = f"holds a run {self.kind} ({listed(self.forbidden, '; ')})"
             raise Mismatch(folder, cause, _ANEW.capitalize())
         if self.learned and not accepted:
-            cause = f"holds a run {self.kind} ({_listed(self.learned)})"
+            cause = f"holds a run {self.kind} ({listed(self.learned, '; ')})"
             raise Mismatch(folder, cause, f"Continue with --accept-changes, {_ANEW}")
 
 
@@ -152,11 +152,6 @@ def _named(what: str, before: Mapping[str, str], after: Mapping[str, str]) -> li
         elif before[name] != after[name]:
             texts.append(f"{what}{name} {before[name][:8]} -> {after[name][:8]}")
     return texts
-
-
-def _listed(texts: Sequence[str]) -> str:
-    more = len(texts) - _LISTED
-    return "; ".join([*texts[:_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _estimated(recipe: Recipe) -> bool:

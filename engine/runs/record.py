@@ -43,6 +43,12 @@ class RunRecord:
         return voxels
 
     @property
+    def tops(self) -> tuple[tuple[str, int], ...]:
+        """The top of the scale of its grey values by datatype; empty for scans."""
+        tops = self.content.get("grey_values", {})
+        return tuple((name, top) for name, top in tops.items() if isinstance(top, int) and top > 0)
+
+    @property
     def changes(self) -> list[dict[str, Any]]:
         """The accepted changes, each with its first step, oldest first."""
         return list(self.content.get("changes", []))
@@ -141,7 +147,8 @@ def _is_record(content: Any) -> bool:
     """Whether the content has the form of a run record, as far as it is used."""
     if not isinstance(content, dict):
         return False
-    parts = [content.get(name, {}) for name in ("cases", "recordings", "voxels")]
+    names = ("cases", "recordings", "voxels", "grey_values")
+    parts = [content.get(name, {}) for name in names]
     parts.append(content.get("started_from") or {})
     if not all(isinstance(part, dict) for part in parts):
         return False

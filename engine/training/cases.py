@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,12 +11,15 @@ from engine.recipe.recipe import Recipe
 from engine.runs.record import RunRecord
 from engine.terminal import Terminal
 from volumes.dataset import Case, Split, find_cases
+from volumes.dataset.grey_values import GreyWanted, Scale, Tops
 from volumes.dataset.store import Store, default_root
 from volumes.dataset.twins import twins
-from volumes.errors import LabelMap, Refusal
+from volumes.errors import LabelMap, Refusal, listed
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.volume import Volume
+
+_NAMED = 2  # in one line, which stays short
 
 Sides = dict[str, list[Case]]
 
@@ -36,29 +39,25 @@ class CaseList:
     sides: Sides
     bad: Mapping[str, Refusal] = field(default_factory=dict)
 
-    def refuse(self, *, skip_bad: bool) -> None:
+    def refuse(self, terminal: Terminal, *, skip_bad: bool) -> None:
         """Refuses bad cases, or, if they are skipped, a side of the split that has only such cases.
 
         A label map is refused even so: it is no scan, and has taken the place of one in the split.
 
         Args:
+            terminal: shows every bad case if there are too many for one line.
             skip_bad: whether bad cases are left out instead of refused.
 
         Raises:
             BadInput: with all bad cases in one line, or if all cases of a side are bad.
         """
-        bad = {name: why for name, why in self.bad.items()
-               if not skip_bad or isinstance(why, LabelMap)}  # fmt: skip
+        bad = [why for why in self.bad.values() if not skip_bad or isinstance(why, LabelMap)]
         if len(bad) == 1:
-            raise next(iter(bad.values()))
+            raise bad[0]
         if bad:
-            listed = "; ".join(f"{refusal.path} {refusal.cause}" for refusal in bad.values())
-            cause = f"{len(bad)} scans cannot be used: {listed}"
-            labels = any(isinstance(refusal, LabelMap) for refusal in bad.values())
-            remedy = "Repair or remove them, or leave them out with --skip-bad"
-            if labels:
-                remedy = "Move label maps away, or name them such as case_0_label.nii.gz"
-            raise BadInput(self.data, cause, remedy)
+            for refusal in bad if len(bad) > _NAMED else ():
+                terminal.warn(f"{refusal.path}: {refusal.cause}")
+            raise _refusal(self.data, bad)
         for side, good in self.good().items():
             if self.sides[side] and not good:
                 cause = f"has no good case for {side}; bad cases: {len(self.bad)}"
@@ -71,6 +70,11 @@ class CaseList:
             for side, cases in self.sides.items()
         }
 
+    def scale(self) -> Scale | None:
+        """The scale of photographs or of a set of pairs; None for scans."""
+        first = next((case for cases in self.good().values() for case in cases), None)
+        return None if first is None else first.scale()
+
     def left_out(self) -> dict[str, dict[str, str]]:
         """Why cases are left out, by side and name, for run.json."""
         return {
@@ -79,8 +83,23 @@ class CaseList:
         }
 
 
+def _refusal(data: Path, bad: Sequence[Refusal]) -> BadInput:
+    """Several bad cases in one line."""
+    first, words = bad[0], f"{len(bad)} scans cannot be used: "
+    remedy = "Repair or remove them"
+    if all(refusal.cause == first.cause for refusal in bad):
+        remedy = first.remedy
+        words += f"{listed([r.path for r in bad], most=_NAMED)}: each {first.cause}"
+    else:
+        words += listed([f"{r.path} {r.cause}" for r in bad], "; ", _NAMED)
+    if any(isinstance(refusal, LabelMap) for refusal in bad):
+        remedy = "Move label maps away, or name them such as case_0_label.nii.gz"
+        return BadInput(data, words, remedy)
+    return BadInput(data, words, f"{remedy}, or leave them out with --skip-bad")
+
+
 def list_cases(
-    recipe: Recipe, data: Path, terminal: Terminal, trust: ReadOptions = STRICT
+    recipe: Recipe, data: Path, terminal: Terminal, trust: ReadOptions = STRICT, tops: Tops = ()
 ) -> CaseList:
     """The cases of a folder by side of the split. Every header is checked.
 
@@ -89,11 +108,16 @@ def list_cases(
         data: the folder.
         terminal: is told what was read as what, and of a split that leaves few cases to learn from.
         trust: options for reading the scans.
+        tops: the tops of grey values by datatype, as the run recorded them.
 
     Raises:
-        BadInput: if there are no cases, or the split is impossible.
+        BadInput: if there are no cases, grey values do not fit the window, or the split is
+            impossible.
     """
-    cases = find_cases(data, recipe.noise.file, trust=trust, listener=terminal)
+    # A scanner needs scans: the window of photographs does not matter.
+    window = None if recipe.noise.scanned else recipe.window
+    grey = GreyWanted(window, trust.hu, tops)
+    cases = find_cases(data, recipe.noise.file, trust=trust, grey=grey, listener=terminal)
     bad: dict[str, Refusal] = {}
     for case in cases:
         try:
@@ -166,7 +190,7 @@ def read_cases(
             check_stop()
     order = sorted(bad)  # by name, not by when they were found
     known = CaseList(found.data, found.sides, {name: bad[name] for name in order})
-    known.refuse(skip_bad=skip_bad)
+    known.refuse(terminal, skip_bad=skip_bad)
     for why in known.bad.values():
         terminal.warn(f"{why.path}: {why.cause}: left out")
     for volume in (volume for members in volumes.values() for volume in members):

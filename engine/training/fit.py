@@ -205,9 +205,12 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)
-    found = list_cases(recipe, request.data, terminal, request.reading)
+    tops = () if request.fresh else run.record().tops
+    found = list_cases(recipe, request.data, terminal, request.reading, tops)
+    if scale := found.scale():
+        terminal.say(f"{request.data}: {scale.told}")
     if request.dry_run or request.fresh:
-        found.refuse(skip_bad=request.skip_bad)
+        found.refuse(terminal, skip_bad=request.skip_bad)
     for case in (case for cases in found.good().values() for case in cases):
         terminal.warn_once(case.oddities())
     return Prepared(recipe, requested, run, start, prior, found)
@@ -389,10 +392,12 @@ def _notes(
 
 
 def _cases(volumes: dict[str, list[Volume]], found: CaseList) -> dict[str, Any]:
+    scale = found.scale()
     left_out = {"left_out": found.left_out()} if found.bad else {}
     return {
         "cases": {side: {v.case: v.sha256 for v in members} for side, members in volumes.items()},
         "voxels": {v.case: v.voxels_sha256 for v in chain(*volumes.values()) if v.voxels_sha256},
+        **({"grey_values": {scale.datatype: scale.top}} if scale and scale.top else {}),
         "recordings": {v.case: v.noisy_sha256 for v in chain(*volumes.values()) if v.noisy_sha256},
         **left_out,
     }

@@ -8,10 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from volumes.dataset.folder_listing import is_photograph
-from volumes.dataset.layouts import Listener, look
+from volumes.dataset.grey_values import AS_FOUND, GreyWanted, Scale
+from volumes.dataset.layouts import PHOTOGRAPHS, Listener, look
 from volumes.dataset.pairs import Pair, open_pair, open_pairs, refuse_other_grid
-from volumes.dataset.photographs import Photograph, open_photograph
-from volumes.errors import BadInput
+from volumes.dataset.photographs import Photograph, open_photograph, photograph_scale
+from volumes.errors import BadInput, listed
 from volumes.nifti import Scan, open_scan
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.volume import Odd
@@ -29,6 +30,7 @@ class Case:
         noisy: the file of its noisy recording, if that is a separate scan.
         patient: where the layout of the folder tells it, as in BIDS.
         trust: options for reading its files.
+        grey: how the values of a photograph or a pair are to be read.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Case:
     noisy: Path | None = None
     patient: str | None = field(default=None, compare=False)
     trust: ReadOptions = field(default=STRICT, compare=False)
+    grey: GreyWanted = field(default=AS_FOUND, compare=False)
 
     @property
     def of_a_set(self) -> bool:
@@ -45,19 +48,29 @@ class Case:
     def open(self) -> Scan | Photograph | Pair:
         """The file, with the headers of the file and of its noisy recording checked.
 
-        No voxel is read.
+        No voxel is read, except once those of a whole set of pairs, for their scale.
 
         Raises:
-            BadInput: if a file cannot be used, or the recording has another grid.
+            BadInput: if a file cannot be used, the recording has another grid, or grey values do
+                not fit the window.
         """
         if self.of_a_set:
-            return open_pair(self.path, self.name)
+            return open_pair(self.path, self.name, self.grey)
         if is_photograph(self.path):
-            return open_photograph(self.path)
+            return open_photograph(self.path, self.grey)
         scan = open_scan(self.path, self.trust)
         if self.noisy is not None:
             refuse_other_grid(scan, open_scan(self.noisy, self.trust))
         return scan
+
+    def scale(self) -> Scale | None:
+        """The scale of the values of a photograph or a pair; None for a scan.
+
+        Raises:
+            BadInput: as `open`.
+        """
+        opened = self.open()
+        return None if isinstance(opened, Scan) else opened.scale
 
     def oddities(self) -> Odd:
         """Warnings about the headers of its files.
@@ -72,12 +85,9 @@ class Case:
 
 
 def find_cases(
-    folder: Path,
-    noisy: str | None = None,
-    *,
-    trust: ReadOptions = STRICT,
-    listener: Listener | None = None,
-) -> list[Case]:
+    folder: Path, noisy: str | None = None, *, trust: ReadOptions = STRICT,
+    grey: GreyWanted = AS_FOUND, listener: Listener | None = None,
+) -> list[Case]:  # fmt: skip
     """The cases of a folder, or of a set of pairs, sorted by name.
 
     `volumes.dataset.layouts` holds the layouts of folders. Label maps are no cases.
@@ -87,22 +97,26 @@ def find_cases(
         noisy: name of the noisy recordings in the folders of the cases, such as "quarter" for
             `case_XXXXX/quarter.nii.gz` beside `imaging.nii.gz`. Sets of pairs do not need it.
         trust: options for reading the files.
+        grey: how the values of photographs and pairs are to be read.
         listener: is told what was read as what, and what was not read.
 
     Raises:
         BadInput: if the folder does not exist, has no scan or is ambiguous, two cases have the same
-            name, or a case has no noisy recording.
+            name, a case has no noisy recording, or grey values do not fit the window.
     """
     if _PAIRS.search(folder.name) and not folder.is_dir():
-        return sorted(Case(name, folder) for name in open_pairs(folder).names)
+        names = open_pairs(folder, grey).names
+        return sorted(Case(name, folder, trust=trust, grey=grey) for name in names)
     if not folder.is_dir():
         remedy = "Name a folder of scans with --data, or make one with `engine phantom`"
         raise BadInput(folder, "is not a folder", remedy)
     found = look(folder, noisy)
     if listener is not None:
         found.tell(listener)
+    if found.layout is PHOTOGRAPHS:
+        photograph_scale(folder, grey)  # refuses a window of HU once, not for every file
     patient = found.layout.patient_of
-    cases = sorted(Case(name, path, None, patient(name), trust) for name, path in found.scans)
+    cases = sorted(Case(name, path, None, patient(name), trust, grey) for name, path in found.scans)
     for one, other in pairwise(cases):
         if one.name == other.name:
             raise BadInput(other.path, f"is a second scan named {one.name}", "Rename one of them")
@@ -126,7 +140,7 @@ def _paired(folder: Path, cases: list[Case], noisy: str) -> list[Case]:
         else:
             missing.append(case.name)
     if missing:
-        which = ", ".join(missing) if paired else "any case"
+        which = listed(missing) if paired else "any case"
         cause = f"has no {noisy}.nii.gz beside {beside} in {which}"
         raise BadInput(folder, cause, "Add the missing scans, or choose another name")
     return paired

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from volumes.dataset.recordings import Compared
 from volumes.nifti import Scan
 from volumes.nifti.scan import Voxels, is_whole
 from volumes.padding import AIR_LIKE_HU, NEVER_MEASURED_HU, padding
@@ -52,15 +53,18 @@ def recording(clean: Scan, noisy: Scan) -> Measured:
         noisy: the recording.
 
     Raises:
-        BadInput: if one cannot be read.
+        BadInput: if one cannot be read, or they are not two recordings of one scan.
         LabelMap: if one holds labels.
     """
     reference = _read(clean)
     outside = reference.gaps | padding(reference.hu)
     like_air = (reference.hu > NEVER_MEASURED_HU) & (reference.hu <= AIR_LIKE_HU) & ~reference.gaps
-    del reference
     found = _read(noisy)
-    return _aired(found, outside & (~like_air | found.gaps | padding(found.hu)))
+    mask = outside & (~like_air | found.gaps | padding(found.hu))
+    aired = _aired(found, mask)
+    reference.hu[mask] = AIR_HU
+    odd = Compared(noisy.path, clean.path.name).oddities(reference.hu, aired.hu)
+    return aired._replace(odd=(*aired.odd, *odd))
 
 
 def _read(scan: Scan) -> Voxels:

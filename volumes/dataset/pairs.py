@@ -2,9 +2,8 @@
 
 A set is an .h5, .hdf5 or .npz file of four arrays, as published with the four-layer CNN:
 `train_ns`, `train_gt`, `test_ns`, `test_gt` (ns: noisy, gt: clean), each (N, Y, X) or (N, Y, X, 1).
-Every pair is a case of one slice, like a photograph. Integers are HU or grey values, stored
-unchanged. Floats are stored in units of 1e-4: 1.0 becomes 10,000. The rounding error is at most
-5e-5.
+Every pair is a case of one slice, like a photograph. The values are HU or grey values of any
+datatype. One scale, see `volumes.dataset.grey_values`, holds for all four arrays.
 """
 
 from __future__ import annotations
@@ -15,25 +14,37 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from volumes.dataset.grey_values import (
+    AS_FOUND,
+    GreyWanted,
+    Scale,
+    Spread,
+    joined,
+    scale_of,
+    spread,
+    stored,
+)
+from volumes.dataset.recordings import Compared
 from volumes.errors import BadInput, Refusal
 from volumes.nifti import Scan
 from volumes.nifti.checked_stream import DEFLATE_CEILING
 from volumes.volume import HU, Shape, SpacingMm
 
 SIDES = ("train", "test")
-FLOAT_SCALE = 10_000
 _KEYS = tuple(f"{side}_{kind}" for side in SIDES for kind in ("ns", "gt"))
 _NAME = re.compile(r"(?P<side>train|test)_(?P<index>\d{5,})")
 _BLOCK_BYTES = 2**26
 _SAME_GRID = 0.1  # of a voxel: rounding of headers on export makes smaller differences
+_COMPARED = 32  # pairs a side
 _DOWNLOAD = "Download or export it again"
 
 
@@ -44,13 +55,15 @@ class Pairs:
     Attributes:
         path: of the file.
         train, test: (N, Y, X) of each side.
-        whole: whether the values are integers, which are stored unchanged, and not floats.
+        scale: of the values of all four arrays.
+        odd: messages about noisy images that do not fit the clean ones.
     """
 
     path: Path
     train: Shape
     test: Shape
-    whole: bool
+    scale: Scale
+    odd: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -91,20 +104,16 @@ class Pairs:
             return self._grey(f"{side}_{kind}", arrays[f"{side}_{kind}"], index, index + 1)
 
     def _grey(self, key: str, array: Any, start: int, stop: int) -> HU:
-        found = np.asarray(array[start:stop])
-        found = found.reshape(found.shape[:3])
-        values, cannot, remedy = found, "int16 cannot hold", "Save HU, or grey values of 15 bits"
-        if not self.whole:
-            with np.errstate(over="ignore"):  # overflows are refused below
-                values = np.rint(found.astype(np.float64) * FLOAT_SCALE)
-            cannot += " in ten-thousandths"
-            remedy = "Save finite floats, scaled to [0, 1], or HU as whole numbers"
+        found = _images(array, start, stop)
+        values = stored(found, self.scale)
         limits = np.iinfo(np.int16)
         holds = (values >= limits.min) & (values <= limits.max)  # False for NaN
         if not holds.all():
             first = int(np.argmin(holds))
             pair = start + first // math.prod(holds.shape[1:])
-            cause = f"{key} holds {found.ravel()[first]:g} in pair {pair}, which {cannot}"
+            finite = np.isfinite(values.ravel()[first])
+            remedy = f"Images are {self.scale.told}: correct it" if finite else "Save finite values"
+            cause = f"{key} holds {found.ravel()[first]:g} in pair {pair}, which int16 cannot hold"
             raise BadInput(self.path, cause, remedy)
         return values.astype(np.int16)
 
@@ -126,6 +135,11 @@ class Pair:
     spacing_mm: SpacingMm = (1.0, 1.0, 1.0)
 
     @property
+    def scale(self) -> Scale:
+        """The scale of the whole set."""
+        return self.pairs.scale
+
+    @property
     def shape(self) -> Shape:
         """(1, Y, X)."""
         _, y, x = self.pairs.shape(self.side)
@@ -144,11 +158,16 @@ class Pair:
         return self.pairs.read_one(self.side, "ns", self.index), 0
 
 
-def open_pairs(path: Path) -> Pairs:
-    """Opens a set of pairs and checks the headers of its arrays. No image is read or allocated.
+def open_pairs(path: Path, wanted: GreyWanted = AS_FOUND) -> Pairs:
+    """Opens a set of pairs: checks the headers of its arrays, then reads them once for their scale.
+
+    Args:
+        path: of the file.
+        wanted: how its values are to be read.
 
     Raises:
-        BadInput: if the file is not a set of pairs, or its headers are inconsistent.
+        BadInput: if the file is not a set of pairs, its headers are inconsistent, its values do not
+            fit the window, or its noisy images are no recordings of the clean ones.
     """
     try:
         status = os.stat(path)
@@ -158,16 +177,16 @@ def open_pairs(path: Path) -> Pairs:
     if not stat.S_ISREG(status.st_mode):
         raise BadInput(path, "is not a regular file", "Name an .h5, .hdf5 or .npz file")
     # A set has thousands of cases, and each one opens it: the result is cached.
-    return _checked(path, status.st_size, status.st_mtime_ns, status.st_ino)
+    return _opened(path, wanted, status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-def open_pair(path: Path, name: str) -> Pair:
+def open_pair(path: Path, name: str, wanted: GreyWanted = AS_FOUND) -> Pair:
     """The pair of a name such as `train_00000`.
 
     Raises:
-        BadInput: if the file is not a set of pairs, or has no such pair.
+        BadInput: as `open_pairs`, or if it has no such pair.
     """
-    pairs = open_pairs(path)
+    pairs = open_pairs(path, wanted)
     match = _NAME.fullmatch(name)
     if not match or int(match["index"]) >= pairs.shape(match["side"])[0]:
         raise BadInput(path, f"holds no pair {name}", "Name pairs that it holds")
@@ -195,7 +214,76 @@ def refuse_other_grid(clean: Scan, noisy: Scan) -> None:
 
 
 @lru_cache(maxsize=8)
-def _checked(path: Path, size: int, *stamp: int) -> Pairs:
+def _opened(path: Path, wanted: GreyWanted, size: int, *stamp: int) -> Pairs:
+    train, test = _checked(path, size)
+    values = {
+        side: _survey(path, side, shape)
+        for side, shape in (("train", train), ("test", test))
+        if shape[0]
+    }
+    spreads = [each.clean for each in values.values() if each.clean is not None]
+    if not spreads:
+        raise BadInput(path, "holds no finite value", _DOWNLOAD)
+    pairs = Pairs(path, train, test, scale_of(path, joined(path, spreads), wanted))
+    odd: list[str] = []
+    for side, each in values.items():
+        if not each.fits(pairs.scale):
+            for _ in pairs.read(side):  # refuses the first value that does not fit, with its place
+                pass
+        odd += _compared(pairs, side, each)
+    return replace(pairs, odd=tuple(odd))
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What one side holds: the spread of its clean images, and both extremes of all images."""
+
+    clean: Spread | None
+    least: float
+    most: float
+    some_clean: npt.NDArray[Any]
+    some_noisy: npt.NDArray[Any]
+
+    def fits(self, scale: Scale) -> bool:
+        ends, limits = stored(np.array([self.least, self.most]), scale), np.iinfo(np.int16)
+        return bool(ends[0] >= limits.min and ends[1] <= limits.max)  # False for NaN
+
+
+def _survey(path: Path, side: str, shape: Shape) -> _Values:
+    chosen = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _COMPARED)).astype(int))
+    some: dict[str, list[npt.NDArray[Any]]] = {"gt": [], "ns": []}
+    ends = [np.inf, -np.inf]
+
+    def blocks(kind: str) -> Iterator[npt.NDArray[Any]]:
+        array = arrays[f"{side}_{kind}"]
+        step = _rows(array)
+        for start in range(0, shape[0], step):
+            block = _images(array, start, start + step)
+            within = chosen[(chosen >= start) & (chosen < start + step)]
+            some[kind].extend(block[within - start])
+            # Not the builtin functions, which ignore NaN.
+            ends[0] = float(np.minimum(ends[0], block.min()))
+            ends[1] = float(np.maximum(ends[1], block.max()))
+            yield block
+
+    with _reading(path) as arrays:
+        _, datatype = _declared(path, arrays, f"{side}_gt")
+        clean = spread(datatype, blocks("gt"), math.prod(shape))
+        for _ in blocks("ns"):
+            pass
+    return _Values(clean, ends[0], ends[1], np.stack(some["gt"]), np.stack(some["ns"]))
+
+
+def _compared(pairs: Pairs, side: str, values: _Values) -> tuple[str, ...]:
+    unit = "HU" if pairs.scale.hu else "grey values"
+    width = pairs.scale.window.width_hu
+    compared = Compared(pairs.path, f"{side}_gt", f"{side}_ns", width, unit, stacked=False)
+    clean, noisy = (stored(some, pairs.scale) for some in (values.some_clean, values.some_noisy))
+    return compared.oddities(clean, noisy)
+
+
+def _checked(path: Path, size: int) -> tuple[Shape, Shape]:
+    """The shapes of both sides, from the headers alone."""
     with _reading(path) as arrays:
         missing = [key for key in _KEYS if key not in arrays]
         if missing:
@@ -218,7 +306,7 @@ def _checked(path: Path, size: int, *stamp: int) -> Pairs:
     if needed > DEFLATE_CEILING * size:
         cause = f"declares {needed:,} bytes, more than its {size:,} bytes can hold"
         raise BadInput(path, cause, _DOWNLOAD)
-    return Pairs(path, shapes["train_gt"], shapes["test_gt"], "f" not in kinds)
+    return shapes["train_gt"], shapes["test_gt"]
 
 
 def _shape(path: Path, key: str, declared: tuple[int, ...]) -> Shape:
@@ -268,10 +356,17 @@ def _declared_h5(path: Path, arrays: Any, key: str) -> tuple[tuple[int, ...], np
     return array.shape or (), array.dtype
 
 
+def _images(array: Any, start: int, stop: int) -> npt.NDArray[Any]:
+    """(n, Y, X) of an array, without its channel axis."""
+    found = np.asarray(array[start:stop])
+    return found.reshape(found.shape[:3])
+
+
 def _rows(array: Any) -> int:
     """Images per block: a multiple of the images per chunk, so that no chunk is read twice."""
     chunk = (getattr(array, "chunks", None) or (1,))[0]
-    wanted = max(_BLOCK_BYTES // (math.prod(array.shape[1:]) * array.dtype.itemsize), 1)
+    # 8 bytes a value: blocks are converted to float64.
+    wanted = max(_BLOCK_BYTES // (math.prod(array.shape[1:]) * 8), 1)
     return int(-(-wanted // chunk) * chunk)
 
 

@@ -1,21 +1,25 @@
 """Photographs: grey PNG files as volumes of one slice.
 
 The literature compares denoisers on photographs (BSD68). As volumes, they can be used for training
-and evaluation by the same code as scans. Grey values 0 ... 255 take the place of HU.
+and evaluation by the same code as scans. Grey values 0 ... 255 take the place of HU. In a window of
+another whole scale, such as 0 to 10,000, they are mapped to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from volumes.dataset.grey_values import AS_FOUND, BYTES, GreyWanted, Scale, Spread, scale_of, stored
 from volumes.errors import BadInput
 from volumes.volume import HU, Shape, SpacingMm
+
+_BYTES = Spread("uint8", True, 0, 255, 0, 255, False)
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class Photograph:
     Attributes:
         path: of the file.
         shape: (1, Y, X).
+        scale: of its grey values.
         spacing_mm: 1 along every axis, because photographs have no spacing.
     """
 
     path: Path
     shape: Shape
+    scale: Scale
     spacing_mm: SpacingMm = (1.0, 1.0, 1.0)
 
     def read_hu(self) -> tuple[HU, int]:
@@ -41,21 +47,40 @@ class Photograph:
         with _opened(self.path) as picture:
             picture.verify()  # decoding alone does not verify the checksums
         with _opened(self.path) as picture:
-            return np.asarray(picture, np.uint8).astype(np.int16)[None], 0
+            return stored(np.asarray(picture, np.uint8)[None], self.scale).astype(np.int16), 0
 
 
-def open_photograph(path: Path) -> Photograph:
+def open_photograph(path: Path, wanted: GreyWanted = AS_FOUND) -> Photograph:
     """Opens a PNG file and checks its header. No pixel is read or allocated.
 
+    Args:
+        path: of the file.
+        wanted: how its grey values are to be read; without a window, as they are.
+
     Raises:
-        BadInput: if the file is not a PNG, or not 8-bit grey.
+        BadInput: if the file is not a PNG, or not 8-bit grey, or the window is not one of grey
+            values.
     """
     with _opened(path) as picture:
         mode, (width, height) = picture.mode, picture.size
     if mode != "L":
         cause = f"has pixels of kind {mode}, not grey with 8 bits"
         raise BadInput(path, cause, "Convert it to 8-bit grey")
-    return Photograph(path, (1, height, width))
+    return Photograph(path, (1, height, width), photograph_scale(path, wanted))
+
+
+def photograph_scale(path: Path, wanted: GreyWanted) -> Scale:
+    """The scale of photographs: 8 bits.
+
+    Args:
+        path: of a photograph or of a folder of them, for the refusal.
+        wanted: how their grey values are to be read; without a window, as they are.
+
+    Raises:
+        BadInput: if the window is not one of grey values.
+    """
+    wanted = wanted if wanted.window else replace(wanted, window=BYTES)
+    return scale_of(path, _BYTES, wanted)
 
 
 @contextmanager

@@ -122,6 +122,8 @@ class Store:
         source = _Source(case.path)
         scan = case.open()
         sha256 = self._sha256(source) + case.trust.mark
+        if not isinstance(scan, Scan):
+            sha256 += scan.scale.mark
         if isinstance(scan, Pair):
             return self._pair(case, scan, sha256, source)
         if isinstance(scan, Photograph):
@@ -156,8 +158,9 @@ class Store:
             both = self._array(name, lambda: _side(pair.pairs, pair.side), source).array
             self._sets[name] = both
         hu, noisy_hu = both[pair.index, :1], both[pair.index, 1:]
+        odd = {case.path: pair.pairs.odd}
         return Volume(
-            hu, pair.spacing_mm, case.name, _identity(case, hu), {}, noisy_hu,
+            hu, pair.spacing_mm, case.name, _identity(case, hu), odd, noisy_hu,
             voxels_sha256=voxels_sha256(hu),
         )  # fmt: skip
 
@@ -281,7 +284,7 @@ def _side(pairs: Pairs, side: str) -> Content:
 def _both(pairs: Pairs, side: str) -> Iterator[HU]:
     """(n, 2, Y, X) of a side of a set."""
     for clean, noisy in pairs.read(side):
-        if pairs.whole:  # floats are not HU: their padding cannot be recognised
+        if pairs.scale.hu:  # the padding of grey values cannot be recognised
             air = np.concatenate([padding(image[None]) for image in clean])
             clean[air] = noisy[air] = AIR_HU
         yield np.stack([clean, noisy], axis=1)

@@ -13,9 +13,11 @@ import pytest
 
 from volumes import nifti
 from volumes.dataset import Case, Split, find_cases
+from volumes.dataset.grey_values import AS_FOUND, GreyWanted
 from volumes.dataset.pairs import open_pair, open_pairs
 from volumes.dataset.store import _LAYOUT, Store
 from volumes.errors import BadInput
+from volumes.window import Window
 
 ROOT = Path(__file__).parents[3]
 KEYS = ("train_ns", "train_gt", "test_ns", "test_gt")
@@ -42,9 +44,13 @@ def save(path, arrays, **how):
     return path
 
 
-def read(path):
+def window(high):
+    return GreyWanted(Window(low_hu=0, high_hu=high, clip=False))
+
+
+def read(path, wanted=AS_FOUND):
     """{name: (clean, noisy)} of every pair."""
-    pairs = {name: open_pair(path, name) for name in open_pairs(path).names}
+    pairs = {name: open_pair(path, name, wanted) for name in open_pairs(path, wanted).names}
     return {name: (p.read_hu()[0], p.read_noisy_hu()[0]) for name, p in pairs.items()}
 
 
@@ -86,13 +92,26 @@ def test_one_becomes_ten_thousand(path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, ">i4", np.int64, np.uint64])
-def test_whole_numbers_are_kept_as_they_are(path, dtype):
-    arrays = {key: np.arange(6 * 35).reshape(6, 7, 5) % 127 + i for i, key in enumerate(KEYS)}
+@pytest.mark.parametrize("high", [255, 10_000])
+def test_whole_numbers_are_mapped_to_the_window_and_bytes_are_kept_in_theirs(path, dtype, high):
+    arrays = {key: np.arange(6 * 35).reshape(6, 7, 5) % 124 + i for i, key in enumerate(KEYS)}
     arrays = {key: values.astype(dtype) for key, values in arrays.items()}
-    for name, (clean, noisy) in read(save(path, arrays)).items():
+    for name, (clean, noisy) in read(save(path, arrays), window(high)).items():
         side, _, i = name.partition("_")
-        np.testing.assert_array_equal(clean[0], arrays[f"{side}_gt"][int(i)])
-        np.testing.assert_array_equal(noisy[0], arrays[f"{side}_ns"][int(i)])
+        for hu, kind in ((clean, "gt"), (noisy, "ns")):
+            exact = arrays[f"{side}_{kind}"][int(i)].astype(float) * (high / 255)
+            np.testing.assert_array_equal(hu[0], np.rint(exact))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, ">i4", np.int64, np.float32, np.float64])
+def test_hounsfield_units_are_kept_as_they_are(path, dtype):
+    rng = np.random.default_rng(0)
+    hu = {key: rng.integers(-1000, 1500, (3, 7, 13)).astype(dtype) for key in KEYS}
+    for window_ in (Window(), None):
+        for name, images in read(save(path, hu), GreyWanted(window_)).items():
+            side, _, i = name.partition("_")
+            for kind, found in zip(("gt", "ns"), images, strict=True):
+                np.testing.assert_array_equal(found[0], hu[f"{side}_{kind}"][int(i)])
 
 
 def test_a_last_axis_of_one_channel_changes_nothing(tmp_path, path):
@@ -210,7 +229,7 @@ def test_whole_numbers_beside_floats_are_refused(path, key):
 def test_signed_whole_numbers_beside_unsigned_ones_are_taken(path):
     arrays = {key: np.full((1, 2, 2), 200, np.uint8) for key in KEYS}
     arrays["train_ns"] = np.full((1, 2, 2), -5, np.int16)
-    clean, noisy = read(save(path, arrays))["train_00000"]
+    clean, noisy = read(save(path, arrays), window(255))["train_00000"]
     assert (clean == 200).all()
     assert (noisy == -5).all()
 
@@ -222,9 +241,7 @@ def test_floats_that_cannot_be_kept_are_refused_with_their_place(path, tmp_path,
     arrays[key][1, 4, 2] = value
     save(path, arrays)
     case = Case(f"{key[:-3]}_00000", path)
-    with pytest.raises(
-        BadInput, match=rf"{key} holds .* in pair 1, which int16 cannot hold in ten"
-    ):
+    with pytest.raises(BadInput, match=rf"{key} holds .* in pair 1, which int16 cannot hold"):
         Store(tmp_path / "store").volume(case)
     assert not list((tmp_path / "store" / _LAYOUT).glob("*.npy"))
 
@@ -248,13 +265,13 @@ def test_the_largest_floats_that_fit_are_kept(path, value):
     ("value", "dtype"), [(32768, np.uint16), (-32769, np.int32), (2**64 - 1, np.uint64)]
 )
 def test_whole_numbers_beyond_int16_are_refused_and_never_clipped(path, value, dtype):
-    arrays = {key: np.zeros((3, 2, 2), dtype) for key in KEYS}
-    arrays["train_gt"][2, 1, 0] = value
+    arrays = {key: np.full((3, 2, 2), 90, dtype) for key in KEYS}
+    arrays["train_ns"][2, 1, 0] = value
     save(path, arrays)
-    with pytest.raises(BadInput, match=r"train_gt holds .* in pair 2, which int16 cannot hold"):
-        list(open_pairs(path).read("train"))
-    arrays["train_gt"][2, 1, 0] = 5
-    list(open_pairs(save(path, arrays)).read("train"))
+    with pytest.raises(BadInput, match=r"train_ns holds .* in pair 2, which int16 cannot hold"):
+        open_pairs(path, window(255))
+    arrays["train_ns"][2, 1, 0] = 5
+    list(open_pairs(save(path, arrays), window(255)).read("train"))
 
 
 class Trap:

@@ -5,9 +5,11 @@ import pytest
 from PIL import Image
 
 from volumes.dataset import Case, find_cases
+from volumes.dataset.grey_values import TEN_THOUSANDTHS, GreyWanted
 from volumes.dataset.photographs import open_photograph
 from volumes.dataset.store import Store
 from volumes.errors import BadInput
+from volumes.window import Window
 
 
 @pytest.fixture
@@ -44,6 +46,21 @@ def test_photographs_are_stored_as_scans_are(path, grey, tmp_path):
     assert volume.case == "test_001"
     assert volume.spacing_mm == (1.0, 1.0, 1.0)
     np.testing.assert_array_equal(volume.hu, grey[None])
+
+
+def test_photographs_are_mapped_to_the_window(path, grey):
+    (case,) = find_cases(path.parent, grey=GreyWanted(TEN_THOUSANDTHS))
+    hu, _ = case.open().read_hu()
+    np.testing.assert_array_equal(hu[0], np.rint(grey * (10_000 / 255)))
+
+
+def test_photographs_in_a_window_of_hu_are_refused_once(path, grey):
+    Image.fromarray(grey).save(path.with_name("other.png"))
+    with pytest.raises(
+        BadInput, match=r"holds whole numbers 0\.\.255, not Hounsfield units"
+    ) as one:
+        find_cases(path.parent, grey=GreyWanted(Window()))
+    assert one.value.path == str(path.parent)
 
 
 @pytest.mark.parametrize("value", [0, 255])
