@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +138,12 @@ def _prepare(
     window = behind[0].recipe.window if behind else None
     tops = tuple(top for model in behind[:1] for top in model.record.tops)
     grey = GreyWanted(window, request.reading.hu, tops)
-    cases = find_cases(request.data, trust=request.reading, grey=grey, listener=terminal)
+    # Beside recordings, it is clear which scans are the cases.
+    beside = next((level.noise.file for level in levels if level.noise.file), None)
+    found = find_cases(
+        request.data, beside, trust=request.reading, grey=grey, listener=terminal
+    )  # fmt: skip
+    cases = [replace(case, noisy=None) for case in found]
     scored = _cases(request, models, cases, request.split)
     if scale := cases[0].scale():
         terminal.say(f"{request.data}: {scale.told}")

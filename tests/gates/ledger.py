@@ -35,6 +35,8 @@ GATES = {
     "G13": "two processes, one run folder",
     "G14": "what a denoised scan must keep",
     "G15": "files that try to run code, reach out or leak names",
+    "G16": "a scan in another file: recognised, and another scan is not taken for it",
+    "G17": "noise and scores: those of the files that are written",
 }
 BEGIN, END = "<!-- gates -->", "<!-- /gates -->"
 
