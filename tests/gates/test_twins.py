@@ -20,7 +20,7 @@ AFFINE = np.array([[-0.8, 0, 0, 9], [0, -0.7, 0, 8], [0, 0, 3, 7], [0, 0, 0, 1.0
 STORED = [
     (np.int16, 1, 0), (np.uint16, 1, -4096), (np.int32, 1, 0), (np.float32, 1, 0),
     (np.float64, 1, 0), (np.int16, 0.5, 0), (np.uint16, 0.25, -4096), (np.float32, 0.1, 5),
-    (np.int64, -1, 0), (np.float64, 1 / 3, -1),
+    (np.int32, -1, 0), (np.float64, 1 / 3, -1),
 ]  # fmt: skip
 
 
