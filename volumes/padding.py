@@ -38,14 +38,13 @@ def padding(voxels: npt.NDArray[Any], hu: Callable[[Slice], Slice] = np.asarray)
 
     - It is as low as air, all four corners have its value, and it fills 1 % of the slice.
     - It is denser, all four corners have its value, and 90 % of the voxels beside it are air.
-    - It has 32 voxels or more, the other voxels have noise (at most half of the neighbours are
-      equal), 1 % of them are below -20 HU (as in every CT, and in no photograph), and its value is
-      not one at which measured values were clipped.
+    - It has 32 voxels or more, and less than 5 % of the slice have its value elsewhere. The other
+      voxels have noise (at most half of the neighbours are equal), and 1 % of them are below -20 HU
+      (as in every CT, and in no photograph). It was not clipped.
 
     Measured values may be clipped at the lowest and at the highest value of a slice. A candidate of
-    such a value is measured if half of the voxels beside it are within 5 HU of it, if 5 % of the
-    slice have its value elsewhere, or if it is the lowest and denser than air: that is air in a
-    display window.
+    such a value is measured if half of the voxels beside it are within 5 HU of it, or if it is the
+    lowest and denser than air: that is air in a display window.
 
     So these are measured: flat regions within the body, metal at the highest value, regions of
     clipped air that only touch an edge, and tissue without noise that fills a slice.
@@ -146,6 +145,8 @@ def _is_padding(slice_: Slice, region: Mask, value: float, away: Mask, *, everyw
     beside = slice_[ndimage.binary_dilation(region) & ~region].astype(np.float64)
     if everywhere and not air_like and np.mean(beside <= AIR_LIKE_HU) >= _AIR_BESIDE:
         return True
+    if np.count_nonzero(away) >= _MOST_ELSEWHERE * away.size:
+        return False
     others = ~region & np.isfinite(slice_) & (slice_ > NEVER_MEASURED_HU)
     measured = slice_[others]
     if np.count_nonzero(measured < _BELOW_WATER_HU) < max(_LEAST_BELOW * measured.size, 1):
@@ -153,12 +154,10 @@ def _is_padding(slice_: Slice, region: Mask, value: float, away: Mask, *, everyw
     if not _has_noise(slice_, others):
         return False
     lowest, highest = not (measured < value).any(), not (measured > value).any()
-    if not lowest and not highest:
-        return True
     if lowest and not air_like:
         return False
-    elsewhere = np.count_nonzero(away) >= _MOST_ELSEWHERE * away.size
-    return not elsewhere and bool(np.mean(np.abs(beside - value) <= _CLOSE_HU) < _MOST_CLOSE)
+    clipped = np.mean(np.abs(beside - value) <= _CLOSE_HU) >= _MOST_CLOSE
+    return not ((lowest or highest) and bool(clipped))
 
 
 def _has_noise(slice_: Slice, within: Mask) -> bool:
