@@ -35,6 +35,7 @@ GATES = {
     "G13": "two processes, one run folder",
     "G14": "what a denoised scan must keep",
     "G15": "files that try to run code, reach out or leak names",
+    "G16": "streams that are closed, full or narrow, and any names of files",
 }
 BEGIN, END = "<!-- gates -->", "<!-- /gates -->"
 
