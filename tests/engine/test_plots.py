@@ -55,3 +55,11 @@ def test_photographs_are_shown_from_black_to_white(tmp_path, monkeypatch):
     picture = np.full((16, 16), 128, np.float32)
     panel(tmp_path / "panel.png", {"clean": picture}, picture, "a photograph", greys)
     assert titles == ["a photograph   window [0, 255] grey"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["M\udcfcller", "$x_$ _{", "5$", "a\nb", "e\U0001f600", "\u5f71"])
+def test_a_figure_can_show_any_name(tmp_path, name):
+    image = np.zeros((8, 8), np.float32)
+    panel(tmp_path / "p.png", {name: image}, image, name, Window())
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

@@ -173,6 +173,8 @@ def test_a_second_signal_ends_at_once_and_costs_no_more_than_the_steps_since(tra
     for name, first, then, wanted in asked:
         before = checkpoint.steps(Run(ours.killed).checkpoints)
         code = ours.at_once(Aim(PHASES[name], signals=(first, then), apart_s=1.1))
+        if name in ("start", "cache build", "import"):
+            wanted = 75  # nothing had to be saved: the first one has ended it
         assert code == wanted, f"{first} and {then} in {name}: {code}; {ours.said.read_text()}"
         if name in ("start", "cache build", "import"):
             assert checkpoint.steps(Run(ours.killed).checkpoints) == before

@@ -728,8 +728,48 @@ def test_a_file_of_another_format_becomes_no_folder(engine, dataset, tmp_path, c
     }[command]
     code, _, err = engine(*words, "-o", tmp_path / "out.csv")
     assert code == 2
-    assert "out.csv: is neither the name of a folder nor that of a .nii" in err
+    told = {
+        "degrade a folder": "out.csv: is neither the name of a folder nor that of a .nii",
+        "evaluate": f"Name a folder, such as -o {tmp_path / 'out'}.\n",
+    }
+    assert told[command] in err
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["x.html", "x.nii.gz", "x.PDF", "x.xlsx", "x.h5"])
+def test_a_report_a_run_and_phantoms_do_not_become_a_folder_named_like_a_file(
+    engine, dataset, tmp_path, name
+):
+    for words in (
+        ("evaluate", "noisy", "--data", dataset, "--split", "all", "-o"),
+        ("import", tmp_path / "weights.h5", "--network", "unet2d", "--run"),
+        ("phantom",),
+    ):
+        told = assert_refused(engine(*words, tmp_path / name), 2, tmp_path / name)
+        assert told["remedy"].endswith(str(tmp_path / "x"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tilde_that_the_shell_left_alone_is_the_home_folder(
+    engine, dataset, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "kits").symlink_to(dataset)
+    dry = ("fit", "unet3d", *shrinking(), "--dry-run")
+    assert engine(*dry, "--data=~/kits")[0] == 0
+    monkeypatch.setenv("ENGINE_DATA", "~/kits")
+    assert engine(*dry)[0] == 0
+    assert engine("phantom", "~/made", "--cases", "1", "--shape", "2,16,16")[0] == 0
+    assert (tmp_path / "made" / "case_00000").is_dir()
+    scan = "~/made/case_00000/imaging.nii.gz"
+    assert engine("degrade", scan, "--as", "gaussian:0.1", "-o~/d.nii")[0] == 0
+    assert (tmp_path / "d.nii").is_file()
+    none = f"engine: error: {tmp_path / 'none'}: "
+    assert engine("denoise", scan, "-m", "~/none")[2].startswith(none)
+    assert engine("fit", "respr_unet3d", "prior=~/none:2")[2].startswith(none)
+    assert engine("evaluate", "prior@~/none")[2].startswith(none)
+    code, _, err = engine("info", "~nobody-of-this-name")
+    assert (code, "~nobody-of-this-name: " in err) == (3, True)
 
 
 def test_a_folder_is_no_file_that_can_be_replaced(engine, scan, tmp_path):

@@ -22,13 +22,13 @@ def images_hu():
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures_ = []
-    save = figures._save
+    save = figures.save
 
-    def saving(figure, path):
-        save(figure, path)
+    def saving(figure, path, *, dpi):
+        save(figure, path, dpi=dpi)
         figures_.append(figure)
 
-    monkeypatch.setattr(figures, "_save", saving)
+    monkeypatch.setattr(figures, "save", saving)
     return figures_
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from engine.training.reader_threads import READER, Readers
 from volumes import Crop, Gaussian, NeighbourMean
 from volumes.errors import BadInput
 from volumes.sampling.examples import Examples
@@ -50,7 +51,7 @@ class Watched:
 def shares(examples, strategy, step, batch=4):
     from engine.training.batches import Feed
 
-    return Feed(examples, batch, strategy, None)._shares(step)
+    return Feed(examples, batch, strategy, Readers(0))._shares(step)
 
 
 def gathered(feed, examples, strategy, start, stop, batch=2):
@@ -115,7 +116,7 @@ def test_an_error_of_a_reader_surfaces_at_its_batch(cpu, feed, examples):
 def test_the_reading_threads_end_with_the_block(cpu, feed, examples):
     with feed(examples, 2, cpu.strategy) as fed:
         next(fed.batches(0, 100))
-        during = [t for t in threading.enumerate() if t.name.startswith("feed")]
+        during = [t for t in threading.enumerate() if t.name.startswith(READER)]
     assert during
     assert not any(thread.is_alive() for thread in during)
 

@@ -1,5 +1,6 @@
 import threading
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 
@@ -73,3 +74,27 @@ def test_a_thread_that_hangs_is_left_behind(monkeypatch):
     assert [thread.daemon for thread in hanging] == [True]
     answered.set()
     hanging[0].join(5)
+
+
+def test_a_batch_that_nobody_waits_for_is_not_read_to_its_end(cpu, volume):
+    from engine.training.batches import Feed
+    from tests.engine.tiny import tiny
+    from volumes.sampling.examples import Examples
+
+    recipe = tiny("unet3d")
+    examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
+    readers, read = Readers(1), []
+
+    class Watched:
+        def case(self, i):
+            return examples.case(i)
+
+        def __getitem__(self, i):
+            read.append(i)
+            readers._ended.set()
+            return examples[i]
+
+    with pytest.raises(CancelledError):
+        Feed(Watched(), 8, cpu.strategy, readers)._shares(0)
+    readers.end()
+    assert read == [0]

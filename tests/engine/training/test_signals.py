@@ -1,9 +1,11 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from engine.training.signals import interruptible
+from engine.training.signals import Stop, Stopped, ends_soon, interruptible
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +104,69 @@ def test_a_hangup_that_was_ignored_before_stays_ignored():
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# -- Where nothing has to be saved -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_where_nothing_has_to_be_saved_a_request_is_raised(name):
+    with interruptible() as stop:
+        with pytest.raises(Stopped, match=name), stop.at_once():
+            signal.raise_signal(getattr(signal, name))
+        assert stop.asked == name
+
+
+def test_from_where_there_is_work_to_save_a_request_is_only_recorded():
+    with interruptible() as stop, stop.at_once():
+        stop.hold()
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked == "SIGTERM"
+
+
+def test_a_request_that_was_swallowed_is_raised_at_the_next_look():
+    stop = Stop()
+    stop.asked = "SIGTERM"
+    for look in (stop.check, stop.hold):
+        with pytest.raises(Stopped, match="SIGTERM"):
+            look()
+    with pytest.raises(Stopped, match="SIGTERM"), stop.at_once():
+        pass
+
+
+# A call of compiled code that returns to Python after a long time: exceptions wait for its end.
+BLOCKED = """
+import ctypes, sys
+from pathlib import Path
+from engine.training.signals import ends_soon
+from volumes.storage.atomic import whole_file
+with ends_soon("told"), whole_file(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    print("begun", flush=True)
+    libc = ctypes.CDLL(None)
+    while True:
+        try:
+            libc.sleep(300)
+        except KeyboardInterrupt:
+            pass
+"""
+
+
+def test_ctrl_c_ends_a_command_that_is_in_compiled_code(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", BLOCKED, tmp_path / "out"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "begun\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "told\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_that_ends_is_left_alone():
+    before = signal.set_wakeup_fd(-1)
+    with ends_soon("told"):
+        pass
+    assert signal.set_wakeup_fd(before) == -1

@@ -13,6 +13,7 @@ from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
+from engine.training.signals import Stop
 from tests.engine.tiny import tiny
 from volumes.sampling.examples import Examples
 
@@ -29,6 +30,12 @@ class Asked:
             return None
         self.looks -= 1
         return "SIGTERM" if self.looks < 0 else None
+
+    def hold(self):
+        pass
+
+    def check(self):
+        pass
 
 
 @pytest.fixture
@@ -187,3 +194,85 @@ def test_tensorboard_holds_the_numbers_of_the_rows(loop, tf):
     assert told["validation/psnr_db"][1].simple_value > 0
     picture = told["validation"][1].image.encoded_image_string
     assert picture == ours.run.preview.read_bytes()
+
+
+class AskedIn(Stop):
+    """Somebody who asks to stop in the validation of a step, after some looks."""
+
+    def __init__(self, trainer, step, looks):
+        super().__init__()
+        self.trainer, self.step, self.looks, self.looked = trainer, step, looks, 0
+
+    def check(self):
+        if self.trainer.progress.step == self.step:
+            self.looked += 1
+            if self.looked > self.looks:
+                self.asked = "SIGINT"
+        super().check()
+
+
+def plain(loop):
+    """The rows of a training without what the clock decides."""
+    timed = {"seconds", "crops_per_second", "input_wait_fraction"}
+    return [{name: row[name] for name in row.keys() - timed} for row in rows(loop)]
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_a_stop_within_a_validation_is_made_up_for_and_changes_no_bit(loop, tmp_path, looks):
+    changes = ("steps=4", "validate_every=2", "checkpoint_every=100", "validate_at=0.05,0.1")
+    whole = loop(*changes)
+    done = whole.train(Stop())
+    expected, told = whole.training.arrays(), plain(whole)
+    whole.run.folder.rename(tmp_path / "whole")
+
+    first = loop(*changes)
+    stop = AskedIn(first, 2, looks)
+    with pytest.raises(Interrupted, match="stopped at step 2 by SIGINT"):
+        first.train(stop)
+    assert stop.looked == looks + 1  # it went no further
+    assert not [row for row in rows(first) if row["step"] == 2 and "loss" not in row]
+    assert checkpoint.verified(first.run.checkpoint("last")).unvalidated
+
+    killed = loop(*changes)  # after the validation, before its result was saved
+    with pytest.raises(ZeroDivisionError):
+        killed.train(Dying())
+    again = loop(*changes)
+    assert again.train(Stop()) == done
+    assert plain(again) == told
+    for name, array in again.training.arrays().items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    assert checkpoint.verified(again.run.checkpoint("last")) == done
+
+
+class Dying(Stop):
+    """A process that ends before its first step."""
+
+    def hold(self):
+        raise ZeroDivisionError
+
+
+def test_the_validation_of_the_last_step_is_completed(loop):
+    ours = loop("steps=2", "validate_every=2")
+    stop = AskedIn(ours, 2, 0)
+    assert ours.train(stop).best_step == 2
+    assert stop.looked == 0
+
+
+def test_a_stop_before_the_first_step_is_raised_and_saves_nothing(loop):
+    ours, stop = loop("steps=2"), Stop()
+    trace = ours.training.step.trace
+
+    def asked(*given):
+        trace(*given)
+        stop.asked = "SIGTERM"
+
+    ours.training.step.trace = asked
+    with pytest.raises(KeyboardInterrupt):
+        ours.train(stop)
+    assert checkpoint.steps(ours.run.checkpoints) == []
+
+
+def test_the_trace_before_the_first_step_is_the_one_that_is_used(loop):
+    ours = loop("steps=2")
+    ours.train(Stop())
+    assert ours.training.step.run.experimental_get_tracing_count() == 1

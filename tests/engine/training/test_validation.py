@@ -5,6 +5,7 @@ import pytest
 
 from engine.comparison.compare import ComparedCase, Comparison
 from engine.comparison.noise_levels import Level
+from engine.inference.tiling import Plan
 from engine.networks import UNet3D
 from engine.scoring.case_images import Pair, levels, pair
 from engine.scoring.metrics import Scores
@@ -120,6 +121,24 @@ def test_every_case_is_scored_and_the_first_one_shown(volume, flat, identical):
     scored, shown = validation.scores(identical)
     assert list(scored.cases[""]) == ["phantom", "flat"]
     np.testing.assert_allclose(shown, np.maximum(validation.pairs[0].noisy, 0), atol=1e-6)
+
+
+def test_a_stop_is_looked_for_before_each_tile_and_each_score(volume, flat, identical, monkeypatch):
+    tiled = "engine.training.validation.plan"
+    monkeypatch.setattr(tiled, lambda shape, network: Plan(shape, (4, 8, 64), network))
+    validation = Validation(tiny("unet3d", "network.levels=1"), [volume, flat])
+    looks = []
+    validation.scores(identical, lambda: looks.append(1))
+    recipe = tiny("unet3d", "network.levels=1")
+    tiles = sum(Plan(p.clean.shape, (4, 8, 64), recipe.network).count for p in validation.pairs)
+    assert tiles > 8
+    assert len(looks) == tiles + 2
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        validation.scores(identical, stop)
 
 
 def scored(**mse_at):

@@ -1,0 +1,184 @@
+"""G16: commands in hostile surroundings: streams that are closed, full or narrow, and any names."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.engine.tiny import content, scan_file, shrinking
+from tests.gates.commands import Commands
+
+# Redirections and environment, and the exit code of a command that has written its files.
+STREAMS = {
+    "stdin closed": ("<&-", {}, 0),
+    "stdout closed": (">&-", {}, 0),
+    "stderr closed": ("2>&-", {}, 0),
+    "all closed": ("<&- >&- 2>&-", {}, 0),
+    "stdout full": (">/dev/full", {}, 4),
+    "stderr full": ("2>/dev/full", {}, 0),
+    "both full": (">/dev/full 2>/dev/full", {}, 4),
+    "nobody reads stdout": ("> >(exec <&-; sleep 9)", {}, 141),
+    "nobody reads stderr": ("2> >(exec <&-; sleep 9)", {}, 0),
+    "ascii": ("", {"PYTHONIOENCODING": "ascii"}, 0),
+    "latin-1": ("", {"PYTHONIOENCODING": "latin-1"}, 0),
+    "C": ("", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, 0),
+}
+
+
+def shell(redirections, environment, *words):
+    """The exit code of a command in a shell that redirects its streams."""
+    line = f'exec "$0" -m engine "$@" {redirections}'
+    return subprocess.run(
+        ["bash", "-c", line, sys.executable, *map(str, words)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment}, check=False,
+    ).returncode  # fmt: skip
+
+
+@pytest.mark.gate("G18")
+@pytest.mark.parametrize("name", STREAMS)
+def test_files_are_complete_whatever_the_streams_are(dataset, tmp_path, faults, name):
+    redirections, environment, code = STREAMS[name]
+    scan = dataset / "case_00000" / "imaging.nii.gz"
+    done = []
+    for place, given in (("plain", ("", {})), ("odd", (redirections, environment))):
+        out = tmp_path / f"{place}.nii.gz"
+        done.append(shell(*given, "degrade", scan, "--as", "gaussian:0.1", "-o", out))
+    assert done == [0, code]
+    assert content(tmp_path / "plain.nii.gz") == content(tmp_path / "odd.nii.gz")
+    json.loads((tmp_path / "odd.json").read_text())
+    assert not list(tmp_path.glob(".*"))
+    assert shell(redirections, environment, "info", tmp_path / "none.nii") == 3
+    faults.handled(2)
+
+
+@pytest.mark.gate("G18")
+@pytest.mark.parametrize("name", ["all closed", "both full", "ascii", "C"])
+def test_a_report_is_complete_whatever_the_streams_are(dataset, tmp_path, faults, name):
+    redirections, environment, code = STREAMS[name]
+    words = ("evaluate", "noisy", "--data", dataset, "--split", "all", "--no-tuning",
+             "--slices", "1", "-o", tmp_path / "report")  # fmt: skip
+    assert shell(redirections, environment, *words) == code
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {
+        "scores.csv", "report.json", "report.md", "slices-10pc.png", "cases.png", "levels.png",
+    }  # fmt: skip
+    assert "mean ± standard deviation" in (tmp_path / "report/report.md").read_text("utf-8")
+    faults.handled()
+
+
+NAMES = [
+    "M\udcfcller_1", "\udcff\udcfe", "a\nb\tc", "q\"u'o`te", "e\U0001f600", "r\u200fl",
+    "cafe\u0301", "caf\u00e9", "k,omma", "[red] :bug: $x_$ _{", "-x", "%s{}|", "n" * 255, " space ", "\u5f71",
+]  # fmt: skip
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A folder of cases with odd names."""
+    for i, name in enumerate(NAMES):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        hu = np.random.default_rng(i).integers(-1000, 300, (8, 24, 24)).astype("i2")
+        scan_file(folder / "imaging.nii.gz", hu)
+    return tmp_path / "data"
+
+
+@pytest.mark.gate("G18")
+def test_a_case_may_have_any_name_on_its_way_through_the_commands(engine, odd, tmp_path, faults):
+    run, data = tmp_path / "r\udcfcn $_", ("--data", odd)
+    fit = ("fit", "unet3d", *shrinking(), *data, "--run", run)
+    assert engine(*fit, "steps=2")[0] == 0
+    assert engine(*fit, "steps=4")[0] == 0
+    recorded = json.loads((run / "run.json").read_text())["cases"]
+    found = {name: sha for side in recorded.values() for name, sha in side.items()}
+    assert found == {
+        name: hashlib.sha256((odd / name / "imaging.nii.gz").read_bytes()).hexdigest()
+        for name in NAMES
+    }
+    report = tmp_path / "rep\udcfcort"
+    words = (*data, "--split", "all", "--allow-seen", "--no-tuning", "--slices", "1", "-o", report)
+    assert engine("evaluate", "noisy", run, *words)[0] == 0
+    text = (report / "scores.csv").read_bytes().decode()  # UTF-8
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    wanted = {name.encode(errors="backslashreplace").decode() for name in NAMES}
+    assert {row["case"] for row in rows} == wanted
+    assert set(json.loads((report / "report.json").read_text())["cases"]) == set(NAMES)
+    lines = (report / "report.md").read_bytes().decode().splitlines()
+    assert len([line for line in lines if line.startswith("| r\\udcfcn $_ |")]) >= 2
+    assert engine("info", run)[0] == 0
+    assert engine("import", run, "--run", tmp_path / "copy\udcfc")[0] == 0
+    degraded = tmp_path / "degraded"
+    assert engine("degrade", odd, "--as", "gaussian:0.1", "-o", degraded)[0] == 0
+    assert {path.name for path in degraded.iterdir()} == set(NAMES)
+    faults.handled(len(NAMES))
+
+
+@pytest.mark.gate("G18")
+def test_a_file_may_have_any_name_or_is_refused_by_it(tmp_path, faults):
+    hu = np.random.default_rng(0).integers(-1000, 300, (4, 8, 8)).astype("i2")
+    with Commands(tmp_path, memory_bytes=2**30, seconds=60) as commands:
+        for name in NAMES:
+            folder = tmp_path / "scans"
+            folder.mkdir(exist_ok=True)
+            scan = scan_file(folder / f"{name[:248]}.nii.gz", hu)
+            done = commands.run(["degrade", scan, "--as", "gaussian:0.1"])
+            if len(name) < 200:
+                assert done.code == 0, done.err
+                out = scan.with_name(f"{name}_gaussian-0.1.nii.gz")
+                assert done.out == f"{out}\n"
+                assert out.exists()
+            else:
+                assert done.code == 4
+                assert "Choose a shorter name" in done.err
+            assert done.err.count("\n") <= 1
+            faults.handled()
+
+
+@pytest.mark.gate("G18")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["fit", "unet3d", "--run", "*", "--data", "DATA"],
+        ["fit", "unet3d", "--data", "*"],
+        ["fit", "*"],
+        ["fit", "unet3d", "--from", "*", "--data", "DATA"],
+        ["evaluate", "noisy", "--data", "*"],
+        ["evaluate", "noisy", "--data", "DATA", "-o", "*"],
+        ["evaluate", "*"],
+        ["denoise", "*"],
+        ["denoise", "s.nii", "-m", "*"],
+        ["degrade", "*", "--as", "gaussian:0.1"],
+        ["degrade", "DATA", "--as", "gaussian:0.1", "-o", "*"],
+        ["phantom", "*"],
+        ["info", "*"],
+        ["verify", "*"],
+        ["import", "*", "--run", "x", "--network", "unet2d"],
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_too_long_is_refused_in_one_line(engine, dataset, tmp_path, faults, words):
+    given = {"*": tmp_path / ("n" * 256), "DATA": dataset}
+    code, out, err = engine(*(given.get(word, word) for word in words))
+    assert code in (2, 3, 4, 5)
+    assert "This is a bug" not in err
+    assert err.count("\n") == 1
+    assert out == ""
+    faults.handled()
+
+
+def test_the_locale_does_not_change_what_is_kept_of_a_recipe(dataset, tmp_path):
+    recipe = tmp_path / "mine.py"
+    shipped = Path(__file__).parents[2] / "recipes" / "unet3d.py"
+    recipe.write_text("# für München\n" + shipped.read_text("utf-8"), "utf-8")
+    run = tmp_path / "run"
+    words = ("fit", recipe, *shrinking(), "steps=1", "--data", dataset, "--run", run)
+    assert shell(*STREAMS["C"][:2], *words) == 0
+    assert (run / "recipe.py").read_bytes() == recipe.read_bytes()
