@@ -169,6 +169,8 @@ class TotalVariation:
         """The estimate, (Z, Y, X) in window units."""
         from skimage.restoration import denoise_tv_chambolle
 
+        if sigma == 0:
+            return noisy
         images = [noisy] if self.volumetric else noisy[:, None]
         found = [
             denoise_tv_chambolle(image, weight=self.weight * sigma, eps=_TV_PRECISION)
@@ -211,6 +213,8 @@ class NonLocalMeans:
         """The estimate, (Z, Y, X) in window units."""
         from skimage.restoration import denoise_nl_means
 
+        if sigma == 0:
+            return noisy
         found = [
             denoise_nl_means(
                 slice_, self.patch, self.distance, self.h * sigma, fast_mode=True, sigma=sigma
@@ -248,6 +252,8 @@ class _BlockMatching(ABC):
         Raises:
             BadUsage: if the package is not installed, or the volume is smaller than a block.
         """
+        if sigma == 0:
+            return noisy
         found = self._filtered(noisy, self.strength * sigma)
         return np.reshape(found, noisy.shape).astype(np.float32)
 

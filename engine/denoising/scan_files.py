@@ -47,12 +47,13 @@ def _of_folder(folder: Path, reading: ReadOptions, terminal: Terminal) -> list[P
     except BadInput as refusal:
         if "--data" not in refusal.remedy:
             raise
-        raise BadInput(refusal.path, refusal.cause, remedy) from refusal
+        raise BadInput(folder, f"is a folder that {refusal.cause}", remedy) from refusal
     if any(path.suffix.lower() == ".png" for path in found):
-        raise BadInput(folder, "holds photographs and no NIfTI scan", remedy)
+        raise BadInput(folder, "is a folder that holds photographs, and no NIfTI scan", remedy)
     made = [path for path in found if _is_made_by_the_engine(path)]
     if found == made:
-        raise BadInput(folder, "holds no scan but those that the engine wrote", remedy)
+        cause = "is a folder that holds no scan but those that the engine wrote"
+        raise BadInput(folder, cause, remedy)
     if made:
         named = ", ".join(str(path.relative_to(folder)) for path in made[:_NAMED])
         terminal.warn(f"{folder}: {len(made)} files of the engine are ignored: {named}")

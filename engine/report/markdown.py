@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.report import tables
 from engine.report.results import Picture
-from engine.report.summary import Entries, about_p, harm
+from engine.report.summary import Entries, about_p, harm, left_out
 from volumes.errors import one_line
 from volumes.window import Window
 
@@ -45,6 +45,7 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         f"clean where the clean image is in the window. {about_p(entries)}",
         _grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
         *harm(entries),
+        *left_out(entries),
         *(
             f"{name} is given the clean image: an upper bound, not a method."
             for name in about["oracles"]

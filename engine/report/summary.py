@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.report.results import Row
 from engine.report.statistics import interval, paired, smallest_p
+from volumes.errors import listed
 
 Entries = list[dict[str, Any]]
 
@@ -30,13 +31,18 @@ def summary(rows: Sequence[Row], oracles: Sequence[str] = ()) -> Entries:
     for level in dict.fromkeys(row.level for row in rows):
         at = [row for row in rows if row.level == level]
         methods = list(dict.fromkeys(row.method for row in at))
-        psnr = {m: [row.scores["psnr_db"] for row in at if row.method == m] for m in methods}
+        left_out = _undefined(at)
+        held = [row for row in at if row.case not in left_out.get("psnr_db", ())]
+        psnr = {m: [row.scores["psnr_db"] for row in held if row.method == m] for m in methods}
         # A method with a score that is not a number is not the best.
         fair = [m for m in methods if m not in oracles] or methods
         best = max(fair, key=lambda m: (not np.isnan(psnr[m]).any(), np.mean(psnr[m])))
         for method in methods:
-            own = [row.scores for row in at if row.method == method]
-            values = {name: [scores[name] for scores in own] for name in own[0]}
+            own = [row for row in at if row.method == method]
+            values = {
+                name: [row.scores[name] for row in own if row.case not in left_out.get(name, ())]
+                for name in own[0].scores
+            }
             gain = None
             if UNTOUCHED in psnr and method != UNTOUCHED:
                 both = zip(psnr[method], psnr[UNTOUCHED], strict=True)
@@ -48,10 +54,26 @@ def summary(rows: Sequence[Row], oracles: Sequence[str] = ()) -> Entries:
                     "cases": len(own),
                     "p_to_best": None if method == best else paired(psnr[method], psnr[best]),
                     "gain_db": gain,
+                    "left_out": left_out,
                     **{name: _spread(of) for name, of in values.items()},
                 }
             )
     return entries
+
+
+def _undefined(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The cases of one level for which a score is finite for no method, by the score's name.
+
+    SSIM needs slices of 11 x 11 voxels. In air alone, the relative error has no meaning. Such cases
+    are left out of the mean, unless none is left.
+    """
+    cases = list(dict.fromkeys(row.case for row in rows))
+    found = {}
+    for name in rows[0].scores:
+        finite = {row.case for row in rows if np.isfinite(row.scores[name])}
+        if finite and len(finite) < len(cases):
+            found[name] = [case for case in cases if case not in finite]
+    return found
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -61,8 +83,19 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def remarks(entries: Entries) -> list[str]:
-    """Sentences below the table: methods worse than their input, and the meaning of p."""
-    return [*harm(entries), about_p(entries)]
+    """Sentences below the table: methods worse than their input, left out cases, about p."""
+    return [*harm(entries), *left_out(entries), about_p(entries)]
+
+
+def left_out(entries: Entries) -> list[str]:
+    """Sentences on cases for which a score is undefined, one for each level."""
+    found = {entry["level"]: entry["left_out"] for entry in entries if entry["left_out"]}
+    return [
+        f"Left out of means at {level}, because undefined: "
+        + "; ".join(f"{name} of {listed(cases)}" for name, cases in scores.items())
+        + "."
+        for level, scores in found.items()
+    ]
 
 
 def harm(entries: Entries) -> list[str]:

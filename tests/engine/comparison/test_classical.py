@@ -110,6 +110,11 @@ def test_non_local_means_receives_the_noise_level(noisy):
     np.testing.assert_array_equal(found[0], expected)
 
 
+@pytest.mark.parametrize("method", [TotalVariation(), NonLocalMeans()])
+def test_nothing_is_removed_where_there_is_no_noise(method, noisy):
+    np.testing.assert_array_equal(estimate(method, noisy, sigma=0.0), noisy)
+
+
 @pytest.mark.parametrize("method", [TotalVariation(), TotalVariation(volumetric=True)])
 def test_parameters_are_multiples_of_sigma(method, noisy):
     twice = dataclasses.replace(method, weight=2 * method.weight)

@@ -626,7 +626,7 @@ def test_entries_of_a_folder_that_are_no_cases_are_told(engine, unet_run, kits, 
         ("text", "holds neither"),
         ("masks", "holds neither"),
         ("denoised", "holds neither"),
-        ("photographs", "holds photographs and no NIfTI scan"),
+        ("photographs", "holds photographs, and no NIfTI scan"),
         ("degraded", "holds no scan but those that the engine wrote"),
         ("run", "holds neither"),
     ],
@@ -651,7 +651,7 @@ def test_a_folder_of_other_things_is_refused_in_one_line(
     for others in ((), (scans[1],)):
         code, out, err = engine("denoise", folder, *others, "-m", unet_run, "-q")
         assert (code, out) == (3, "")
-        assert err.startswith(f"engine: error: {folder}: {told}")
+        assert err.startswith(f"engine: error: {folder}: is a folder that {told}")
         assert err.endswith(". Name another folder, or the files themselves.\n")
         assert err.count("\n") == 1
         assert names(folder, "**/*") == before

@@ -131,6 +131,36 @@ def test_a_method_that_left_the_finite_is_not_the_best():
     assert entries[1]["p_to_best"] is None
 
 
+def undefined(name, value, case=1):
+    """Rows in which a score of one case is finite for no method."""
+    return [
+        Row(
+            r.method,
+            r.case,
+            r.level,
+            r.scores | ({name: value} if r.case == f"case_{case}" else {}),
+        )
+        for r in rows()
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["ssim", "relative_l2_percent", "psnr_lung_db", "psnr_db"])
+def test_a_case_without_a_score_is_left_out_of_its_mean_alone(name, value):
+    entries = {entry["method"]: entry for entry in summary(undefined(name, value))}
+    unet = entries["unet"]
+    assert unet[name]["mean"] == pytest.approx((30.0 + 30.5) / 2 - 1)
+    assert unet["rmse_hu"]["mean"] == pytest.approx((30.0 + 33.0 + 30.5) / 3 - 1)
+    gain = (10 + 8.5) / 2 if name == "psnr_db" else (10 + 12 + 8.5) / 3
+    assert unet["gain_db"]["mean"] == pytest.approx(gain)
+    assert unet["left_out"] == {name: ["case_1"]}
+
+
+def test_a_score_that_no_case_has_is_told_as_it_is():
+    (entry,) = summary(rows({"oracle": (math.inf, math.inf)}, cases=2))
+    assert (entry["psnr_db"]["mean"], entry["left_out"]) == (math.inf, {})
+
+
 # -- Remarks ---------------------------------------------------------------------------------------
 
 
@@ -153,6 +183,11 @@ def test_a_remark_says_that_no_method_is_worse_than_its_input():
 def test_without_the_untouched_scan_there_is_no_remark_on_harm():
     told = remarks(summary(rows({"unet": PSNR["unet"]})))
     assert "untouched" not in " ".join(told)
+
+
+def test_a_remark_names_what_was_left_out():
+    told = remarks(summary(undefined("ssim", math.nan)))
+    assert "Left out of means at 10%, because undefined: ssim of case_1." in told
 
 
 @pytest.mark.parametrize(("cases", "least"), [(2, "0.5"), (3, "0.25")])
