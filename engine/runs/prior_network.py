@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Mismatch
 from engine.recipe.network_prior import KINDS, Estimated, copy_in
+from engine.recipe.recipe import Recipe
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
 from volumes.boxes import reflected
@@ -147,6 +148,27 @@ class PriorNetwork:
             aside.rename(target)
         except OSError as error:
             raise cannot_write(target, error) from error
+
+
+def as_recorded(recipe: Recipe, run: Run) -> Recipe:
+    """The recipe, its prior named as in the run, if the named network is the one in its copy.
+
+    The other run may have been renamed, or be named by another path.
+
+    Args:
+        recipe: that is requested.
+        run: that is resumed, if its folder contains one.
+    """
+    copy = copy_in(run.folder)
+    if recipe.prior is None or not copy.exists() or not (run.folder / "recipe.json").exists():
+        return recipe
+    before, named = run.recipe().prior, recipe.prior.of.network_run
+    if before is None or before.of == recipe.prior.of or named is None or not Path(named).is_dir():
+        return recipe
+    held = open_model(Run(copy), "last")
+    if model_of(recipe.prior.of).sha256 != held.sha256:
+        return recipe
+    return replace(recipe, prior=replace(recipe.prior, of=before.of))
 
 
 def resolve(prior: NeighbourMean | None, window: Window, run: Run) -> PriorNetwork:

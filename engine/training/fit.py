@@ -196,7 +196,7 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
         raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
     run = Run(request.run_folder)
     requested = _requested(request, run, terminal)
-    recipe = requested.recipe
+    recipe = requested.recipe if request.fresh else prior_network.as_recorded(requested.recipe, run)
     start = None
     if request.start is not None:
         which = request.start_checkpoint or "best"

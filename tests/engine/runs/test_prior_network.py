@@ -234,6 +234,28 @@ def test_a_run_resumes_without_the_run_of_its_prior(grown, tmp_path, engine, dat
         assert error.startswith(f"engine: error: {flat}: is no prior. Use ")
 
 
+@pytest.mark.parametrize("spelling", ["renamed", "another path"])
+def test_a_run_knows_its_prior_s_network_under_another_name(
+    grown, tmp_path, engine, dataset, spelling
+):
+    flat, deep = (shutil.copytree(of, tmp_path / of.name) for of in grown)
+    named = tmp_path / "deep" / ".." / "flat"
+    if spelling == "renamed":
+        named = flat.rename(tmp_path / "renamed")
+    words = ("fit", "respr_unet3d", *shrinking("respr_unet3d"), "--data", dataset, "--steps", "5")
+    code, _, error = engine(*words, f"prior={named}", "--run", deep)
+    assert code == 0, error
+    assert Run(deep).recipe().prior.of.run == str(grown[0])
+
+
+def test_another_network_is_no_name_of_the_prior_s(grown, flat_run, tmp_path, engine, dataset):
+    deep = shutil.copytree(grown[1], tmp_path / "deep")
+    words = ("fit", "respr_unet3d", *shrinking("respr_unet3d"), "--data", dataset, "--steps", "5")
+    code, _, error = engine(*words, f"prior={flat_run}", "--run", deep)
+    assert code == 5
+    assert "holds a run of another recipe (prior.of" in error
+
+
 def test_a_network_that_makes_no_prior_is_refused_before_scans_are_read(
     unet_run, dataset, engine, tmp_path, monkeypatch
 ):
