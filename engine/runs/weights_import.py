@@ -20,7 +20,7 @@ from volumes.storage.atomic import whole_file
 # Entries of run.json that are copied: the cases of the weights, and how they were trained.
 _KEPT = (
     "engine", "code_sha256", "python", "tensorflow", "keras", "precision", "seed", "cases",
-    "recordings", "left_out", "started_from",
+    "voxels", "recordings", "grey_values", "scores", "left_out", "started_from",
 )  # fmt: skip
 
 

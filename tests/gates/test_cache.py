@@ -229,7 +229,7 @@ def test_another_layout_does_not_read_old_entries(
         monkeypatch.setattr(store_module, "_LAYOUT", f"v{n + 100}")
         conversions.clear()
         assert_whole(Store(store.root), case, hu)
-        assert len(conversions) == 2  # the scan and its padding
+        assert len(conversions) == 1  # the scan and its padding in one reading
         faults.handled()
     assert array.exists()
 
@@ -408,7 +408,7 @@ def test_of_several_builders_one_builds(
         answers = zygote(*[(root, 0, None)] * 8)
         assert [status for status, _ in answers] == [0] * 8
         assert {answer[2] for _, answer in answers} == {hu.tobytes().hex()}
-        (array,) = root.rglob("*.npy")
+        (array,) = (path for path in root.rglob("*.npy") if "-" not in path.stem)
         assert not list(root.rglob("*.tmp"))
         # Whoever builds makes more calls by far than whoever reads.
         made = sorted(answer[0] for _, answer in answers)

@@ -17,6 +17,7 @@ from engine.runs.run import Run
 from tests.engine.tiny import scan_file, tiny, untrained, voxels
 from volumes import Gaussian, Split
 from volumes.dataset import find_cases
+from volumes.padding import padding
 
 REFUSAL = re.compile(r"engine: error: (?P<path>[^:]+): (?P<cause>.+)[.] (?P<remedy>.+)[.]\n")
 LEVELS = "gaussian:0.02,0.05"
@@ -130,11 +131,11 @@ def test_the_noisy_row_equals_a_calculation_by_hand(compared, dataset):
     for row in rows(compared[0][0]):
         if row["method"] == "noisy":
             hu = voxels(dataset / row["case"] / "imaging.nii.gz")
-            clean = np.clip((hu.astype(np.float32) + 1000) / 1400, 0, 1)
-            noisy = Gaussian(0.1).degrade(
-                clean, float(row["level"].rstrip("%")) / 100, 0, row["case"]
-            )
-            mse = np.mean((np.clip(noisy, 0, 1) - clean) ** 2)
+            clean = (hu.astype(np.float32) + 1000) / 1400
+            sigma = float(row["level"].rstrip("%")) / 100
+            noisy = Gaussian(0.1).degrade(clean, sigma, 0, row["case"])
+            noisy = np.where(padding(hu), clean, noisy)
+            mse = np.mean((np.clip(noisy, 0, 1) - np.clip(clean, 0, 1)) ** 2)
             assert float(row["psnr_db"]) == pytest.approx(-10 * np.log10(mse), abs=1e-3)
 
 
@@ -177,7 +178,7 @@ def test_the_settings_that_were_chosen_are_printed(compared):
 
 def test_the_table_and_the_paths_are_printed(compared):
     folder, out, _ = compared[0]
-    assert "window [-1000, 400] HU is the data range" in out
+    assert "the window [-1000, 400] HU, which is the data range" in out
     for method in ("trained", "noisy", "tv"):
         assert len(re.findall(rf"\W{method}\s.+±", out)) == 2
     paths = [line for line in out.splitlines() if line.startswith(str(folder))]
@@ -223,7 +224,7 @@ def test_coloured_noise_is_scored_as_degrade_writes_it(
 
 
 def test_slices_and_protocol_are_in_the_title_of_the_table(evaluate, trained):
-    assert "test, 4 slices about the middle; " in evaluate(trained, "--slices", "4")[1]
+    assert "test, every voxel of 4 slices about the middle, padding as air; " in evaluate(trained, "--slices", "4")[1]
     told = evaluate(trained, "--protocol", "reference", "--overwrite")[1]
     assert "test, slice 0 of a central crop of 32 x 256 x 256; " in told
 
@@ -378,7 +379,7 @@ def test_the_window_is_that_of_the_network_behind_a_prior(evaluate, cpu, tmp_pat
     recipe = tiny("unet2d", "window.low_hu=-200", "window.high_hu=300")
     narrow = untrained(tmp_path / "narrow", recipe, cpu).folder
     words = ("noisy", f"prior@{narrow}", "--split", "all", "--slices", "1")
-    assert "window [-200, 300] HU is the data range" in evaluate(*words)[1]
+    assert "the window [-200, 300] HU, which is the data range" in evaluate(*words)[1]
 
 
 def test_methods_are_not_tuned_on_training_cases_of_their_prior(evaluate, cpu, many, tmp_path):

@@ -155,7 +155,9 @@ def test_run_json_records_the_initial_weights(tuned, trained, engine):
     assert (told["run"], told["step"]) == (trained.name, 4)
     assert told["sha256"] == checkpoint.fingerprint(Run(trained).checkpoint("last"))
     cases = Run(trained).record().content["cases"]["training"]
-    assert told["trained_on"] == {sha256: name for name, sha256 in cases.items()}
+    voxels = Run(trained).record().content["voxels"]
+    learned = [(hashes[name], name) for hashes in (cases, voxels) for name in cases]
+    assert told["trained_on"] == dict(learned)
     assert f"{trained.name} at step 4" in engine("info", tuned)[1]
 
 
@@ -270,7 +272,7 @@ def test_training_cases_of_earlier_initial_weights_are_not_scored(fit, tuned, co
 
 def test_another_scan_of_the_same_name_is_a_warning_and_no_error(fit, trained, copy, tmp_path):
     (name,) = Run(trained).record().content["cases"]["test"]
-    source = copy(trained, cases={"training": {name: "0" * 64}})
+    source = copy(trained, cases={"training": {name: "0" * 64}}, voxels={})
     code, _, err = fit(tmp_path / "run", "--from", source)
     assert code == 0
     assert f"{name}: copy was trained on another file of that name" in err

@@ -144,7 +144,7 @@ def test_a_stop_is_looked_for_before_each_tile_and_each_score(volume, flat, iden
 def scored(**mse_at):
     """Scores at levels of one or two cases, told by their mean squared errors."""
     return Scored.of(
-        (Pair(level, case, None, None, None), Scores(mse, -10 * np.log10(mse), 0.5, 1.0, 20.0))
+        (Pair(level, case, None, None), Scores(mse, -10 * np.log10(mse), 0.5, 1.0, 20.0))
         for level, errors in mse_at.items()
         for case, mse in errors.items()
     )
@@ -153,8 +153,8 @@ def scored(**mse_at):
 def test_the_mean_is_over_cases():
     found = Scored.of(
         [
-            (Pair("", "a", None, None, None), Scores(0.1, 10.0, 0.5, 1.0, 20.0)),
-            (Pair("", "b", None, None, None), Scores(0.3, 30.0, 0.7, 3.0, 40.0)),
+            (Pair("", "a", None, None), Scores(0.1, 10.0, 0.5, 1.0, 20.0)),
+            (Pair("", "b", None, None), Scores(0.3, 30.0, 0.7, 3.0, 40.0)),
         ]
     )
     assert found.mean == pytest.approx(

@@ -120,12 +120,6 @@ def test_a_case_has_the_noise_of_its_name_slice_and_seed(volume, noise):
     np.testing.assert_array_equal(noise.noisy(volume, clean[2:4], LINEAR, 3, 2), whole[2:4])
 
 
-def test_values_beyond_the_bounds_are_set_to_them_where_the_window_clips(volume):
-    window = Window(low_hu=-100, high_hu=-50)
-    noisy = LOW.noisy(volume, window.unit(volume.hu), window, 0)
-    assert (noisy.min(), noisy.max()) == LOW.bounds == (-2, 3)
-
-
 def test_the_reference_is_air_outside_of_the_circle(volume):
     hu = np.full_like(volume.hu, 700)
     found = LOW.reference(hu)
