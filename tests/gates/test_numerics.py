@@ -18,14 +18,11 @@ from engine.recipe.recipe import Recipe
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.terminal import Terminal
+from engine.training.signals import Stop
 from tests.engine.tiny import tiny
 from tests.gates.ledger import Faults
 from volumes.sampling.examples import Examples
 from volumes.volume import Volume
-
-
-class Nobody:
-    asked = None
 
 
 class Noted(Terminal):
@@ -91,7 +88,7 @@ def loop(cpu, hu: np.ndarray, tmp_path: Path):
 def failure(loop) -> NumericalFailure:
     """Checks the end: exit code 6, one line; saved values are finite, and never the best."""
     with pytest.raises(NumericalFailure) as caught:
-        loop.train(Nobody())
+        loop.train(Stop())
     assert caught.value.exit_code == 6
     assert "\n" not in str(caught.value)
     for step in checkpoint.steps(loop.run.checkpoints):
@@ -134,7 +131,7 @@ def test_input_that_is_not_finite_ends_a_training_within_three_steps(
 @pytest.mark.gate("G11")
 def test_two_bad_steps_are_survived_and_nothing_is_learned_from_them(faults: Faults, loop) -> None:
     ours = loop("steps=8", first=4, stop=8, sigma=np.nan)
-    assert ours.train(Nobody()).step == 8
+    assert ours.train(Stop()).step == 8
     assert np.isfinite(ours.progress.best_mse)
     faults.handled()
 
@@ -164,7 +161,7 @@ def test_a_loss_scale_that_is_too_large_is_reduced(faults: Faults, loop) -> None
     ours = loop("steps=45", *every, precision="float16")
     ours.training.adam.scale.assign(2.0**40)
     start = ours.training.arrays()
-    ours.train(Nobody())
+    ours.train(Stop())
     assert float(ours.training.adam.scale.numpy()) < 2.0**40
     assert any((ours.training.arrays()[n] != start[n]).any() for n in start if "kernel" in n)
     faults.handled()
@@ -201,7 +198,7 @@ def test_an_absurd_learning_rate_ends_a_training_or_gives_a_warning(
 ) -> None:
     ours = loop("steps=12", "validate_every=1", f"learning_rate={rate}")
     with contextlib.suppress(NumericalFailure):
-        ours.train(Nobody())
+        ours.train(Stop())
         assert ours.plan.terminal.warnings, "it went on as if nothing were wrong"
     assert ours.progress.best_mse is None or np.isfinite(ours.progress.best_mse)
     faults.handled()
@@ -225,7 +222,7 @@ def test_a_variable_that_is_not_finite_is_not_saved(faults: Faults, loop) -> Non
 @pytest.mark.parametrize("value", [-1000, 0, 400, 3000])
 def test_constant_data_give_a_warning(faults: Faults, loop, hu: np.ndarray, value: int) -> None:
     ours = loop("steps=4", "validate_every=1", hu=np.full_like(hu, value))
-    assert ours.train(Nobody()).step == 4
+    assert ours.train(Stop()).step == 4
     assert any("case_00007 is constant" in text for text in ours.plan.terminal.warnings)
     faults.handled()
 
@@ -234,7 +231,7 @@ def test_constant_data_give_a_warning(faults: Faults, loop, hu: np.ndarray, valu
 def test_data_of_pure_noise_give_a_warning(faults: Faults, loop, hu: np.ndarray) -> None:
     noise = np.random.default_rng(0).integers(-1000, 400, hu.shape)
     ours = loop("steps=4", "validate_every=1", hu=noise)
-    assert ours.train(Nobody()).step == 4
+    assert ours.train(Stop()).step == 4
     assert any("no better than its noisy image" in text for text in ours.plan.terminal.warnings)
     faults.handled()
 
@@ -246,12 +243,12 @@ def test_an_estimate_without_information_gives_one_warning(
 ) -> None:
     from engine.training.validation import Validation
 
-    def estimate(self, estimator, pair):
+    def estimate(self, estimator, pair, _):
         return np.full_like(pair.clean, 0.4) if what == "constant" else pair.noisy.copy()
 
     monkeypatch.setattr(Validation, "estimate", estimate)
     ours = loop("steps=4", "validate_every=1")
-    ours.train(Nobody())
+    ours.train(Stop())
     assert sum(what in text for text in ours.plan.terminal.warnings if "no better" not in text) == 1
     faults.handled()
 
@@ -264,12 +261,12 @@ def test_a_diverging_training_gives_a_warning_at_the_third_validation(
 
     quality = iter([0.001, 0.001, 0.3, 0.3, 0.3, 0.3])
 
-    def estimate(self, estimator, pair):
+    def estimate(self, estimator, pair, _):
         return pair.clean + np.float32(next(quality))
 
     monkeypatch.setattr(Validation, "estimate", estimate)
     ours = loop("steps=6", "validate_every=1")
-    ours.train(Nobody())
+    ours.train(Stop())
     assert sum("10 times worse than the best" in text for text in ours.plan.terminal.warnings) == 1
     assert ours.progress.best_step == 1
     faults.handled()

@@ -18,6 +18,7 @@ from engine.recipe.overrides import override
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.terminal import Terminal
+from engine.training.signals import Stop
 from tests.engine.tiny import tiny
 from tests.gates.ledger import Faults
 from tests.gates.test_numerics import Noted
@@ -40,10 +41,6 @@ class Failing:
         if i == self.bad:
             self.fail()
         return self.examples[i]
-
-
-class Nobody:
-    asked = None
 
 
 @pytest.fixture
@@ -94,7 +91,7 @@ def test_the_error_of_a_reader_is_shown(
         ours = loop(bad, raising(error))
         begun = time.monotonic()
         with pytest.raises(Exception) as caught:  # noqa: PT011 (of whichever kind)
-            ours.train(Nobody())
+            ours.train(Stop())
         assert time.monotonic() - begun < 30
         assert told in str(caught.value)
         assert getattr(caught.value, "exit_code", 1) == codes.get(type(error), 1)
@@ -117,12 +114,16 @@ def test_a_reader_that_hangs_is_named_and_does_not_keep_a_training_from_ending(
     for bad in (0, 7):
         answered, terminal = threading.Event(), Noted()
 
-        class Asked:
+        class Asked(Stop):
             """Asks the training to stop once it has complained."""
 
             @property
             def asked(self, terminal=terminal):
                 return "SIGTERM" if terminal.warnings else None
+
+            @asked.setter
+            def asked(self, _):
+                pass
 
         ours = loop(bad, answered.wait, terminal)
         with pytest.raises(Interrupted, match=f"stopped at step {bad // 2} by SIGTERM"):

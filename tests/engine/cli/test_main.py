@@ -602,8 +602,9 @@ def test_a_stopped_training_ends_with_75_and_a_checkpoint(fit, dataset, tmp_path
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
-        while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").stat().st_size:
+        deadline = time.monotonic() + 120
+        # Before its first step, a training ends at once and saves nothing.
+        while not (run / "metrics.jsonl").exists() or not steps(run):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
