@@ -37,7 +37,7 @@ class Header:
             head of a .hdr/.img pair is converted to that of a single file.
         order: of the bytes: "<" or ">".
         offset: of the first voxel in the file that holds the voxels.
-        shape: of the stored array, all axes.
+        shape: of the stored array, all axes; the volume of a 2D file has (X, Y, 1).
         dtype: of the stored values, with byte order.
         slope, inter: HU = slope * stored + inter.
         affine: (4, 4), stored index -> RAS millimetres, whatever the unit of the header.
@@ -69,25 +69,32 @@ class Header:
         return bytes(block.binaryblock) + self.head[len(block.binaryblock) :]
 
     def volume(self, path: Path, chosen: int | None) -> Header:
-        """The header of one volume of a file.
+        """The header of one volume of a file. A 2D file is a volume of one slice.
 
         Args:
             path: of the file, for messages.
             chosen: index of the volume, from 0; None if the file must hold exactly one.
 
         Raises:
-            BadInput: if the file lacks that volume, or has several and none is chosen.
+            BadInput: if the file lacks that volume, or has several and none is chosen; if it
+                holds a line of values, or vectors.
         """
         count = math.prod(self.shape[3:])
-        if len(self.shape) < 3 or math.prod(self.shape[4:]) != 1:
-            sizes = " x ".join(map(str, self.shape))
-            raise BadInput(path, f"holds {sizes}, not one 3D volume", "Save one volume per file")
+        sizes = " x ".join(map(str, self.shape))
+        if len(self.shape) < 2:
+            cause = f"holds a line of {sizes} values, not one 3D volume"
+            raise BadInput(path, cause, "Save a slice or a volume")
+        if math.prod(self.shape[4:]) != 1:
+            cause = f"holds vectors ({sizes}), not one 3D volume of HU"
+            raise BadInput(path, cause, "Save one component per file")
         if count > 1 and chosen is None:
             cause = f"holds {count:,} volumes, not one 3D volume"
             raise BadInput(path, cause, f"Choose one with --volume 0 to --volume {count - 1}")
         if not 0 <= (chosen or 0) < count:
             cause = f"has no volume {chosen}: it holds {count:,}, counted from 0"
             raise BadInput(path, cause, "Choose another --volume")
+        if len(self.shape) == 2:
+            return replace(self, shape=(*self.shape, 1))
         if count == 1:
             return self
         block = _parsed(self.head)
@@ -131,8 +138,8 @@ def read_header(stream: Stream, *, pair: bool = False) -> Header:
             raise BadInput(path, cause, DOWNLOAD)
     _check_extensions(path, head[size:], order)
     shape = _shape(path, block)
-    dtype, notes = _dtype(path, block, order)
     slope, inter = _scaling(path, block)
+    dtype, notes = _dtype(path, block, order, (slope, inter))
     affine, odd = read_affine(path, block)
     declared = max(int(block["sform_code"]), int(block["qform_code"])) > 0
     placed = is_placed(affine, declared=declared)
@@ -176,32 +183,51 @@ def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:
 
 _SIGNATURES = (
     (b"<", "it looks like a web page"),
+    (b"\xef\xbb\xbf<", "it looks like a web page"),
     (b"version https://git-lfs", "it is a Git LFS pointer to a file that was not fetched"),
     (b"\x89PNG", "it is a PNG picture"),
+    (b"\xff\xd8\xff", "it is a JPEG picture"),
+    (b"II*\0", "it is a TIFF picture"),
+    (b"MM\0*", "it is a TIFF picture"),
+    (b"%PDF", "it is a PDF document"),
+    (b"\x89HDF", "it is an HDF5 file, such as MINC or MATLAB 7.3"),
+    (b"MATLAB", "it is a MATLAB file"),
+    (b"\x93NUMPY", "it is a numpy array"),
     (b"NRRD", "it is an NRRD file"),
     (b"ObjectType", "it is a MetaImage header"),
     (b"\xfd7zXZ", "it is xz-compressed"),
     (b"BZh", "it is bzip2-compressed"),
     (b"\x28\xb5\x2f\xfd", "it is zstd-compressed"),
+    (b"\x04\x22\x4d\x18", "it is lz4-compressed"),
+    (b"\x1f\x9d", "it is compressed by compress"),
+    (b"\x1f\x8b", "it is gzip-compressed twice"),
     (b"PK\x03\x04", "it is a zip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "it is a 7-Zip archive"),
+    (b"Rar!", "it is a RAR archive"),
 )
+_TAR = slice(257, 262), b"ustar"
 
 
 def _what_it_is(first: bytes) -> str:
     if first[128:132] == b"DICM":
         return "it is a DICOM slice"
+    if first[_TAR[0]] == _TAR[1]:
+        return "it is a tar archive"
     for signature, name in _SIGNATURES:
         if first.lstrip().startswith(signature):
             return name
+    sizes = (first[:4], first[3::-1])
+    if struct.pack("<i", 348) in sizes and not any(first[344:348]):
+        return "it is an Analyze 7.5 header"
     return "its first bytes are not a header"
 
 
 def _remedy_for(first: bytes) -> str:
     if first[128:132] == b"DICM":
         return "Convert the series with dcm2niix"
-    if "compressed" in _what_it_is(first) or first[:2] == b"PK":
+    if any(word in _what_it_is(first) for word in ("compressed", "archive")):
         return "Decompress it first"
-    lost = len(first) < 348 or first.lstrip()[:1] == b"<"
+    lost = len(first) < 348 or "web page" in _what_it_is(first)
     return DOWNLOAD if lost else "Convert it to .nii.gz"
 
 
@@ -257,15 +283,21 @@ def _shape(path: Path, block: Any) -> tuple[int, ...]:
     return tuple(dim[1 : 1 + dim[0]])
 
 
-def _dtype(path: Path, block: Any, order: str) -> tuple[np.dtype[Any], list[str]]:
+def _dtype(
+    path: Path, block: Any, order: str, scaling: tuple[float, float]
+) -> tuple[np.dtype[Any], list[str]]:
     code = int(block["datatype"])
     if code not in _DTYPES:
         kind = _OTHER_DTYPES.get(code, f"of unknown datatype {code}")
         raise BadInput(path, f"is {kind}, not HU", "Save it as int16 or float32 HU")
     dtype, bits = np.dtype(order + _DTYPES[code]), int(block["bitpix"])
-    if bits == 8 * dtype.itemsize:
-        return dtype, []
-    return dtype, [f"declares {bits} bits per voxel and {dtype.name}: {dtype.name} is used"]
+    found = []
+    if bits != 8 * dtype.itemsize:
+        found.append(f"declares {bits} bits per voxel and {dtype.name}: {dtype.name} is used")
+    if dtype.itemsize == 1 and scaling[0] == 1:
+        low, high = (end + scaling[1] for end in (np.iinfo(dtype).min, np.iinfo(dtype).max))
+        found.append(f"is {dtype.name} without a slope: HU beyond {low:g} to {high:g} are lost")
+    return dtype, found
 
 
 def _scaling(path: Path, block: Any) -> tuple[float, float]:

@@ -1,15 +1,15 @@
 """HU check: whether the values of a scan are plausible Hounsfield units.
 
-A NIfTI file does not declare the unit of its values. Plausible scans have two properties:
+A NIfTI file does not declare the unit of its values. Plausible scans have these properties:
 
 - Nearly all values are finite.
 - Some values are below water, because every scan of a body contains air or fat. In 46 public
   volumes, slices, recorded low doses and phantoms, at least 47 % of the values above -1500 HU are
   below -20 HU; in the central quarter of each of the 12 volumes, which contains hardly any air, at
   least 7 %. Grey values, detector values without intercept, and images in [0, 1] have none.
+- Fewer than 0.1 % of the voxels reach 3000 HU, while a wrong byte order gives values of any size.
 
-At the other end, fewer than 0.1 % of the voxels reach 3000 HU, while a wrong byte order gives
-values of any size.
+`volumes.nifti.hu_histogram` recognises other units in the values beside constants.
 
 A label map (a segmentation, a mask) holds few values, all of them whole numbers from 0 to 255.
 """
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.errors import BadInput, LabelMap
+from volumes.nifti.hu_histogram import Histogram
 from volumes.nifti.read_options import ReadOptions
 from volumes.padding import NEVER_MEASURED_HU
 
@@ -39,6 +40,7 @@ class Census:
         self._low, self._high = np.inf, -np.inf
         self._lowest_measured = np.inf
         self._whole, self._labels = True, set[float]()
+        self._histogram = Histogram()
 
     def add(self, hu: npt.NDArray[np.float32]) -> None:
         """Counts voxels of any shape."""
@@ -51,6 +53,7 @@ class Census:
         self._above += int(np.count_nonzero(measured > _NO_TISSUE_HU))
         self._low = min(self._low, float(finite.min(initial=np.inf)))
         self._high = max(self._high, float(finite.max(initial=-np.inf)))
+        self._histogram.add(finite)
         self._lowest_measured = min(self._lowest_measured, float(measured.min(initial=np.inf)))
         if self._whole and self._low >= 0 and self._high <= _LARGEST_LABEL:
             values = np.unique(finite)
@@ -91,15 +94,20 @@ class Census:
         found = [f"holds {gaps:,} {are} not finite"] if gaps else []
         if self._low == self._high:
             return [*found, f"has the one value {self._low:g} everywhere"]
+        other = self._histogram.other_unit()
         # A scan of padding and one other value cannot be judged.
         below = self._below < _LEAST_BELOW * self._measured and self._lowest_measured < self._high
-        if below or self._above > _MOST_ABOVE * self._total:
-            cause = f"values range {self._low:g}..{self._high:g}"
+        if below or self._above > _MOST_ABOVE * self._total or other:
+            cause, remedy = f"values range {self._low:g}..{self._high:g}", "Rescale it to HU"
+            if other:
+                cause, remedy = f"{cause}, {other[0]}", other[1]
             if not trust.hu:
                 self.refuse_labels(path)
-                remedy = "Rescale it to HU, or pass --assume-hu if it is in HU"
+                remedy += ", or pass --assume-hu if it is in HU"
                 raise BadInput(path, f"is not in Hounsfield units: {cause}", remedy)
             found.append(f"does not look like Hounsfield units: {cause}")
+        elif odd := self._histogram.oddity():
+            found.append(f"may not be in Hounsfield units: {odd}. Rescale it if it is not")
         return found
 
 

@@ -23,6 +23,8 @@ CANONICAL = ("I", "P", "L")
 
 _CODES = range(6)  # valid orientation codes of the NIfTI standard
 _SAME_PLACE = 0.1  # of a voxel: rounding of headers on export makes smaller differences
+_SAME_SIZE = 0.01  # pixdim and sform
+_SHEARED_DEGREES = 0.5
 _ROUNDING = 1e-5  # tolerance of a quaternion's squared norm
 _EXPORT = "Export it again"
 
@@ -36,6 +38,40 @@ def orientation(affine: Affine) -> npt.NDArray[np.float64]:
 def axes(affine: Affine) -> str:
     """The directions of the positive stored axes, such as "IPL"."""
     return "".join(nib.aff2axcodes(affine))
+
+
+def spacing_mm(affine: Affine) -> tuple[float, float, float]:
+    """(Z, Y, X) spacing in canonical order.
+
+    Y and X are the lengths of the sides of a pixel. Z is the distance between the planes of the
+    slices: with a tilted gantry it is the table's step times the cosine of the tilt.
+
+    Args:
+        affine: (4, 4), stored index -> RAS millimetres.
+
+    Example:
+        >>> tilted = np.diag([0.8, 0.8, 5.0, 1.0])
+        >>> tilted[:3, 1] = 0.0, 0.4 * 3**0.5, 0.4
+        >>> [round(step, 2) for step in spacing_mm(tilted)]
+        [4.33, 0.8, 0.8]
+    """
+    columns = affine[:3, :3][:, np.argsort(orientation(affine)[:, 0])]
+    z, y, x = (float(step) for step in np.linalg.norm(columns, axis=0))
+    if shear_degrees(affine) > _SHEARED_DEGREES:
+        pixel = np.linalg.norm(np.cross(columns[:, 1], columns[:, 2]))
+        z = float(abs(np.linalg.det(columns)) / pixel)
+    return z, y, x
+
+
+def shear_degrees(affine: Affine) -> float:
+    """The largest deviation of two stored axes from a right angle.
+
+    Args:
+        affine: (4, 4), stored index -> RAS millimetres.
+    """
+    unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosines = np.abs(unit.T @ unit)[np.triu_indices(3, 1)]
+    return float(np.degrees(np.arcsin(min(float(cosines.max()), 1.0))))
 
 
 def canonical_affine(affine: Affine, shape: tuple[int, ...]) -> Affine:
@@ -66,6 +102,8 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
     codes = {form: int(block[f"{form}_code"]) for form in ("qform", "sform")}
     found = [f"has the unknown {form}_code {code}" for form, code in codes.items()
              if code not in _CODES]  # fmt: skip
+    if int(block["dim"][0]) == 2 and not block["pixdim"][3] > 0:  # a slice needs no thickness
+        block["pixdim"][3] = 1
     sizes = [float(size) for size in block["pixdim"][1:4]]
     if not all(math.isfinite(size) and size > 0 for size in sizes):
         if codes["sform"] <= 0:
@@ -89,9 +127,37 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
     shape = [int(n) for n in block["dim"][1 : 1 + min(int(block["dim"][0]), 3)]]
     unit_mm, odd = millimetres(path, int(block["xyzt_units"]), spacing, shape)
     scale = np.diag([unit_mm, unit_mm, unit_mm, 1.0])
-    if codes["sform"] > 0 and codes["qform"] > 0:
-        odd += _difference(affine, quaternion, block, unit_mm)
-    return scale @ affine, [*found, *odd]
+    affine_mm = scale @ affine
+    if codes["sform"] > 0:
+        other_size = _other_size(affine_mm, np.array(sizes) * unit_mm, len(shape))
+        odd += other_size
+        if codes["qform"] > 0 and not other_size:  # the qform has the size of pixdim
+            odd += _difference(affine, quaternion, block, unit_mm)
+    return affine_mm, [*found, *odd, *_shear(affine_mm)]
+
+
+def _other_size(affine_mm: Affine, pixdim_mm: npt.NDArray[np.float64], axes: int) -> list[str]:
+    """A message if pixdim is not the size of the sform's voxels, along its axes or across them."""
+    steps = np.linalg.norm(affine_mm[:3, :3], axis=0)
+    across = 1 / np.linalg.norm(np.linalg.inv(affine_mm[:3, :3]), axis=1)
+    same = [np.isclose(pixdim_mm, size, rtol=_SAME_SIZE, atol=0) for size in (steps, across)]
+    known = np.isfinite(pixdim_mm).all() and (pixdim_mm > 0).all()
+    if (same[0] | same[1])[:axes].all() or not known:
+        return []
+    said, used = (" x ".join(f"{mm:.3g}" for mm in size) for size in (pixdim_mm, steps))
+    return [f"has voxels of {said} mm by its pixdim, but of {used} mm by its sform: the sform is "
+            "used, as the NIfTI standard says"]  # fmt: skip
+
+
+def _shear(affine_mm: Affine) -> list[str]:
+    degrees = shear_degrees(affine_mm)
+    if degrees <= _SHEARED_DEGREES:
+        return []
+    slices = affine_mm[:3, int(np.argmin(orientation(affine_mm)[:, 0]))]
+    step_mm, apart_mm = float(np.linalg.norm(slices)), spacing_mm(affine_mm)[0]
+    apart = f"its slices are {apart_mm:.3g} mm apart, not {step_mm:.3g} mm"
+    tilted = f", as of a tilted gantry: {apart}" if apart_mm < (1 - 1e-4) * step_mm else ""
+    return [f"has axes that are sheared by {degrees:.2g} degrees{tilted}"]
 
 
 def _quaternion(block: Any) -> Affine | None:

@@ -31,7 +31,7 @@ from volumes.nifti.checked_stream import (
 from volumes.nifti.header import Header, read_header
 from volumes.nifti.hu_check import Census
 from volumes.nifti.length_unit import refuse_too_long
-from volumes.nifti.orientation import axes, canonical_affine, orientation
+from volumes.nifti.orientation import axes, canonical_affine, orientation, spacing_mm
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.storage import digest
 from volumes.volume import AIR_HU, HU, Shape, SpacingMm
@@ -68,7 +68,7 @@ class Scan:
         path: of the file, as given by the user.
         header: its header.
         shape: (Z, Y, X) in canonical order.
-        spacing_mm: (Z, Y, X) in canonical order.
+        spacing_mm: (Z, Y, X) in canonical order; Z is the distance of the planes of slices.
         trust: options for reading it.
         files: the file; for a pair, the header file and the voxel file.
         stamps: of these files when the header was checked.
@@ -98,7 +98,7 @@ class Scan:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Shape of the stored array, including trailing axes of length 1."""
+        """Shape of the stored array, three axes or more, with those of length 1."""
         return self.header.shape
 
     @property
@@ -307,11 +307,10 @@ def open_scan(path: str | Path, trust: ReadOptions = STRICT) -> Scan:
         raise BadInput(path, cause, "Raise --max-gib if this is intended")
     order_zyx = np.argsort(orientation(header.affine)[:, 0])
     z, y, x = (header.shape[axis] for axis in order_zyx)
-    spacing = np.linalg.norm(header.affine[:3, :3], axis=0)[order_zyx]
-    refuse_too_long(path, spacing.tolist(), (z, y, x))
-    spacing_mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
+    apart_mm = spacing_mm(header.affine)
+    refuse_too_long(path, apart_mm, (z, y, x))
     return Scan(
-        path, header, (z, y, x), spacing_mm, trust, files, tuple(stamps), promised,
+        path, header, (z, y, x), apart_mm, trust, files, tuple(stamps), promised,
         (*_misnamed(voxels), *header.warnings),
     )  # fmt: skip
 
