@@ -195,7 +195,8 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
         option = "--time" if request.time else "--json"
         raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
     run = Run(request.run_folder)
-    requested = _requested(request, run, terminal)
+    record = RunRecord() if request.fresh else run.record()
+    requested = _requested(request, run, record, terminal)
     recipe = requested.recipe if request.fresh else prior_network.as_recorded(requested.recipe, run)
     start = None
     if request.start is not None:
@@ -205,8 +206,7 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)
-    tops = () if request.fresh else run.record().tops
-    found = list_cases(recipe, request.data, terminal, request.reading, tops)
+    found = list_cases(recipe, request.data, terminal, request.reading, record.tops)
     if scale := found.scale():
         terminal.say(f"{request.data}: {scale.told}")
     if request.dry_run or request.fresh:
@@ -216,15 +216,18 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     return Prepared(recipe, requested, run, start, prior, found)
 
 
-def _requested(request: FitRequest, run: Run, terminal: Terminal) -> RequestedRecipe:
+def _requested(
+    request: FitRequest, run: Run, record: RunRecord, terminal: Terminal
+) -> RequestedRecipe:
     """The requested recipe. Only a recipe file that the command names is run."""
     source = request.source
     if source is None:
-        return requested_recipe.of_run(run, request.overrides)
+        return requested_recipe.of_run(run, record, request.overrides)
     if foreign(source):
         terminal.say(f"Running the Python code of {source}")
     file = override(load_recipe(source), request.preset)
-    return requested_recipe.of_file(source, file, request.overrides, None if request.fresh else run)
+    resumed = None if request.fresh else run
+    return requested_recipe.of_file(source, file, request.overrides, resumed, record)
 
 
 def _say_resumed(prepared: Prepared, terminal: Terminal) -> None:

@@ -11,6 +11,7 @@ from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import to_json
 from engine.runs import own_settings
 from engine.runs.own_settings import Setting
+from engine.runs.record import RunRecord
 from engine.runs.run import Run
 
 
@@ -36,7 +37,7 @@ class RequestedRecipe(NamedTuple):
 
 
 def of_file(
-    source: Path, file: Recipe, overrides: Sequence[str], run: Run | None
+    source: Path, file: Recipe, overrides: Sequence[str], run: Run | None, record: RunRecord
 ) -> RequestedRecipe:
     """The recipe of a file, with the own settings of a run and with overrides.
 
@@ -45,6 +46,7 @@ def of_file(
         file: its recipe.
         overrides: of the command.
         run: that is resumed, if its folder contains one; None starts anew.
+        record: of that run.
 
     Raises:
         BadUsage: if an override is wrong, or JSON cannot rebuild the recipe.
@@ -53,19 +55,19 @@ def of_file(
     to_json(file)  # refuses what JSON cannot rebuild
     if run is None:
         return RequestedRecipe(override(file, overrides), source, file)
-    own = own_settings.of_run(run, run.record(), source, file)
+    own = own_settings.of_run(run, record, source, file)
     recipe = override(own_settings.kept(file, own, run) if own else file, overrides)
     return RequestedRecipe(recipe, source, file, own_settings.described(recipe, own, overrides))
 
 
-def of_run(run: Run, overrides: Sequence[str]) -> RequestedRecipe:
+def of_run(run: Run, record: RunRecord, overrides: Sequence[str]) -> RequestedRecipe:
     """The recipe of a run, with overrides. No code is run.
 
     Raises:
         BadUsage: if an override is wrong.
         Mismatch: if the run is damaged.
     """
-    own, before = run.record().own_settings, run.recipe()
+    own, before = record.own_settings, run.recipe()
     recipe = override(before, overrides)
     if own is None:
         return RequestedRecipe(recipe, None, None, ["recipe"])

@@ -224,7 +224,8 @@ def test_coloured_noise_is_scored_as_degrade_writes_it(
 
 
 def test_slices_and_protocol_are_in_the_title_of_the_table(evaluate, trained):
-    assert "test, every voxel of 4 slices about the middle, padding as air; " in evaluate(trained, "--slices", "4")[1]
+    what = "test, every voxel of 4 slices about the middle, padding as air; "
+    assert what in evaluate(trained, "--slices", "4")[1]
     told = evaluate(trained, "--protocol", "reference", "--overwrite")[1]
     assert "test, slice 0 of a central crop of 32 x 256 x 256; " in told
 

@@ -58,7 +58,8 @@ def test_a_label_map_that_no_name_tells_is_never_learned_from(fit, tmp_path, cod
     assert "4 scans cannot be used: " in err
     assert err.endswith("Move label maps away, or name them such as case_0_label.nii.gz.\n")
     for i in range(4):
-        assert f"case_{i}_lungs.nii is a label map, not a scan: 2 whole values" in err
+        assert f"case_{i}_lungs.nii" in err
+    assert "is a label map, not a scan: 2 whole values" in err
     assert not (tmp_path / "run").exists()
 
 
@@ -89,7 +90,7 @@ def test_a_side_of_which_all_voxels_are_bad_is_refused_too(fit, tmp_path, side):
 def test_a_split_without_a_test_side_needs_none(tmp_path):
     data = folder_of(tmp_path / "data", 3)
     found = list_cases(recipe("split.test=0"), data, Terminal(quiet=True))
-    found.refuse(skip_bad=True)
+    found.refuse(Terminal(quiet=True), skip_bad=True)
     assert [len(cases) for cases in found.sides.values()] == [2, 1, 0]
 
 
