@@ -76,6 +76,7 @@ def test_added_noise_has_the_scores_of_the_files_that_degrade_writes(scans, kind
         assert found["ssim"] == pytest.approx(ssim, abs=1e-3)
 
 
+@pytest.mark.parametrize("scans", ["measured air", "a circle of -2000"], indirect=True)
 @pytest.mark.parametrize("kind", ["low_dose:1e5", "sparse_view:60"])
 def test_a_simulated_scanner_has_the_scores_of_the_files_that_degrade_writes(
     scans, kind, engine, tmp_path

@@ -11,10 +11,9 @@ from engine.errors import BadInput
 from engine.output_paths import sidecar_path
 from engine.terminal import Terminal
 from volumes.dataset import find_cases
+from volumes.errors import listed
 from volumes.nifti.read_options import ReadOptions
 from volumes.storage import json_files
-
-_NAMED = 3
 
 
 def scan_files(paths: Sequence[Path], reading: ReadOptions, terminal: Terminal) -> tuple[Path, ...]:
@@ -55,8 +54,8 @@ def _of_folder(folder: Path, reading: ReadOptions, terminal: Terminal) -> list[P
         cause = "is a folder that holds no scan but those that the engine wrote"
         raise BadInput(folder, cause, remedy)
     if made:
-        named = ", ".join(str(path.relative_to(folder)) for path in made[:_NAMED])
-        terminal.warn(f"{folder}: {len(made)} files of the engine are ignored: {named}")
+        named = listed([str(path.relative_to(folder)) for path in made])
+        terminal.warn(f"{folder}: scans that the engine wrote are ignored: {named}")
     return [path for path in found if path not in made]
 
 

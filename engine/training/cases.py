@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -228,7 +229,8 @@ def outline_cases(
             volume = store.outline(case, hashed=bool(compared) and not case.of_a_set)
             alike = case in shapes and len(sides[shapes[case]]) > 1
             if alike or (volume.sha256 and volume.sha256 not in compared):
-                volume = store.outline(case, hashed=True, voxels=True)
+                with suppress(BadInput):  # damaged voxels are for the training to refuse or skip
+                    volume = store.outline(case, hashed=True, voxels=True)
             if not volume.sha256:
                 volume = replace(volume, sha256=known.get(case.name, f"unread {case.name}"))
             volumes[side].append(volume)

@@ -143,9 +143,6 @@ class Store:
         noisy_sha256 = self._sha256(file) + case.trust.mark
         name = f"{clean.sha256}-{noisy_sha256}"
         kept, padded = self._scan(name, lambda: recording(scan, noisy), source, file)
-        if kept.identity and kept.identity == clean.voxels_sha256:
-            cause = f"has the voxels of its clean scan {case.path}"
-            raise BadInput(path, cause, "Replace it by the noisy recording")
         return replace(
             clean, odd={**clean.odd, path: kept.odd}, noisy_hu=kept.array,
             noisy_sha256=noisy_sha256, padded=padded,

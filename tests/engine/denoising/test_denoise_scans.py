@@ -613,8 +613,9 @@ def test_entries_of_a_folder_that_are_no_cases_are_told(engine, unet_run, kits, 
     once.with_name("once.json").replace(first.with_name("imaging.json"))
     code, out, err = engine("denoise", kits, "-m", unet_run, "--plan", "-q")
     assert code == 0
-    told = "2 entries that are no cases are ignored: case_0/imaging.nii.gz, flat.nii.gz"
-    assert err == f"engine: warning: {kits}: {told}\n"
+    others = "1 entry is ignored: flat.nii.gz"
+    made = "scans that the engine wrote are ignored: case_0/imaging.nii.gz"
+    assert err == f"engine: warning: {kits}: {others}\nengine: warning: {kits}: {made}\n"
     assert out.startswith(str(kits / "case_1" / "imaging.nii.gz"))
 
 

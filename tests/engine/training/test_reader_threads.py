@@ -86,6 +86,8 @@ def test_a_batch_that_nobody_waits_for_is_not_read_to_its_end(cpu, volume):
     readers, read = Readers(1), []
 
     class Watched:
+        dtype = examples.dtype
+
         def case(self, i):
             return examples.case(i)
 

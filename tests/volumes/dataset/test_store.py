@@ -564,14 +564,14 @@ def test_a_damaged_recording_is_refused_and_never_stored(store, paired):
 
 def test_a_scan_is_not_its_own_recording(store, paired):
     paired.noisy.write_bytes(paired.path.read_bytes())
-    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: has the voxels of its clean scan"):
+    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: holds the voxels of imaging\.nii\.gz"):
         store.volume(paired)
 
 
 def test_a_copy_in_another_datatype_is_no_recording(store, paired):
     image = nib.load(paired.path)
     nib.save(nib.Nifti1Image(image.get_fdata(), image.affine), paired.noisy)
-    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: has the voxels of its clean scan"):
+    with pytest.raises(BadInput, match=r"quarter\.nii\.gz: holds the voxels of imaging\.nii\.gz"):
         store.volume(paired)
 
 
