@@ -1,0 +1,208 @@
+"""Streaming: a network applied along Z, so that every slice of every layer is computed once.
+
+Slices enter the network in order. Each segment of it computes what follows from the slices that
+have entered, and keeps only the slices that others still need. So no halo along Z is computed, and
+the memory depends on the plane, not on the number of slices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.inference.segments import Segment, Window, segments
+from engine.inference.streamed_layers import Reach, UnknownLayer
+
+# (first, after) -> these slices of an image, (1, after - first, Y, X, 1)
+Slices = Callable[[int, int], Any]
+
+
+class Streaming:
+    """A Keras model that can be streamed. Each segment is traced once, for any number of slices.
+
+    Args:
+        model: a graph of layers with one output. An input of one slice, such as the dose, belongs
+            to every slice.
+
+    Raises:
+        UnknownLayer: if a layer may depend on every slice, or the model is no such graph.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._segments = segments(model)
+        self._model = model
+
+    def estimate(self, images: Sequence[Slices], depth: int, step: int) -> Iterator[Any]:
+        """The output in order, some slices at a time: (1, slices, Y, X, 1).
+
+        Args:
+            images: the inputs of the model.
+            depth: their slices, a multiple of the network's stride.
+            step: slices that enter at a time.
+
+        Raises:
+            UnknownLayer: if a layer cannot be streamed at this depth.
+        """
+        stages, output = self.stages(images, depth, step)
+        reader, done = output.reader(), 0
+        while done < depth:
+            for stage in stages:
+                stage.advance()
+            if output.after > done:
+                yield output.window(done, output.after)
+                done = output.after
+                output.release(reader, done)
+
+    def stages(
+        self, images: Sequence[Slices], depth: int, step: int
+    ) -> tuple[list[Stage], Kept]:
+        """The stages at the start of a stream, in order, and the output. See `estimate`."""
+        kept: dict[int, Kept] = {}
+        stages: list[Stage] = []
+        for tensor, slices in zip(self._model.inputs, images, strict=True):
+            everywhere = tensor.shape[1] == 1
+            kept[id(tensor)] = Kept(1 if everywhere else depth, everywhere=everywhere)
+            stages.append(Stage.of_image(slices, kept[id(tensor)], step))
+        for segment in self._segments:
+            stages.append(Stage.of_segment(segment, kept, step / depth))
+        output = kept[id(self._model.outputs[0])]
+        if output.depth != depth:
+            raise UnknownLayer("an output of another depth")
+        return stages, output
+
+
+class Kept:
+    """The slices of an image or layer that others still need.
+
+    Attributes:
+        depth: all its slices.
+        everywhere: whether its only slice belongs to every slice.
+        after: how many slices are computed.
+    """
+
+    def __init__(self, depth: int, *, everywhere: bool = False) -> None:
+        self.depth, self.everywhere, self.after = depth, everywhere, 0
+        self._needed: list[int] = []  # by each reader: the first slice that it will ask for
+        self._pieces: deque[tuple[int, Any]] = deque()  # first slice, (1, slices, Y, X, C)
+
+    def __len__(self) -> int:
+        """The number of slices in memory."""
+        return sum(piece.shape[1] for _, piece in self._pieces)
+
+    def reader(self) -> int:
+        """The number of a new reader."""
+        self._needed.append(0)
+        return len(self._needed) - 1
+
+    def append(self, slices: Any) -> None:
+        """Keeps the next slices."""
+        self._pieces.append((self.after, slices))
+        self.after += slices.shape[1]
+
+    def window(self, first: int, after: int) -> Any:
+        """Slices that are kept."""
+        import tensorflow as tf
+
+        parts = []
+        for start, piece in self._pieces:
+            low, high = max(first - start, 0), min(after - start, piece.shape[1])
+            if low < high:
+                parts.append(piece if high - low == piece.shape[1] else piece[:, low:high])
+        return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
+
+    def release(self, reader: int, first: int) -> None:
+        """Frees the slices that no reader needs, if this one needs those from `first` on."""
+        self._needed[reader] = first
+        first = min(self._needed)
+        while self._pieces and self._pieces[0][0] + self._pieces[0][1].shape[1] <= first:
+            self._pieces.popleft()
+        if self._pieces:
+            start, piece = self._pieces[0]
+            if 2 * (first - start) > piece.shape[1]:  # few are left, so the copy is cheap
+                self._pieces[0] = first, piece[:, first - start :]
+
+
+class _Input:
+    """A reader of kept slices: a window of a segment."""
+
+    def __init__(self, window: Window, kept: Kept) -> None:
+        self.kept, self._reader = kept, kept.reader()
+        self.reach = window.reach(kept.depth) if window.reach else Reach(kept.depth)
+
+    def known(self) -> int:
+        """How many slices of the segment follow from those that are computed."""
+        complete = self.kept.after == self.kept.depth
+        return self.reach.depth if complete else self.reach.known(self.kept.after)
+
+    def window(self, first: int, after: int) -> tuple[Any, tuple[int, int]]:
+        """The slices that slices of the segment need, and `Reach.beyond` of them."""
+        if self.kept.everywhere:
+            return self.kept.window(0, 1), (0, 0)
+        start, end = self.reach.needs(first, after)
+        inside = max(start, 0), min(end, self.kept.depth)
+        return self.kept.window(*inside), self.reach.beyond(first, after, inside)
+
+    def release(self, done: int) -> None:
+        """Frees what only the first slices of the segment needed."""
+        if not self.kept.everywhere:
+            rest = self.reach.needs(done, done + 1)[0] if done < self.reach.depth else None
+            self.kept.release(self._reader, self.kept.depth if rest is None else max(rest, 0))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An image or a segment in a stream.
+
+    Attributes:
+        inputs: what it reads.
+        outputs: what it computes.
+        step: slices that it computes at a time, at most.
+        compute: (first, after) -> these slices of the outputs.
+    """
+
+    inputs: list[_Input]
+    outputs: list[Kept]
+    step: int
+    compute: Callable[[int, int], list[Any]]
+
+    @classmethod
+    def of_image(cls, slices: Slices, kept: Kept, step: int) -> Stage:
+        """An image that enters `step` slices at a time."""
+        return cls([], [kept], step, lambda first, after: [slices(first, after)])
+
+    @classmethod
+    def of_segment(cls, segment: Segment, kept: dict[int, Kept], pace: float) -> Stage:
+        """A segment that computes this share of its slices at a time. Its outputs are added."""
+        inputs = [_Input(window, kept[window.tensor]) for window in segment.windows]
+        moving = [each for each in inputs if not each.kept.everywhere]
+        depth, *others = {each.reach.depth for each in moving} or {1}
+        if others:
+            raise UnknownLayer("inputs of other depths")
+        outputs = [Kept(depth, everywhere=not moving) for _ in segment.kept]
+        kept |= dict(zip(segment.kept, outputs, strict=True))
+        block = math.lcm(*(each.reach.stride for each in moving if each.reach.raised))
+        step = math.ceil(max(pace * depth, 1) / block) * block
+
+        def compute(first: int, after: int) -> list[Any]:
+            windows, beyond = zip(*(each.window(first, after) for each in inputs), strict=True)
+            found: list[Any] = segment.apply(list(windows), np.array(beyond, np.int32))
+            return found
+
+        return cls(inputs, outputs, step, compute)
+
+    def advance(self) -> None:
+        """Computes the next slices, if they follow from those that have entered."""
+        output = self.outputs[0]
+        first = output.after
+        known = (each.known() for each in self.inputs if not each.kept.everywhere)
+        after = min(first + self.step, output.depth, *known)
+        if first < after:
+            for kept, slices in zip(self.outputs, self.compute(first, after), strict=True):
+                kept.append(slices)
+            for each in self.inputs:
+                each.release(after)
