@@ -6,12 +6,12 @@ slices, so nothing between them is kept. A 2D network is a single segment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any
 
-from engine.inference.streamed_layers import Reach, StreamedLayer, UnknownLayer, streamed_layer
+from engine.inference.streamed_layers import StreamedLayer, UnknownLayerError, streamed_layer
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,11 @@ class Window:
 
     Attributes:
         tensor: `id` of the tensor.
-        reach: of the layer that reads it, by its number of slices; None if the segment needs the
-            same slices as it computes.
+        layer: that reads it; None if the segment needs the same slices as it computes.
     """
 
     tensor: int
-    reach: Callable[[int], Reach] | None
+    layer: StreamedLayer | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Segment:
     Attributes:
         windows: its inputs.
         kept: `id`s of the tensors that it gives to others.
-        apply: (windows, (windows, 2) counts as from `Reach.beyond`) -> the kept tensors.
+        apply: (padded windows, (windows, 2) counts as from `Reach.beyond`) -> the kept tensors.
     """
 
     windows: list[Window]
@@ -47,7 +46,7 @@ def segments(model: Any) -> list[Segment]:
     """The segments of a Keras model, each after those that it depends on.
 
     Raises:
-        UnknownLayer: if a layer may depend on every slice, or the model is no graph of layers with
+        UnknownLayerError: if a layer may depend on every slice, or the model is no graph of layers with
             one output.
     """
     parts: dict[int, _Part] = {}  # by the tensors that they make
@@ -83,7 +82,7 @@ class _Part:
     def windows(self) -> list[Window]:
         made = {operation.output for operation in self.operations}
         found = [
-            Window(tensor, operation.layer.reach)
+            Window(tensor, operation.layer if operation.layer.reach else None)
             for operation in self.operations
             for tensor in operation.given
             if tensor not in made
@@ -111,7 +110,7 @@ class _Part:
                         [made[t] if t in made else at[Window(t, None)][0] for t in operation.given]
                     )
                 else:
-                    image, counts = at[Window(operation.given[0], layer.reach)]
+                    image, counts = at[Window(operation.given[0], layer)]
                     made[operation.output] = layer.apply(image, *tf.unstack(counts))
             return [made[tensor] for tensor in kept]
 
@@ -139,11 +138,11 @@ def _operations(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
     from keras import layers, tree
 
     if not hasattr(model, "operations") or len(model.outputs) != 1:
-        raise UnknownLayer(type(model).__name__)
+        raise UnknownLayerError(type(model).__name__)
     for operation in model.operations:
         if isinstance(operation, layers.InputLayer):
             continue
         try:
             yield operation, tree.flatten(operation.input), operation.output
         except (AttributeError, ValueError) as twice:  # a layer that is used twice
-            raise UnknownLayer(operation.name) from twice
+            raise UnknownLayerError(operation.name) from twice

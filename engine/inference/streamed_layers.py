@@ -74,16 +74,18 @@ class StreamedLayer:
 
     Attributes:
         apply: a layer that acts on each slice alone takes the list of its inputs. Another takes the
-            window that its output slices need, and `Reach.beyond`: so many zero slices are added
-            before and after the window, or so many slices of a raised output are cut off.
+            window that its output slices need, and `Reach.beyond`: so many slices of a raised
+            output are cut off.
         reach: by the number of slices of the input; None if the layer acts on each slice alone.
+        padded: (window, *`Reach.beyond`) -> the window with zeros around it, for `apply`.
     """
 
     apply: Callable[..., Any]
     reach: Callable[[int], Reach] | None = None
+    padded: Callable[[Any, int, int], Any] | None = None
 
 
-class UnknownLayer(Exception):
+class UnknownLayerError(Exception):
     """A layer that may depend on every slice."""
 
 
@@ -99,13 +101,13 @@ def streamed_layer(layer: Any) -> StreamedLayer:
     """A layer or operation of a Keras model.
 
     Raises:
-        UnknownLayer: if it is not known to depend on few slices.
+        UnknownLayerError: if it is not known to depend on few slices.
     """
     from keras import layers
 
     kind = type(layer)
     if kind.__module__.partition(".")[0] != "keras" or not _is_plain(layer):
-        raise UnknownLayer(kind.__name__)
+        raise UnknownLayerError(kind.__name__)
     if kind is layers.Conv3D:
         return _convolution(layer)
     if kind is layers.Conv3DTranspose and layer.output_padding is None:
@@ -117,7 +119,7 @@ def streamed_layer(layer: Any) -> StreamedLayer:
         return _in_blocks(layer, lambda n: Reach(n * factor, factor, factor, raised=True))
     if kind is layers.UpSampling3D or kind.__name__ in _ALONE:
         return _alone(layer)
-    raise UnknownLayer(kind.__name__)
+    raise UnknownLayerError(kind.__name__)
 
 
 def _alone(layer: Any) -> StreamedLayer:
@@ -151,21 +153,20 @@ def _convolution(layer: Any) -> StreamedLayer:
         before, _ = _padding(depth, kernel, stride)
         return Reach(-(-depth // stride), kernel, stride, before)
 
-    def apply(window: Any, before: Any, after: Any) -> Any:
+    def padded(window: Any, before: int, after: int) -> Any:
         import tensorflow as tf
 
         plane = [(0, 0), (0, 0)]
         if layer.padding == "same":
-            sizes = tf.unstack(tf.shape(window)[2:4])
-            axes = zip(sizes, _extents(layer)[1:], layer.strides[1:], strict=True)
-            plane = [_padding(*axis, most=tf.maximum) for axis in axes]
-        return _valid(layer, tf.pad(window, [(0, 0), (before, after), *plane, (0, 0)]))
+            axes = zip(window.shape[2:4], _extents(layer)[1:], layer.strides[1:], strict=True)
+            plane = [_padding(*axis) for axis in axes]
+        return tf.pad(window, [(0, 0), (before, after), *plane, (0, 0)])
 
     if kernel == stride == 1:
         return _alone(layer)
     if kernel == stride:
         return _in_blocks(layer, _whole_blocks(layer, kernel))
-    return StreamedLayer(apply, reach)
+    return StreamedLayer(lambda window, *_: _valid(layer, window), reach, padded)
 
 
 def _transposed(layer: Any) -> StreamedLayer:
@@ -199,14 +200,14 @@ def _pool(layer: Any) -> StreamedLayer:
     if kernel == stride:
         return _in_blocks(layer, _whole_blocks(layer, kernel))
     if layer.padding == "same":
-        raise UnknownLayer(type(layer).__name__)
+        raise UnknownLayerError(type(layer).__name__)
     return _in_blocks(layer, lambda depth: Reach((depth - kernel) // stride + 1, kernel, stride))
 
 
 def _whole_blocks(layer: Any, size: int) -> Callable[[int], Reach]:
     def reach(depth: int) -> Reach:
         if layer.padding == "same" and depth % size:
-            raise UnknownLayer(type(layer).__name__)
+            raise UnknownLayerError(type(layer).__name__)
         return Reach(depth // size, size, size)
 
     return reach
@@ -218,9 +219,9 @@ def _extents(layer: Any) -> list[int]:
     return [(size - 1) * dilation + 1 for size, dilation in sizes]
 
 
-def _padding(size: Any, kernel: int, stride: int, most: Any = max) -> tuple[Any, Any]:
+def _padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """The zeros that "same" padding adds before and after an axis."""
-    zeros = most((-(-size // stride) - 1) * stride + kernel - size, 0)
+    zeros = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return zeros // 2, zeros - zeros // 2
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.inference.segments import Segment, Window, segments
-from engine.inference.streamed_layers import Reach, UnknownLayer
+from engine.inference.streamed_layers import Reach, UnknownLayerError
 
 # (first, after) -> these slices of an image, (1, after - first, Y, X, 1)
 Slices = Callable[[int, int], Any]
@@ -30,7 +30,7 @@ class Streaming:
             to every slice.
 
     Raises:
-        UnknownLayer: if a layer may depend on every slice, or the model is no such graph.
+        UnknownLayerError: if a layer may depend on every slice, or the model is no such graph.
     """
 
     def __init__(self, model: Any) -> None:
@@ -38,7 +38,7 @@ class Streaming:
         self._model = model
 
     def estimate(self, images: Sequence[Slices], depth: int, step: int) -> Iterator[Any]:
-        """The output in order, some slices at a time: (1, slices, Y, X, 1).
+        """The output in order, `step` slices at a time: (1, slices, Y, X, 1).
 
         Args:
             images: the inputs of the model.
@@ -46,21 +46,27 @@ class Streaming:
             step: slices that enter at a time.
 
         Raises:
-            UnknownLayer: if a layer cannot be streamed at this depth.
+            UnknownLayerError: if a layer cannot be streamed at this depth.
         """
         stages, output = self.stages(images, depth, step)
         reader, done = output.reader(), 0
         while done < depth:
             for stage in stages:
                 stage.advance()
-            if output.after > done:
-                yield output.window(done, output.after)
-                done = output.after
-                output.release(reader, done)
+            while done < depth and output.after >= (end := min(done + step, depth)):
+                yield output.window(done, end)
+                output.release(reader, end)
+                done = end
 
-    def stages(
-        self, images: Sequence[Slices], depth: int, step: int
-    ) -> tuple[list[Stage], Kept]:
+    def takes(self, depth: int) -> bool:
+        """Whether the model can be streamed at this depth."""
+        try:
+            self.stages([_nothing for _ in self._model.inputs], depth, 1)
+        except UnknownLayerError:
+            return False
+        return True
+
+    def stages(self, images: Sequence[Slices], depth: int, step: int) -> tuple[list[Stage], Kept]:
         """The stages at the start of a stream, in order, and the output. See `estimate`."""
         kept: dict[int, Kept] = {}
         stages: list[Stage] = []
@@ -72,8 +78,12 @@ class Streaming:
             stages.append(Stage.of_segment(segment, kept, step / depth))
         output = kept[id(self._model.outputs[0])]
         if output.depth != depth:
-            raise UnknownLayer("an output of another depth")
+            raise UnknownLayerError("an output of another depth")
         return stages, output
+
+
+def _nothing(first: int, after: int) -> Any:
+    raise AssertionError(f"slices {first} to {after} of no image")
 
 
 class Kept:
@@ -131,27 +141,28 @@ class _Input:
     """A reader of kept slices: a window of a segment."""
 
     def __init__(self, window: Window, kept: Kept) -> None:
-        self.kept, self._reader = kept, kept.reader()
-        self.reach = window.reach(kept.depth) if window.reach else Reach(kept.depth)
+        self.kept, self._reader, self._layer = kept, kept.reader(), window.layer
+        reach = window.layer.reach if window.layer else None
+        self.reach = reach(kept.depth) if reach else Reach(kept.depth)
 
     def known(self) -> int:
         """How many slices of the segment follow from those that are computed."""
         complete = self.kept.after == self.kept.depth
         return self.reach.depth if complete else self.reach.known(self.kept.after)
 
-    def window(self, first: int, after: int) -> tuple[Any, tuple[int, int]]:
-        """The slices that slices of the segment need, and `Reach.beyond` of them."""
+    def take(self, first: int, after: int) -> tuple[Any, tuple[int, int]]:
+        """What slices of the segment need, padded, and `Reach.beyond`. Frees what is not needed."""
         if self.kept.everywhere:
             return self.kept.window(0, 1), (0, 0)
         start, end = self.reach.needs(first, after)
         inside = max(start, 0), min(end, self.kept.depth)
-        return self.kept.window(*inside), self.reach.beyond(first, after, inside)
-
-    def release(self, done: int) -> None:
-        """Frees what only the first slices of the segment needed."""
-        if not self.kept.everywhere:
-            rest = self.reach.needs(done, done + 1)[0] if done < self.reach.depth else None
-            self.kept.release(self._reader, self.kept.depth if rest is None else max(rest, 0))
+        window, beyond = self.kept.window(*inside), self.reach.beyond(first, after, inside)
+        last = after == self.reach.depth
+        rest = self.kept.depth if last else max(self.reach.needs(after, after + 1)[0], 0)
+        self.kept.release(self._reader, rest)
+        if self._layer and self._layer.padded:
+            window = self._layer.padded(window, *beyond)
+        return window, beyond
 
 
 @dataclass(frozen=True)
@@ -182,14 +193,14 @@ class Stage:
         moving = [each for each in inputs if not each.kept.everywhere]
         depth, *others = {each.reach.depth for each in moving} or {1}
         if others:
-            raise UnknownLayer("inputs of other depths")
+            raise UnknownLayerError("inputs of other depths")
         outputs = [Kept(depth, everywhere=not moving) for _ in segment.kept]
         kept |= dict(zip(segment.kept, outputs, strict=True))
         block = math.lcm(*(each.reach.stride for each in moving if each.reach.raised))
         step = math.ceil(max(pace * depth, 1) / block) * block
 
         def compute(first: int, after: int) -> list[Any]:
-            windows, beyond = zip(*(each.window(first, after) for each in inputs), strict=True)
+            windows, beyond = zip(*(each.take(first, after) for each in inputs), strict=True)
             found: list[Any] = segment.apply(list(windows), np.array(beyond, np.int32))
             return found
 
@@ -204,5 +215,3 @@ class Stage:
         if first < after:
             for kept, slices in zip(self.outputs, self.compute(first, after), strict=True):
                 kept.append(slices)
-            for each in self.inputs:
-                each.release(after)
