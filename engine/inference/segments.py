@@ -46,8 +46,8 @@ def segments(model: Any) -> list[Segment]:
     """The segments of a Keras model, each after those that it depends on.
 
     Raises:
-        UnknownLayerError: if a layer may depend on every slice, or the model is no graph of layers with
-            one output.
+        UnknownLayerError: if a layer may depend on every slice, or the model is no graph of layers
+            with one output.
     """
     parts: dict[int, _Part] = {}  # by the tensors that they make
     tensors = {id(tensor): tensor for tensor in model.inputs}
@@ -139,10 +139,14 @@ def _operations(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
 
     if not hasattr(model, "operations") or len(model.outputs) != 1:
         raise UnknownLayerError(type(model).__name__)
+    made = {id(tensor) for tensor in model.inputs}
     for operation in model.operations:
         if isinstance(operation, layers.InputLayer):
             continue
-        try:
-            yield operation, tree.flatten(operation.input), operation.output
-        except (AttributeError, ValueError) as twice:  # a layer that is used twice
-            raise UnknownLayerError(operation.name) from twice
+        given = tree.flatten(operation.input)
+        if any(id(tensor) not in made for tensor in given):  # of a layer that is used twice
+            raise UnknownLayerError(operation.name)
+        made.add(id(operation.output))
+        yield operation, given, operation.output
+    if id(model.outputs[0]) not in made:
+        raise UnknownLayerError(type(model).__name__)
