@@ -115,7 +115,7 @@ class Predictor:
             return tensor(image(Box((first, *start), (after - first, *shape))))
 
         estimates = streaming.estimate(
-            [partial(slices, image) for image in images], plan.depth, plan.tile[0]
+            [partial(slices, image) for image in images], plan.depth, plan.step, plan.tile[0]
         )
         for tile, estimate in zip(plan.slabs(column), estimates, strict=False):
             depth = tile.keep.shape[0]  # what follows is padding

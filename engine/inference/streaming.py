@@ -37,13 +37,14 @@ class Streaming:
         self._segments = segments(model)
         self._model = model
 
-    def estimate(self, images: Sequence[Slices], depth: int, step: int) -> Iterator[Any]:
-        """The output in order, `step` slices at a time: (1, slices, Y, X, 1).
+    def estimate(self, images: Sequence[Slices], depth: int, step: int, slab: int) -> Iterator[Any]:
+        """The output in order, slab by slab: (1, slices, Y, X, 1).
 
         Args:
             images: the inputs of the model.
             depth: their slices, a multiple of the network's stride.
             step: slices that enter at a time.
+            slab: slices of a slab.
 
         Raises:
             UnknownLayerError: if a layer cannot be streamed at this depth.
@@ -53,7 +54,7 @@ class Streaming:
         while done < depth:
             for stage in stages:
                 stage.advance()
-            while done < depth and output.after >= (end := min(done + step, depth)):
+            while done < depth and output.after >= (end := min(done + slab, depth)):
                 yield output.window(done, end)
                 output.release(reader, end)
                 done = end

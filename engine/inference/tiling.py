@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,8 +25,9 @@ _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
 _ENOUGH_BYTES = 2**29  # if tiles need no halo, larger ones are no faster
 _PLANE_BYTES = 5 * 2**29  # planes of 512 x 512 fit in
-_STEP_BYTES = 2**26  # slabs of more are no faster
-_LEAST_STEP = 2  # slabs of one slice are slower
+_STEP_BYTES = 2**26  # more slices at a time are no faster
+_LEAST_STEP = 2  # one at a time is slower
+_SLAB = 8  # slices of a slab: what reads neighbouring slices reads few twice
 
 
 def blocks_of(volume: Unit) -> Blocks:
@@ -79,6 +80,18 @@ class Plan:
         return _tiled(self.shape, self.network, _ENOUGH_BYTES)
 
     @property
+    def step(self) -> int:
+        """Slices that enter a stream at a time.
+
+        They depend on the plane, not on free memory: some convolutions of many channels round
+        differently for another number of slices.
+        """
+        _, y, x = padded(self.shape, self.network.stride)
+        slices = max(_STEP_BYTES / (y * x * self.network.bytes_per_voxel), 1)
+        power = int(math.log2(slices))
+        return min(self.tile[0], max(1 << power, _LEAST_STEP))
+
+    @property
     def depth(self) -> int:
         """Slices that the network is applied to, a multiple of its stride."""
         return padded(self.shape, self.network.stride)[0]
@@ -93,7 +106,7 @@ class Plan:
         """Memory that the network needs for the largest tile."""
         if self.streamed and isinstance(self.network, _Streamed):
             return self.network.streamed_bytes(
-                max(math.prod(column.read.shape[1:]) for column in self.columns()), self.tile[0]
+                max(math.prod(column.read.shape[1:]) for column in self.columns()), self.step
             )
         largest = max(math.prod(tile.read.shape) for tile in self.tiles())
         return largest * self.network.bytes_per_voxel
@@ -147,20 +160,16 @@ def plan(
 
 def _slabs(shape: Shape, network: Network, budget: int) -> Plan:
     """The plan of a stream: whole planes if they fit, else columns."""
-    whole = padded(shape, network.stride)
-    plane_bytes = whole[1] * whole[2] * network.bytes_per_voxel
-    # The number of slices depends on the plane alone: some convolutions of many channels round
-    # differently for another number of slices.
-    step = max(2 ** int(math.log2(max(_STEP_BYTES / plane_bytes, 1))), _LEAST_STEP)
-    if step >= whole[0] and whole[0] * plane_bytes <= budget:
-        return Plan(shape, whole, network)
-    found = Plan(shape, (step, *whole[1:]), network, streamed=True)
+    whole = Plan(shape, padded(shape, network.stride), network)
+    if whole.step >= whole.depth and whole.bytes <= budget:
+        return whole
+    found = replace(whole, tile=(max(whole.step, _SLAB), *whole.tile[1:]), streamed=True)
     while found.bytes > budget:
         axis = 1 if found.tile[1] > found.tile[2] else 2
         half = _half(found.tile, axis, network)
         if half == found.tile:
             break
-        found = Plan(shape, half, network, streamed=True)
+        found = replace(found, tile=half)
     return found
 
 

@@ -20,7 +20,6 @@ from engine.networks import (
 )
 from volumes import NeighbourMean
 from volumes.storage import memory
-from volumes.tiles import padded
 
 NETWORKS = [
     UNet3D(3, 1), UNet3D(4, 3), UNet3D(2, 4), ResPrUNet(4, 3), ResPrUNet(2, 2), ConvNet3D((4, 6)),
@@ -92,7 +91,7 @@ def test_the_number_of_slices_at_a_time_changes_no_bit(built, network):
     image = noisy((21, 20, 16))
     whole = untiled(predictor, network, image)
     for step in STEPS:
-        found = streamed(predictor, network, image, (step, 20, 16))
+        found = streamed(predictor, network, image, (step, 20, 16))  # at most
         np.testing.assert_array_equal(found, whole, str(step))
 
 
@@ -157,7 +156,7 @@ def test_every_kind_of_layer_gives_its_bits(cpu, name):
         voxels = tf.constant(noisy((1, depth, 16, 12, 1)))
         whole = model(voxels, training=False).numpy()
         for step in (1, 2, 3, 7, 32):
-            parts = stream.estimate([lambda a, b, v=voxels: v[:, a:b]], depth, step)
+            parts = stream.estimate([lambda a, b, v=voxels: v[:, a:b]], depth, step, 5)
             found = np.concatenate([part.numpy() for part in parts], 1)
             np.testing.assert_allclose(found, whole, rtol=0, atol=ROUNDED.get(name, 0))
 
@@ -261,8 +260,8 @@ def test_planes_that_fit_are_streamed_whole(monkeypatch):
     for depth in (100, 10_000):
         found = plan((depth, 512, 512), ResPrUNet(32))
         assert found.streamed
-        assert found.tile == (2, 512, 512)
-        assert found.count == depth // 2
+        assert (found.step, found.tile) == (2, (8, 512, 512))
+        assert found.count == -(-depth // 8)
         assert found.bytes == plan((50, 512, 512), ResPrUNet(32)).bytes < 4 * 2**30
 
 
@@ -270,9 +269,9 @@ def test_planes_that_do_not_fit_are_streamed_in_columns(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 4 * 2**30)
     found = plan((100, 512, 512), ResPrUNet(32))
     assert found.streamed
-    assert found.tile == (2, 256, 256)
-    assert found.count == 50 * 4
-    assert str(found) == "200 slabs of 2 x 256 x 256, streamed along Z in 4 columns, halo 23 x 23"
+    assert found.tile == (8, 256, 256)
+    assert found.count == 13 * 4
+    assert str(found) == "52 slabs of 8 x 256 x 256, streamed along Z in 4 columns, halo 23 x 23"
 
 
 def test_the_slabs_cover_every_voxel_once():
@@ -288,14 +287,14 @@ def test_a_plan_for_any_machine_streams_whole_planes(monkeypatch):
         monkeypatch.setattr(memory, "free_bytes", lambda free=free_gib: free * 2**30)
         found.append(plan((300, 512, 512), ResPrUNet(32), anywhere=True))
     assert found[0] == found[1]
-    assert found[0].tile == (2, 512, 512)
+    assert found[0].tile == (8, 512, 512)
 
 
 def test_the_slices_at_a_time_depend_on_the_plane_alone(monkeypatch):
     for free_gib in (1, 4, 64):
         monkeypatch.setattr(memory, "free_bytes", lambda free=free_gib: free * 2**30)
-        assert plan((300, 512, 512), UNet3D(32)).tile[0] == 2
-        assert plan((300, 128, 128), UNet3D(32)).tile[0] == 4
+        assert plan((300, 512, 512), UNet3D(32)).step == 2
+        assert plan((300, 128, 128), UNet3D(32)).step == 4
 
 
 def test_2d_networks_are_not_streamed():
