@@ -72,7 +72,7 @@ class ConvNet3D:
             2 * (step + 2) * before + step * after
             for before, after in pairwise((1, *self.widths, 1))
         )
-        return STREAM_BYTES + int(1.25 * 4 * pixels * (kept + widest))
+        return STREAM_BYTES + int(1.35 * 4 * pixels * (kept + widest))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class UNet3D:
             slices = coarser + 2 + 2 * (2 + step / 2) + 2 if level < self.levels else 2 + 2
             kept += slices * width / 4 ** (level - 1)
         window = (2 * 2 * (step + 2) + step) * self.width
-        return STREAM_BYTES + int(1.25 * 4 * pixels * (kept + window))
+        return STREAM_BYTES + int(1.35 * 4 * pixels * (kept + window))
 
 
 @dataclass(frozen=True)
