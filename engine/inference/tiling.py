@@ -23,7 +23,7 @@ Blocks = Callable[[Box], Unit]
 
 _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
-_ENOUGH_BYTES = 2**29  # if tiles need no halo, larger ones are no faster
+_ENOUGH_BYTES = 2**29  # what fits needs no stream; tiles without a halo are no faster if larger
 _PLANE_BYTES = 5 * 2**29  # planes of 512 x 512 fit in
 _STEP_BYTES = 2**26  # more slices at a time are no faster
 _LEAST_STEP = 2  # one at a time is slower
@@ -138,7 +138,7 @@ def plan(
     It uses a quarter of the free memory, at most 4 GiB; for a 2D network at most half a GiB. With
     `anywhere` it uses the same memory on every machine, free or not, so that the tiles are the
     same: half a GiB, or 2.5 GiB for the planes of a 3D network. A 3D network is streamed, unless
-    the whole volume is as small as a slab.
+    the whole volume fits into half a GiB.
 
     Args:
         shape: (Z, Y, X) of the volume.
@@ -161,7 +161,7 @@ def plan(
 def _slabs(shape: Shape, network: Network, budget: int) -> Plan:
     """The plan of a stream: whole planes if they fit, else columns."""
     whole = Plan(shape, padded(shape, network.stride), network)
-    if whole.step >= whole.depth and whole.bytes <= budget:
+    if whole.bytes <= min(budget, _ENOUGH_BYTES):
         return whole
     found = replace(whole, tile=(max(whole.step, _SLAB), *whole.tile[1:]), streamed=True)
     while found.bytes > budget:

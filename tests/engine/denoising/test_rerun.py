@@ -53,14 +53,14 @@ def test_a_rerun_gives_the_same_voxels(verified, words):
 
 @pytest.mark.parametrize("words", [(), ("--reproducible",)])
 def test_a_stream_is_repeated_slab_by_slab(verified, monkeypatch, scan, words):
-    monkeypatch.setattr(tiling, "_STEP_BYTES", 1)
+    monkeypatch.setattr(tiling, "_ENOUGH_BYTES", 0)
     assert verified(*words)[:2] == (0, WHOLE)
     about = json.loads(scan.with_name("out.json").read_text())
     assert about["tiles"] == {"count": 1, "shape": [8, 18, 20], "streamed": True}
 
 
 def test_a_sidecar_of_separate_tiles_is_verified_after_a_stream(verified, monkeypatch):
-    monkeypatch.setattr(tiling, "_STEP_BYTES", 1)
+    monkeypatch.setattr(tiling, "_ENOUGH_BYTES", 0)
     tiles = {"count": 1, "shape": [8, 20, 20]}  # as sidecars had it before there were streams
     assert verified(told={"tiles": tiles})[:2] == (0, WHOLE)
 
