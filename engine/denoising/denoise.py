@@ -42,6 +42,7 @@ class DenoiseSettings:
         photons: a ray, of the scan, for a dose-aware network.
         reproducible: whether tiles and sidecar are independent of time and machine.
         strip: whether free text and extensions are removed from the header of the output.
+        streamed: whether the given tile is one of a stream; without a tile the plan decides.
     """
 
     prior: Path | None = None
@@ -50,6 +51,7 @@ class DenoiseSettings:
     photons: float | None = None
     reproducible: bool = False
     strip: bool = False
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ class Denoised:
 
 def plan_for(scan: Scan, recipe: Recipe, request: DenoiseSettings) -> Plan:
     """The tiles of a scan for a recipe's network."""
-    return plan(scan.shape, recipe.network, request.tile, anywhere=request.reproducible)
+    return plan(
+        scan.shape, recipe.network, request.tile,
+        anywhere=request.reproducible, streamed=request.streamed,
+    )  # fmt: skip
 
 
 def denoise(
@@ -131,7 +136,7 @@ def denoise(
         tick(done)
     counts["padding"] = int(np.count_nonzero(mask))
     measured = {
-        "tiles": {"count": tiles.count, "shape": tiles.tile},
+        "tiles": tiles.about(),
         "voxels": {"total": int(np.prod(scan.shape)), **counts},
         "change_hu": change.summary(),
         "residual": describe_residual(scan, source, target, mask),

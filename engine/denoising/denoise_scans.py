@@ -271,8 +271,7 @@ def _plan(scan: Scan, model: Model, settings: DenoiseSettings) -> str:
     plan = plan_for(scan, model.recipe, settings)
     volume_bytes = 2 * scan.nbytes + int(np.prod(scan.shape))
     return (
-        f"{scan.path}: {' x '.join(map(str, scan.shape))} voxels, {plan.count} tiles that keep "
-        f"{' x '.join(map(str, plan.tile))}, halo {' x '.join(map(str, plan.network.radius))}; "
+        f"{scan.path}: {' x '.join(map(str, scan.shape))} voxels, {plan}; "
         f"memory about {plan.bytes / 2**30:.2f} GiB for the network and "
         f"{volume_bytes / 2**30:.2f} GiB for the scan"
     )

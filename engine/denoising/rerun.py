@@ -89,11 +89,13 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSe
     strength: Any = said.get("strength")
     photons, tiles = said.get("photons"), said.get("tiles")
     tile = tiles.get("shape") if isinstance(tiles, dict) else None
+    streamed = tiles.get("streamed", False) if isinstance(tiles, dict) else None
     if (
         not (json_files.is_number(strength) and 0 <= strength <= 1.5)
         or not (photons is None or (json_files.is_number(photons) and photons >= 1))
         or not (isinstance(tile, list) and len(tile) == 3)
         or not all(type(size) is int and size > 0 for size in tile)
+        or type(streamed) is not bool
     ):
         raise BadInput(sidecar_path(path), "does not say how the scan was denoised", _AGAIN)
     had = said.get("second_scan_sha256") is not None
@@ -101,5 +103,5 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSe
         raise BadUsage("--prior", "was given when the scan was denoised", "Name that second scan")
     if second is not None and not had:
         raise BadUsage("--prior", "was not given when the scan was denoised", "Leave it out")
-    return DenoiseSettings(prior=second, tile=(tile[0], tile[1], tile[2]), strength=strength,
-                   photons=photons)  # fmt: skip
+    return DenoiseSettings(prior=second, tile=(tile[0], tile[1], tile[2]), streamed=streamed,
+                   strength=strength, photons=photons)  # fmt: skip

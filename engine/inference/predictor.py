@@ -1,20 +1,23 @@
-"""The predictor: a network with its prior, applied to a whole volume tile by tile."""
+"""The predictor: a network with its prior, applied to a whole volume part by part."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.inference.streamed_layers import UnknownLayerError
+from engine.inference.streaming import Streaming
 from engine.inference.tiling import Blocks, Plan
 from engine.networks import Network
 from engine.runs.trained_model import Model
 from volumes import random_draws
 from volumes.boxes import Box
 from volumes.sampling.noise import Noise
-from volumes.tiles import padded
+from volumes.tiles import Tile, padded
 from volumes.tomography.photon_noise import log_dose
 from volumes.volume import Unit
 
@@ -37,9 +40,16 @@ class Predictor:
 
         self._model = model
         self._beyond: float | None = None
-        self._dose = [] if photons is None else [np.full((1, 1, 1), log_dose(photons))]
+        self._dose: list[Blocks] = []
+        if photons is not None:
+            dose = np.full((1, 1, 1), log_dose(photons), np.float32)
+            self._dose.append(lambda box: dose)
+        # Shapes are left open: for a known shape TensorFlow would merge other operations, and round
+        # otherwise.
+        inputs = [tf.TensorSpec(image.shape, image.dtype) for image in model.inputs]
         self._infer = tf.function(
-            lambda images: model(images, training=False), reduce_retracing=True
+            lambda images: model(images if len(inputs) > 1 else images[0], training=False),
+            input_signature=[inputs],
         )
 
     @classmethod
@@ -78,18 +88,45 @@ class Predictor:
                 image = random_draws.rng(0, "probe", name).random((z, y, x), np.float32)
                 image[outside] += np.float32(shift)
                 images.append(tensor(image))
-            images += [tensor(image) for image in self._dose]
-            estimate = self._model(images if len(images) > 1 else images[0], training=False)
-            found.append(np.asarray(estimate, np.float32)[0, ..., 0][inside])
+            images += [tensor(image(Box((0, 0, 0), (1, 1, 1)))) for image in self._dose]
+            found.append(self._infer(images).numpy()[0, ..., 0][inside])
         return float(np.abs(found[1] - found[0]).max())
 
     def tiles(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Iterator[tuple[Box, Unit]]:
-        """The kept box of each tile and its estimate in window units."""
-        for tile in plan.tiles():
-            second = self._dose if prior is None else [prior(tile.read)]
-            images = [tensor(image) for image in (noisy(tile.read), *second)]
-            estimate = self._infer(images if second else images[0]).numpy()[0, ..., 0]
-            yield tile.keep, estimate[tile.inner]
+        """The kept box of each tile and its estimate in window units.
+
+        If the plan is a stream but the network has a layer that cannot be streamed, the volume is
+        cut into separate tiles.
+        """
+        images = [noisy, *(self._dose if prior is None else [prior])]
+        if plan.streamed and self._streaming and self._streaming.takes(plan.depth):
+            for column in plan.columns():
+                yield from self._streamed(plan, column, self._streaming, images)
+            return
+        for tile in (plan.separate() if plan.streamed else plan).tiles():
+            estimate = self._infer([tensor(image(tile.read)) for image in images])
+            yield tile.keep, estimate.numpy()[0, ..., 0][tile.inner]
+
+    def _streamed(
+        self, plan: Plan, column: Tile, streaming: Streaming, images: list[Blocks]
+    ) -> Iterator[tuple[Box, Unit]]:
+        def slices(image: Blocks, first: int, after: int) -> Any:
+            start, shape = column.read.start[1:], column.read.shape[1:]
+            return tensor(image(Box((first, *start), (after - first, *shape))))
+
+        estimates = streaming.estimate(
+            [partial(slices, image) for image in images], plan.depth, plan.step, plan.tile[0]
+        )
+        for tile, estimate in zip(plan.slabs(column), estimates, strict=False):
+            depth = tile.keep.shape[0]  # what follows is padding
+            yield tile.keep, estimate.numpy()[0, :depth, ..., 0][tile.inner]
+
+    @cached_property
+    def _streaming(self) -> Streaming | None:
+        try:
+            return Streaming(self._model)
+        except UnknownLayerError:
+            return None
 
     def volume(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Unit:
         """The whole estimate, (Z, Y, X) in window units."""

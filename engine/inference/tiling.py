@@ -1,13 +1,19 @@
-"""Tiling: how a volume is cut into tiles that fit into memory."""
+"""Tiling: how a volume is cut into parts that fit into memory.
+
+A 3D network is streamed along Z: slabs of whole planes follow each other, see
+`engine.inference.streaming`. Where a plane does not fit into memory, it is cut into columns with a
+halo in the plane, and each column is streamed. A 2D network needs no stream: its tiles are slabs.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from engine.networks import Network
+from engine.networks import ConvNet3D, Network, UNet3D
 from volumes.boxes import Box, read_box
 from volumes.storage import memory
 from volumes.tiles import Tile, padded, tiles
@@ -17,7 +23,11 @@ Blocks = Callable[[Box], Unit]
 
 _MEMORY_SHARE = 0.25
 _MOST_BYTES = 4 * 2**30
-_ENOUGH_BYTES = 2**29  # if tiles need no halo, larger ones are no faster
+_ENOUGH_BYTES = 2**29  # what fits needs no stream; tiles without a halo are no faster if larger
+_PLANE_BYTES = 5 * 2**29  # planes of 512 x 512 fit in
+_STEP_BYTES = 2**26  # more slices at a time are no faster
+_LEAST_STEP = 2  # one at a time is slower
+_SLAB = 8  # slices of a slab: what reads neighbouring slices reads few twice
 
 
 def blocks_of(volume: Unit) -> Blocks:
@@ -33,15 +43,58 @@ class Plan:
         shape: (Z, Y, X) of the volume.
         tile: shape of the voxels that one tile keeps.
         network: whose stride and radius the tiles respect.
+        streamed: whether tiles on top of each other share what their layers computed. They need no
+            halo along Z.
     """
 
     shape: Shape
     tile: Shape
     network: Network
+    streamed: bool = False
 
     def tiles(self) -> Iterator[Tile]:
-        """The tiles, top slices first."""
-        return tiles(self.shape, self.tile, self.network.radius, self.network.stride)
+        """The tiles, top slices first; if streamed, column after column."""
+        if not self.streamed:
+            yield from tiles(self.shape, self.tile, self.network.radius, self.network.stride)
+            return
+        for column in self.columns():
+            yield from self.slabs(column)
+
+    def slabs(self, column: Tile) -> Iterator[Tile]:
+        """The tiles of a stream in one of its columns."""
+        for z in range(0, self.shape[0], self.tile[0]):
+            depth = min(self.tile[0], self.shape[0] - z)
+            read, keep = (
+                Box((z, *box.start[1:]), (depth, *box.shape[1:]))
+                for box in (column.read, column.keep)
+            )
+            yield Tile(read, keep)
+
+    def columns(self) -> Iterator[Tile]:
+        """The columns of a stream: all slices, with a halo in the plane."""
+        column = (self.shape[0], *self.tile[1:])
+        yield from tiles(self.shape, column, self.network.radius, self.network.stride)
+
+    def separate(self) -> Plan:
+        """A plan without a stream, for half a GiB."""
+        return _tiled(self.shape, self.network, _ENOUGH_BYTES)
+
+    @property
+    def step(self) -> int:
+        """Slices that enter a stream at a time.
+
+        They depend on the plane, not on free memory: some convolutions of many channels round
+        differently for another number of slices.
+        """
+        _, y, x = padded(self.shape, self.network.stride)
+        slices = max(_STEP_BYTES / (y * x * self.network.bytes_per_voxel), 1)
+        power = int(math.log2(slices))
+        return min(self.tile[0], max(1 << power, _LEAST_STEP))
+
+    @property
+    def depth(self) -> int:
+        """Slices that the network is applied to, a multiple of its stride."""
+        return padded(self.shape, self.network.stride)[0]
 
     @property
     def count(self) -> int:
@@ -51,25 +104,80 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Memory that the network needs for the largest tile."""
+        if self.streamed and isinstance(self.network, _Streamed):
+            return self.network.streamed_bytes(
+                max(math.prod(column.read.shape[1:]) for column in self.columns()), self.step
+            )
         largest = max(math.prod(tile.read.shape) for tile in self.tiles())
         return largest * self.network.bytes_per_voxel
 
+    def about(self) -> dict[str, Any]:
+        """Plain data, from which the same plan can be made."""
+        streamed = {"streamed": True} if self.streamed else {}
+        return {"count": self.count, "shape": self.tile, **streamed}
+
+    def __str__(self) -> str:
+        """The number of tiles, their shape and their halo."""
+        tile, halo = (" x ".join(map(str, each)) for each in (self.tile, self.network.radius))
+        if not self.streamed:
+            return f"{self.count} tiles that keep {tile}, halo {halo}"
+        columns = sum(1 for _ in self.columns())
+        beside = "" if columns == 1 else f" in {columns} columns, halo {halo.partition(' x ')[2]}"
+        return f"{self.count} slabs of {tile}, streamed along Z{beside}"
+
+
+_Streamed = UNet3D | ConvNet3D
+
 
 def plan(
-    shape: Shape, network: Network, tile: Shape | None = None, *, anywhere: bool = False
-) -> Plan:
+    shape: Shape, network: Network, tile: Shape | None = None, *, anywhere: bool = False,
+    streamed: bool = False,
+) -> Plan:  # fmt: skip
     """A plan with the given tile, else with the largest one that fits into memory.
 
     It uses a quarter of the free memory, at most 4 GiB; for a 2D network at most half a GiB. With
-    `anywhere` it uses half a GiB, free or not, so that the tiles are the same on every machine.
+    `anywhere` it uses the same memory on every machine, free or not, so that the tiles are the
+    same: half a GiB, or 2.5 GiB for the planes of a 3D network. A 3D network is streamed, unless
+    the whole volume fits into half a GiB.
+
+    Args:
+        shape: (Z, Y, X) of the volume.
+        network: to be applied.
+        tile: shape of the voxels that one tile keeps.
+        anywhere: whether the plan is the same on every machine.
+        streamed: whether the given tile is one of a stream.
     """
     if tile is not None:
-        return Plan(shape, tile, network)
-    most = _MOST_BYTES if all(network.radius) else _ENOUGH_BYTES
-    taken = _ENOUGH_BYTES if anywhere else min(_MEMORY_SHARE * memory.free_bytes(), most)
-    budget = taken / network.bytes_per_voxel
+        return Plan(shape, tile, network, streamed)
+    is_3d = isinstance(network, _Streamed) and network.radius[0] > 0
+    if anywhere:
+        budget = _PLANE_BYTES if is_3d else _ENOUGH_BYTES
+    else:
+        most = _MOST_BYTES if is_3d else _ENOUGH_BYTES
+        budget = min(int(_MEMORY_SHARE * memory.free_bytes()), most)
+    return _slabs(shape, network, budget) if is_3d else _tiled(shape, network, budget)
+
+
+def _slabs(shape: Shape, network: Network, budget: int) -> Plan:
+    """The plan of a stream: whole planes if they fit, else columns."""
+    whole = Plan(shape, padded(shape, network.stride), network)
+    if whole.bytes <= min(budget, _ENOUGH_BYTES):
+        return whole
+    found = replace(whole, tile=(max(whole.step, _SLAB), *whole.tile[1:]), streamed=True)
+    while found.bytes > budget:
+        axis = 1 if found.tile[1] > found.tile[2] else 2
+        half = _half(found.tile, axis, network)
+        if half == found.tile:
+            break
+        found = replace(found, tile=half)
+    return found
+
+
+def _tiled(shape: Shape, network: Network, budget: int) -> Plan:
+    """The plan of separate tiles with a halo."""
+    voxels = budget / network.bytes_per_voxel
     whole = largest = padded(shape, network.stride)
-    while math.prod(_with_halo(largest, whole, network)) > budget:
+    while math.prod(_with_halo(largest, whole, network)) > voxels:
         cuts = [axis for axis in range(3) if _half(largest, axis, network) != largest]
         if not cuts:
             break

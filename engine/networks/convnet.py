@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from engine.networks.layers import POINT, SLICE, VOLUME, Extent, Layers, image
+from engine.networks.layers import POINT, SLICE, STREAM_BYTES, VOLUME, Extent, Layers, image
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,19 @@ class ConvNet3D:
     def bytes_per_voxel(self) -> int:
         """Memory of inference in float32: input, convolution and ReLU of a layer."""
         return 4 * max(before + 2 * after for before, after in pairwise((1, *self.widths, 1)))
+
+    def streamed_bytes(self, pixels: int, step: int) -> int:
+        """Memory of a stream in float32, `step` slices of so many pixels at a time.
+
+        Each convolution keeps two slices of its input. The peak is at the widest, with a copy of
+        its window and its output.
+        """
+        kept = 2 * sum(self.widths)
+        widest = max(
+            2 * (step + 2) * before + step * after
+            for before, after in pairwise((1, *self.widths, 1))
+        )
+        return STREAM_BYTES + int(1.35 * 4 * pixels * (kept + widest))
 
 
 @dataclass(frozen=True)

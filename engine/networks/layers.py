@@ -18,6 +18,7 @@ Initial = Literal["glorot_uniform", "he_normal"] | float
 VOLUME: Extent = (3, 3, 3)
 SLICE: Extent = (1, 3, 3)
 POINT: Extent = (1, 1, 1)
+STREAM_BYTES = 3 * 2**24  # what a stream needs beside its slices
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from engine.networks.layers import SLICE, VOLUME, Extent, Layers, image
+from engine.networks.layers import SLICE, STREAM_BYTES, VOLUME, Extent, Layers, image
 
 MOST_LEVELS = 12  # at level 10, 512 voxels are reduced to one
 
@@ -67,6 +67,21 @@ class UNet3D:
     def bytes_per_voxel(self) -> int:
         """Memory of inference in float32: the peak holds skip, concatenation and output."""
         return 4 * 5 * self.width
+
+    def streamed_bytes(self, pixels: int, step: int) -> int:
+        """Memory of a stream in float32, `step` slices of so many pixels at a time.
+
+        Each convolution keeps two slices, and each skip those until the coarser levels are done.
+        The peak is at the first convolution after the first skip, with a copy of its window.
+        """
+        kept = 0.0
+        for level in range(1, self.levels + 1):
+            width = self.width * 2 ** (level - 1)
+            coarser = receptive_radius(self.levels - level + 1) - 4  # of this level's convolutions
+            slices = coarser + 2 + 2 * (2 + step / 2) + 2 if level < self.levels else 2 + 2
+            kept += slices * width / 4 ** (level - 1)
+        window = (2 * 2 * (step + 2) + step) * self.width
+        return STREAM_BYTES + int(1.35 * 4 * pixels * (kept + window))
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,24 @@ def test_any_tile_of_any_shape_gives_the_untiled_estimate(
         faults.handled()
 
 
+def test_any_stream_of_any_shape_gives_the_untiled_estimate(
+    unet, tmp_path: Path, faults: Faults
+) -> None:
+    for number in range(faults.times(push=60, soak=600)):
+        chosen = faults.random("streams", number)
+        shape = awkward(chosen)
+        slab = chosen.choice((1, 2, 3, 8, 16))
+        plane = [max(chosen.randint(1, n), -(-n // 2)) for n in shape[1:]]  # at most 4 columns
+        hu = np.random.default_rng(number).uniform(-900, 300, shape).astype("<f4")
+        path = scan_file(tmp_path / "scan.nii", hu)
+        whole = estimate(unet, path, tile=shape)
+        planes = estimate(unet, path, tile=(slab, *shape[1:]), streamed=True)
+        np.testing.assert_array_equal(planes, whole, str((shape, slab)))
+        columns = estimate(unet, path, tile=(slab, *plane), streamed=True)
+        assert np.abs(columns - whole).max() <= 0.01, (shape, slab, plane)
+        faults.handled(2)
+
+
 def test_every_voxel_is_written_once(unet, tmp_path: Path, faults: Faults) -> None:
     model, estimator = unet
     path = tmp_path / "scan.nii"
@@ -148,6 +166,7 @@ def test_every_voxel_is_written_once(unet, tmp_path: Path, faults: Faults) -> No
         chosen = faults.random("written", number)
         shape = tuple(min(n, 24) for n in awkward(chosen))
         tile = tuple(chosen.randint(1, n + 1) for n in shape)
+        streamed = chosen.random() < 0.5
         written = np.zeros(shape, int)
 
         class Counted:
@@ -160,7 +179,8 @@ def test_every_voxel_is_written_once(unet, tmp_path: Path, faults: Faults) -> No
                     yield box, part
 
         scan_file(path, np.random.default_rng(number).uniform(-900, 300, shape).astype("<f4"))
-        denoise(nifti.open_scan(path), model, Counted(), DenoiseSettings(tile=tile), lambda _: None)
+        settings = DenoiseSettings(tile=tile, streamed=streamed)
+        denoise(nifti.open_scan(path), model, Counted(), settings, lambda _: None)
         assert (written == 1).all(), (shape, tile)
         faults.handled()
 

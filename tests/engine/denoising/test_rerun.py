@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from engine.inference import tiling
 from tests.engine.tiny import content, head, scan_file, tiny, untrained, voxels
 
 SHAPE = (5, 18, 20)
@@ -48,6 +49,20 @@ WHOLE = "the network gives the same voxels, bit for bit"
 ])  # fmt: skip
 def test_a_rerun_gives_the_same_voxels(verified, words):
     assert verified(*words)[:2] == (0, WHOLE)
+
+
+@pytest.mark.parametrize("words", [(), ("--reproducible",)])
+def test_a_stream_is_repeated_slab_by_slab(verified, monkeypatch, scan, words):
+    monkeypatch.setattr(tiling, "_ENOUGH_BYTES", 0)
+    assert verified(*words)[:2] == (0, WHOLE)
+    about = json.loads(scan.with_name("out.json").read_text())
+    assert about["tiles"] == {"count": 1, "shape": [8, 18, 20], "streamed": True}
+
+
+def test_a_sidecar_of_separate_tiles_is_verified_after_a_stream(verified, monkeypatch):
+    monkeypatch.setattr(tiling, "_ENOUGH_BYTES", 0)
+    tiles = {"count": 1, "shape": [8, 20, 20]}  # as sidecars had it before there were streams
+    assert verified(told={"tiles": tiles})[:2] == (0, WHOLE)
 
 
 def test_a_prior_is_computed_again(verified, respr_run):
@@ -105,6 +120,7 @@ def test_another_strength_than_the_one_used_is_found(verified):
 @pytest.mark.parametrize("told", [
     {"strength": None}, {"strength": "1"}, {"strength": True}, {"strength": 7}, {"tiles": []},
     {"tiles": {"shape": [1, 2]}}, {"tiles": {"shape": [0, 8, 8]}}, {"tiles": {"shape": "all"}},
+    {"tiles": {"shape": [8, 8, 8], "streamed": 1}},
     {"photons": "many"}, {"photons": -1}, {"photons": 10**400},
 ])  # fmt: skip
 def test_a_sidecar_that_does_not_say_how_is_refused(verified, told):
