@@ -7,8 +7,10 @@ used.
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import struct
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,12 +208,33 @@ def _others() -> Iterator[File]:
         yield File(name, put(block), says)
         yield File(f"{name}, called .nii.gz", put(block, "imaging.nii.gz"), says)
     yield File("a web page, compressed", packed(b"<html>" * 99), "web page")
+    yield File("compressed twice", packed(gzip.compress(content())), "gzip-compressed twice")
+    yield File("a tar archive, compressed", packed(_tar()), "tar archive. Decompress it first")
+    yield File("a tar archive", put(_tar(), "scan.tar"), "tar archive. Decompress it first")
+    yield File("Analyze 7.5", put(content(magic=b"")), "it is an Analyze 7.5 header")
+    for signature, says in (
+        (b"\xff\xd8\xff\xe0", "a JPEG"), (b"II*\0", "a TIFF"), (b"MM\0*", "a TIFF"),
+        (b"%PDF-1.4", "a PDF"), (b"\x89HDF\r\n", "an HDF5"), (b"MATLAB 5.0", "a MATLAB"),
+        (b"\x93NUMPY", "a numpy array"), (b"7z\xbc\xaf\x27\x1c", "7-Zip archive. Decompress"),
+        (b"Rar!\x1a", "RAR archive. Decompress"), (b"\x04\x22\x4d\x18", "lz4-compressed. Decompr"),
+        (b"\x1f\x9d", "compressed by compress. Decompr"), (b"\xef\xbb\xbf<html>", "web page. Downl"),
+    ):  # fmt: skip
+        yield File(f"{says}, called .nii", put(signature + bytes(500)), says)
     for name, block in (("zst", b"\x28\xb5\x2f\xfd" + bytes(400)), ("bz2", b"BZh9" + bytes(400)),
                         ("xz", b"\xfd7zXZ\0" + bytes(400))):  # fmt: skip
         yield File(f"compressed by {name}", put(block, f"scan.nii.{name}"), "Decompress it first")
     yield File(
         "a zip archive", put(b"PK\x03\x04" + bytes(400), "scan.nii.zip"), "Decompress it first"
     )
+
+
+def _tar() -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        member = tarfile.TarInfo("scan.nii")
+        member.size = len(content())
+        archive.addfile(member, io.BytesIO(content()))
+    return made.getvalue()
 
 
 # -- Headers ---------------------------------------------------------------------------------------
@@ -318,12 +341,20 @@ def _orientations() -> Iterator[File]:
     sheared = IPL.copy()
     sheared[1, 0] = 0.8  # a gantry that was tilted
     made = put(content(srow_x=sheared[0], srow_y=sheared[1], srow_z=sheared[2], qform_code=0))
-    yield File("a tilted gantry", made, "", True, hu=HU)
+    yield File("a tilted gantry", made, "are sheared by 15 degrees", True, hu=HU)
+    for name, sizes in (("2 mm", (2, 2, 2)), ("the default 1 mm", (1, 1, 1)),
+                        ("those of other axes", (0.7, 0.8, 3))):  # fmt: skip
+        for code in (0, 1):
+            made = put(content(pixdim=[1, *sizes], qform_code=code))
+            says = "but of 3 x 0.8 x 0.7 mm by its sform: the sform is used"
+            yield File(f"pixdim of {name}, qform_code {code}", made, says, True, hu=HU)
+    made = put(content(pixdim=[1, 3.02, 0.797, 0.7], qform_code=0))
+    yield File("a rounded pixdim", made, "", True, hu=HU)
     for axes in AXES:
         yield File(f"axes {axes}", _turned(axes), "", True, hu=HU)
     cube = {f"srow_{row}": [*one, 0] for row, one in zip("xyz", np.eye(3), strict=True)}
     square = np.random.default_rng(3).integers(-1024, 1500, (4, 9, 9)).astype("i2")
-    made = put(content(square, qform_code=0, **cube))
+    made = put(content(square, qform_code=0, pixdim=[1, 1, 1, 1], **cube))
     as_said = square.transpose(2, 1, 0)[::-1, ::-1, ::-1]
     yield File("an array without a geometry", made, "--axes ZYX reads it so", True, hu=as_said)
     named = ("--axes", "ZYX")
@@ -335,7 +366,8 @@ def _units() -> Iterator[File]:
     for code, name, factor in ((1, "metres", 1e-3), (2, "millimetres", 1), (3, "micrometres", 1e3)):
         rows = {f"srow_{row}": one * factor for row, one in zip("xyz", IPL[:3], strict=True)}
         for time in (0, 8, 24):
-            made = put(content(xyzt_units=code + time, qform_code=0, **rows))
+            sizes = [1, *(factor * mm for mm in (3, 0.8, 0.7))]
+            made = put(content(xyzt_units=code + time, qform_code=0, pixdim=sizes, **rows))
             yield File(f"{name}, time {time}", made, "", True, hu=HU)
     for code, name in ((1, "metres"), (3, "micrometres")):
         made = put(content(xyzt_units=code))
@@ -380,6 +412,8 @@ def _datatypes() -> Iterator[File]:
             made = put(content(stored, order, code=code, scl_slope=slope, scl_inter=inter))
             hu = slope * stored + inter
             yield File(f"{name}-endian {np.dtype(code).name}", made, "", True, hu=hu)
+    few = np.clip(HU, -128, 127).astype("i1")
+    yield File("int8 without a slope", put(content(few)), "HU beyond -128 to 127", True, hu=few)
     made = put(content(-2.0 * HU, code="i2", scl_slope=-0.5))
     yield File("a slope below zero", made, "", True, hu=HU)
 
@@ -407,6 +441,7 @@ def _values() -> Iterator[File]:
         slope = np.float32(more.get("scl_slope", 1))
         hu = np.asarray(values).astype(code).astype(float) * slope
         yield File(f"{name}, trusted", made, "not look like Hounsfield", True, ("--assume-hu",), hu)
+    yield from _other_units()
     for number in (NAN, INF, -INF):
         few, many = HU.astype("f4"), HU.astype("f4")
         few.ravel()[:2], many.ravel()[:3] = number, number
@@ -444,6 +479,50 @@ def _values() -> Iterator[File]:
         yield File(f"{' x '.join(map(str, shape))} voxels", packed(content(hu)), says, True, hu=hu)
 
 
+def _body() -> Any:
+    """(8, 32, 32) HU of soft tissue with bone in air, with noise of 20 HU."""
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    slice_ = np.where(y**2 + x**2 < 0.6, 40.0, -1000.0)
+    slice_[(y - 0.3) ** 2 + x**2 < 0.02] = 700
+    return slice_ + np.random.default_rng(4).normal(0, 20, (8, 32, 32))
+
+
+def _other_units() -> Iterator[File]:
+    body = _body()
+    outside = np.broadcast_to(np.add.outer(*2 * [np.linspace(-1, 1, 32) ** 2]) > 1, body.shape)
+    draw = np.random.default_rng(5)
+    for name, values, code, says in (
+        ("an intercept applied twice", body - 1024, "i2", "was applied twice. Add 1,024 to"),
+        ("no intercept", np.maximum(body + 1024, 0), "i2", "-1024 was missing. Subtract 1,024"),
+        ("no intercept but for the padding", np.where(outside, -1024, body + 1024), "i2",
+         "-1024 was missing. Subtract 1,024"),
+        ("HU wrapped to uint16", body.astype("i2").view("u2"), "u2", "stored as uint16. Save it"),
+    ):  # fmt: skip
+        yield File(name, put(content(np.rint(values), code=code)), says)
+    for name, values, says in (
+        ("an MR phase", draw.integers(-4096, 4096, body.shape), "are below -2000"),
+        ("a slope of 10 lost", body / 10, "a sharp peak at -100"),
+        ("a slope of 2 lost", body / 2, "no peak at -1000"),
+        ("deviations times 100", 100 * (body - body.mean()) / body.std(), "have a sharp peak"),
+        ("a PET", np.where(body > -500, draw.gamma(2, 1500, body.shape),
+                           draw.normal(-30, 50, body.shape)), "are above 3071"),
+        ("half of an intercept", np.clip(body, 0, 200) - 500, "lie in soft tissue"),
+        ("bytes in padding", np.where(outside, -1024, draw.integers(0, 256, body.shape)),
+         "no value is below 0, except the constant -1024"),
+    ):  # fmt: skip
+        hu = np.rint(values).astype("i2")
+        yield File(name, put(content(hu)), says, True, hu=hu)
+    noise = draw.normal(0, 280, body.shape)
+    for name, hu in (
+        ("noise of 280 HU", body + noise), ("air alone", draw.normal(-1000, 15, body.shape)),
+        ("air under noise", np.where(outside, -3024, noise - 1000)), ("water", body[:, 8:24, 8:24] - 40),
+        ("a slice", body[:1]), ("lungs", draw.normal(-780, 60, body.shape)),
+        ("a padded body", np.where(outside, -2000, body)),
+    ):  # fmt: skip
+        hu = np.rint(hu).astype("i2")
+        yield File(f"a scan: {name}", put(content(hu)), "", True, hu=hu)
+
+
 def _dimensions() -> Iterator[File]:
     four = np.stack([HU, HU[::-1], HU[:, ::-1]], axis=-1)
     for name, make in (("plain", put), ("compressed", packed)):
@@ -477,9 +556,15 @@ def _dimensions() -> Iterator[File]:
     yield File(
         "one volume in four dimensions", put(content(HU[..., None])), "", True, hu=HU, known=False
     )
-    yield File("a vector a voxel", put(content(four[..., None, :])), "not one 3D volume")
-    yield File("one dimension", put(content(HU.ravel())), "not one 3D volume")
-    yield File("two dimensions", put(content(HU[0])), "not one 3D volume")
+    yield File("a vector a voxel", put(content(four[..., None, :])), "holds vectors (5 x 6 x 7 x 1")
+    yield File("one dimension", put(content(HU.ravel())), "holds a line of 210 values")
+    for name, make in (("plain", put), ("compressed", packed)):
+        for code in (0, 1):
+            made = make(content(HU[0], qform_code=code))
+            yield File(f"two dimensions, {name}, qform {code}", made, "", True, hu=HU[:1], known=False)
+    for thickness in (0, NAN, -1):
+        made = put(content(HU[0], pixdim=[1, 3, 0.8, thickness]))
+        yield File(f"two dimensions, {thickness:g} mm thick", made, "", True, hu=HU[:1], known=False)
 
 
 # -- Places ----------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ GOOD = [
     content(code="u2", scl_inter=-1024.0, sform_code=0),
     content(between=NOTE),
     content(HU[..., None]),
+    content(HU[0]),
     content(kind=nib.Nifti2Header),
     content(kind=nib.Nifti2Header, order=">", code="f8"),
 ]
@@ -113,6 +114,8 @@ def _same_as_nibabel(scan: Scan, path: Path) -> bool:
         voxels = np.asarray(image.dataobj)
     except Exception:
         return False
+    if voxels.ndim == 2:
+        voxels = voxels[..., None]
     np.testing.assert_array_equal(scan.hu(scan.read()), voxels.astype(np.float32))
     np.testing.assert_allclose(scan.affine, image.affine, rtol=1e-6, atol=1e-6)
     return True

@@ -8,6 +8,10 @@ inside the body, which hardly hold noise:
   patient have at most 0.43, those turned or mirrored at most 0.47.
 - The line noisy = slope * clean + offset. The recorded doses have slopes of 0.994 to 1.000 and
   offsets below 0.2 HU.
+- The slope within soft tissue, away from air and bone. Outlines of two patients may coincide, so
+  that all blocks together correlate; their organs do not. Recordings of the same voxels have slopes
+  of 0.98 to 1.03, with noise of 300 HU and with 60 views, too; 9 of 10 phantoms of the same outline
+  have 0.5 to 0.8.
 - Noise: the median of diagonal differences of neighbouring pixels. A quarter of the dose has twice
   the noise of the full dose.
 
@@ -16,6 +20,7 @@ Lengths are in voxels. Values are HU, or grey values as they are stored.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -34,7 +39,9 @@ HU_WIDTH = 1400.0  # of the default window
 _FEWEST_BLOCKS = 64
 _BODY_HU = (-500.0, 1000.0)
 _UNLIKE = 0.6
-_TURNED, _TURNED_GAIN = 0.8, 0.2
+_BETTER = 0.8
+_SOFT_HU = (-200.0, 300.0)
+_SOFT_SLOPE, _CERTAIN = 0.12, 3.0  # deviation from 1; in standard errors
 _SLOPE = 0.1
 _OTHER_UNIT = 4.0
 _OFFSET = 0.015  # of the width: 21 HU
@@ -100,7 +107,8 @@ class Compared:
                 f"hardly resembles {self.clean}: correlation {alike:.2f}, where recordings have "
                 f"0.99. Check that both show the same {self._whose}"
             ),)  # fmt: skip
-        return (*self._values(a[seen], b[seen]), *self._noise(clean, noisy))
+        odd = self._values(a[seen], b[seen]) or self._organs(a, b)
+        return (*odd, *self._noise(clean, noisy))
 
     @property
     def _whose(self) -> str:
@@ -124,10 +132,10 @@ class Compared:
             found = _correlation(turned, b, self._body(turned))
             if found > best:
                 best, how = found, name
-        if best > _TURNED and best > alike + _TURNED_GAIN:
+        if best > _better_than(alike):
             cause = (
-                f"lies {how} against {self.clean}: turned back, the correlation is {best:.2f} "
-                f"instead of {alike:.2f}"
+                f"lies {how} against {self.clean}: turned back, the correlation is {best:.3f} "
+                f"instead of {alike:.3f}"
             )
             self._refuse(cause, "Correct its voxels or its affine")
 
@@ -150,6 +158,20 @@ class Compared:
             cause += f": its intercept of {-nearest:,} HU seems to be "
             cause += "missing" if apart > 0 else twice
         return (self._words(f"{cause}. Correct its values, or the bias is learned and scored"),)
+
+    def _organs(self, a: Means, b: Means) -> tuple[str, ...]:
+        inner = _within_soft_tissue(a)
+        if self.unit != "HU" or np.count_nonzero(inner) < _FEWEST_BLOCKS or a[inner].std() == 0:
+            return ()
+        slope, _ = np.polyfit(a[inner].astype(np.float64), b[inner].astype(np.float64), 1)
+        left = np.std((b - slope * a)[inner])
+        error = float(left / a[inner].std()) / math.sqrt(np.count_nonzero(inner))
+        if abs(slope - 1) <= max(_SOFT_SLOPE, _CERTAIN * error):
+            return ()
+        return (self._words(
+            f"shows other soft tissue than {self.clean}: its contrast is {slope:.2f} times as "
+            f"large, at the same outline. Check that both show the same {self._whose}"
+        ),)  # fmt: skip
 
     def _noise(self, clean: Image, noisy: Image) -> tuple[str, ...]:
         step = -(-len(clean) // _MOST_SLICES)
@@ -191,6 +213,20 @@ def _correlation(a: Means, b: Means, seen: npt.NDArray[np.bool_]) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
+def _within_soft_tissue(means: Means) -> npt.NDArray[np.bool_]:
+    """The blocks in soft tissue whose four neighbours in the slice are soft tissue."""
+    low, high = _SOFT_HU
+    padded = np.pad((means > low) & (means < high), ((0, 0), (1, 1), (1, 1)))
+    rows, columns = padded[:, :, 1:-1], padded[:, 1:-1]
+    beside = rows[:, :-2] & rows[:, 2:] & columns[:, :, :-2] & columns[:, :, 2:]
+    return np.asarray(rows[:, 1:-1] & beside, bool)
+
+
+def _better_than(alike: float) -> float:
+    """The correlation that explains half of what is not explained by `alike`, or more."""
+    return max(_BETTER, (1 + alike) / 2)
+
+
 def _turns(means: Means, *, through: bool) -> Iterator[tuple[str, Means]]:
     """The other ways in which the blocks could lie, with their names."""
     square = means.shape[1] == means.shape[2]
@@ -226,7 +262,7 @@ def _shift(
     clean: Image, noisy: Image, a: Means, b: Means, seen: npt.NDArray[np.bool_], alike: float
 ) -> tuple[int, int, int]:
     """The shift (Z, Y, X) at which the recording fits better; zeros if it fits best in place."""
-    least = max(_TURNED, (1 + alike) / 2)  # half of what is not explained in place is explained
+    least = _better_than(alike)
     for k in (-1, 1, -2, 2, -3, 3):
         here, there = slice(max(-k, 0), len(a) - max(k, 0)), slice(max(k, 0), len(a) - max(-k, 0))
         if abs(k) < len(a) and _correlation(a[here], b[there], seen[here]) > least:

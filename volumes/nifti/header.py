@@ -217,7 +217,7 @@ def _what_it_is(first: bytes) -> str:
         if first.lstrip().startswith(signature):
             return name
     sizes = (first[:4], first[3::-1])
-    if struct.pack("<i", 348) in sizes and not any(first[344:348]):
+    if struct.pack("<i", 348) in sizes and first[344:348] == bytes(4):
         return "it is an Analyze 7.5 header"
     return "its first bytes are not a header"
 

@@ -109,6 +109,8 @@ class Histogram:
     def _without_constants(self) -> tuple[Counts, list[int]]:
         """The counts without values that stand out from those beside them, and these values."""
         filled = np.flatnonzero(self._counts)
+        if not filled.size:
+            return self._counts, []
         counts = self._counts[filled].astype(np.float64)
         padded = np.pad(counts, _BESIDE, constant_values=np.nan)
         beside = np.delete(sliding_window_view(padded, 2 * _BESIDE + 1), _BESIDE, axis=1)

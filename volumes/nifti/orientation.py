@@ -103,7 +103,8 @@ def read_affine(path: Path, block: Any) -> tuple[Affine, list[str]]:
     found = [f"has the unknown {form}_code {code}" for form, code in codes.items()
              if code not in _CODES]  # fmt: skip
     if int(block["dim"][0]) == 2 and not block["pixdim"][3] > 0:  # a slice needs no thickness
-        block["pixdim"][3] = 1
+        along = np.linalg.norm(block.get_sform()[:3, 2])
+        block["pixdim"][3] = along if codes["sform"] > 0 and along > 0 else 1
     sizes = [float(size) for size in block["pixdim"][1:4]]
     if not all(math.isfinite(size) and size > 0 for size in sizes):
         if codes["sform"] <= 0:

@@ -125,6 +125,40 @@ def test_another_patient_is_told(clean):
     assert words.startswith("hardly resembles imaging.nii.gz: correlation ")
 
 
+def head(seed):
+    """(8, 64, 64) HU: organs at other places of the same outline, with the same spine."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (8, 64, 64)), indexing="ij")
+    hu = np.where((y / 0.75) ** 2 + (x / 0.85) ** 2 < 1, 40.0, -1000.0)
+    for _ in range(5):
+        (cz, cy, cx), (rz, ry, rx) = rng.uniform(-0.4, 0.4, 3), rng.uniform(0.15, 0.35, 3)
+        organ = ((z - cz) / (3 * rz)) ** 2 + ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 < 1
+        hu[organ] = rng.uniform(-120, 200)
+    hu[((y - 0.5) / 0.12) ** 2 + (x / 0.12) ** 2 < 1] = 700
+    return hu
+
+
+HEADS = [head(seed) for seed in range(12)]
+
+
+@pytest.mark.gate("G7")
+@pytest.mark.parametrize(("axis", "how"), [(0, "head to feet"), (2, "left to right")])
+def test_a_turned_recording_is_refused_although_its_outline_fits(axis, how, faults: Faults) -> None:
+    for seed, clean in enumerate(HEADS):
+        assert found(clean, clean + noise(60, clean.shape, seed)) == ()
+        with pytest.raises(BadInput, match=f"lies mirrored {how} against imaging"):
+            found(clean, np.flip(clean, axis) + noise(60, clean.shape, seed))
+        faults.handled()
+
+
+def test_another_patient_of_the_same_outline_is_told_by_its_soft_tissue():
+    told = [found(clean, other + noise(60, clean.shape, seed))
+            for seed, (clean, other) in enumerate(zip(HEADS, HEADS[1:], strict=False))]  # fmt: skip
+    words = [each[0] for each in told if each]
+    assert all("shows other soft tissue than imaging.nii.gz: its contrast is 0." in w for w in words)
+    assert len(words) >= 8  # of 11; organs may coincide, too
+
+
 def test_constant_and_small_images_are_not_judged():
     flat = np.full((12, 96, 96), 40.0)
     assert found(flat, flat + noise(30, flat.shape)) == ()

@@ -82,6 +82,31 @@ def test_the_one_volume_of_a_file_may_be_chosen_and_no_other(read):
         found.volume("scan.nii", 1)
 
 
+def test_a_slice_of_two_dimensions_is_a_volume_of_one_slice_with_its_own_head(read):
+    whole = read(content(HU[0], between=NOTE))
+    found = whole.volume("scan.nii", None)
+    assert found.shape == (*HU[0].shape, 1)
+    assert found.head == whole.head
+    assert nib.Nifti1Header(found.head[:348]).get_data_shape() == HU[0].shape
+    assert found.volume("scan.nii", 0).shape == found.shape
+    with pytest.raises(BadInput, match="has no volume 1"):
+        whole.volume("scan.nii", 1)
+
+
+def test_lines_and_vectors_are_refused_by_their_names(read):
+    with pytest.raises(BadInput, match="holds a line of 210 values, not one 3D volume"):
+        read(content(HU.ravel())).volume("scan.nii", None)
+    vectors = np.stack([HU, HU, HU], axis=-1)[:, :, :, None]
+    with pytest.raises(BadInput, match=r"holds vectors \(5 x 6 x 7 x 1 x 3\).*one component"):
+        read(content(vectors)).volume("scan.nii", 0)
+
+
+def test_bytes_without_a_slope_give_a_warning(read):
+    (words,) = read(content(np.clip(HU, -128, 127), code="i1")).warnings
+    assert words == "is int8 without a slope: HU beyond -128 to 127 are lost"
+    assert read(content(np.clip(HU / 16, -128, 127), code="i1", scl_slope=16.0)).warnings == ()
+
+
 def test_a_new_head_is_one_that_nibabel_reads():
     made = nib.Nifti1Header(new_head((3, 4, 5), np.diag([2.0, 3, 4, 1]))[:348])
     assert made.get_data_shape() == (3, 4, 5)

@@ -1,3 +1,5 @@
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from volumes.errors import BadInput
 from volumes.nifti import open_scan, write_like
 from volumes.nifti.checked_stream import open_stream
 from volumes.nifti.header import read_header
-from volumes.nifti.orientation import axes, canonical_affine
+from volumes.nifti.orientation import axes, canonical_affine, spacing_mm
 
 
 @pytest.fixture
@@ -102,6 +104,75 @@ def test_the_canonical_affine_leads_to_the_same_places(tmp_path):
         nib.save(image, tmp_path / f"{number}.nii")
         found = canonical_affine(open_scan(tmp_path / f"{number}.nii").affine, image.shape)
         np.testing.assert_allclose(found, IPL, atol=1e-5)
+
+
+def sheared(degrees, *, step_mm=5.0):
+    """The affine of slices whose gantry was tilted while the table moved along the body."""
+    tilt, affine = np.radians(degrees), np.diag([-0.8, -0.8, step_mm, 1.0])
+    affine[:3, 1] = 0, -0.8 * np.cos(tilt), -0.8 * np.sin(tilt)
+    return affine
+
+
+def rows(affine):
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return {f"srow_{name}": row for name, row in zip("xyz", affine, strict=False)} | {
+        "qform_code": 0, "pixdim": [1, *sizes]
+    }  # fmt: skip
+
+
+@pytest.mark.gate("G8")
+def test_slices_of_a_tilted_gantry_are_as_far_apart_as_their_planes(judged, faults) -> None:
+    for turn in range(faults.times(push=50, soak=1000)):
+        draw = faults.random(turn)
+        degrees, step_mm = draw.uniform(1, 40), draw.uniform(0.6, 10)
+        affine, found = judged(**rows(sheared(degrees, step_mm=step_mm)))
+        apart_mm = step_mm * np.cos(np.radians(degrees))
+        assert spacing_mm(affine) == pytest.approx((apart_mm, 0.8, 0.8), rel=1e-5)
+        (words,) = found
+        told, apart, step = map(float, re.findall(r"[\d.]+(?= degrees| mm)", words))
+        assert told == pytest.approx(degrees, rel=0.06)
+        assert (apart, step) == pytest.approx((apart_mm, step_mm), rel=0.01)
+        faults.handled()
+
+
+def test_axes_that_are_sheared_by_rounding_are_straight(judged):
+    affine, found = judged(**rows(sheared(0.4)))
+    assert found == ()
+    assert spacing_mm(affine) == pytest.approx((5.0, 0.8, 0.8), rel=1e-6)
+
+
+def test_a_pixel_that_is_no_rectangle_gives_a_warning_and_slices_keep_their_distance(judged):
+    skew = np.diag([-0.8, -0.8, 5.0, 1.0])
+    skew[0, 1] = 0.8 * np.tan(np.radians(10))
+    affine, found = judged(**rows(skew))
+    assert found == ("has axes that are sheared by 10 degrees",)
+    assert spacing_mm(affine)[0] == pytest.approx(5.0)
+
+
+def test_a_rotated_scan_is_not_sheared(judged):
+    turn = nib.eulerangles.euler2mat(0.3, -0.2, 0.1)
+    turned = np.eye(4)
+    turned[:3, :3] = turn @ np.diag([-0.8, -0.8, 5.0])
+    affine, found = judged(**rows(turned))
+    assert found == ()
+    assert spacing_mm(affine) == pytest.approx((5.0, 0.8, 0.8), rel=1e-5)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_pixdim_that_is_not_the_sform_gives_a_warning_and_the_sform_is_used(judged, code):
+    affine, found = judged(pixdim=[1, 2, 2, 2], qform_code=code)
+    assert spacing_mm(affine) == pytest.approx((3.0, 0.8, 0.7), rel=1e-6)
+    assert found == (
+        "has voxels of 2 x 2 x 2 mm by its pixdim, but of 3 x 0.8 x 0.7 mm by its sform: the sform "
+        "is used, as the NIfTI standard says",
+    )
+    assert judged(pixdim=[1, 3.02, 0.798, 0.7], qform_code=0)[1] == ()
+
+
+def test_pixdim_may_give_the_distance_of_slices_or_the_step_of_the_table(judged):
+    for mm in (5.0, 5.0 * np.cos(np.radians(30))):
+        (words,) = judged(**rows(sheared(30)) | {"pixdim": [1, 0.8, 0.8, mm]})[1]
+        assert "sheared" in words
 
 
 def test_a_head_of_the_catalogue_is_one_that_nibabel_takes():

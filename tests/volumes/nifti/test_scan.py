@@ -2,6 +2,7 @@ import gzip
 import hashlib
 import os
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -136,6 +137,23 @@ def test_one_of_several_volumes_is_read_and_written_as_a_file_of_one(tmp_path, n
 
 
 # Read options
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_a_slice_of_two_dimensions_is_read_and_written_to_the_byte(tmp_path, name):
+    # As nibabel and ITK save an axial slice: (X, Y), from right to left and front to back.
+    block = nib.Nifti1Image(np.ascontiguousarray(HU[0].T), np.diag([-0.7, -0.8, 5, 1])).to_bytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(block) if name.endswith("gz") else block)
+    scan = open_scan(path).verified()
+    assert (scan.shape, scan.warnings) == ((1, 6, 7), ())
+    assert scan.spacing_mm == pytest.approx((5.0, 0.8, 0.7))
+    np.testing.assert_array_equal(scan.read_hu(), HU[:1])
+    write_like(scan, scan.read(), tmp_path / "again.nii")
+    assert (tmp_path / "again.nii").read_bytes() == block
+    write_derived(scan, scan.hu(scan.read()) + 0.5, tmp_path / "derived.nii")
+    assert nib.load(tmp_path / "derived.nii").shape == (7, 6)
+    np.testing.assert_array_equal(open_scan(tmp_path / "derived.nii").read_hu(), HU[:1] + 0.5)
 
 
 def test_more_voxels_than_are_allowed_are_refused_before_they_are_read(tmp_path):
