@@ -124,15 +124,15 @@ def test_a_scan_that_breaks_while_it_is_denoised_leaves_nothing_and_stops_no_oth
 ):
     from volumes.nifti import Scan
 
-    whole = Scan.verified
+    whole = Scan.loaded
 
-    def verified_then_gone(scan):
+    def loaded_then_gone(scan):
         found = whole(scan)
         if scan.path == scans[0]:
             scan.path.unlink()
         return found
 
-    monkeypatch.setattr(Scan, "verified", verified_then_gone)
+    monkeypatch.setattr(Scan, "loaded", loaded_then_gone)
     code, _, err = engine("denoise", *scans, "-m", unet_run)
     assert code == 3
     assert "cannot be read" in err
