@@ -85,16 +85,18 @@ def plan_for(scan: Scan, recipe: Recipe, request: DenoiseSettings) -> Plan:
 
 
 def denoise(
-    scan: Scan, model: Model, estimator: Any, request: DenoiseSettings, tick: Callable[[int], None]
-) -> Denoised:
+    scan: Scan, model: Model, estimator: Any, request: DenoiseSettings,
+    tick: Callable[[int], None], second: Scan | None = None,
+) -> Denoised:  # fmt: skip
     """Denoises a scan. Only one tile at a time is in memory as floating point.
 
     Args:
-        scan: from `nifti.open_scan`.
+        scan: from `nifti.open_scan`; a loaded one is not read again.
         model: whose window, prior and network are used.
         estimator: from `model.estimator`.
         request: options.
         tick: called with the number of finished tiles.
+        second: from `second_scan`; None opens the prior of the request, if any.
 
     Raises:
         BadInput: if the scan or the second scan cannot be used, or changes meanwhile.
@@ -108,7 +110,7 @@ def denoise(
     source, target = scan.canonical(before), scan.canonical(after)
     mask = padding_of(scan.hu, source)
     noisy = _noisy_blocks(scan, source, mask, model.recipe)
-    second = second_scan(scan, model.recipe, request.prior)
+    second = second or second_scan(scan, model.recipe, request.prior)
     prior = _prior_blocks(scan, noisy, model.recipe, second)
     tiles = plan_for(scan, model.recipe, request)
     if tiles.count > 1:

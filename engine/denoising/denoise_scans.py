@@ -81,8 +81,9 @@ class DenoiseRequest:
 
 
 def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
-    """Denoises scans. All input is checked before TensorFlow is imported.
+    """Denoises scans. TensorFlow is imported once the first of them has been read and checked.
 
+    All headers are checked first. The voxels of a scan are read once, right before it is denoised.
     A scan that cannot be denoised does not stop the others; an error at the end counts such scans.
     An error in the command, the model or an output path stops all.
 
@@ -102,13 +103,15 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
             terminal.result(_plan(scan, model, request.settings))
         return failed.end()
     outputs = _outputs(request, several=several)
-    verified = _verify(found, failed, terminal)
-    if verified:
-        _make_places(request, [outputs[number] for number in verified])
-        work = _Work.begin(request, model, terminal)
-        for number, scan in verified.items():
-            with failed.noted():
-                work.denoise(scan, outputs[number])
+    work: _Work | None = None
+    for number, opened in found.items():
+        loaded: list[Scan] = []  # the scan before is freed first
+        with failed.noted():
+            loaded = _load(opened, terminal)
+            if work is None:
+                _make_places(request, [outputs[number] for number in found])
+                work = _Work.begin(request, model, terminal)
+            work.denoise(*loaded, output=outputs[number])
     failed.end()
 
 
@@ -123,19 +126,15 @@ def _read_headers(request: DenoiseRequest, model: Model, failed: _Failed) -> dic
     return found
 
 
-def _verify(found: dict[int, list[Scan]], failed: _Failed, terminal: Terminal) -> dict[int, Scan]:
-    """The scans that could be read to their end, by their number. Warns about oddities."""
-    verified: dict[int, Scan] = {}
-    for number, scans in found.items():
-        with failed.noted():
-            scan, *others = [each.verified() for each in scans]
-            if sidecar.is_of(scan.path):
-                odd = (*scan.warnings, "was denoised already, as its sidecar says")
-                scan = replace(scan, warnings=odd)
-            for each in (scan, *others):
-                terminal.warn_once({each.path: each.warnings})
-            verified[number] = scan
-    return verified
+def _load(scans: list[Scan], terminal: Terminal) -> list[Scan]:
+    """A scan, and the second scan if that is the prior, in memory. Warns about oddities."""
+    scan, *others = [each.loaded() for each in scans]
+    if sidecar.is_of(scan.path, scan.sha256()):
+        odd = (*scan.warnings, "was denoised already, as its sidecar says")
+        scan = replace(scan, warnings=odd)
+    for each in (scan, *others):
+        terminal.warn_once({each.path: each.warnings})
+    return [scan, *others]
 
 
 @dataclass(frozen=True)
@@ -162,13 +161,13 @@ class _Work:
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
-    def denoise(self, scan: Scan, output: _Output) -> None:
+    def denoise(self, scan: Scan, second: Scan | None = None, *, output: _Output) -> None:
         """Denoises one scan and writes the requested files."""
         request, terminal, path = self.request, self.terminal, output.path
         terminal.detail(_plan(scan, self.model, request.settings))
         count = plan_for(scan, self.model.recipe, request.settings).count
         with terminal.progress(scan.path.name, count) as bar:
-            denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at)
+            denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at, second)
         # Warnings about the input and the model were shown before.
         found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
         denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])
@@ -187,7 +186,7 @@ class _Failed:
 
     def __init__(self, count: int, terminal: Terminal) -> None:
         self._count, self._terminal = count, terminal
-        self._refusals: list[Refusal] = []
+        self._refused: list[type[Refusal]] = []  # a refusal itself would keep its scan in memory
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -198,7 +197,7 @@ class _Failed:
             if self._count == 1:
                 raise
             self._terminal.refusal(refusal)
-            self._refusals.append(refusal)
+            self._refused.append(type(refusal))
 
     def end(self) -> None:
         """Raises an error if any scan was refused.
@@ -206,11 +205,11 @@ class _Failed:
         Raises:
             BadInput: with the number of scans; NumericalFailure if every refusal was one.
         """
-        if not self._refusals:
+        if not self._refused:
             return
-        kinds = {type(refusal) for refusal in self._refusals}
+        kinds = set(self._refused)
         kind = kinds.pop() if len(kinds) == 1 else BadInput
-        title = f"{len(self._refusals)} of {self._count} scans"
+        title = f"{len(self._refused)} of {self._count} scans"
         raise kind(title, "could not be denoised", "Repair or leave out those named above")
 
 

@@ -67,7 +67,7 @@ def repeated(
     count = plan_for(source, model.recipe, request).count
     estimator = Predictor.of(model, request.photons)
     with again.terminal.progress("denoising again", count) as bar:
-        denoised = denoise(source, model, estimator, request, bar.at)
+        denoised = denoise(source, model, estimator, request, bar.at, second)
     stored = output.read()
     differing = nifti.bits(stored) != nifti.bits(denoised.after)
     number = np.count_nonzero(differing)

@@ -20,8 +20,7 @@ from engine.recipe.serialization import to_json, without_later
 from engine.runs.compatibility import MAY_CHANGE
 from engine.runs.trained_model import Model
 from engine.runtime import Runtime, code_sha256
-from volumes.storage import json_files
-from volumes.storage.digest import sha256
+from volumes.storage import digest, json_files
 
 NOTICE = "research use, not a medical device"
 _LIBRARIES = ("numpy", "scipy", "nibabel")
@@ -59,7 +58,7 @@ def content(path: Path) -> str:
         BadInput: if it cannot be read.
     """
     try:
-        return sha256(path)
+        return digest.sha256(path)
     except OSError as error:
         cause = f"cannot be read: {error.strerror or error}"
         raise BadInput(path, cause, "Check its name and your rights") from error
@@ -110,14 +109,18 @@ def is_sidecar(place: Path) -> bool:
     return _noted(place) is not None
 
 
-def is_of(path: Path) -> bool:
+def is_of(path: Path, sha256: str | None = None) -> bool:
     """Whether the sidecar beside a scan belongs to it, by its hash: names may be misleading.
+
+    Args:
+        path: of the scan.
+        sha256: of the scan; None reads it.
 
     Raises:
         BadInput: if it cannot be read.
     """
     said = _noted(sidecar_path(path))
-    return said is not None and said.get("output_sha256") == content(path)
+    return said is not None and said.get("output_sha256") == (sha256 or content(path))
 
 
 def _noted(place: Path) -> dict[str, Any] | None:

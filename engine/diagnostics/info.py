@@ -63,7 +63,7 @@ def _named(names: Sequence[str]) -> str:
 
 def _scan(path: Path, trust: ReadOptions) -> Rows:
     # Values that do not look like HU are accepted: this is the command to inspect them.
-    scan = nifti.open_scan(path, replace(trust, hu=True)).verified()
+    scan = nifti.open_scan(path, replace(trust, hu=True)).loaded()
     hu = scan.read_hu()
     outside = padding(hu)
     measured = hu[~outside]

@@ -79,7 +79,7 @@ def degrade(path: Path, output: Path, noise: AdditiveNoise, seed: int, *, overwr
     """
     refuse_existing((output, sidecar_path(output)), overwrite=overwrite)
     product = Product(output, Degradation(output.name, noise.name, noise))
-    scan = nifti.open_scan(path).verified()
+    scan = nifti.open_scan(path).loaded()
     (counts,) = make(scan, case_name(path), [product], seed, {}, overwrite=overwrite)
     return counts["saturated"]
 
@@ -106,8 +106,9 @@ def degrade_scans(request: DegradeRequest, terminal: Terminal) -> None:
     waiting = [_unfinished(task, request.seed) if many and not request.overwrite else task.products
                for task in tasks]  # fmt: skip
     # All scans are checked first, because hours may pass before the last one is read.
+    check = Scan.loaded if sum(map(bool, waiting)) == 1 else Scan.verified
     tasks = [
-        replace(task, scan=task.scan.verified()) if products else task
+        replace(task, scan=check(task.scan)) if products else task
         for task, products in zip(tasks, waiting, strict=True)
     ]
     if many:

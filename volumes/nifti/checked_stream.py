@@ -3,11 +3,15 @@
 The checksum of a gzip stream is at its end. Readers that stop after the last voxel never verify it,
 and load most single-bit errors silently. A checked stream is therefore read to its end. It never
 waits for a pipe, and detects a file that is changed while it is read.
+
+Whichever library decodes, the standard library judges: where the faster one finds a fault, the
+stream is decoded again from its beginning. So a fault has the same message everywhere.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import stat
@@ -15,8 +19,10 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from volumes.errors import BadInput
+from volumes.nifti import gzip_codec
 from volumes.nifti.read_options import ReadOptions
 
 DEFLATE_CEILING = 1032  # the largest compression ratio of deflate
@@ -36,15 +42,47 @@ class Stream:
         stamp: size, modification time and inode. It changes with the file.
     """
 
-    def __init__(self, path: Path, file: io.BufferedReader) -> None:
+    def __init__(
+        self, path: Path, file: io.BufferedReader, before: hashlib._Hash | None = None
+    ) -> None:
         status = os.fstat(file.fileno())
         self.path, self.size, self.stamp = path, status.st_size, _stamp(status)
         self.compressed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        self._file: io.BufferedReader | gzip.GzipFile = file
+        self._stored, self._before, self._decoder = file, before, gzip_codec.DECODER
+        self._begin()
+
+    def _begin(self) -> None:
+        """Positions the stream at the first byte of the file."""
+        self._stored.seek(0)
+        self._hash = self._before.copy() if self._before else None
+        self._bytes = self._stored
+        if self._hash:
+            self._bytes = io.BufferedReader(_HashedFile(self._stored, self._hash))
+        self._file: io.BufferedReader | gzip.GzipFile = self._bytes
         if self.compressed:
-            self._file = gzip.GzipFile(fileobj=file)
+            self._file = self._decoder(fileobj=self._bytes, mode="rb")
         self._done = 0
+
+    def _next(self, most: int) -> bytes:
+        """The next bytes, at most 1 MiB; none at the end.
+
+        Raises:
+            EOFError, zlib.error, gzip.BadGzipFile: from the standard library, if the compressed
+                data end early or are damaged.
+        """
+        most = min(most, _PIECE)
+        try:
+            piece = self._file.read1(most)
+        except gzip_codec.FAULTS:
+            if self._decoder is gzip.GzipFile:
+                raise
+            delivered, self._decoder = self._done, gzip.GzipFile
+            self._begin()
+            while self._done < delivered and self._next(delivered - self._done):
+                pass
+            return self._next(most)
+        self._done += len(piece)
+        return piece
 
     def fill(self, buffer: memoryview, wanted: int = 0) -> int:
         """Fills a buffer with the next bytes, and returns how many there were.
@@ -59,10 +97,9 @@ class Stream:
         filled = 0
         try:
             # In pieces: the bytes before the damage are counted.
-            while piece := self._file.read1(min(len(buffer) - filled, _PIECE)):
+            while piece := self._next(len(buffer) - filled):
                 buffer[filled : filled + len(piece)] = piece
                 filled += len(piece)
-                self._done += len(piece)
         except EOFError as error:
             raise self._short(wanted) from error
         except (zlib.error, gzip.BadGzipFile) as error:
@@ -111,8 +148,7 @@ class Stream:
         if not self.compressed:
             self._done = self.size
         try:
-            while self.compressed and (piece := self._file.read1(_PIECE)):
-                self._done += len(piece)
+            while self.compressed and self._next(_PIECE):
                 if self._done > most:
                     cause = f"has more than {trust.gib:g} GiB after its voxels"
                     raise BadInput(self.path, cause, DOWNLOAD)
@@ -131,6 +167,13 @@ class Stream:
         if self._done > first:
             found.append(f"holds {self._done - first:,} bytes more than its header declares")
         return found
+
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes on disk, in hexadecimal. Reads those that are left."""
+        assert self._hash is not None, "the stream was opened without `before`"
+        while self._bytes.read(_PIECE):
+            pass
+        return self._hash.hexdigest()
 
     def refuse_changed(self, stamp: Stamp) -> None:
         """Refuses a file that was changed.
@@ -152,9 +195,28 @@ class Stream:
         return BadInput(self.path, f"its compressed data are damaged ({error})", remedy)
 
 
+class _HashedFile(io.RawIOBase):
+    """A file whose bytes are added to a hash while they are read."""
+
+    def __init__(self, file: io.BufferedReader, found: hashlib._Hash) -> None:
+        self._file, self._hash = file, found
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)
+        self._hash.update(memoryview(buffer)[:count])
+        return count
+
+
 @contextmanager
-def open_stream(path: Path) -> Iterator[Stream]:
+def open_stream(path: Path, before: hashlib._Hash | None = None) -> Iterator[Stream]:
     """The checked stream of a file.
+
+    Args:
+        path: of the file.
+        before: hash that the bytes on disk are added to for `Stream.sha256`; None hashes none.
 
     Raises:
         BadInput: if it is not a regular file or cannot be read.
@@ -165,7 +227,7 @@ def open_stream(path: Path) -> Iterator[Stream]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             _refuse_irregular(path, os.fstat(descriptor))
-            yield Stream(path, file)
+            yield Stream(path, file, before)
     except OSError as error:
         raise unreadable(path, error) from error
 

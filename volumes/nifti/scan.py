@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,17 @@ class Voxels:
 
 
 @dataclass(frozen=True)
+class _Content:
+    """What one reading of a scan gives: stored array, SHA-256, messages about the file's end."""
+
+    stored: Stored
+    sha256: str
+    odd: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scan:
-    """A NIfTI file with a checked header. Its voxels are read on demand.
+    """A NIfTI file with a checked header. Its voxels are read on demand, or held once loaded.
 
     Attributes:
         path: of the file, as given by the user.
@@ -73,7 +82,7 @@ class Scan:
         files: the file; for a pair, the header file and the voxel file.
         stamps: of these files when the header was checked.
         promised: size of the voxel file that the header declares, in bytes.
-        warnings: messages about oddities; those of the voxels are included after `verified`.
+        warnings: messages about oddities; `verified` and `loaded` add those of the voxels.
     """
 
     path: Path
@@ -85,6 +94,7 @@ class Scan:
     stamps: tuple[Stamp, ...]
     promised: int
     warnings: tuple[str, ...]
+    _content: _Content | None = field(default=None, repr=False, compare=False)
 
     @property
     def head(self) -> bytes:
@@ -162,7 +172,7 @@ class Scan:
         return np.clip(rounded, low, high).astype(self.dtype), saturated
 
     def read(self) -> Stored:
-        """The stored array, in the order of the file.
+        """The stored array, in the order of the file. That of a loaded scan is read-only.
 
         Raises:
             BadInput: if the file ends early, is damaged, or was changed after it was opened.
@@ -171,10 +181,12 @@ class Scan:
 
     def _read(self) -> tuple[Stored, list[str]]:
         """As `read`, with messages about oddities at the end of the file."""
+        if self._content is not None:
+            self._refuse_changed()
+            return self._content.stored, list(self._content.odd)
         stored = np.empty(self.stored_shape, self.dtype, order="F")
-        flat: Any = stored.reshape(-1, order="F").view(np.uint8)
         with self._reading() as stream:
-            stream.need(memoryview(flat), self.promised)
+            stream.need(_bytes(stored), self.promised)
             return stored, self._end(stream)
 
     def verified(self) -> Scan:
@@ -185,16 +197,41 @@ class Scan:
         Raises:
             BadInput: as `read`, or if the voxels are not plausible Hounsfield units.
         """
-        census = Census()
         piece = memoryview(bytearray(_PIECE_VOXELS * self.dtype.itemsize))
         with self._reading() as stream:
-            for start in range(0, self.nbytes, len(piece)):
-                part = piece[: self.nbytes - start]
-                stream.need(part, self.promised)
-                census.add(self.hu(np.frombuffer(part, self.dtype)))
+            census = self._census(stream, lambda start: piece[: self.nbytes - start])
             odd = self._end(stream)
-        odd += census.warnings(self.path, self.trust)
-        return replace(self, warnings=(*self.warnings, *odd))
+        return self._warned(odd, census)
+
+    def loaded(self) -> Scan:
+        """As `verified`, with voxels and SHA-256 in memory: the file is read once.
+
+        Raises:
+            BadInput: as `verified`.
+        """
+        stored = np.empty(self.stored_shape, self.dtype, order="F")
+        flat, step = _bytes(stored), _PIECE_VOXELS * self.dtype.itemsize
+        with self._reading(hashed=True) as stream:
+            census = self._census(stream, lambda start: flat[start : start + step])
+            odd = self._end(stream)
+            sha256 = stream.sha256()
+            self._refuse_changed()
+        stored.flags.writeable = False
+        content = _Content(stored, sha256, tuple(odd))
+        return replace(self._warned(odd, census), _content=content)
+
+    def _census(self, stream: Stream, buffer: Callable[[int], memoryview]) -> Census:
+        """The counts of all voxels, which are read into the buffer of their first byte."""
+        census = Census()
+        for start in range(0, self.nbytes, _PIECE_VOXELS * self.dtype.itemsize):
+            piece = buffer(start)
+            stream.need(piece, self.promised)
+            census.add(self.hu(np.frombuffer(piece, self.dtype)))
+        return census
+
+    def _warned(self, odd: list[str], census: Census) -> Scan:
+        found = [*odd, *census.warnings(self.path, self.trust)]
+        return replace(self, warnings=(*self.warnings, *found))
 
     def source(self) -> dict[str, str | int]:
         """The source of the voxels for a sidecar: SHA-256, index in a 4D file, axes if named.
@@ -212,6 +249,9 @@ class Scan:
         Raises:
             BadInput: if it was changed after it was opened, or no longer exists.
         """
+        if self._content is not None:
+            self._refuse_changed()
+            return self._content.sha256
         try:
             sha256 = digest.sha256(*self.files)
         except OSError as error:
@@ -220,9 +260,17 @@ class Scan:
         return sha256
 
     @contextmanager
-    def _reading(self) -> Iterator[Stream]:
-        """The stream of the voxel file, positioned at the first voxel."""
-        with open_stream(self.files[-1]) as stream:
+    def _reading(self, *, hashed: bool = False) -> Iterator[Stream]:
+        """The stream of the voxel file, positioned at the first voxel.
+
+        Args:
+            hashed: whether the bytes of the files are hashed while they are read.
+        """
+        try:
+            before = digest.begun(*self.files[:-1]) if hashed else None
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        with open_stream(self.files[-1], before) as stream:
             self._refuse_changed()
             stream.skip(self.header.offset, self.promised)
             yield stream
@@ -268,6 +316,12 @@ class Scan:
             return is_whole(ends)
         values = (self.hu(slice_) for slice_ in self.canonical(stored))
         return all(is_whole(hu[np.isfinite(hu)]) for hu in values)
+
+
+def _bytes(stored: Stored) -> memoryview:
+    """The bytes of a stored array, to be written to."""
+    flat: Any = stored.reshape(-1, order="F").view(np.uint8)
+    return memoryview(flat)
 
 
 def is_whole(hu: npt.NDArray[Any]) -> bool:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from volumes.errors import CannotWrite
+from volumes.nifti.gzip_codec import write_gzip
 from volumes.nifti.header import new_head
 from volumes.nifti.scan import Scan, Stored, bits, is_whole, open_scan
 from volumes.storage.atomic import whole_file
@@ -72,15 +72,13 @@ def _refuse_in_place(scan: Scan, path: Path) -> None:
 def _write(path: Path, head: bytes, stored: Stored, *, overwrite: bool) -> None:
     with whole_file(path, overwrite=overwrite) as file:
         if path.name.lower().endswith(".gz"):
-            # The gzip header has no name and no time, so that equal voxels give equal bytes.
-            with gzip.GzipFile("", "wb", 1, file, mtime=0) as compressed:
-                _write_voxels(compressed, head, stored)
+            write_gzip(file, _pieces(head, stored))
         else:
-            _write_voxels(file, head, stored)
+            file.writelines(_pieces(head, stored))
 
 
-def _write_voxels(file: gzip.GzipFile | BinaryIO, head: bytes, stored: Stored) -> None:
-    file.write(head)
+def _pieces(head: bytes, stored: Stored) -> Iterator[bytes]:
+    yield head
     # Fortran order is the C order of the transpose; it is written piece by piece.
     for piece in stored.T:
-        file.write(np.ascontiguousarray(piece).tobytes())
+        yield np.ascontiguousarray(piece).tobytes()

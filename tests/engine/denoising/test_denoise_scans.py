@@ -124,15 +124,15 @@ def test_a_scan_that_breaks_while_it_is_denoised_leaves_nothing_and_stops_no_oth
 ):
     from volumes.nifti import Scan
 
-    whole = Scan.verified
+    whole = Scan.loaded
 
-    def verified_then_gone(scan):
+    def loaded_then_gone(scan):
         found = whole(scan)
         if scan.path == scans[0]:
             scan.path.unlink()
         return found
 
-    monkeypatch.setattr(Scan, "verified", verified_then_gone)
+    monkeypatch.setattr(Scan, "loaded", loaded_then_gone)
     code, _, err = engine("denoise", *scans, "-m", unet_run)
     assert code == 3
     assert "cannot be read" in err
@@ -163,6 +163,66 @@ def test_a_scan_that_changes_while_it_is_read_is_refused(engine, unet_run, scans
     code, _, err = engine("denoise", scans[0], "-m", unet_run)
     assert code == 3
     assert "changed while it was read" in err
+
+
+def test_each_scan_is_read_from_disk_once(engine, respr_run, scans, monkeypatch):
+    from volumes.nifti import checked_stream
+    from volumes.storage import digest
+
+    read, hashed = dict.fromkeys(scans, 0), []
+    whole, own = checked_stream.Stream.rest, digest.sha256
+
+    def rest(stream, trust):
+        read[stream.path] += 1
+        return whole(stream, trust)
+
+    def sha256(*paths):
+        hashed.extend(paths)
+        return own(*paths)
+
+    monkeypatch.setattr(checked_stream.Stream, "rest", rest)
+    monkeypatch.setattr(digest, "sha256", sha256)
+    assert engine("denoise", scans[0], "-m", respr_run, "--prior", scans[1], "-q")[0] == 0
+    assert read == dict.fromkeys(scans, 1)
+    assert not set(scans) & set(hashed)
+    about = json.loads(scans[0].with_name("one_denoised.json").read_text())
+    assert about["input_sha256"] == own(scans[0])
+    assert about["second_scan_sha256"] == own(scans[1])
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_no_more_than_one_scan_is_in_memory(engine, unet_run, scans, monkeypatch, bad):
+    import gc
+    import weakref
+
+    from volumes.nifti import Scan
+
+    whole, held = Scan.loaded, []
+
+    def loaded(scan):
+        gc.collect()
+        assert [kept() for kept in held] == [None] * len(held)
+        found = whole(scan)
+        held.append(weakref.ref(found.read()))
+        if bad:
+            scan.path.write_bytes(b"another")
+        return found
+
+    monkeypatch.setattr(Scan, "loaded", loaded)
+    code, _, err = engine("denoise", *scans, "-m", unet_run, "-q")
+    assert code == (3 if bad else 0), err
+    assert len(held) == 2
+
+
+@pytest.mark.parametrize("one_is_good", [False, True])
+def test_tensorflow_is_imported_once_a_scan_has_been_checked(unet_run, scans, one_is_good):
+    for scan in scans[one_is_good:]:
+        block = scan.read_bytes()
+        scan.write_bytes(block[: len(block) // 2])
+    ended = fresh("denoise", *scans, "-m", unet_run)
+    assert ended.code == 3
+    assert ("tensorflow" in ended.slow) == one_is_good
+    assert f"{2 - one_is_good} of 2 scans: could not be denoised" in ended.err
 
 
 def test_a_plan_makes_no_folder(engine, unet_run, scans, tmp_path):

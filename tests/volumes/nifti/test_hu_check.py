@@ -16,6 +16,29 @@ def check(hu, trust=STRICT):
     return census.warnings("scan.nii", trust)
 
 
+@pytest.mark.parametrize(
+    "put", [[], [-2048], [np.nan], [np.inf], [-np.inf], [np.nan, -3000, np.inf]]
+)
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_gaps_and_padding_are_counted_apart_in_every_piece(put, everywhere):
+    hu = BODY.ravel().copy()
+    if put:
+        hu[:: 1 if everywhere else 7] = np.resize(put, len(hu[:: 1 if everywhere else 7]))
+    census = Census()
+    for piece in np.split(hu, [1, 7, 8, 5000, 5000]):
+        census.add(piece)
+    finite = [value for value in hu.tolist() if np.isfinite(value)]
+    measured = [value for value in finite if value > -1500]
+    counted = vars(census)
+    assert counted["_total"] == len(hu)
+    assert counted["_finite"] == len(finite)
+    assert counted["_measured"] == len(measured)
+    assert counted["_below"] == sum(value < -20 for value in measured)
+    assert counted["_low"] == min(finite, default=np.inf)
+    assert counted["_high"] == max(finite, default=-np.inf)
+    assert counted["_lowest_measured"] == min(measured, default=np.inf)
+
+
 def test_a_body_without_any_air_is_taken(phantom_hu):
     assert check(BODY) == []
     assert check(phantom_hu) == []

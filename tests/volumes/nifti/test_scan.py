@@ -14,6 +14,7 @@ from volumes.nifti.read_options import ReadOptions
 ASKED = {
     "read": lambda scan: scan.read(),
     "verified": lambda scan: scan.verified(),
+    "loaded": lambda scan: scan.loaded(),
     "read_hu": lambda scan: scan.read_hu(),
     "sha256": lambda scan: scan.sha256(),
 }
@@ -87,6 +88,52 @@ def test_a_pair_is_refused_where_either_half_is_changed(pair):
     touch(pair)
     with pytest.raises(BadInput, match="was changed"):
         scan.read()
+
+
+@pytest.mark.parametrize("ask", ["read", "read_hu", "sha256"])
+def test_a_file_that_is_changed_after_it_was_loaded_is_refused(tmp_path, ask):
+    (tmp_path / "scan.nii").write_bytes(content())
+    scan = open_scan(tmp_path / "scan.nii").loaded()
+    touch(tmp_path / "scan.nii")
+    with pytest.raises(BadInput, match="was changed while it was read"):
+        ASKED[ask](scan)
+
+
+# A loaded scan
+
+
+ONCE = {
+    "scan.nii": content(),
+    "scan.nii.gz": gzip.compress(content()),
+    "longer.nii": content() + b"more",
+    "followed.nii.gz": gzip.compress(content()) + b"junk",
+    "padded.nii.gz": gzip.compress(content()) + bytes(512),
+    "unchecked.nii.gz": gzip.compress(content())[:-8] + bytes(4) + gzip.compress(content())[-4:],
+    "four.nii.gz": gzip.compress(content(np.stack([HU, HU[::-1]], axis=-1))),
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_a_loaded_scan_has_what_several_readings_would_give(tmp_path, name, monkeypatch):
+    (tmp_path / name).write_bytes(ONCE[name])
+    trust = ReadOptions(checksum=True, volume=0 if name == "four.nii.gz" else None)
+    scan = open_scan(tmp_path / name, trust)
+    expected = (scan.verified().warnings, scan.sha256(), scan.source())
+    voxels, words = scan.read(), scan.read_voxels().odd
+    loaded = scan.loaded()
+    monkeypatch.setattr("volumes.nifti.scan.open_stream", None)  # the file is not read again
+    monkeypatch.setattr("volumes.nifti.scan.digest", None)
+    assert (loaded.warnings, loaded.sha256(), loaded.source()) == expected
+    np.testing.assert_array_equal(loaded.read(), voxels)
+    assert loaded.read().flags.f_contiguous == voxels.flags.f_contiguous
+    assert loaded.read_voxels().odd == words
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.read()[0, 0, 0] = 0
+
+
+def test_the_sha256_of_a_loaded_pair_is_that_of_both_halves(pair):
+    both = pair.read_bytes() + pair.with_suffix(".img").read_bytes()
+    assert open_scan(pair).loaded().sha256() == hashlib.sha256(both).hexdigest()
 
 
 # Pairs
