@@ -74,6 +74,10 @@ def denoise(
     ] = False,
     devices: Devices = "auto",
     overwrite: Overwrite = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="K/N", help="Denoise the K-th of N equal parts "
+                         "of the scans, such as 3/16.")
+    ] = None,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
@@ -83,10 +87,13 @@ def denoise(
     A folder of cases stands for all its scans: CASE/imaging.nii.gz, or NIfTI files. Files that this
     program made, and masks, are no cases. In the folder of -o, each output has its case's name.
 
+    A command with several scans can be given again after it was killed: what it finished is kept.
+
     Research use, not a medical device.
     """
     from engine.denoising.denoise import DenoiseSettings
     from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+    from engine.denoising.shard import Shard
     from engine.runs.run import Run, newest_run
     from engine.terminal import Terminal
 
@@ -99,7 +106,7 @@ def denoise(
             strip_phi,
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
-        only_plan=plan, devices=devices,
+        only_plan=plan, shard=Shard.parse(shard) if shard is not None else None, devices=devices,
         reading=reading,
     )  # fmt: skip
     denoise_scans(request, terminal)

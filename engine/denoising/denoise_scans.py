@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from engine import runtime
 from engine.denoising import sidecar
+from engine.denoising.batch import Slices, Tally
 from engine.denoising.denoise import (
     Denoised,
     DenoiseSettings,
@@ -21,31 +20,22 @@ from engine.denoising.denoise import (
     plan_for,
     second_scan,
 )
-from engine.denoising.preview_paths import preview_paths
+from engine.denoising.earlier import Earlier, EarlierOutputs
+from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
 from engine.denoising.scan_files import scan_files
+from engine.denoising.shard import Shard
 from engine.denoising.writer import write
-from engine.errors import BadInput, BadUsage, CannotWrite, NumericalFailure
 from engine.inference.predictor import Predictor
-from engine.output_paths import (
-    beside,
-    is_scan_name,
-    make_place,
-    output_paths,
-    refuse_existing,
-    refuse_inputs,
-    refuse_twice,
-    sidecar_path,
-)
+from engine.output_paths import exists
 from engine.plots import panel
 from engine.runs.metrics_file import harm
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
 from engine.terminal import Terminal
 from volumes import nifti
-from volumes.errors import Refusal
 from volumes.nifti import Scan
 from volumes.nifti.read_options import STRICT, ReadOptions
-from volumes.storage.atomic import make_folder
+from volumes.storage.atomic import remove_orphans
 from volumes.window import Window
 
 
@@ -63,6 +53,7 @@ class DenoiseRequest:
         residual: whether input - output is written as well.
         overwrite: whether existing files are replaced.
         only_plan: whether only tiles and memory are shown.
+        shard: part of the scans that is denoised; None is all of them.
         devices: to compute on.
         reading: options for reading scans.
     """
@@ -76,6 +67,7 @@ class DenoiseRequest:
     residual: bool = False
     overwrite: bool = False
     only_plan: bool = False
+    shard: Shard | None = None
     devices: str = "auto"
     reading: ReadOptions = STRICT
 
@@ -86,48 +78,99 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     A scan that cannot be denoised does not stop the others; an error at the end counts such scans.
     An error in the command, the model or an output path stops all.
 
+    A command with several scans, a folder or a shard is a batch. It keeps the outputs that an
+    earlier command finished, and can be given again after it was killed.
+
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
     runtime.check(request.devices, "auto", "auto")
     scans = scan_files(request.scans, request.reading, terminal)
     several = len(scans) > 1 or scans != request.scans
+    if several:
+        scans = without_outputs(scans, request.output, terminal)
     request = replace(request, scans=scans)
-    failed = _Failed(len(scans), terminal)
+    chosen = [*range(len(scans))] if request.shard is None else request.shard.positions(scans)
+    batch = several or request.shard is not None
+    tally = Tally(len(chosen), terminal, batch=batch)
     model = open_model(request.run, request.checkpoint)
     check_dose(request.settings, model.recipe)
-    found = _read_headers(request, model, failed)
+    found = _read_headers(request, chosen, model, tally)
     if request.only_plan:
         for scan, *_ in found.values():
             terminal.result(_plan(scan, model, request.settings))
-        return failed.end()
-    outputs = _outputs(request, several=several)
-    verified = _verify(found, failed, terminal)
-    if verified:
-        _make_places(request, [outputs[number] for number in verified])
-        work = _Work.begin(request, model, terminal)
-        for number, scan in verified.items():
-            with failed.noted():
-                work.denoise(scan, outputs[number])
-    failed.end()
+        return tally.end()
+    outputs = outputs_of(
+        scans, request.output, request.preview, residual=request.residual, several=several
+    )
+    for number in found:
+        outputs[number].refuse_others(residual=request.residual)
+        if not batch and not request.overwrite:
+            outputs[number].refuse_existing()
+    earlier = dict.fromkeys(found, Earlier.NOTHING)
+    if not request.overwrite:
+        known = EarlierOutputs.of(model, request.settings, residual=request.residual)
+        earlier = known.of_scans({n: found[n][0] for n in found}, outputs, tally, terminal)
+    kept = [number for number in earlier if earlier[number].finished]
+    verified = _verify({n: found[n] for n in earlier if n not in kept}, request, tally, terminal)
+    if batch:
+        _tell_kept([earlier[number] for number in kept], len(chosen), terminal)
+    with tally.summarised():
+        places = [outputs[number] for number in (*kept, *verified)]
+        if places:
+            remove_orphans(file for place in places for file in place.files(residual=True))
+            make_places(places, request.output, request.preview)
+        for number in kept:
+            with tally.noted(request.scans[number]):
+                _draw_missing(found[number][0], outputs[number], model, terminal)
+                tally.kept += 1
+        if verified:
+            work = _Work.begin(request, model, terminal)
+            work.denoise_all(verified, outputs, earlier, tally)
 
 
-def _read_headers(request: DenoiseRequest, model: Model, failed: _Failed) -> dict[int, list[Scan]]:
+def _read_headers(
+    request: DenoiseRequest, chosen: list[int], model: Model, tally: Tally
+) -> dict[int, list[Scan]]:
     """The usable scans by their number, each with the second scan if that is the prior."""
     found: dict[int, list[Scan]] = {}
-    for number, path in enumerate(request.scans):
-        with failed.noted():
+    for number in chosen:
+        path = request.scans[number]
+        with tally.noted(path):
             scan = nifti.open_scan(path, request.reading)
             second = second_scan(scan, model.recipe, request.settings.prior)
             found[number] = [scan] if second is None else [scan, second]
     return found
 
 
-def _verify(found: dict[int, list[Scan]], failed: _Failed, terminal: Terminal) -> dict[int, Scan]:
+def _tell_kept(kept: list[Earlier], count: int, terminal: Terminal) -> None:
+    """Says how many scans are finished already."""
+    if not kept:
+        return
+    terminal.say(f"{len(kept):,} of {count:,} finished before")
+    if others := kept.count(Earlier.FINISHED_BY_OTHER_CODE):
+        terminal.warn(
+            f"{others:,} of the finished scans were made by another version of the program. "
+            "Ask for --overwrite to make all again"
+        )
+
+
+def _draw_missing(scan: Scan, output: Output, model: Model, terminal: Terminal) -> None:
+    """Draws the picture of a finished scan if it does not exist, from its files."""
+    if output.preview is None or exists(output.preview):
+        return
+    after = nifti.open_scan(output.path, ReadOptions(hu=True, gib=math.inf)).read()
+    draw(Denoised(scan, scan.read(), after, {}), output.preview, model.recipe.window)
+    terminal.result(str(output.preview))
+
+
+def _verify(
+    found: dict[int, list[Scan]], request: DenoiseRequest, tally: Tally, terminal: Terminal
+) -> dict[int, Scan]:
     """The scans that could be read to their end, by their number. Warns about oddities."""
     verified: dict[int, Scan] = {}
     for number, scans in found.items():
-        with failed.noted():
+        with tally.noted(request.scans[number]):
             scan, *others = [each.verified() for each in scans]
             if sidecar.is_of(scan.path):
                 odd = (*scan.warnings, "was denoised already, as its sidecar says")
@@ -162,97 +205,35 @@ class _Work:
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
-    def denoise(self, scan: Scan, output: _Output) -> None:
+    def denoise_all(
+        self, scans: dict[int, Scan], outputs: list[Output], earlier: dict[int, Earlier],
+        tally: Tally,
+    ) -> None:  # fmt: skip
+        """Denoises scans, given by their number, one after the other."""
+        depths = [scan.shape[0] for scan in scans.values()]
+        with Slices.of(depths, self.terminal) as slices:
+            for number, scan in scans.items():
+                replaces = self.request.overwrite or earlier[number] is Earlier.INTERRUPTED
+                with tally.noted(scan.path):
+                    self.denoise(scan, outputs[number], slices, overwrite=replaces)
+                    tally.done += 1
+
+    def denoise(self, scan: Scan, output: Output, slices: Slices, *, overwrite: bool) -> None:
         """Denoises one scan and writes the requested files."""
         request, terminal, path = self.request, self.terminal, output.path
         terminal.detail(_plan(scan, self.model, request.settings))
         count = plan_for(scan, self.model.recipe, request.settings).count
-        with terminal.progress(scan.path.name, count) as bar:
-            denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at)
+        with slices.scan(scan.path.name, scan.shape[0], count) as at:
+            denoised = denoise(scan, self.model, self.predictor, request.settings, at)
         # Warnings about the input and the model were shown before.
         found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
         denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])
-        for written in write(
-            denoised, path, residual=request.residual, overwrite=request.overwrite
-        ):
+        for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
             terminal.result(str(written))
         if output.preview:
             draw(denoised, output.preview, self.model.recipe.window)
             terminal.result(str(output.preview))
         terminal.warn_once({path: found})
-
-
-class _Failed:
-    """The errors of single scans: shown at once if there are others, and counted at the end."""
-
-    def __init__(self, count: int, terminal: Terminal) -> None:
-        self._count, self._terminal = count, terminal
-        self._refusals: list[Refusal] = []
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Continues after the refusal of one scan of several."""
-        try:
-            yield
-        except (BadInput, NumericalFailure) as refusal:
-            if self._count == 1:
-                raise
-            self._terminal.refusal(refusal)
-            self._refusals.append(refusal)
-
-    def end(self) -> None:
-        """Raises an error if any scan was refused.
-
-        Raises:
-            BadInput: with the number of scans; NumericalFailure if every refusal was one.
-        """
-        if not self._refusals:
-            return
-        kinds = {type(refusal) for refusal in self._refusals}
-        kind = kinds.pop() if len(kinds) == 1 else BadInput
-        title = f"{len(self._refusals)} of {self._count} scans"
-        raise kind(title, "could not be denoised", "Repair or leave out those named above")
-
-
-class _Output(NamedTuple):
-    """Where one scan is written, and its picture."""
-
-    path: Path
-    preview: Path | None
-
-
-def _outputs(request: DenoiseRequest, *, several: bool) -> list[_Output]:
-    """The outputs of every scan. Refused ones are refused before any work is done.
-
-    Args:
-        request: its scans are files.
-        several: whether there may be several scans, as in a folder.
-    """
-    scans, output, preview = request.scans, request.output, request.preview
-    if several and len(scans) == 1 and output is not None and is_scan_name(output):
-        raise BadUsage(output, "is one file for a folder", "Name a folder with -o")
-    paths = output_paths(scans, output, "_denoised")
-    pictures: list[Path] = []
-    if preview is not None:
-        pictures = preview_paths(preview, scans, paths, several=several)
-    files = [*paths, *(sidecar_path(path) for path in paths)]
-    files += [beside(path, "_residual") for path in paths if request.residual]
-    files += pictures
-    refuse_inputs(files, scans)
-    refuse_twice(files)
-    refuse_existing(files, overwrite=request.overwrite)
-    for path in paths:
-        if sidecar_path(path).exists() and not sidecar.is_sidecar(sidecar_path(path)):
-            cause = "is not the sidecar of a denoised scan"
-            raise CannotWrite(sidecar_path(path), cause, "Choose another -o, or move it away")
-    return [_Output(*places) for places in zip_longest(paths, pictures)]
-
-
-def _make_places(request: DenoiseRequest, outputs: Sequence[_Output]) -> None:
-    pictures = [output.preview for output in outputs if output.preview]
-    if any(picture.parent == request.preview for picture in pictures):
-        make_folder(pictures[0].parent)
-    make_place(request.output, [*(output.path for output in outputs), *pictures])
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:
