@@ -59,7 +59,7 @@ class Tally:
         counts = {"done": self.done, "kept": self.kept, "failed": len(self._failed)}
         words = [f"{count:,} {name}" for name, count in counts.items()]
         words += [f"{left:,} not reached"] if left else []
-        return f"{_scans(self._count)}: {', '.join(words)}"
+        return f"{scans_in_words(self._count)}: {', '.join(words)}"
 
     def end(self) -> None:
         """Raises an error if any scan was refused.
@@ -72,11 +72,12 @@ class Tally:
         kinds = {type(refusal) for refusal in self._failed.values()}
         kind = kinds.pop() if len(kinds) == 1 else BadInput
         names = listed([str(path) for path in self._failed], most=_NAMED)
-        title = f"{len(self._failed):,} of {_scans(self._count)}"
+        title = f"{len(self._failed):,} of {scans_in_words(self._count)}"
         raise kind(title, f"could not be denoised: {names}", "Repair or leave out those")
 
 
-def _scans(count: int) -> str:
+def scans_in_words(count: int) -> str:
+    """`1 scan`, `1,000 scans`."""
     return "1 scan" if count == 1 else f"{count:,} scans"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine import runtime
 from engine.denoising import sidecar
-from engine.denoising.batch import Slices, Tally
+from engine.denoising.batch import Slices, Tally, scans_in_words
 from engine.denoising.denoise import (
     Denoised,
     DenoiseSettings,
@@ -21,6 +21,7 @@ from engine.denoising.denoise import (
     second_scan,
 )
 from engine.denoising.earlier import Earlier, EarlierOutputs
+from engine.denoising.expected_time import Pace, in_words
 from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
 from engine.denoising.scan_files import scan_files
 from engine.denoising.shard import Shard
@@ -53,6 +54,7 @@ class DenoiseRequest:
         residual: whether input - output is written as well.
         overwrite: whether existing files are replaced.
         only_plan: whether only tiles and memory are shown.
+        timed: whether the plan also shows the expected time.
         shard: part of the scans that is denoised; None is all of them.
         devices: to compute on.
         reading: options for reading scans.
@@ -67,6 +69,7 @@ class DenoiseRequest:
     residual: bool = False
     overwrite: bool = False
     only_plan: bool = False
+    timed: bool = False
     shard: Shard | None = None
     devices: str = "auto"
     reading: ReadOptions = STRICT
@@ -91,14 +94,16 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         scans = without_outputs(scans, request.output, terminal)
     request = replace(request, scans=scans)
     chosen = [*range(len(scans))] if request.shard is None else request.shard.positions(scans)
+    if not chosen:
+        terminal.say(f"No scan is in this shard of {scans_in_words(len(scans))}")
+        return
     batch = several or request.shard is not None
     tally = Tally(len(chosen), terminal, batch=batch)
     model = open_model(request.run, request.checkpoint)
     check_dose(request.settings, model.recipe)
     found = _read_headers(request, chosen, model, tally)
     if request.only_plan:
-        for scan, *_ in found.values():
-            terminal.result(_plan(scan, model, request.settings))
+        _show_plans([scan for scan, *_ in found.values()], request, model, terminal)
         return tally.end()
     outputs = outputs_of(
         scans, request.output, request.preview, residual=request.residual, several=several
@@ -246,6 +251,23 @@ def draw(denoised: Denoised, path: Path, window: Window) -> None:
     )
     title = f"slice {middle} of {scan.shape[0]}"
     panel(path, {"input": before, "denoised": after}, before - after, title, window)
+
+
+def _show_plans(
+    scans: list[Scan], request: DenoiseRequest, model: Model, terminal: Terminal
+) -> None:
+    """Shows tiles and memory of each scan, and the expected time if it is asked for."""
+    pace = None
+    if scans and request.timed:
+        runtime.start(request.devices)
+        predictor = Predictor.of(model, request.settings.photons)
+        pace = Pace.of(scans[0], model, predictor, request.settings)
+    for scan in scans:
+        expected = f"; about {in_words(pace.seconds([scan]))}" if pace else ""
+        terminal.result(_plan(scan, model, request.settings) + expected)
+    if pace:
+        words = f"{in_words(pace.seconds(scans))} on this machine, without writing"
+        terminal.result(f"{scans_in_words(len(scans))}: about {words}")
 
 
 def _plan(scan: Scan, model: Model, settings: DenoiseSettings) -> str:
