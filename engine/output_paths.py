@@ -112,9 +112,11 @@ def refuse_twice(outputs: Sequence[Path]) -> None:
     Raises:
         BadUsage: naming it.
     """
-    for place, path in enumerate(outputs):
-        if path in outputs[:place]:
+    seen: set[str] = set()
+    for path in outputs:
+        if str(path) in seen:
             raise BadUsage(path, "would be written twice", "Rename the inputs, or change -o")
+        seen.add(str(path))
 
 
 def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
@@ -123,9 +125,19 @@ def refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     Raises:
         CannotWrite: naming it.
     """
+    files = {_file(path) for path in inputs} - {None}
     for path in outputs:
-        if _exists(path) and any(path.exists() and p.exists() and path.samefile(p) for p in inputs):
+        if exists(path) and _file(path) in files:
             raise CannotWrite(path, "is an input", "A scan is never replaced: choose another -o")
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What identifies an existing file, whatever its name."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
@@ -135,14 +147,14 @@ def refuse_existing(outputs: Sequence[Path], *, overwrite: bool) -> None:
         CannotWrite: naming the first one.
     """
     for path in outputs:
-        there = _exists(path)
+        there = exists(path)
         if there and path.is_dir():
             raise CannotWrite(path, "is a folder", "Choose another -o")
         if there and not overwrite:
             raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
     """Whether a path exists, including a broken link.
 
     Raises:

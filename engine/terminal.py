@@ -6,17 +6,27 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+from rich.text import Text
 
 from volumes.errors import Refusal, one_line
 from volumes.volume import Odd
 
 _SHOW_EVERY_S = 0.2
+_RATE_OVER_S = 300.0
 _TABLE_COLUMNS = 100
 
 
@@ -76,15 +86,35 @@ class Terminal:
         console.print(table)
 
     @contextmanager
-    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Bar]:
-        """A progress bar. It is hidden if stderr is not a terminal."""
+    def progress(self, what: str, total: int, done: int = 0, unit: str = "") -> Iterator[Bar]:
+        """A progress bar. It is hidden if stderr is not a terminal.
+
+        Args:
+            what: is done.
+            total: of its parts.
+            done: of them so far.
+            unit: of the parts, for the rate; without one no rate is shown.
+        """
         columns = (
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False), _Rate(), TimeRemainingColumn(),
         )  # fmt: skip
         hidden = self.quiet or not _is_terminal(sys.stderr)
-        with Progress(*columns, console=self._err, disable=hidden, transient=True) as progress:
-            yield Bar(progress, progress.add_task(what, total=total, completed=done, note=""))
+        with Progress(
+            *columns, console=self._err, disable=hidden, transient=True,
+            speed_estimate_period=_RATE_OVER_S,
+            redirect_stdout=_is_terminal(sys.stdout),  # results in a pipe stay there
+        ) as progress:  # fmt: skip
+            yield Bar(progress, what, total, done, unit)
+
+
+class _Rate(ProgressColumn):
+    """Parts per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        unit = task.fields["unit"]
+        return Text(f"{speed:.3g} {unit}/s" if unit and speed else "")
 
 
 def _is_terminal(stream: TextIO | None) -> bool:
@@ -95,12 +125,22 @@ def _is_terminal(stream: TextIO | None) -> bool:
 class Bar:
     """One progress bar."""
 
-    def __init__(self, progress: Progress, task: Any) -> None:
-        self._progress, self._task, self._shown = progress, task, 0.0
+    def __init__(self, progress: Progress, what: str, total: int, done: int, unit: str) -> None:
+        self._progress, self._total, self._unit, self._shown = progress, total, unit, 0.0
+        self._task = progress.add_task(what, total=total, completed=done, note="", unit=unit)
 
     def at(self, done: int, note: str = "") -> None:
         """Shows the progress. Updates are limited to five per second."""
         now = time.monotonic()
-        if now - self._shown >= _SHOW_EVERY_S or self._progress.tasks[0].total == done:
+        if now - self._shown >= _SHOW_EVERY_S or self._total == done:
             self._progress.update(self._task, completed=done, note=note)
             self._shown = now
+
+    @contextmanager
+    def part(self, what: str, total: int) -> Iterator[Bar]:
+        """A bar below this one, for one of its parts, in the same unit."""
+        bar = Bar(self._progress, what, total, 0, self._unit)
+        try:
+            yield bar
+        finally:
+            self._progress.remove_task(bar._task)

@@ -64,6 +64,10 @@ def denoise(
                      "a dose-aware network."),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
+    timed: Annotated[
+        bool, typer.Option("--time", help="With --plan: measure a few tiles, and show the expected "
+                           "time on this machine.")
+    ] = False,
     reproducible: Annotated[
         bool, typer.Option("--reproducible", help="Leave time and machine out of the sidecar, and "
                            "use the same tiles on every machine.")
@@ -74,6 +78,10 @@ def denoise(
     ] = False,
     devices: Devices = "auto",
     overwrite: Overwrite = False,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="K/N", help="Denoise the K-th of N equal parts "
+                         "of the scans, such as 3/16.")
+    ] = None,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
@@ -83,13 +91,19 @@ def denoise(
     A folder of cases stands for all its scans: CASE/imaging.nii.gz, or NIfTI files. Files that this
     program made, and masks, are no cases. In the folder of -o, each output has its case's name.
 
+    A command with several scans can be given again after it was killed: what it finished is kept.
+
     Research use, not a medical device.
     """
     from engine.denoising.denoise import DenoiseSettings
     from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+    from engine.denoising.shard import Shard
+    from engine.errors import BadUsage
     from engine.runs.run import Run, newest_run
     from engine.terminal import Terminal
 
+    if timed and not plan:
+        raise BadUsage("--time", "has no effect without --plan", "Add --plan, or leave it out")
     terminal = Terminal(quiet=quiet, verbose=verbose)
     reading = read_options(assume_hu, allow_bad_crc, max_gib, volume, axes)
     request = DenoiseRequest(
@@ -99,8 +113,8 @@ def denoise(
             strip_phi,
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
-        only_plan=plan, devices=devices,
-        reading=reading,
+        only_plan=plan, timed=timed, shard=None if shard is None else Shard.parse(shard),
+        devices=devices, reading=reading,
     )  # fmt: skip
     denoise_scans(request, terminal)
 

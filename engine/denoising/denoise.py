@@ -176,10 +176,24 @@ def _about(
     warnings = [*scan.warnings, *leak_warnings(measured["residual"])]
     if saturated := measured["voxels"]["saturated"]:
         warnings.append(f"{saturated:,} voxels were saturated by the file's datatype")
-    window = model.recipe.window
     return {
         "notice": sidecar.NOTICE,
         **sidecar.origin(model),
+        **input_record(scan, request, second, model.recipe.window),
+        **measured,
+        "warnings": warnings,
+    }
+
+
+def input_record(
+    scan: Scan, request: DenoiseSettings, second: Scan | None, window: Window
+) -> dict[str, Any]:
+    """What the sidecar records of the input and the settings: with the model, all that decides.
+
+    Raises:
+        BadInput: if a scan was changed after it was opened, or cannot be read.
+    """
+    return {
         "input_sha256": scan.sha256(),
         "input_volume": scan.trust.volume,
         **({"input_axes": scan.trust.axes} if scan.trust.axes else {}),
@@ -188,8 +202,6 @@ def _about(
         "window_hu": [window.low_hu, window.high_hu],
         "strength": request.strength,
         **({"photons": request.photons} if request.photons else {}),
-        **measured,
-        "warnings": warnings,
     }
 
 

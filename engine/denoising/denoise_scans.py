@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from engine import runtime
 from engine.denoising import sidecar
+from engine.denoising.batch import Slices, Tally, scans_in_words
 from engine.denoising.denoise import (
     Denoised,
     DenoiseSettings,
@@ -21,31 +20,23 @@ from engine.denoising.denoise import (
     plan_for,
     second_scan,
 )
-from engine.denoising.preview_paths import preview_paths
+from engine.denoising.earlier import Earlier, EarlierOutputs
+from engine.denoising.expected_time import Pace, in_words
+from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
 from engine.denoising.scan_files import scan_files
+from engine.denoising.shard import Shard
 from engine.denoising.writer import write
-from engine.errors import BadInput, BadUsage, CannotWrite, NumericalFailure
 from engine.inference.predictor import Predictor
-from engine.output_paths import (
-    beside,
-    is_scan_name,
-    make_place,
-    output_paths,
-    refuse_existing,
-    refuse_inputs,
-    refuse_twice,
-    sidecar_path,
-)
+from engine.output_paths import exists
 from engine.plots import panel
 from engine.runs.metrics_file import harm
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
 from engine.terminal import Terminal
 from volumes import nifti
-from volumes.errors import Refusal
 from volumes.nifti import Scan
 from volumes.nifti.read_options import STRICT, ReadOptions
-from volumes.storage.atomic import make_folder
+from volumes.storage.atomic import remove_orphans
 from volumes.window import Window
 
 
@@ -63,6 +54,8 @@ class DenoiseRequest:
         residual: whether input - output is written as well.
         overwrite: whether existing files are replaced.
         only_plan: whether only tiles and memory are shown.
+        timed: whether the plan also shows the expected time.
+        shard: part of the scans that is denoised; None is all of them.
         devices: to compute on.
         reading: options for reading scans.
     """
@@ -76,6 +69,8 @@ class DenoiseRequest:
     residual: bool = False
     overwrite: bool = False
     only_plan: bool = False
+    timed: bool = False
+    shard: Shard | None = None
     devices: str = "auto"
     reading: ReadOptions = STRICT
 
@@ -87,39 +82,88 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     A scan that cannot be denoised does not stop the others; an error at the end counts such scans.
     An error in the command, the model or an output path stops all.
 
+    A command with several scans, a folder or a shard is a batch. It keeps the outputs that an
+    earlier command finished, and can be given again after it was killed.
+
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
     runtime.check(request.devices, "auto", "auto")
     scans = scan_files(request.scans, request.reading, terminal)
     several = len(scans) > 1 or scans != request.scans
+    if several:
+        scans = without_outputs(scans, request.output, terminal)
     request = replace(request, scans=scans)
-    failed = _Failed(len(scans), terminal)
+    chosen = [*range(len(scans))] if request.shard is None else request.shard.positions(scans)
+    if not chosen:
+        terminal.say(f"No scan is in this shard of {scans_in_words(len(scans))}")
+        return
+    batch = several or request.shard is not None
+    tally = Tally(len(chosen), terminal, batch=batch)
     model = open_model(request.run, request.checkpoint)
     check_dose(request.settings, model.recipe)
-    found = _read_headers(request, model, failed)
+    found = _read_headers(request, chosen, model, tally)
     if request.only_plan:
-        for scan, *_ in found.values():
-            terminal.result(_plan(scan, model, request.settings))
-        return failed.end()
-    outputs = _outputs(request, several=several)
+        _show_plans([scan for scan, *_ in found.values()], request, model, terminal)
+        return tally.end()
+    outputs = outputs_of(
+        scans, request.output, request.preview, residual=request.residual, several=several
+    )
+    for number in found:
+        outputs[number].refuse_others(residual=request.residual)
+        if not batch and not request.overwrite:
+            outputs[number].refuse_existing()
+    earlier = dict.fromkeys(found, Earlier.NOTHING)
+    if not request.overwrite:
+        known = EarlierOutputs.of(model, request.settings, residual=request.residual)
+        earlier = known.of_scans({n: found[n][0] for n in found}, outputs, tally, terminal)
+    kept = [number for number in earlier if earlier[number].finished]
+    waiting = {number: found[number] for number in earlier if number not in kept}
+    if batch:
+        _tell_kept([earlier[number] for number in kept], len(chosen), terminal)
+    places = [outputs[number] for number in earlier]
+    remove_orphans(file for place in places for file in place.files(residual=True))
+    with tally.summarised():
+        if kept:
+            make_places([outputs[number] for number in kept], request.output, request.preview)
+        for number in kept:
+            with tally.noted(request.scans[number]):
+                _draw_missing(found[number][0], outputs[number], model, terminal)
+                tally.kept += 1
+        _denoise_all(waiting, request, model, outputs, earlier, tally, terminal)
+
+
+def _denoise_all(
+    waiting: dict[int, list[Scan]], request: DenoiseRequest, model: Model, outputs: list[Output],
+    earlier: dict[int, Earlier], tally: Tally, terminal: Terminal,
+) -> None:  # fmt: skip
+    """Denoises scans, given by their number, one after the other.
+
+    A scan is read right before it is denoised. TensorFlow is imported after the first is read.
+    """
     work: _Work | None = None
-    for number, opened in found.items():
-        loaded: list[Scan] = []  # the scan before is freed first
-        with failed.noted():
-            loaded = _load(opened, terminal)
-            if work is None:
-                _make_places(request, [outputs[number] for number in found])
-                work = _Work.begin(request, model, terminal)
-            work.denoise(*loaded, output=outputs[number])
-    failed.end()
+    depths = [scan.shape[0] for scan, *_ in waiting.values()]
+    with Slices.of(depths, terminal) as slices:
+        for number, opened in waiting.items():
+            loaded: list[Scan] = []  # the scan before is freed first
+            with tally.noted(request.scans[number]):
+                loaded = _load(opened, terminal)
+                if work is None:
+                    make_places([outputs[n] for n in waiting], request.output, request.preview)
+                    work = _Work.begin(request, model, terminal)
+                replaces = request.overwrite or earlier[number] is Earlier.INTERRUPTED
+                work.denoise(loaded, outputs[number], slices, overwrite=replaces)
+                tally.done += 1
 
 
-def _read_headers(request: DenoiseRequest, model: Model, failed: _Failed) -> dict[int, list[Scan]]:
+def _read_headers(
+    request: DenoiseRequest, chosen: list[int], model: Model, tally: Tally
+) -> dict[int, list[Scan]]:
     """The usable scans by their number, each with the second scan if that is the prior."""
     found: dict[int, list[Scan]] = {}
-    for number, path in enumerate(request.scans):
-        with failed.noted():
+    for number in chosen:
+        path = request.scans[number]
+        with tally.noted(path):
             scan = nifti.open_scan(path, request.reading)
             second = second_scan(scan, model.recipe, request.settings.prior)
             found[number] = [scan] if second is None else [scan, second]
@@ -135,6 +179,27 @@ def _load(scans: list[Scan], terminal: Terminal) -> list[Scan]:
     for each in (scan, *others):
         terminal.warn_once({each.path: each.warnings})
     return [scan, *others]
+
+
+def _tell_kept(kept: list[Earlier], count: int, terminal: Terminal) -> None:
+    """Says how many scans are finished already."""
+    if not kept:
+        return
+    terminal.say(f"{len(kept):,} of {count:,} finished before")
+    if others := kept.count(Earlier.FINISHED_BY_OTHER_CODE):
+        terminal.warn(
+            f"{others:,} of the finished scans were made by another version of the program. "
+            "Ask for --overwrite to make all again"
+        )
+
+
+def _draw_missing(scan: Scan, output: Output, model: Model, terminal: Terminal) -> None:
+    """Draws the picture of a finished scan if it does not exist, from its files."""
+    if output.preview is None or exists(output.preview):
+        return
+    after = nifti.open_scan(output.path, ReadOptions(hu=True, gib=math.inf)).read()
+    draw(Denoised(scan, scan.read(), after, {}), output.preview, model.recipe.window)
+    terminal.result(str(output.preview))
 
 
 @dataclass(frozen=True)
@@ -161,97 +226,25 @@ class _Work:
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
-    def denoise(self, scan: Scan, second: Scan | None = None, *, output: _Output) -> None:
-        """Denoises one scan and writes the requested files."""
+    def denoise(
+        self, scans: list[Scan], output: Output, slices: Slices, *, overwrite: bool
+    ) -> None:
+        """Denoises one scan, with the second scan if that is the prior, and writes its files."""
+        scan, second = scans[0], scans[1] if len(scans) > 1 else None
         request, terminal, path = self.request, self.terminal, output.path
         terminal.detail(_plan(scan, self.model, request.settings))
         count = plan_for(scan, self.model.recipe, request.settings).count
-        with terminal.progress(scan.path.name, count) as bar:
-            denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at, second)
+        with slices.scan(scan.path.name, scan.shape[0], count) as at:
+            denoised = denoise(scan, self.model, self.predictor, request.settings, at, second)
         # Warnings about the input and the model were shown before.
         found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
         denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])
-        for written in write(
-            denoised, path, residual=request.residual, overwrite=request.overwrite
-        ):
+        for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
             terminal.result(str(written))
         if output.preview:
             draw(denoised, output.preview, self.model.recipe.window)
             terminal.result(str(output.preview))
         terminal.warn_once({path: found})
-
-
-class _Failed:
-    """The errors of single scans: shown at once if there are others, and counted at the end."""
-
-    def __init__(self, count: int, terminal: Terminal) -> None:
-        self._count, self._terminal = count, terminal
-        self._refused: list[type[Refusal]] = []  # a refusal itself would keep its scan in memory
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Continues after the refusal of one scan of several."""
-        try:
-            yield
-        except (BadInput, NumericalFailure) as refusal:
-            if self._count == 1:
-                raise
-            self._terminal.refusal(refusal)
-            self._refused.append(type(refusal))
-
-    def end(self) -> None:
-        """Raises an error if any scan was refused.
-
-        Raises:
-            BadInput: with the number of scans; NumericalFailure if every refusal was one.
-        """
-        if not self._refused:
-            return
-        kinds = set(self._refused)
-        kind = kinds.pop() if len(kinds) == 1 else BadInput
-        title = f"{len(self._refused)} of {self._count} scans"
-        raise kind(title, "could not be denoised", "Repair or leave out those named above")
-
-
-class _Output(NamedTuple):
-    """Where one scan is written, and its picture."""
-
-    path: Path
-    preview: Path | None
-
-
-def _outputs(request: DenoiseRequest, *, several: bool) -> list[_Output]:
-    """The outputs of every scan. Refused ones are refused before any work is done.
-
-    Args:
-        request: its scans are files.
-        several: whether there may be several scans, as in a folder.
-    """
-    scans, output, preview = request.scans, request.output, request.preview
-    if several and len(scans) == 1 and output is not None and is_scan_name(output):
-        raise BadUsage(output, "is one file for a folder", "Name a folder with -o")
-    paths = output_paths(scans, output, "_denoised")
-    pictures: list[Path] = []
-    if preview is not None:
-        pictures = preview_paths(preview, scans, paths, several=several)
-    files = [*paths, *(sidecar_path(path) for path in paths)]
-    files += [beside(path, "_residual") for path in paths if request.residual]
-    files += pictures
-    refuse_inputs(files, scans)
-    refuse_twice(files)
-    refuse_existing(files, overwrite=request.overwrite)
-    for path in paths:
-        if sidecar_path(path).exists() and not sidecar.is_sidecar(sidecar_path(path)):
-            cause = "is not the sidecar of a denoised scan"
-            raise CannotWrite(sidecar_path(path), cause, "Choose another -o, or move it away")
-    return [_Output(*places) for places in zip_longest(paths, pictures)]
-
-
-def _make_places(request: DenoiseRequest, outputs: Sequence[_Output]) -> None:
-    pictures = [output.preview for output in outputs if output.preview]
-    if any(picture.parent == request.preview for picture in pictures):
-        make_folder(pictures[0].parent)
-    make_place(request.output, [*(output.path for output in outputs), *pictures])
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:
@@ -264,6 +257,23 @@ def draw(denoised: Denoised, path: Path, window: Window) -> None:
     )
     title = f"slice {middle} of {scan.shape[0]}"
     panel(path, {"input": before, "denoised": after}, before - after, title, window)
+
+
+def _show_plans(
+    scans: list[Scan], request: DenoiseRequest, model: Model, terminal: Terminal
+) -> None:
+    """Shows tiles and memory of each scan, and the expected time if it is asked for."""
+    pace = None
+    if scans and request.timed:
+        runtime.start(request.devices)
+        predictor = Predictor.of(model, request.settings.photons)
+        pace = Pace.of(scans[0], model, predictor, request.settings)
+    for scan in scans:
+        expected = f"; about {in_words(pace.seconds([scan]))}" if pace else ""
+        terminal.result(_plan(scan, model, request.settings) + expected)
+    if pace:
+        words = f"{in_words(pace.seconds(scans))} on this machine, without writing"
+        terminal.result(f"{scans_in_words(len(scans))}: about {words}")
 
 
 def _plan(scan: Scan, model: Model, settings: DenoiseSettings) -> str:

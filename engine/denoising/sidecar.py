@@ -106,7 +106,7 @@ def read(path: Path) -> dict[str, Any]:
 
 def is_sidecar(place: Path) -> bool:
     """Whether a file is the sidecar of a denoised scan, not the file of another program."""
-    return _noted(place) is not None
+    return noted(place) is not None
 
 
 def is_of(path: Path, sha256: str | None = None) -> bool:
@@ -119,11 +119,16 @@ def is_of(path: Path, sha256: str | None = None) -> bool:
     Raises:
         BadInput: if it cannot be read.
     """
-    said = _noted(sidecar_path(path))
+    said = noted(sidecar_path(path))
     return said is not None and said.get("output_sha256") == (sha256 or content(path))
 
 
-def _noted(place: Path) -> dict[str, Any] | None:
+def noted(place: Path) -> dict[str, Any] | None:
+    """The content of the sidecar of a denoised scan; None if the file is something else.
+
+    Args:
+        place: of the sidecar.
+    """
     try:
         said = json_files.read_json(place)
     except (OSError, ValueError):

@@ -217,7 +217,8 @@ def _others() -> Iterator[File]:
         (b"%PDF-1.4", "a PDF"), (b"\x89HDF\r\n", "an HDF5"), (b"MATLAB 5.0", "a MATLAB"),
         (b"\x93NUMPY", "a numpy array"), (b"7z\xbc\xaf\x27\x1c", "7-Zip archive. Decompress"),
         (b"Rar!\x1a", "RAR archive. Decompress"), (b"\x04\x22\x4d\x18", "lz4-compressed. Decompr"),
-        (b"\x1f\x9d", "compressed by compress. Decompr"), (b"\xef\xbb\xbf<html>", "web page. Downl"),
+        (b"\x1f\x9d", "compressed by compress. Decompr"),
+        (b"\xef\xbb\xbf<html>", "web page. Downl"),
     ):  # fmt: skip
         yield File(f"{says}, called .nii", put(signature + bytes(500)), says)
     for name, block in (("zst", b"\x28\xb5\x2f\xfd" + bytes(400)), ("bz2", b"BZh9" + bytes(400)),
@@ -515,7 +516,8 @@ def _other_units() -> Iterator[File]:
     noise = draw.normal(0, 280, body.shape)
     for name, hu in (
         ("noise of 280 HU", body + noise), ("air alone", draw.normal(-1000, 15, body.shape)),
-        ("air under noise", np.where(outside, -3024, noise - 1000)), ("water", body[:, 8:24, 8:24] - 40),
+        ("air under noise", np.where(outside, -3024, noise - 1000)),
+        ("water", body[:, 8:24, 8:24] - 40),
         ("a slice", body[:1]), ("lungs", draw.normal(-780, 60, body.shape)),
         ("a padded body", np.where(outside, -2000, body)),
     ):  # fmt: skip
@@ -561,10 +563,12 @@ def _dimensions() -> Iterator[File]:
     for name, make in (("plain", put), ("compressed", packed)):
         for code in (0, 1):
             made = make(content(HU[0], qform_code=code))
-            yield File(f"two dimensions, {name}, qform {code}", made, "", True, hu=HU[:1], known=False)
+            words = f"two dimensions, {name}, qform {code}"
+            yield File(words, made, "", True, hu=HU[:1], known=False)
     for thickness in (0, NAN, -1):
         made = put(content(HU[0], pixdim=[1, 3, 0.8, thickness]))
-        yield File(f"two dimensions, {thickness:g} mm thick", made, "", True, hu=HU[:1], known=False)
+        words = f"two dimensions, {thickness:g} mm thick"
+        yield File(words, made, "", True, hu=HU[:1], known=False)
 
 
 # -- Places ----------------------------------------------------------------------------------------

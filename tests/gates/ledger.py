@@ -38,6 +38,7 @@ GATES = {
     "G16": "a scan in another file: recognised, and another scan is not taken for it",
     "G17": "noise and scores: those of the files that are written",
     "G18": "streams that are closed, full or narrow, and any names of files",
+    "G19": "kill -9 among many scans in shards: the files of one undisturbed command",
 }
 BEGIN, END = "<!-- gates -->", "<!-- /gates -->"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,17 @@ from volumes.nifti.scan import Scan, Stored, bits, is_whole, open_scan
 from volumes.storage.atomic import whole_file
 from volumes.volume import HU, SpacingMm
 
-__all__ = ["Scan", "Stored", "bits", "open_scan", "write_derived", "write_hu", "write_like"]
+__all__ = [
+    "Scan",
+    "Stored",
+    "bits",
+    "open_scan",
+    "write_derived",
+    "write_hu",
+    "write_like",
+    "writing_derived",
+    "writing_like",
+]
 
 
 def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = False) -> None:
@@ -27,8 +39,15 @@ def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = Fals
     Raises:
         CannotWrite: if `path` exists or is the scan itself, or the system reports an error.
     """
-    _refuse_in_place(scan, path)
-    _write(path, scan.head, stored, overwrite=overwrite)
+    with writing_like(scan, stored, path, overwrite=overwrite):
+        pass
+
+
+def writing_like(
+    scan: Scan, stored: Stored, path: Path, *, overwrite: bool = False
+) -> AbstractContextManager[BinaryIO]:
+    """As `write_like`. The file is complete within the block, and has its name after it."""
+    return _writing(scan, path, scan.head, stored, overwrite=overwrite)
 
 
 def write_derived(
@@ -47,10 +66,29 @@ def write_derived(
     Raises:
         CannotWrite: if `path` exists or is the scan itself, or the system reports an error.
     """
-    _refuse_in_place(scan, path)
+    with writing_derived(scan, hu, path, overwrite=overwrite):
+        pass
+
+
+def writing_derived(
+    scan: Scan, hu: npt.NDArray[np.float32], path: Path, *, overwrite: bool = False
+) -> AbstractContextManager[BinaryIO]:
+    """As `write_derived`. The file is complete within the block, and has its name after it."""
     code = "i2" if is_whole(hu) else "f4"
     values = hu.astype(np.dtype(scan.header.order + code))
-    _write(path, scan.header.derived(code), values, overwrite=overwrite)
+    return _writing(scan, path, scan.header.derived(code), values, overwrite=overwrite)
+
+
+@contextmanager
+def _writing(
+    scan: Scan, path: Path, head: bytes, stored: Stored, *, overwrite: bool
+) -> Iterator[BinaryIO]:
+    _refuse_in_place(scan, path)
+    with whole_file(path, overwrite=overwrite) as file:
+        _write(file, path, head, stored)
+        file.flush()
+        os.fsync(file.fileno())  # a full disk is noticed before any file has its name
+        yield file
 
 
 def write_hu(path: Path, hu: HU, spacing_mm: SpacingMm, *, overwrite: bool = False) -> None:
@@ -61,7 +99,8 @@ def write_hu(path: Path, hu: HU, spacing_mm: SpacingMm, *, overwrite: bool = Fal
     """
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-step for step in spacing_mm), 1.0]
-    _write(path, new_head(hu.shape, affine), hu, overwrite=overwrite)
+    with whole_file(path, overwrite=overwrite) as file:
+        _write(file, path, new_head(hu.shape, affine), hu)
 
 
 def _refuse_in_place(scan: Scan, path: Path) -> None:
@@ -69,12 +108,11 @@ def _refuse_in_place(scan: Scan, path: Path) -> None:
         raise CannotWrite(path, "is the scan itself", "A scan is never replaced: choose another")
 
 
-def _write(path: Path, head: bytes, stored: Stored, *, overwrite: bool) -> None:
-    with whole_file(path, overwrite=overwrite) as file:
-        if path.name.lower().endswith(".gz"):
-            write_gzip(file, _pieces(head, stored))
-        else:
-            file.writelines(_pieces(head, stored))
+def _write(file: BinaryIO, path: Path, head: bytes, stored: Stored) -> None:
+    if path.name.lower().endswith(".gz"):
+        write_gzip(file, _pieces(head, stored))
+    else:
+        file.writelines(_pieces(head, stored))
 
 
 def _pieces(head: bytes, stored: Stored) -> Iterator[bytes]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,9 +24,11 @@ _REMEDIES = {
     errno.EPERM: "Choose a place that you may write",
     errno.ENAMETOOLONG: "Choose a shorter name",
 }
+_SHORT = 40  # characters of a name that a temporary file repeats
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _temporaries: set[Path] = set()
+_TEMPORARY = re.compile(r"(?P<start>\..+)\.(?P<process>\d+)-\d+\.tmp")
 
 # Some network file systems cannot sync a folder. A folder may be writable but not readable.
 _UNSYNCABLE = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
@@ -51,7 +55,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """
     if not overwrite and os.path.lexists(path):
         raise CannotWrite(path, "exists already", "Remove it, or ask for --overwrite")
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = path.with_name(f"{_start(path)}.{os.getpid()}-{threading.get_ident()}.tmp")
     _temporaries.add(temporary)
     try:
         with synced_file(temporary) as file:
@@ -64,6 +68,39 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         with suppress(OSError):  # it must not hide the first error
             temporary.unlink()
         _temporaries.discard(temporary)
+
+
+def _start(path: Path) -> str:
+    """The start of the names of its temporary files, which tells two long names apart."""
+    name = path.name
+    told = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}" if len(name) > _SHORT else ""
+    return f".{name[:_SHORT]}{told}"
+
+
+def remove_orphans(paths: Iterable[Path]) -> None:
+    """Removes temporary files of these paths that killed processes left.
+
+    Those of a process that runs on this machine stay.
+    """
+    starts = {(path.parent, _start(path)) for path in paths}
+    for folder in {folder for folder, _ in starts}:
+        with suppress(OSError):
+            for name in os.listdir(folder):
+                found = _TEMPORARY.fullmatch(name)
+                if found and (folder, found["start"]) in starts and not _runs(found["process"]):
+                    with suppress(OSError):
+                        (folder / name).unlink()
+
+
+def _runs(process: str) -> bool:
+    """Whether another process of this number runs on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return int(process) != os.getpid()
 
 
 def remove_temporaries() -> None:

@@ -1,0 +1,141 @@
+"""Outputs: where the scans of a command are written, and what is refused there before any work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.denoising import sidecar
+from engine.denoising.preview_paths import preview_paths
+from engine.errors import BadUsage, CannotWrite
+from engine.output_paths import (
+    beside,
+    exists,
+    is_scan_name,
+    make_place,
+    output_paths,
+    refuse_existing,
+    refuse_inputs,
+    refuse_twice,
+    sidecar_path,
+    split_name,
+)
+from engine.terminal import Terminal
+from volumes.errors import listed
+from volumes.storage.atomic import make_folder
+
+_SUFFIX, _REMOVED = "_denoised", "_residual"
+
+
+class Output(NamedTuple):
+    """Where one scan is written, and its picture."""
+
+    path: Path
+    preview: Path | None
+
+    def files(self, *, residual: bool) -> list[Path]:
+        """Every file that is written for the scan."""
+        more = [beside(self.path, _REMOVED)] if residual else []
+        more += [self.preview] if self.preview else []
+        return [self.path, sidecar_path(self.path), *more]
+
+    def refuse_existing(self) -> None:
+        """Refuses a picture or a scan that exists.
+
+        Raises:
+            CannotWrite: naming it.
+        """
+        refuse_existing([self.path], overwrite=False)
+        self.refuse_picture()
+
+    def refuse_picture(self) -> None:
+        """Refuses a picture that exists where the scan is still to be denoised.
+
+        Raises:
+            CannotWrite: naming it.
+        """
+        if self.preview:
+            refuse_existing([self.preview], overwrite=False)
+
+    def refuse_others(self, *, residual: bool) -> None:
+        """Refuses what not even --overwrite replaces.
+
+        Raises:
+            CannotWrite: if a folder or the file of another program has the name of an output.
+        """
+        refuse_existing(self.files(residual=residual), overwrite=True)
+        note = sidecar_path(self.path)
+        if exists(note) and not sidecar.is_sidecar(note):
+            cause = "is not the sidecar of a denoised scan"
+            raise CannotWrite(note, cause, "Choose another -o, or move it away")
+
+
+def outputs_of(
+    scans: Sequence[Path], output: Path | None, preview: Path | None, *, residual: bool,
+    several: bool,
+) -> list[Output]:  # fmt: skip
+    """The output of every scan of a command. What exists there is not considered.
+
+    Args:
+        scans: files.
+        output: value of `-o`: a file for one scan, else a folder; None writes beside each scan.
+        preview: value of `--preview`, see `engine.denoising.preview_paths`.
+        residual: whether residuals are written.
+        several: whether there may be several scans, as in a folder.
+
+    Raises:
+        BadUsage: if the output does not suit the scans, or two outputs have the same path.
+        CannotWrite: if an output is an input.
+    """
+    if several and len(scans) == 1 and output is not None and is_scan_name(output):
+        raise BadUsage(output, "is one file for a folder", "Name a folder with -o")
+    paths = output_paths(scans, output, _SUFFIX)
+    pictures: list[Path] = []
+    if preview is not None:
+        pictures = preview_paths(preview, scans, paths, several=several)
+    outputs = [Output(*places) for places in zip_longest(paths, pictures)]
+    files = [file for each in outputs for file in each.files(residual=residual)]
+    refuse_inputs(files, scans)
+    refuse_twice(files)
+    return outputs
+
+
+def without_outputs(
+    scans: Sequence[Path], output: Path | None, terminal: Terminal
+) -> tuple[Path, ...]:
+    """The scans without outputs of the other ones, which `*.nii.gz` finds when it is given again.
+
+    Only what a sidecar proves to be such output is left out, with a warning.
+    """
+    suspects = {
+        os.path.abspath(path) for path in scans if split_name(path)[0].endswith((_SUFFIX, _REMOVED))
+    }
+    if not suspects or (output is not None and is_scan_name(output)):
+        return tuple(scans)
+    made = set()
+    for path in scans:
+        (out,) = output_paths([path], output, _SUFFIX)
+        for file, name in ((out, "output_sha256"), (beside(out, _REMOVED), "residual_sha256")):
+            if os.path.abspath(file) in suspects:
+                said = sidecar.noted(sidecar_path(out))
+                if said is not None and said.get(name) == sidecar.content(file):
+                    made.add(os.path.abspath(file))
+    if made:
+        named = listed(sorted(made))
+        terminal.warn(f"{len(made)} outputs of this command among its scans are ignored: {named}")
+    return tuple(path for path in scans if os.path.abspath(path) not in made)
+
+
+def make_places(outputs: Sequence[Output], output: Path | None, preview: Path | None) -> None:
+    """Makes the folders of `-o` and `--preview`.
+
+    Raises:
+        CannotWrite: if one cannot be made, or another folder is missing.
+    """
+    pictures = [each.preview for each in outputs if each.preview]
+    if any(picture.parent == preview for picture in pictures):
+        make_folder(pictures[0].parent)
+    make_place(output, [*(each.path for each in outputs), *pictures])
