@@ -76,7 +76,8 @@ def test_a_report_is_complete_whatever_the_streams_are(dataset, tmp_path, faults
 
 NAMES = [
     "M\udcfcller_1", "\udcff\udcfe", "a\nb\tc", "q\"u'o`te", "e\U0001f600", "r\u200fl",
-    "cafe\u0301", "caf\u00e9", "k,omma", "[red] :bug: $x_$ _{", "-x", "%s{}|", "n" * 255, " space ", "\u5f71",
+    "cafe\u0301", "caf\u00e9", "k,omma", "[red] :bug: $x_$ _{", "-x", "%s{}|", "n" * 255, " space ",
+    "\u5f71",
 ]  # fmt: skip
 
 

@@ -174,6 +174,7 @@ def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:
     raise BadInput(path, f"is not a NIfTI file: {_what_it_is(first)}", _remedy_for(first))
 
 
+_ANNEXED = b"/annex/objects/"
 _SIGNATURES = (
     (b"<", "it looks like a web page"),
     (b"version https://git-lfs", "it is a Git LFS pointer to a file that was not fetched"),
@@ -190,6 +191,8 @@ _SIGNATURES = (
 def _what_it_is(first: bytes) -> str:
     if first[128:132] == b"DICM":
         return "it is a DICOM slice"
+    if _ANNEXED in first[:256]:
+        return "it is a git-annex pointer to a file that was not fetched"
     for signature, name in _SIGNATURES:
         if first.lstrip().startswith(signature):
             return name
@@ -199,6 +202,10 @@ def _what_it_is(first: bytes) -> str:
 def _remedy_for(first: bytes) -> str:
     if first[128:132] == b"DICM":
         return "Convert the series with dcm2niix"
+    if _ANNEXED in first[:256]:
+        return "Fetch it with `git annex get` or `datalad get`"
+    if first.startswith(b"version https://git-lfs"):
+        return "Fetch it with `git lfs pull`"
     if "compressed" in _what_it_is(first) or first[:2] == b"PK":
         return "Decompress it first"
     lost = len(first) < 348 or first.lstrip()[:1] == b"<"
