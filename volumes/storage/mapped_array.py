@@ -44,7 +44,6 @@ def mapped_array(path: Path) -> npt.NDArray[Any]:
         content = _map(file)
     array: Any = np.frombuffer(content, dtype, count, start).reshape(shape).view(np.memmap)
     array._mmap = content  # so that numpy takes its slices for maps, too
-    array.setflags(write=False)
     return array
 
 
@@ -57,4 +56,4 @@ def _map(file: BinaryIO) -> Any:
     content = (ctypes.c_char * size).from_address(place)
     # Not at exit: threads may still read then, and the system unmaps everything.
     weakref.finalize(content, _LIBC.munmap, place, size).atexit = False
-    return content
+    return memoryview(content).toreadonly()

@@ -13,7 +13,7 @@ _MANY = (errno.EMFILE, errno.ENFILE)
 
 def unreadable(path: Path, error: OSError) -> BadInput:
     """The BadInput for an operating system's error on reading."""
-    if error.errno in (errno.ENOENT, errno.ELOOP) and (link := _dangling(path)) is not None:
+    if error.errno == errno.ENOENT and (link := _dangling(path)) is not None:
         return _of_a_link(path, link)
     cause = f"cannot be read: {error.strerror or error}"
     if error.errno in _MANY:
@@ -29,8 +29,8 @@ def _dangling(path: Path) -> Path | None:
 
 def _of_a_link(path: Path, link: Path) -> BadInput:
     target = os.readlink(link)
-    what = "is a link" if link == path else f"is below the link {link}"
+    what = "it is a link" if link == path else f"it is below the link {link}"
     remedy = "Restore that file, or remove the link"
     if "annex" in Path(target).parts:
         remedy = "Fetch it with `git annex get` or `datalad get`"
-    return BadInput(path, f"{what} to a file that is not there: {target}", remedy)
+    return BadInput(path, f"cannot be read: {what} to a file that is not there, {target}", remedy)
