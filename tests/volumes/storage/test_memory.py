@@ -40,9 +40,7 @@ def left(tmp_path, own):
 
 def test_the_limit_of_a_group_counts_less_its_use_and_the_page_cache_in_it(tmp_path):
     stat = f"anon 5\ninactive_file {30 * MIB}\nactive_file 7"
-    group(
-        tmp_path / "job", memory__max=100 * MIB, memory__current=90 * MIB, memory__stat=stat
-    )
+    group(tmp_path / "job", memory__max=100 * MIB, memory__current=90 * MIB, memory__stat=stat)
     assert left(tmp_path, "0::/job\n") == [40 * MIB]
 
 
