@@ -15,7 +15,7 @@ from volumes.storage.atomic import cannot_write, make_folder
 _OTHER_FILE = re.compile(
     r"\.(hdr|img|mha|mhd|mgz|mnc|nrrd|dcm|dicom|npy|npz|h5|hdf5|mat|keras|onnx|pb|pt|pth|pkl|ckpt"
     r"|png|jpe?g|gif|bmp|webp|svg|e?ps|tiff?|json|ya?ml|toml|xml|csv|tsv|xlsx?|ods|txt|log|md|rst"
-    r"|tex|html?|pdf|docx?|odt|rtf|pptx?|py|ipynb|gz|tgz|bz2|xz|zst|zip|7z|tar)$",
+    r"|tex|html?|pdf|docx?|odt|rtf|pptx?|py|ipynb|gz|tgz|bz2|xz|zst|zip|7z|tar)\Z",
     re.IGNORECASE,
 )
 

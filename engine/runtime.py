@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from engine import standard_streams
 from engine.errors import BadUsage
@@ -84,7 +84,7 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
         "keras": __import__("keras").__version__,
         "devices": [_name(tf, gpu) for gpu in gpus] or names,
         "onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"],
-        "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
+        "threads": _threads(tf),
         "precision": precision,
         "xla": compiled,
     }
@@ -122,6 +122,21 @@ def tensorflow() -> Any:
     return tf
 
 
+def processors() -> int:
+    """The processors that this process may use, as its affinity says (taskset, cpusets)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _threads(tf: Any) -> int:
+    """The threads of an operation, chosen as TensorFlow does. It heeds no quota of a container."""
+    asked = tf.config.threading.get_intra_op_parallelism_threads()
+    with contextlib.suppress(ValueError):
+        asked = asked or int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0"))
+    return asked if asked > 0 else processors()
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hides what C++ code prints on stderr, and shows it if an exception is raised."""
@@ -129,7 +144,7 @@ def _quiet() -> Iterator[None]:
     if sys.stderr is not None:  # None in a process that was started with stderr closed
         sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with _unnamed_file() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -140,6 +155,15 @@ def _quiet() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def _unnamed_file() -> BinaryIO:
+    """An unnamed file, in memory if the system can. Without a temporary folder, it stays empty."""
+    with contextlib.suppress(OSError, AttributeError):
+        return open(os.memfd_create("stderr"), "w+b")
+    with contextlib.suppress(OSError):
+        return cast(BinaryIO, tempfile.TemporaryFile())
+    return open(os.devnull, "r+b")
 
 
 def _gpus(tf: Any, devices: str) -> list[Any]:

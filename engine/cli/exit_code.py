@@ -26,6 +26,9 @@ def exit_code(error: BaseException) -> int:
         return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
     if isinstance(error, OSError) and is_full(error):
         return exit_code(cannot_write(Path(error.filename or "disk"), error))
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        where = error.filename or "files"
+        return _refused(f"{where}: too many are open. Raise the limit (ulimit -n).", 4)
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return _refused(f"{error.filename}: is too long a name. Choose a shorter one.", 2)
     kind = type(error).__name__

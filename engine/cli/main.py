@@ -28,6 +28,8 @@ _CTRL_C = 130
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and ends the process with the exit code of the contract."""
     standard_streams.prepare()
+    # Figures go into files. A notebook names a backend that matplotlib may not find in its shell.
+    os.environ["MPLBACKEND"] = "agg"
     with ends_soon(f"engine: error: {STOPPED}"):
         code = run(sys.argv[1:] if arguments is None else arguments)
     _exit(_told(standard_streams.unwritten()) if code == 0 else code)

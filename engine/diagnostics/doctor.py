@@ -84,9 +84,10 @@ def _checks(folder: Path, devices: str) -> list[tuple[str, Callable[[], str]]]:
     def started() -> Runtime:
         return runtime.start(devices, "float32")
 
+    cache = [root] if (root := default_root()) else []
     return [
         ("software", software),
-        ("free disk", lambda: free_disk([Path.cwd(), default_root(), folder])),
+        ("free disk", lambda: free_disk([Path.cwd(), *cache, folder])),
         ("damaged scans are refused", lambda: damaged_scans(folder)),
         ("a killed training resumes", lambda: killed_training(folder)),
         ("devices", lambda: computing(started())),

@@ -19,6 +19,7 @@ VOLUME: Extent = (3, 3, 3)
 SLICE: Extent = (1, 3, 3)
 POINT: Extent = (1, 1, 1)
 STREAM_BYTES = 3 * 2**24  # what a stream needs beside its slices
+LAST = "channels_last"  # the user's keras.json may name another default
 _POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
@@ -55,6 +56,7 @@ class Layers:
             self.stride,
             strides=self.stride,
             padding="same",
+            data_format=LAST,
             use_bias=False,
             kernel_initializer=self._initializer(name, "he_normal"),
             dtype=self._policy,
@@ -102,13 +104,13 @@ class Layers:
 
         # CPUs have no float16 kernel. The maximum commutes with casts, so the result is the same.
         policy = "float32" if self.precision == "float16" else self._policy
-        return layers.MaxPooling3D(self.stride, dtype=policy, name=name)(x)
+        return layers.MaxPooling3D(self.stride, data_format=LAST, dtype=policy, name=name)(x)
 
     def raised(self, x: Any, name: str) -> Any:
         """Nearest-neighbour upsampling to the shape before `pooled`."""
         from keras import layers
 
-        return layers.UpSampling3D(self.stride, dtype=self._policy, name=name)(x)
+        return layers.UpSampling3D(self.stride, data_format=LAST, dtype=self._policy, name=name)(x)
 
     def transposed(
         self, x: Any, width: int, name: str, *, bias: bool = True,
@@ -126,6 +128,7 @@ class Layers:
             self.stride,
             strides=self.stride,
             padding="same",
+            data_format=LAST,
             use_bias=bias,
             kernel_initializer=self._initializer(name, initial),
             dtype=self._policy,
@@ -165,6 +168,7 @@ class Layers:
             width,
             extent,
             padding="same",
+            data_format=LAST,
             activation="relu" if relu else None,
             use_bias=bias,
             kernel_initializer=self._initializer(name, initial),

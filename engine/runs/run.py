@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import Arrays
 from engine.checkpoints.checkpoint import Progress
-from engine.errors import Mismatch
+from engine.errors import CannotWrite, Mismatch
 from engine.recipe import serialization
 from engine.recipe.recipe import Recipe
 from engine.runs import compatibility, lock
@@ -30,8 +30,9 @@ _Read = TypeVar("_Read")
 # A training process may remove a checkpoint between the choice and the reading.
 _LOOKS = 5
 
+_LOCKS = re.compile(r"\.lock(\.held|\.taken)?")
 # Files that `begin` leaves if it is killed before it has written the last one.
-_BEGINNING = re.compile(r"\.lock|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
+_BEGINNING = re.compile(rf"{_LOCKS.pattern}|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ class Run:
         """Refuses a folder of something else: it is neither written to nor moved."""
         if not self.folder.exists() or (self.folder / "recipe.json").exists():
             return
-        kept = _BEGINNING if "cases" in self.record().content else re.compile(r"\.lock")
+        kept = _BEGINNING if "cases" in self.record().content else _LOCKS
         if not self.folder.is_dir() or not all(
             kept.fullmatch(path.name) for path in self.folder.iterdir()
         ):
@@ -300,8 +301,11 @@ class Run:
         return aside
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, warn: Callable[[str], None] | None = None) -> Iterator[None]:
         """Locks the run for this process. The lock is freed even if the process is killed.
+
+        Args:
+            warn: called with a message if the file system has no locks.
 
         Raises:
             Locked: if another process holds it.
@@ -309,15 +313,29 @@ class Run:
         self._refuse_foreign()
         new = not self.folder.exists()
         make_folder(self.folder)
-        with lock.held(self._lock):
-            try:
-                yield
-            except BaseException:
-                if new and [path.name for path in self.folder.iterdir()] == [self._lock.name]:
-                    # Refused or stopped before anything was begun: leave no empty run folder.
-                    self._lock.unlink()
-                    self.folder.rmdir()
-                raise
+        taken = False
+        try:
+            with lock.held(self._lock, warn):
+                taken = True
+                try:
+                    yield
+                except BaseException:
+                    if new:
+                        self._remove_unbegun()
+                    raise
+        except CannotWrite:
+            if new and not taken:
+                self._remove_unbegun()
+            raise
+
+    def _remove_unbegun(self) -> None:
+        """Leaves no empty run folder of a run that was refused or stopped before it began."""
+        with suppress(OSError):
+            names = [path.name for path in self.folder.iterdir()]
+            if all(_LOCKS.fullmatch(name) for name in names):
+                for name in names:
+                    (self.folder / name).unlink()
+                self.folder.rmdir()
 
     def refuse_unusable(self) -> None:
         """Refuses a folder that `locked` would refuse. Nothing is written.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from engine import runtime
 from engine.errors import BadInput, Refusal
 from engine.training.reader_threads import Readers, arrived
 from engine.training.step import Batch
@@ -144,7 +144,7 @@ class Clock:
 @contextmanager
 def feed(examples: Examples, batch: int, strategy: Any) -> Iterator[Feed]:
     """The batches of a training. The reader threads end with the block."""
-    readers = Readers(min(8, os.cpu_count() or 1))
+    readers = Readers(min(8, runtime.processors()))
     try:
         yield Feed(examples, batch, strategy, readers)
     finally:

@@ -181,7 +181,7 @@ def read_cases(
     cases = [(side, case) for side, cases in found.good().items() for case in cases]
     volumes: dict[str, list[Volume]] = {side: [] for side in found.sides}
     bad = dict(found.bad)
-    with terminal.progress(f"reading scans into {store.root}", len(cases)) as bar:
+    with terminal.progress(f"reading scans into {store.root or 'memory'}", len(cases)) as bar:
         for done, (side, case) in enumerate(cases, 1):
             try:
                 volumes[side].append(store.volume(case, scanned=scanned))

@@ -178,7 +178,7 @@ def _fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
     run = prepared.run
     if request.fresh and (aside := run.set_aside()):
         terminal.say(f"The existing run is now {aside}")
-    with run.locked():
+    with run.locked(terminal.warn):
         _train(prepared, request, terminal, stop)
     return run
 

@@ -352,3 +352,47 @@ def test_a_lower_precision_computes_in_it_and_stores_in_float32(precision):
 def test_a_network_without_layers_or_channels_is_refused(kind, fields):
     with pytest.raises(ValueError, match="network"):
         kind(*fields)
+
+
+@pytest.fixture(params=["channels_first", "float16", "float64", "mixed_float16", "epsilon"])
+def changed_defaults(request):
+    """Defaults of Keras as a user's keras.json or notebook may have set them."""
+    from keras import config
+
+    kept = config.floatx(), config.epsilon(), config.image_data_format(), config.dtype_policy()
+    if request.param == "channels_first":
+        config.set_image_data_format("channels_first")
+    elif request.param == "epsilon":
+        config.set_epsilon(0.1)
+    elif request.param == "mixed_float16":
+        config.set_dtype_policy("mixed_float16")
+    else:
+        config.set_floatx(request.param)
+        config.set_dtype_policy(request.param)
+    yield
+    config.set_floatx(kept[0])
+    config.set_epsilon(kept[1])
+    config.set_image_data_format(kept[2])
+    config.set_dtype_policy(kept[3])
+
+
+@pytest.fixture(scope="module")
+def by_default(cpu):
+    """The estimates of all networks with the defaults of Keras."""
+    return [estimates(network) for network in (*SMALL, *TOLD)]
+
+
+TOLD = [DnCNN(3, 2, sees_dose=True), ResidualUNet2D(2, 2, sees_dose=True)]
+
+
+def estimates(network):
+    model = network.build(seed=1)
+    given = [image((4, 8, 8))]
+    given += [image((4, 8, 8), 1)] * network.sees_prior
+    given += [np.ones((1, 1, 1, 1, 1), np.float32)] * network.sees_dose
+    found = model(given if len(given) > 1 else given[0], training=True)
+    return found.dtype.name, found.numpy().tobytes()
+
+
+def test_the_defaults_of_keras_change_no_network(by_default, changed_defaults):
+    assert [estimates(network) for network in (*SMALL, *TOLD)] == by_default

@@ -67,6 +67,29 @@ def test_the_runtime_describes_what_changes_the_bits(cpu, tf):
     }  # fmt: skip
 
 
+def asking(threads):
+    """A stand-in for TensorFlow whose user asked for this number of threads."""
+    threading = SimpleNamespace(get_intra_op_parallelism_threads=lambda: threads)
+    return SimpleNamespace(config=SimpleNamespace(threading=threading))
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "expected"),
+    [(0, None, 3), (5, None, 5), (5, "2", 5), (0, "2", 2), (0, "0", 3), (0, "many", 3)],
+)
+def test_threads_are_those_that_tensorflow_takes(monkeypatch, asked, environment, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 5}, raising=False)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    if environment:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", environment)
+    assert runtime._threads(asking(asked)) == expected
+
+
+def test_without_an_affinity_all_processors_count(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert runtime.processors() == os.cpu_count()
+
+
 def test_the_user_s_choice_of_kernels_stays(cpu, monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     runtime.tensorflow.__wrapped__()
@@ -138,6 +161,24 @@ def test_the_output_of_a_failing_import_is_shown(capfd):
     with pytest.raises(ImportError):
         failing_import()
     assert capfd.readouterr().err == "libcudart.so not found"
+
+
+def without_a_temporary_folder(monkeypatch, *, memfd):
+    def none(*_, **__):
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", none)
+    if not memfd:
+        monkeypatch.delattr(os, "memfd_create")
+
+
+@pytest.mark.parametrize(("memfd", "shown"), [(True, "libcudart.so not found"), (False, "")])
+def test_no_temporary_folder_is_needed(capfd, monkeypatch, memfd, shown):
+    without_a_temporary_folder(monkeypatch, memfd=memfd)
+    test_the_output_of_c_code_during_an_import_is_hidden(capfd)
+    with pytest.raises(ImportError):
+        failing_import()
+    assert capfd.readouterr().err == shown
 
 
 def test_loading_several_networks_gives_no_warning(cpu, caplog):

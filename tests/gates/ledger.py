@@ -37,7 +37,7 @@ GATES = {
     "G15": "files that try to run code, reach out or leak names",
     "G16": "a scan in another file: recognised, and another scan is not taken for it",
     "G17": "noise and scores: those of the files that are written",
-    "G18": "streams that are closed, full or narrow, and any names of files",
+    "G18": "streams that are closed, full or narrow, odd environments, and any names of files",
     "G19": "kill -9 among many scans in shards: the files of one undisturbed command",
 }
 BEGIN, END = "<!-- gates -->", "<!-- /gates -->"

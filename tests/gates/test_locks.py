@@ -1,5 +1,6 @@
 """G13: two processes, one run folder."""
 
+import errno
 import os
 import platform
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
+from engine.errors import Locked
 from engine.recipe.recipe_file import find_recipe
 from engine.runs.run import Run
 from engine.runs.trained_model import open_model
@@ -120,6 +122,79 @@ def test_the_lock_of_a_process_that_died_is_free(fit, tmp_path, number):
         process.send_signal(number)
     assert str(process.pid) in (run.folder / ".lock").read_text()
     assert fit(run)[0] == 0
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, os
+def flock(*_):
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+fcntl.flock = flock
+"""
+
+
+@pytest.fixture
+def without_locks(monkeypatch):
+    """A file system without flock, as some of Lustre, for this process and those that it starts."""
+
+    def flock(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr("tests.gates.test_locks.HOLD", WITHOUT_LOCKS + HOLD)
+
+
+def test_without_locks_one_process_trains_and_a_killed_one_leaves_the_run_free(
+    fit, tmp_path, without_locks, faults
+):
+    run = Run(tmp_path / "run")
+    for end in (signal.SIGKILL, signal.SIGTERM):
+        with holding(run) as process:
+            before = tree(run.folder)
+            for words in ((), ("--fresh",), ("--dry-run",)):
+                code, out, err = fit(run, *words)
+                assert (code, out) == (8, "")
+                assert f"is being trained by process {process.pid} on {platform.node()}" in err
+                assert err.endswith(f"remove {run.folder}/.lock.held if that process has ended.\n")
+                assert tree(run.folder) == before
+                faults.handled()
+            process.send_signal(end)
+        assert str(process.pid) in (run.folder / ".lock.held").read_text()
+        code, _, err = fit(run)
+        assert code == 0
+        assert err.count("its file system has no locks") == 1
+        assert not (run.folder / ".lock.held").exists()
+        faults.handled()
+
+
+def test_without_locks_one_of_many_takes_the_run_of_a_killed_process(
+    tmp_path, without_locks, faults
+):
+    run = Run(tmp_path / "run")
+    with holding(run) as process:
+        process.kill()
+    stale = (run.folder / ".lock.held").read_text()
+    for _ in range(faults.times(push=20, soak=500)):
+        (run.folder / ".lock.held").write_text(stale)
+        begin, end = threading.Barrier(8), threading.Barrier(8)
+        outcomes = []
+
+        def take(begin=begin, end=end, outcomes=outcomes):
+            begin.wait()
+            try:
+                with run.locked():
+                    outcomes.append("taken")
+                    end.wait()
+            except Locked:
+                outcomes.append("refused")
+                end.wait()
+
+        threads = [threading.Thread(target=take) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes.count("taken") == 1
+        faults.handled()
 
 
 @pytest.mark.parametrize("content", [b"process 1 on elsewhere", b"", b"\xff\0" * 1000])

@@ -1,10 +1,11 @@
-"""G16: commands in hostile surroundings: streams that are closed, full or narrow, and any names."""
+"""G18: commands in hostile surroundings: odd streams, odd environments, and any names of files."""
 
 import csv
 import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.checkpoints import checkpoint
+from engine.runs.run import Run
 from tests.engine.tiny import content, scan_file, shrinking
 from tests.gates.commands import Commands
+from volumes.dataset import find_cases
+
+SHIPPED = Path(__file__).parents[2] / "recipes" / "weights" / "ct_denoiser"
 
 # Redirections and environment, and the exit code of a command that has written its files.
 STREAMS = {
@@ -32,9 +38,9 @@ STREAMS = {
 }
 
 
-def shell(redirections, environment, *words):
-    """The exit code of a command in a shell that redirects its streams."""
-    line = f'exec "$0" -m engine "$@" {redirections}'
+def shell(redirections, environment, *words, limits="true"):
+    """The exit code of a command in a shell that redirects its streams and sets its limits."""
+    line = f'{limits}; exec "$0" -m engine "$@" {redirections}'
     return subprocess.run(
         ["bash", "-c", line, sys.executable, *map(str, words)],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -73,6 +79,76 @@ def test_a_report_is_complete_whatever_the_streams_are(dataset, tmp_path, faults
     assert "mean ± standard deviation" in (tmp_path / "report/report.md").read_text("utf-8")
     faults.handled()
 
+
+# -- Environments ----------------------------------------------------------------------------------
+
+# The environment of notebooks and of other programs, and the content of the user's keras.json.
+ENVIRONMENTS = {
+    "a notebook's backend": ({"MPLBACKEND": "module://matplotlib_inline.backend_inline"}, None),
+    "no backend": ({"MPLBACKEND": "nonsense"}, None),
+    "channels first": ({}, {"image_data_format": "channels_first", "backend": "tensorflow"}),
+    "other numbers": ({}, {"floatx": "float16", "epsilon": 0.1, "backend": "torch"}),
+    "damaged": ({}, "{"),
+}
+
+
+def trained_in(folder, dataset, environment):
+    """The hash of the weights of a training of one step."""
+    words = ("fit", "unet3d", *shrinking(), "steps=1", "--data", dataset, "--run", folder, "-q")
+    assert shell("", environment, *words) == 0
+    assert (folder / "preview.png").stat().st_size > 0
+    return checkpoint.fingerprint_of(Run(folder).opened("last")[1])
+
+
+@pytest.mark.gate("G18")
+def test_environments_of_other_programs_change_no_training(dataset, tmp_path, faults):
+    plain = trained_in(tmp_path / "plain", dataset, {"KERAS_HOME": str(tmp_path)})
+    for name, (environment, settings) in ENVIRONMENTS.items():
+        home = tmp_path / f"home of {name}"
+        home.mkdir()
+        if settings is not None:
+            text = settings if isinstance(settings, str) else json.dumps(settings)
+            (home / "keras.json").write_text(text)
+        environment = {**environment, "KERAS_HOME": str(home)}
+        assert trained_in(tmp_path / name, dataset, environment) == plain, name
+        faults.handled()
+
+
+@pytest.mark.gate("G18")
+def test_more_cases_than_open_files_are_compared(tmp_path, faults):
+    cases, files = 70, 100  # each case has its voxels and its mask of padding
+    (tmp_path / "data").mkdir()
+    for i in range(cases):
+        hu = np.random.default_rng(i).integers(-900, 300, (1, 8, 8)).astype("i2")
+        scan_file(tmp_path / "data" / f"{i}.nii", hu)
+    words = ("evaluate", "noisy", "--data", tmp_path / "data", "--split", "all", "--no-tuning",
+             "-o", tmp_path / "report")  # fmt: skip
+    assert shell("", {}, *words, limits=f"ulimit -n {files}") == 0
+    assert len(json.loads((tmp_path / "report/report.json").read_text())["cases"]) == cases
+    faults.handled()
+
+
+@pytest.mark.gate("G18")
+def test_a_link_that_leads_nowhere_is_refused_as_one(engine, dataset, tmp_path, faults):
+    data = tmp_path / "data"
+    shutil.copytree(dataset, data)
+    link = data / "case_00009" / "imaging.nii.gz"
+    link.parent.mkdir()
+    link.symlink_to("../.git/annex/objects/Xq/MD5E-s9--0.nii.gz")
+    for words in (
+        ("fit", "unet3d", *shrinking(), "--data", data, "--run", tmp_path / "run"),
+        ("evaluate", "noisy", "--data", data, "--split", "all"),
+        ("denoise", link, "-m", SHIPPED), ("degrade", link, "--as", "gaussian:0.1"), ("info", link),
+    ):  # fmt: skip
+        code, _, err = engine(*words)
+        assert code == 3
+        assert f"{link}: cannot be read: it is a link to a file that is not there" in err
+        assert "git annex get" in err
+        faults.handled()
+    assert not (tmp_path / "run").exists()
+
+
+# -- Names -----------------------------------------------------------------------------------------
 
 NAMES = [
     "M\udcfcller_1", "\udcff\udcfe", "a\nb\tc", "q\"u'o`te", "e\U0001f600", "r\u200fl",
@@ -141,6 +217,20 @@ def test_a_file_may_have_any_name_or_is_refused_by_it(tmp_path, faults):
                 assert "Choose a shorter name" in done.err
             assert done.err.count("\n") <= 1
             faults.handled()
+
+
+@pytest.mark.gate("G18")
+def test_files_of_any_name_are_the_cases_of_a_folder(engine, tmp_path, faults):
+    names = [name[:200] for name in (*NAMES, "end\n", "\nbegin", "a.nii\n")]
+    hu = np.random.default_rng(0).integers(-1000, 300, (4, 8, 8)).astype("i2")
+    files = [scan_file(tmp_path / f"{name}.nii.gz", hu) for name in names]
+    assert sorted(case.name for case in find_cases(tmp_path)) == sorted(names)
+    out = tmp_path / "out"
+    assert engine("degrade", *files, "--as", "gaussian:0.1", "-o", out)[0] == 0
+    assert {path.name for path in out.glob("*.nii.gz")} == {
+        f"{name}_gaussian-0.1.nii.gz" for name in names
+    }
+    faults.handled(len(names))
 
 
 @pytest.mark.gate("G18")

@@ -17,7 +17,7 @@ from volumes.nifti import Scan, open_scan
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.volume import Odd
 
-_PAIRS = re.compile(r"\.(h5|hdf5|npz)$", re.IGNORECASE)
+_PAIRS = re.compile(r"\.(h5|hdf5|npz)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, order=True)

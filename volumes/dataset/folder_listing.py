@@ -12,9 +12,10 @@ from volumes.errors import BadInput, Refusal
 from volumes.nifti import open_scan
 from volumes.storage import digest, json_files
 
-_SCAN = re.compile(r"^(?P<name>.+)\.nii(\.gz)?$", re.IGNORECASE)
-_HALF = re.compile(r"^(?P<name>.+)\.(hdr|img)(\.gz)?$", re.IGNORECASE)
-_PHOTOGRAPH = re.compile(r"^(?P<name>.+)\.png$", re.IGNORECASE)
+_ANY = re.IGNORECASE | re.DOTALL  # a name may hold a line break
+_SCAN = re.compile(r"(?P<name>.+)\.nii(\.gz)?\Z", _ANY)
+_HALF = re.compile(r"(?P<name>.+)\.(hdr|img)(\.gz)?\Z", _ANY)
+_PHOTOGRAPH = re.compile(r"(?P<name>.+)\.png\Z", _ANY)
 # Files that the engine writes beside a scan, and estimates of other programs, are not scans.
 _MADE = re.compile(r"(_denoised|_residual|^prediction)$", re.IGNORECASE)
 _LABELS = re.compile(

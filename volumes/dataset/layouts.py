@@ -16,7 +16,7 @@ from typing import Protocol
 from volumes.dataset.folder_listing import Listing, case_name, is_folder_of_labels, stem
 from volumes.errors import BadInput
 
-_CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})")
+_CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})", re.DOTALL)
 _OF_IMAGES = re.compile(r"images?(Tr|Ts|Va)?", re.IGNORECASE)
 _NEAR, _DEEP = 2, 6  # parts of a path: in KiTS19's layout, and where scans are searched
 _LISTED = 3
@@ -47,7 +47,7 @@ class Layout:
         Raises:
             BadInput: if the cases have several channels.
         """
-        matches = {path: re.fullmatch(self.scan, stem(path), re.I) for path in paths}
+        matches = {path: re.fullmatch(self.scan, stem(path), re.I | re.S) for path in paths}
         names = {path: match["name"] for path, match in matches.items() if match}
         return _without_channel(folder, names) if self.channels else names
 

@@ -37,6 +37,7 @@ from volumes.dataset.recordings import Compared
 from volumes.errors import BadInput, Refusal
 from volumes.nifti import Scan
 from volumes.nifti.checked_stream import DEFLATE_CEILING
+from volumes.storage.read_errors import unreadable
 from volumes.volume import HU, Shape, SpacingMm
 
 SIDES = ("train", "test")
@@ -172,8 +173,7 @@ def open_pairs(path: Path, wanted: GreyWanted = AS_FOUND) -> Pairs:
     try:
         status = os.stat(path)
     except OSError as error:
-        cause = f"cannot be read: {error.strerror or error}"
-        raise BadInput(path, cause, "Check its name and your permissions") from error
+        raise unreadable(path, error) from error
     if not stat.S_ISREG(status.st_mode):
         raise BadInput(path, "is not a regular file", "Name an .h5, .hdf5 or .npz file")
     # A set has thousands of cases, and each one opens it: the result is cached.

@@ -17,8 +17,10 @@ from PIL import Image
 
 from volumes.dataset.grey_values import AS_FOUND, BYTES, GreyWanted, Scale, Spread, scale_of, stored
 from volumes.errors import BadInput
+from volumes.storage.read_errors import unreadable
 from volumes.volume import HU, Shape, SpacingMm
 
+_AGAIN = "Download or export it again"
 _BYTES = Spread("uint8", True, 0, 255, 0, 255, False)
 
 
@@ -88,6 +90,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with open(path, "rb") as file, Image.open(file, formats=("PNG",)) as picture:
             yield picture
+    except OSError as error:
+        if error.errno is not None:  # not Pillow's own
+            raise unreadable(path, error) from error
+        raise BadInput(path, f"cannot be read as PNG: {error}", _AGAIN) from error
     except Exception as error:  # Pillow raises many kinds of errors; each means an unusable file
-        cause = f"cannot be read as PNG: {error}"
-        raise BadInput(path, cause, "Download or export it again") from error
+        raise BadInput(path, f"cannot be read as PNG: {error}", _AGAIN) from error

@@ -33,10 +33,13 @@ from volumes.storage import digest, json_files
 from volumes.storage.array_cache import ArrayCache, Content, Kept, Words
 from volumes.storage.atomic import make_folder
 from volumes.storage.cache_folder import CacheFolder
+from volumes.storage.read_errors import unreadable
 from volumes.volume import AIR_HU, HU, Volume
 
 # Version of content and format. A new version makes every array again.
 _LAYOUT = "v4"
+_NOWHERE = Path(os.devnull)  # no file lies below it
+_SET = "Set ENGINE_CACHE to a folder"
 _SECOND_NS, _TICK_NS = 10**9, 20 * 10**6
 
 _NO_VOXELS: HU = np.zeros((0, 0, 0), np.int16)
@@ -44,12 +47,18 @@ _NO_VOXELS: HU = np.zeros((0, 0, 0), np.int16)
 _Stamp = tuple[int, ...]
 
 
-def default_root() -> Path:
-    """The default folder: $ENGINE_CACHE, else respr-engine in the user's cache folder."""
-    if chosen := os.environ.get("ENGINE_CACHE"):
-        return Path(chosen).expanduser()
-    root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")).expanduser()
-    return root / "respr-engine"
+def default_root() -> Path | None:
+    """The default folder: $ENGINE_CACHE, else respr-engine in the user's cache folder.
+
+    It is None for a user without a home, as of a container, if the environment names no folder.
+    """
+    chosen, caches = (os.environ.get(name) for name in ("ENGINE_CACHE", "XDG_CACHE_HOME"))
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return Path(caches or "~/.cache").expanduser() / "respr-engine"
+    except RuntimeError:  # no home
+        return None
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,12 @@ class Store:
     If the folder cannot be written, this is reported once, and arrays are held in memory.
 
     Attributes:
-        root: the folder.
+        root: the folder; None is as a folder that cannot be written.
         tell: called with a message about damaged files and the first write error.
         frozen: whether nothing is written: what is stored is used, the rest is held in memory.
     """
 
-    root: Path
+    root: Path | None
     tell: Callable[[str], None] | None = field(default=None, repr=False, compare=False)
     frozen: bool = False
     _sets: dict[str, HU] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -76,9 +85,12 @@ class Store:
 
     def __post_init__(self) -> None:
         callback = () if self.tell is None else (self.tell,)
-        object.__setattr__(self, "_cache", CacheFolder(self.root / _LAYOUT, *callback))
+        folder = (self.root or _NOWHERE) / _LAYOUT
+        object.__setattr__(self, "_cache", CacheFolder(folder, *callback))
         if self.frozen:
             self._cache.freeze()
+        elif self.root is None:
+            self._cache.make_read_only(CannotWrite("cache", "there is no home folder for it", _SET))
 
     def outline(self, case: Case, *, hashed: bool, voxels: bool = False) -> Volume:
         """The volume of a case without its voxels: its name and its hashes.
@@ -239,8 +251,7 @@ def _stamp(path: Path, *, settled: bool = False) -> _Stamp:
             time.sleep(max(tick - age, 0) / _SECOND_NS)
             status = path.stat()
     except OSError as error:
-        cause = f"cannot be read: {error.strerror or error}"
-        raise BadInput(path, cause, "Check its name and your permissions") from error
+        raise unreadable(path, error) from error
     return (
         status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev,
     )  # fmt: skip

@@ -24,6 +24,7 @@ from typing import Any
 from volumes.errors import BadInput
 from volumes.nifti import gzip_codec
 from volumes.nifti.read_options import ReadOptions
+from volumes.storage.read_errors import unreadable
 
 DEFLATE_CEILING = 1032  # the largest compression ratio of deflate
 DOWNLOAD = "Download or export it again"
@@ -244,12 +245,6 @@ def refuse_changed(path: Path, stamp: Stamp) -> None:
         raise unreadable(path, error) from error
     if now != stamp:
         raise BadInput(path, "was changed while it was read", "Try again once it is complete")
-
-
-def unreadable(path: Path, error: OSError) -> BadInput:
-    """The BadInput for an operating system's error on reading."""
-    cause = f"cannot be read: {error.strerror or error}"
-    return BadInput(path, cause, "Check its name and your permissions")
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -181,6 +181,7 @@ def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:
     raise BadInput(path, f"is not a NIfTI file: {_what_it_is(first)}", _remedy_for(first))
 
 
+_ANNEXED = b"/annex/objects/"
 _SIGNATURES = (
     (b"<", "it looks like a web page"),
     (b"\xef\xbb\xbf<", "it looks like a web page"),
@@ -213,6 +214,8 @@ def _what_it_is(first: bytes) -> str:
         return "it is a DICOM slice"
     if first[_TAR[0]] == _TAR[1]:
         return "it is a tar archive"
+    if _ANNEXED in first[:256]:
+        return "it is a git-annex pointer to a file that was not fetched"
     for signature, name in _SIGNATURES:
         if first.lstrip().startswith(signature):
             return name
@@ -225,6 +228,10 @@ def _what_it_is(first: bytes) -> str:
 def _remedy_for(first: bytes) -> str:
     if first[128:132] == b"DICM":
         return "Convert the series with dcm2niix"
+    if _ANNEXED in first[:256]:
+        return "Fetch it with `git annex get` or `datalad get`"
+    if first.startswith(b"version https://git-lfs"):
+        return "Fetch it with `git lfs pull`"
     if any(word in _what_it_is(first) for word in ("compressed", "archive")):
         return "Decompress it first"
     lost = len(first) < 348 or "web page" in _what_it_is(first)

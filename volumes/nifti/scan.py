@@ -26,7 +26,6 @@ from volumes.nifti.checked_stream import (
     Stream,
     open_stream,
     refuse_changed,
-    unreadable,
 )
 from volumes.nifti.header import Header, read_header
 from volumes.nifti.hu_check import Census
@@ -34,6 +33,7 @@ from volumes.nifti.length_unit import refuse_too_long
 from volumes.nifti.orientation import axes, canonical_affine, orientation, spacing_mm
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.storage import digest
+from volumes.storage.read_errors import unreadable
 from volumes.volume import AIR_HU, HU, Shape, SpacingMm
 
 Stored = npt.NDArray[Any]

@@ -6,6 +6,7 @@ computed again. If the folder cannot be written, arrays are held in memory.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import os
@@ -24,11 +25,18 @@ from volumes.errors import CannotWrite
 from volumes.storage import json_files, memory
 from volumes.storage.atomic import cannot_write, make_folder, whole_file
 from volumes.storage.cache_folder import CacheFolder
+from volumes.storage.mapped_array import mapped_array
 
 Words = tuple[str, ...]
 
 _MEMORY_SHARE = 0.5
 _ELSEWHERE = "Free some space, or set ENGINE_CACHE to another folder"
+_OPEN = "Raise the limit on open files (ulimit -n)"
+_LIMITS = {
+    errno.EMFILE: _OPEN,
+    errno.ENFILE: _OPEN,
+    errno.ENOMEM: "Raise the limits on memory maps (ulimit -v, sysctl vm.max_map_count)",
+}
 _ORPHAN_S = 3600.0  # a temporary file that is older belongs to no running process
 
 
@@ -77,20 +85,25 @@ class ArrayCache:
         Raises:
             CannotWrite: if it cannot be stored and does not fit into memory.
         """
-        found = self._found(name)
+        found: Kept | None = None
         refused: CannotWrite | None = None
-        if found is None and not self.cache.read_only:
-            try:
+        try:
+            found = self._found(name)
+            if found is None and not self.cache.read_only:
                 with self._locked(name):
                     # Another process may have made it before this one got the lock.
                     found = self._found(name) or self._made(name, make)
-            except CannotWrite as refusal:
-                self.cache.make_read_only(refusal)
-                refused = refusal
+        except CannotWrite as refusal:
+            self.cache.make_read_only(refusal)
+            refused = refusal
         return found or _in_memory(make(), refused or _read_only(self.cache))
 
     def _found(self, name: str) -> Kept | None:
-        """The array if it is complete and intact. No lock: files are atomic and never change."""
+        """The array if it is complete and intact. No lock: files are atomic and never change.
+
+        Raises:
+            CannotWrite: if the system opens or maps no further file: the array is not damaged.
+        """
         description = json_files.read_sealed(self.cache.folder / f"{name}.json")
         if description is None:
             return None
@@ -98,6 +111,10 @@ class ArrayCache:
             array = self._mapped(name)
             # A flipped bit in the header of the .npy file changes the datatype but not the bytes.
             found = [array.dtype.str, list(array.shape), _crc32(array)]
+        except OSError as error:
+            if error.errno in _LIMITS:
+                raise _no_more(self.cache.folder / f"{name}.npy", error) from error
+            return None
         except Exception:  # numpy raises many kinds of errors; each means damage
             return None
         if found != [description[name] for name in ("dtype", "shape", "array_crc32")]:
@@ -123,10 +140,13 @@ class ArrayCache:
         json_files.write_sealed(
             description, {"dtype": dtype, "shape": content.shape, "array_crc32": crc, **about}
         )
-        return Kept(self._mapped(name), content.odd, content.identity)
+        try:
+            return Kept(self._mapped(name), content.odd, content.identity)
+        except OSError as error:
+            raise _no_more(path, error) from error
 
     def _mapped(self, name: str) -> Any:
-        return np.load(self.cache.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return mapped_array(self.cache.folder / f"{name}.npy")
 
     def _sweep(self, path: Path) -> None:
         """Removes temporary files of the array that killed processes left."""
@@ -156,6 +176,11 @@ def _read_only(cache: CacheFolder) -> CannotWrite:
     return CannotWrite(cache.folder, "cannot be written", _ELSEWHERE)
 
 
+def _no_more(path: Path, error: OSError) -> CannotWrite:
+    cause = f"cannot be mapped: {error.strerror or error}"
+    return CannotWrite(path, cause, _LIMITS.get(error.errno or 0, _ELSEWHERE))
+
+
 def _in_memory(content: Content, refused: CannotWrite) -> Kept:
     """The array in memory.
 
@@ -165,7 +190,8 @@ def _in_memory(content: Content, refused: CannotWrite) -> Kept:
     needed = math.prod(content.shape) * np.dtype(content.dtype).itemsize
     if needed > _MEMORY_SHARE * memory.free_bytes():
         cause = f"{refused.cause}, and its {needed:,} bytes do not fit into memory"
-        raise CannotWrite(refused.path, cause, _ELSEWHERE)
+        remedy = refused.remedy if refused.remedy in _LIMITS.values() else _ELSEWHERE
+        raise CannotWrite(refused.path, cause, remedy)
     array, filled = np.empty(math.prod(content.shape), content.dtype), 0
     for piece in content.pieces:
         array[filled : filled + piece.size] = np.ravel(piece)

@@ -321,13 +321,62 @@ def test_a_lock_on_a_folder_that_was_moved_away_is_taken_again(run, monkeypatch)
         assert f"process {os.getpid()}" in (run.folder / ".lock").read_text()
 
 
-def test_a_file_system_without_locks_is_refused(run, monkeypatch):
+def without_locks(monkeypatch, code):
     def refused(file, how):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", refused)
-    with pytest.raises(CannotWrite, match="No locks available"), run.locked():
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_a_run_is_held_by_a_file_with_one_warning(run, monkeypatch, code):
+    without_locks(monkeypatch, code)
+    told = []
+    with run.locked(told.append):
+        assert told == [
+            f"{run.folder}: its file system has no locks; .lock.held tells other processes that "
+            "it is in use"
+        ]
+        with pytest.raises(Locked, match=f"process {os.getpid()} on"):
+            run.refuse_locked()
+    run.refuse_locked()
+
+
+def test_a_machine_with_locks_heeds_the_file_of_one_without(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        without_locks(patch, errno.ENOSYS)
+        held = run.locked()
+        held.__enter__()
+    with pytest.raises(Locked, match=r"remove .*\.lock\.held"), run.locked():
         pass
+    held.__exit__(None, None, None)
+    with run.locked():
+        pass
+
+
+def test_a_machine_without_locks_heeds_the_lock_of_one_with_them(run, holder, monkeypatch):
+    without_locks(monkeypatch, errno.ENOSYS)
+    with pytest.raises(Locked, match=rf"process {holder.pid} .* remove .*\.lock if"), run.locked():
+        pass
+    holder.kill()
+    holder.wait()
+    with run.locked():
+        pass
+
+
+def test_a_lock_that_fails_otherwise_is_refused(run, monkeypatch):
+    without_locks(monkeypatch, errno.EIO)
+    with pytest.raises(CannotWrite, match="Input/output error"), run.locked():
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSYS])
+def test_a_refused_run_leaves_no_folder_behind(tmp_path, monkeypatch, code):
+    without_locks(monkeypatch, code)
+    run = Run(tmp_path / "run")
+    with pytest.raises((CannotWrite, KeyError)), run.locked():
+        raise KeyError
+    assert not run.folder.exists()
 
 
 def test_the_lock_of_a_process_that_was_killed_is_free(run, holder):

@@ -21,7 +21,7 @@ from volumes.dataset.pairs import Pairs
 from volumes.dataset.store import _LAYOUT, Store, default_root
 from volumes.errors import BadInput, CannotWrite
 from volumes.nifti.read_options import ReadOptions
-from volumes.storage import digest, memory
+from volumes.storage import array_cache, digest, memory
 
 ROOT = Path(__file__).parents[3]
 
@@ -669,11 +669,11 @@ def calls(monkeypatch, owner, name):
 def test_a_set_is_hashed_and_read_once_and_mapped_once_a_side(store, pairs, monkeypatch):
     hashed = calls(monkeypatch, digest, "sha256")
     read = calls(monkeypatch, Pairs, "read")
-    mapped = calls(monkeypatch, np, "load")
+    opened = calls(monkeypatch, np, "load")
+    mapped = calls(monkeypatch, array_cache, "mapped_array")
     volumes = [store.volume(case) for case in pairs]
     assert [len(hashed), len(read)] == [1, 2]
-    # Two archives are opened to be read, two arrays are mapped.
-    assert len(mapped) == 4
+    assert [len(opened), len(mapped)] == [2, 2]
     assert np.shares_memory(volumes[1].hu.base, volumes[2].hu.base)
 
 
@@ -753,6 +753,8 @@ def test_pairs_are_identified_by_their_clean_images(store, tmp_path, hu, noisy_h
         ({"ENGINE_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
         ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/respr-engine"),
         ({"HOME": "/c"}, "/c/.cache/respr-engine"),
+        ({"ENGINE_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/c"}, "/c/.cache/respr-engine"),
+        ({"ENGINE_CACHE": "~/a", "HOME": "/c"}, "/c/a"),
     ],
 )
 def test_the_store_lies_where_the_environment_says(monkeypatch, environment, expected):
@@ -761,6 +763,45 @@ def test_the_store_lies_where_the_environment_says(monkeypatch, environment, exp
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert default_root() == Path(expected)
+
+
+@pytest.fixture
+def homeless(monkeypatch):
+    """A user of a container: no HOME, and no entry in the list of users."""
+
+    def unknown(_):
+        raise KeyError
+
+    for name in ("ENGINE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, None),
+        ({"ENGINE_CACHE": "~/a"}, None),
+        ({"ENGINE_CACHE": "/a"}, Path("/a")),
+        ({"XDG_CACHE_HOME": "/b"}, Path("/b/respr-engine")),
+    ],
+)
+def test_without_a_home_the_environment_alone_names_the_store(
+    homeless, monkeypatch, environment, expected
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert default_root() == expected
+
+
+def test_without_a_folder_voxels_are_held_in_memory_with_one_warning(case, hu, tmp_path):
+    told = []
+    store = Store(None, told.append)
+    for _ in range(2):
+        np.testing.assert_array_equal(store.volume(case, scanned=True).hu, hu)
+    assert told == ["cache: there is no home folder for it; the cache is read-only from here on"]
+    Store(None, told.append, frozen=True)
+    assert len(told) == 1
 
 
 @pytest.mark.real_ct
