@@ -44,7 +44,8 @@ def mapped_array(path: Path) -> npt.NDArray[Any]:
         content = _map(file)
     array: Any = np.frombuffer(content, dtype, count, start).reshape(shape).view(np.memmap)
     array._mmap = content  # so that numpy takes its slices for maps, too
-    return array
+    found: npt.NDArray[Any] = array
+    return found
 
 
 def _map(file: BinaryIO) -> Any:
