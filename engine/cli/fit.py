@@ -100,8 +100,8 @@ def fit(
     """Train RECIPE, or resume the training in its run folder."""
     from engine.diagnostics.demo import fit_demo
     from engine.terminal import Terminal
-    from engine.training.fit import FitRequest
     from engine.training.fit import fit as train
+    from engine.training.fit_request import FitRequest
     from engine.training.signals import interruptible
 
     stop = context.with_resource(interruptible())

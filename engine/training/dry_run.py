@@ -12,13 +12,10 @@ from engine.runs.initial_weights import InitialWeights
 from engine.runs.run import Run
 from engine.terminal import Terminal
 from engine.training.cases import outline_cases
-from engine.training.fit import (
-    FitRequest,
-    Prepared,
-    compare_cases,
-    compare_run,
-    refuse_uneven,
-)
+from engine.training.fit import refuse_uneven
+from engine.training.fit_request import FitRequest
+from engine.training.preparation import Prepared
+from engine.training.resumption import compare_cases, compare_run
 from engine.training.step_cost import seconds_a_step, step_cost
 from volumes.dataset.store import Store, default_root
 

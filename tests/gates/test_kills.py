@@ -128,7 +128,7 @@ def test_a_training_that_is_killed_ends_with_the_bits_of_one_that_was_not(
 
 
 PHASES = {
-    "start": "engine.training.fit.load_recipe",
+    "start": "engine.training.preparation.load_recipe",
     "cache build": "volumes.dataset.store.Store.volume",
     "import": "engine.runtime.start",
     "step": "engine.training.trainer.Trainer._learn",

@@ -795,7 +795,7 @@ def test_a_comparison_without_its_recordings_is_refused_before_a_report_is_begun
 
 def test_a_run_that_resumes_with_other_code_gives_a_message(fit, monkeypatch):
     assert fit("--steps", "2")[0] == 0
-    monkeypatch.setattr("engine.training.fit.code_sha256", lambda: "0" * 64)
+    monkeypatch.setattr("engine.training.provenance.code_sha256", lambda: "0" * 64)
     code, _, err = fit("--steps", "4")
     assert code == 0
     assert "code_sha256 changed: resumed, not to the bit" in err

@@ -262,7 +262,8 @@ def test_fewer_steps_than_are_done_are_refused(engine, trained, dataset):
 def test_a_request_to_stop_takes_effect_before_the_first_step(dataset, tmp_path):
     from engine.errors import Interrupted
     from engine.terminal import Terminal
-    from engine.training.fit import FitRequest, fit
+    from engine.training.fit import fit
+    from engine.training.fit_request import FitRequest
     from engine.training.signals import Stop
 
     stop = Stop()

@@ -5,7 +5,8 @@ import pytest
 
 from engine.runs import compatibility
 from engine.terminal import Terminal
-from engine.training.fit import FitRequest, fit
+from engine.training.fit import fit
+from engine.training.fit_request import FitRequest
 from engine.training.signals import Stop
 from tests.engine.tiny import shrinking
 from volumes.storage import json_files
