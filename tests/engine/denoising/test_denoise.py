@@ -175,6 +175,19 @@ def test_the_datatype_changes_no_voxel_but_by_its_rounding(unet, tmp_path, noisy
         np.testing.assert_allclose(found * slope + inter, expected, atol=0.501, err_msg=name)
 
 
+def test_a_slice_of_two_dimensions_is_denoised_as_one_of_three(unet, tmp_path, noisy_hu):
+    slice_ = np.ascontiguousarray(noisy_hu[0].T)
+    denoised = []
+    for name, stored in (("two", slice_), ("three", slice_[:, :, None])):
+        path = tmp_path / f"{name}.nii"
+        nib.save(nib.Nifti1Image(stored, np.diag([-0.7, -0.8, 3, 1])), path)
+        out = applied(unet, path)
+        assert head(out) == head(path)
+        assert nib.load(out).shape == stored.shape
+        denoised.append(content(out)[352:])
+    assert denoised[0] == denoised[1] != content(path)[352:]
+
+
 def test_one_slice_is_a_scan(unet, tmp_path, noisy_hu):
     out = applied(unet, scan_file(tmp_path / "scan.nii", noisy_hu[:1, :33, :47]))
     assert voxels(out).shape == (1, 33, 47)

@@ -1,5 +1,6 @@
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -87,6 +88,19 @@ def test_the_header_is_kept_to_the_byte(tmp_path, phantom_hu):
     out = degraded(path)
     assert head(out) == head(path)
     assert len(content(out)) == len(content(path))
+
+
+def test_a_slice_of_two_dimensions_keeps_its_header_and_gets_the_noise_of_one_of_three(tmp_path):
+    hu = np.zeros((40, 30), "<i2")
+    outs = []
+    for name, stored in (("two", hu), ("three", hu[:, :, None])):
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "scan.nii"
+        nib.save(nib.Nifti1Image(stored, np.diag([-0.7, -0.8, 3, 1])), path)
+        outs.append(degraded(path))
+        assert head(outs[-1]) == head(path)
+    assert content(outs[0])[352:] == content(outs[1])[352:]
+    assert np.std(nib.load(outs[0]).get_fdata()) == pytest.approx(140, rel=0.1)
 
 
 def test_saturated_voxels_are_counted(tmp_path):

@@ -491,7 +491,7 @@ IMPOSSIBLE = [
     ({"dim": [7, 32767, 32767, 32767, 1, 1, 1, 1]}, "declares"),
     ({"dim": [7] + [32767] * 7}, "3D volume"),
     ({"dim": [1, 60]}, "3D volume"),
-    ({"dim": [2, 4, 5]}, "3D volume"),
+    ({"dim": [1, 4]}, "3D volume"),
     ({"dim": [4, 3, 4, 5, 2]}, "holds 2 volumes.*--volume"),
     ({"dim": [5, 3, 4, 5, 1, 3]}, "3D volume"),
     ({"datatype": 0}, "unknown"),
