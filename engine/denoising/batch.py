@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.errors import BadInput, NumericalFailure
+from engine.errors import BadInput, NumericalFailure, OutOfMemory
 from engine.terminal import Bar, Terminal
 from volumes.errors import Refusal, listed
 
 _NAMED = 10
+_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "ResourceExhaustedError")
 
 
 class Tally:
@@ -35,9 +36,19 @@ class Tally:
         try:
             yield
         except (BadInput, NumericalFailure) as refusal:
-            self._failed[path] = type(refusal)
+            self._note(path, refusal)
             if self._count == 1:
                 raise
+        except Exception as error:
+            if self._count == 1 or type(error).__name__ not in _OUT_OF_MEMORY:
+                raise
+            # One large scan must not keep the scans after it from being denoised, each time anew.
+            remedy = "Use a smaller --tile, or a machine with more memory"
+            self._note(path, OutOfMemory(path, "does not fit into memory", remedy))
+
+    def _note(self, path: Path, refusal: Refusal) -> None:
+        self._failed[path] = type(refusal)
+        if self._count > 1:
             self._terminal.refusal(refusal)
 
     @contextmanager
@@ -45,7 +56,7 @@ class Tally:
         """Counts the scans of a batch at the end of the block, whatever ends it.
 
         Raises:
-            BadInput: with the scans that failed; NumericalFailure if every refusal was one.
+            BadInput: with the scans that failed; another refusal if every one is of its kind.
         """
         try:
             yield

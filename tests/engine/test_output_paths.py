@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,17 @@ def test_an_input_is_known_by_any_link(tmp_path):
     link.symlink_to(scan)
     with pytest.raises(CannotWrite, match="is an input"):
         refuse_inputs([link], [scan])
+
+
+def test_thousands_of_outputs_are_compared_with_thousands_of_inputs_at_once(tmp_path, monkeypatch):
+    scans = [tmp_path / f"{i}.nii" for i in range(300)]
+    outputs = [tmp_path / f"{i}_denoised.nii" for i in range(300)]
+    for path in (*scans, *outputs):
+        path.touch()
+    asked, stat = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **more: asked.append(path) or stat(path, **more))
+    refuse_inputs(outputs, scans)
+    assert len(asked) <= len(scans) + len(outputs)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):

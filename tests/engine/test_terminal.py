@@ -1,4 +1,5 @@
 import sys
+import time
 
 from engine.runs.metrics_file import MetricsFile
 from engine.terminal import Terminal
@@ -63,6 +64,32 @@ def test_a_terminal_shows_the_progress(capfd, monkeypatch):
     err = capfd.readouterr().err
     assert "training" in err
     assert "10/10" in err
+
+
+def test_the_progress_of_a_part_has_a_bar_of_its_own_and_both_tell_their_rate(capfd, monkeypatch):
+    pretend_terminal(monkeypatch)
+    with Terminal().progress("all scans", 100, unit="slices") as whole:
+        whole.at(10, "scan 1 of 4")
+        with whole.part("a.nii.gz", 20) as part:
+            part.at(5)
+            time.sleep(0.25)
+            part.at(20)
+            time.sleep(0.25)
+            whole.at(100, "scan 4 of 4")
+    err = capfd.readouterr().err
+    for words in ("all scans", "scan 4 of 4", "100/100", "a.nii.gz", "20/20", "slices/s"):
+        assert words in err
+
+
+def test_results_in_a_pipe_stay_there_while_a_terminal_shows_the_progress(capfd, monkeypatch):
+    pretend_terminal(monkeypatch)
+    terminal = Terminal()
+    with terminal.progress("denoising", 10) as bar:
+        bar.at(10)
+        terminal.result("out/a_denoised.nii.gz")
+    out, err = capfd.readouterr()
+    assert out == "out/a_denoised.nii.gz\n"
+    assert "out/a_denoised" not in err
 
 
 def test_a_quiet_terminal_shows_no_progress(capfd, monkeypatch):

@@ -242,3 +242,14 @@ def test_a_plan_of_a_shard_shows_its_scans(engine, unet_run, scans):
     assert code == 0
     assert said.startswith(str(scans / "c.nii.gz"))
     assert said.count("\n") == 1
+
+
+def test_outputs_in_a_folder_below_the_scans_are_no_scans_of_the_next_command(
+    engine, unet_run, scans
+):
+    words = ("denoise", scans, "-m", unet_run, "-o", scans / "out", "--save-residual")
+    for k in (1, 2, 3):
+        assert engine(*words, "--shard", f"{k}/3")[0] == 0
+    code, _, err = engine(*words)
+    assert code == 0
+    assert "3 of 3 finished before" in err

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from volumes.errors import CannotWrite
-from volumes.storage.atomic import make_folder, whole_file
+from volumes.storage.atomic import make_folder, remove_orphans, whole_file
 
 
 def put(path, content=b"new", **options):
@@ -196,3 +196,34 @@ def test_a_folder_where_a_file_lies_is_refused(tmp_path):
     with pytest.raises(CannotWrite) as caught:
         make_folder(tmp_path / "a")
     assert caught.value.exit_code == 4
+
+
+def temporary(path, monkeypatch, process):
+    """A temporary file that a process left."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: process)
+        before = set(path.parent.iterdir())
+        with whole_file(path):
+            (left,) = set(path.parent.iterdir()) - before
+    left.write_bytes(b"half")
+    path.unlink()
+    return left
+
+
+GONE = 999_999_999
+
+
+def test_temporary_files_of_processes_that_are_gone_are_removed(tmp_path, monkeypatch):
+    path = tmp_path / "scan.nii.gz"
+    gone = temporary(path, monkeypatch, GONE)
+    running = temporary(path, monkeypatch, os.getppid())
+    other = temporary(tmp_path / "other.nii.gz", monkeypatch, GONE)
+    remove_orphans([path, tmp_path / "missing" / "scan.nii.gz"])
+    assert [each.exists() for each in (gone, running, other)] == [False, True, True]
+
+
+def test_a_long_name_is_not_taken_for_another_that_begins_alike(tmp_path, monkeypatch):
+    one, other = (tmp_path / f"{'n' * 200}{i}.nii.gz" for i in (1, 2))
+    left, others = (temporary(path, monkeypatch, GONE) for path in (one, other))
+    remove_orphans([one])
+    assert (left.exists(), others.exists()) == (False, True)
