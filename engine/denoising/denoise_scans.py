@@ -108,10 +108,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     outputs = outputs_of(
         scans, request.output, request.preview, residual=request.residual, several=several
     )
-    for number in found:
-        outputs[number].refuse_others(residual=request.residual)
-        if not batch and not request.overwrite:
-            outputs[number].refuse_existing()
+    _refuse_outputs(request, [outputs[number] for number in found], keep=batch)
     earlier = dict.fromkeys(found, Earlier.NOTHING)
     if not request.overwrite:
         known = EarlierOutputs.of(model, request.settings, residual=request.residual)
@@ -122,9 +119,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         _tell_kept([earlier[number] for number in kept], len(chosen), terminal)
     with tally.summarised():
         places = [outputs[number] for number in (*kept, *verified)]
-        if places:
-            remove_orphans(file for place in places for file in place.files(residual=True))
-            make_places(places, request.output, request.preview)
+        _prepare_places(places, request)
         for number in kept:
             with tally.noted(request.scans[number]):
                 _draw_missing(found[number][0], outputs[number], model, terminal)
@@ -132,6 +127,21 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         if verified:
             work = _Work.begin(request, model, terminal)
             work.denoise_all(verified, outputs, earlier, tally)
+
+
+def _refuse_outputs(request: DenoiseRequest, outputs: list[Output], *, keep: bool) -> None:
+    """Refuses outputs that may not be replaced; unless some are kept, all that exist."""
+    for output in outputs:
+        output.refuse_others(residual=request.residual)
+        if not keep and not request.overwrite:
+            output.refuse_existing()
+
+
+def _prepare_places(outputs: list[Output], request: DenoiseRequest) -> None:
+    """Makes the folders of outputs, and removes what killed commands left there."""
+    if outputs:
+        make_places(outputs, request.output, request.preview)
+        remove_orphans(file for output in outputs for file in output.files(residual=True))
 
 
 def _read_headers(
