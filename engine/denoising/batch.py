@@ -84,7 +84,7 @@ class Tally:
         kind = kinds.pop() if len(kinds) == 1 else BadInput
         names = listed([str(path) for path in self._failed], most=_NAMED)
         title = f"{len(self._failed):,} of {scans_in_words(self._count)}"
-        raise kind(title, f"could not be denoised: {names}", "Repair or leave out those")
+        raise kind(title, "could not be denoised", f"Repair or leave out {names}")
 
 
 def scans_in_words(count: int) -> str:

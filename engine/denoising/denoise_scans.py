@@ -109,10 +109,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     outputs = outputs_of(
         scans, request.output, request.preview, residual=request.residual, several=several
     )
-    for number in found:
-        outputs[number].refuse_others(residual=request.residual)
-        if not batch and not request.overwrite:
-            outputs[number].refuse_existing()
+    _refuse_outputs(request, [outputs[number] for number in found], keep=batch)
     earlier = dict.fromkeys(found, Earlier.NOTHING)
     if not request.overwrite:
         known = EarlierOutputs.of(model, request.settings, residual=request.residual)
@@ -154,6 +151,14 @@ def _denoise_all(
                 replaces = request.overwrite or earlier[number] is Earlier.INTERRUPTED
                 work.denoise(loaded, outputs[number], slices, overwrite=replaces)
                 tally.done += 1
+
+
+def _refuse_outputs(request: DenoiseRequest, outputs: list[Output], *, keep: bool) -> None:
+    """Refuses outputs that may not be replaced; unless some are kept, all that exist."""
+    for output in outputs:
+        output.refuse_others(residual=request.residual)
+        if not keep and not request.overwrite:
+            output.refuse_existing()
 
 
 def _read_headers(

@@ -35,7 +35,10 @@ def test_the_kind_of_the_error_is_that_of_all_failures_or_bad_input():
         tally = Tally(3, Terminal(quiet=True), batch=True)
         for path, kind in zip((A, B), kinds, strict=True):
             refuse(tally, path, kind(path, "is odd", "Repair it"))
-        with pytest.raises(wanted, match=r"2 of 3 scans: could not be denoised: a\.nii, b\.nii\."):
+        with pytest.raises(
+            wanted,
+            match=r"2 of 3 scans: could not be denoised. Repair or leave out a\.nii, b\.nii\.",
+        ):
             tally.end()
 
 

@@ -612,11 +612,11 @@ def test_without_an_output_each_lies_beside_its_scan_and_is_not_denoised_again(
         "kits": ["case_0/imaging_denoised.nii.gz", "case_1/imaging_denoised.nii.gz"],
     }[layout]
     assert names(folder, "**/*_denoised.nii.gz") == made
-    before = [(folder / name).stat() for name in made]
+    before = [(folder / name).stat().st_ino for name in made]
     code, _, err = engine("denoise", folder, "-m", unet_run)
     assert code == 0
     assert "2 of 2 finished before\n" in err
-    assert [(folder / name).stat() for name in made] == before
+    assert [(folder / name).stat().st_ino for name in made] == before
     assert engine(*words, "--overwrite")[0] == 0
     assert names(folder, "**/*_denoised.nii.gz") == made
 
