@@ -115,11 +115,22 @@ def tensorflow() -> Any:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    _forgo_missing_folders()
     with _quiet():
         import tensorflow as tf
     # Otherwise TensorFlow warns about retracing if several networks are loaded one after another.
     tf.get_logger().setLevel("ERROR")
     return tf
+
+
+def _forgo_missing_folders() -> None:
+    """Lets TensorFlow and Keras be imported by a user without a home or temporary folder."""
+    if not os.path.isabs(os.path.expanduser("~")):
+        os.environ.setdefault("KERAS_HOME", os.devnull)  # else Keras makes a folder named ~ here
+    try:
+        tempfile.gettempdir()
+    except OSError:
+        os.environ.setdefault("TEST_TMPDIR", os.devnull)  # that of tests, which TensorFlow imports
 
 
 def processors() -> int:

@@ -26,6 +26,8 @@ def exit_code(error: BaseException) -> int:
         return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
     if isinstance(error, OSError) and is_full(error):
         return exit_code(cannot_write(Path(error.filename or "disk"), error))
+    if isinstance(error, OSError) and "temporary directory" in str(error):  # Python, matplotlib
+        return _refused("temporary folder: cannot be written. Set TMPDIR to another one.", 4)
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         where = error.filename or "files"
         return _refused(f"{where}: too many are open. Raise the limit (ulimit -n).", 4)

@@ -181,6 +181,29 @@ def test_no_temporary_folder_is_needed(capfd, monkeypatch, memfd, shown):
     assert capfd.readouterr().err == shown
 
 
+@pytest.mark.parametrize(
+    ("home", "temporary", "expected"),
+    [
+        ("/root", True, {}),
+        ("~", True, {"KERAS_HOME": os.devnull}),
+        ("/root", False, {"TEST_TMPDIR": os.devnull}),
+    ],
+)
+def test_without_home_or_temporary_folder_none_is_made(monkeypatch, home, temporary, expected):
+    def none():
+        raise FileNotFoundError
+
+    for name in ("KERAS_HOME", "TEST_TMPDIR"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("os.path.expanduser", lambda _: home)
+    if not temporary:
+        monkeypatch.setattr("tempfile.gettempdir", none)
+    runtime._forgo_missing_folders()
+    found = {name: os.environ[name] for name in ("KERAS_HOME", "TEST_TMPDIR") if name in os.environ}
+    assert found == expected
+
+
 def test_loading_several_networks_gives_no_warning(cpu, caplog):
     import keras
     import tensorflow as tf

@@ -42,10 +42,9 @@ def mapped_array(path: Path) -> npt.NDArray[Any]:
         if os.fstat(file.fileno()).st_size != start + count * dtype.itemsize or not count:
             raise ValueError(f"{path} has another size than its header says")
         content = _map(file)
-    array: Any = np.frombuffer(content, dtype, count, start).reshape(shape).view(np.memmap)
-    array._mmap = content  # so that numpy takes its slices for maps, too
-    found: npt.NDArray[Any] = array
-    return found
+    array = np.frombuffer(content, dtype, count, start).reshape(shape).view(np.memmap)
+    vars(array)["_mmap"] = content  # so that numpy takes its slices for maps, too
+    return array
 
 
 def _map(file: BinaryIO) -> Any:

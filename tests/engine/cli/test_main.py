@@ -237,9 +237,15 @@ def test_debug_shows_where_a_refusal_comes_from_and_keeps_its_code(engine, tmp_p
         (ZeroDivisionError("division by zero"), 1, "This is a bug"),
         (MemoryError(), 7, "Use a smaller --tile"),
         (type("ResourceExhaustedError", (Exception,), {})("OOM"), 7, "the device has too little"),
+        (
+            OSError(errno.EMFILE, "Too many open files", "a.nii"),
+            4,
+            "a.nii: too many are open. Raise",
+        ),
+        (FileNotFoundError(2, "No usable temporary directory found in [...]"), 4, "Set TMPDIR"),
         (KeyboardInterrupt(), 130, "stopped: by Ctrl-C. Finished files are complete"),
     ],
-    ids=["bug", "memory", "device memory", "Ctrl-C"],
+    ids=["bug", "memory", "device memory", "open files", "temporary folder", "Ctrl-C"],
 )
 def test_every_error_has_an_exit_code(
     engine, scan, monkeypatch, error, code, said

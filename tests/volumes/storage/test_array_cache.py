@@ -1,3 +1,5 @@
+import errno
+import os
 import threading
 
 import numpy as np
@@ -96,3 +98,27 @@ def test_an_array_that_fails_is_not_stored(tmp_path):
     with pytest.raises(BadInput):
         ArrayCache(CacheFolder(tmp_path)).array("a", lambda: Content(VALUES.shape, pieces()))
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"), [(errno.EMFILE, "ulimit -n"), (errno.ENOMEM, "vm.max_map_count")]
+)
+def test_an_array_that_cannot_be_mapped_is_not_damaged_and_is_held_in_memory(
+    tmp_path, make, monkeypatch, code, remedy
+):
+    def failing(path):
+        raise OSError(code, os.strerror(code), path)
+
+    ArrayCache(CacheFolder(tmp_path)).array("a", make)
+    monkeypatch.setattr("volumes.storage.array_cache.mapped_array", failing)
+    told = []
+    cache = CacheFolder(tmp_path, told.append)
+    for _ in range(2):
+        np.testing.assert_array_equal(ArrayCache(cache).array("a", make).array, VALUES)
+    assert told == [
+        f"{tmp_path}/a.npy: cannot be mapped: {os.strerror(code)}; "
+        "the cache is read-only from here on"
+    ]
+    monkeypatch.setattr(memory, "free_bytes", lambda: 95)
+    with pytest.raises(CannotWrite, match=remedy):
+        ArrayCache(cache).array("a", make)
