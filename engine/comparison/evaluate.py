@@ -308,11 +308,13 @@ def _title(request: EvaluateRequest, window: Window) -> str:
     if request.protocol == "reference":
         what = "slice 0 of a central crop of 32 x 256 x 256"
     elif request.slices:
-        what = f"every voxel of {request.slices} slices about the middle, padding as air"
+        many = f"the {request.slices} middle slices"
+        middle = "the middle slice" if request.slices == 1 else many
+        what = f"every voxel of {middle}, padding as air"
     ends = f"[{window.low_hu:g}, {window.high_hu:g}] {window.unit_name}"
     return (
-        f"{request.split}, {what}; images clipped to the window {ends}, which is the data range; "
-        "SSIM within slices; means over cases, ± their standard deviation"
+        f"{request.split}, {what}; window {ends} is the data range; means over cases, ± their "
+        "standard deviation"
     )
 
 

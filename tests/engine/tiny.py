@@ -94,7 +94,7 @@ def scan_file(
     header.set_data_shape(turned.shape)
     header.set_data_dtype(stored.dtype)
     header.set_sform(affine @ inv_ornt_aff(turn, stored.shape), 1)
-    header.set_zooms(nib.affines.voxel_sizes(header.get_sform()))
+    header["pixdim"][1:4] = nib.affines.voxel_sizes(header.get_sform())
     header["descrip"] = b"made for a test"
     header["scl_slope"], header["scl_inter"] = slope, inter
     header["magic"] = b"n+1"

@@ -33,6 +33,7 @@ class Failing:
 
     def __init__(self, examples: Examples, bad: int, fail) -> None:
         self.examples, self.bad, self.fail = examples, bad, fail
+        self.dtype = examples.dtype
 
     def case(self, i: int) -> str:
         return self.examples.case(i)

@@ -34,7 +34,8 @@ def mapped_array(path: Path) -> npt.NDArray[Any]:
         ValueError: if it is not the file of an array, holds objects, or has another size.
     """
     with open(path, "rb") as file:
-        np.lib.format.read_magic(file)
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{path} has another version of the format")
         shape, by_column, dtype = np.lib.format.read_array_header_1_0(file)
         start, count = file.tell(), math.prod(shape)
         if dtype.hasobject or by_column:

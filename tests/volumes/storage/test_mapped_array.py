@@ -59,6 +59,15 @@ def test_a_file_of_another_size_is_refused(path, size):
         mapped_array(path)
 
 
+@pytest.mark.parametrize(("place", "value"), [(0, 0), (6, 2), (6, 0), (7, 1)])
+def test_another_format_or_version_is_refused(path, place, value):
+    changed = bytearray(path.read_bytes())
+    changed[place] = value
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match=r"version|magic"):
+        mapped_array(path)
+
+
 def test_an_array_of_objects_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="no plain array"):
