@@ -435,7 +435,7 @@ def test_other_cases_are_refused_without_accept_changes_and_never_leak(
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(dataset, data)
-    cases = about(half)["cases"]
+    cases, voxels = about(half)["cases"], about(half)["voxels"]
     # A training case is another file than it was.
     name = next(iter(cases["training"]))
     validated = next(iter(cases["validation"]))
@@ -451,7 +451,8 @@ def test_other_cases_are_refused_without_accept_changes_and_never_leak(
     assert go_on("--accept-changes", data=data)[0] == 0
     (noted,) = about(half)["changes"]
     assert noted["from_step"] == 2
-    assert noted["learned_from"] == {sha256: name for name, sha256 in cases["training"].items()}
+    files = {sha256: name for name, sha256 in cases["training"].items()}
+    assert noted["learned_from"] == files | {voxels[name]: name for name in cases["training"]}
     # What it has learned from, now or then, cannot be what it is scored on.
     assert set(cases["training"].values()) < set(Run(half).record().learned_from)
     (data / validated / "imaging.nii.gz").write_bytes(
