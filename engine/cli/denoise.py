@@ -17,10 +17,12 @@ from engine.cli.options import (
     MaxGib,
     Output,
     Overwrite,
+    Precision,
     Quiet,
     Verbose,
     Which,
     WhichVolume,
+    Xla,
     read_options,
     shape,
 )
@@ -72,7 +74,7 @@ def denoise(
         bool, typer.Option("--strip-phi", help="Clear free text and extensions of the header, "
                            "which may contain names and dates.")
     ] = False,
-    devices: Devices = "auto",
+    devices: Devices = "auto", precision: Precision = "auto", xla: Xla = "auto",
     overwrite: Overwrite = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None, axes: Axes = None,
@@ -99,7 +101,7 @@ def denoise(
             strip_phi,
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
-        only_plan=plan, devices=devices,
+        only_plan=plan, devices=devices, precision=precision, xla=xla,
         reading=reading,
     )  # fmt: skip
     denoise_scans(request, terminal)

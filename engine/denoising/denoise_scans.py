@@ -63,7 +63,9 @@ class DenoiseRequest:
         residual: whether input - output is written as well.
         overwrite: whether existing files are replaced.
         only_plan: whether only tiles and memory are shown.
-        devices: to compute on.
+        devices: to compute on; the first of several.
+        precision: of the layers between the network's input and output.
+        xla: whether XLA compiles the network: auto, on or off.
         reading: options for reading scans.
     """
 
@@ -77,6 +79,8 @@ class DenoiseRequest:
     overwrite: bool = False
     only_plan: bool = False
     devices: str = "auto"
+    precision: str = "auto"
+    xla: str = "auto"
     reading: ReadOptions = STRICT
 
 
@@ -90,7 +94,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    runtime.check(request.devices, "auto", "auto")
+    runtime.check(request.devices, request.precision, request.xla)
     scans = scan_files(request.scans, request.reading, terminal)
     several = len(scans) > 1 or scans != request.scans
     request = replace(request, scans=scans)
@@ -99,6 +103,8 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     check_dose(request.settings, model.recipe)
     found = _read_headers(request, model, failed)
     if request.only_plan:
+        if request.devices.startswith("gpu"):
+            runtime.start_inference(request.devices)  # tells the memory of the GPU
         for scan, *_ in found.values():
             terminal.result(_plan(scan, model, request.settings))
         return failed.end()
@@ -155,9 +161,16 @@ class _Work:
         harmful = harm(request.run, model.step)
         if harmful:
             terminal.warn(f"{request.run.folder}: {harmful}")
-        started = runtime.start(request.devices)
+        started = runtime.start_inference(request.devices, request.precision, request.xla)
+        if started.replicas > 1:
+            terminal.warn(
+                f"--devices {request.devices}: only the first one is used. Several compute if each "
+                "has a command of its own, with a part of the scans"
+            )
         made = sidecar.made(started, reproducible=request.settings.reproducible)
-        predictor = Predictor.of(model, request.settings.photons)
+        predictor = Predictor.of(
+            model, request.settings.photons, precision=started.precision, xla=started.xla
+        )
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
@@ -168,6 +181,8 @@ class _Work:
         count = plan_for(scan, self.model.recipe, request.settings).count
         with terminal.progress(scan.path.name, count) as bar:
             denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at, second)
+        if denoised.rounding:
+            terminal.say(f"{scan.path.name}: {denoised.rounding}")
         # Warnings about the input and the model were shown before.
         found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
         denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])
