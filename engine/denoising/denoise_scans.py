@@ -178,9 +178,11 @@ class _Work:
         """Denoises one scan and writes the requested files."""
         request, terminal, path = self.request, self.terminal, output.path
         terminal.detail(_plan(scan, self.model, request.settings))
-        count = plan_for(scan, self.model.recipe, request.settings).count
-        with terminal.progress(scan.path.name, count) as bar:
+        tiles = plan_for(scan, self.model.recipe, request.settings)
+        with terminal.progress(scan.path.name, tiles.count) as bar:
             denoised = denoise(scan, self.model, self.predictor, request.settings, bar.at, second)
+        if self.predictor.compiles(tiles):
+            denoised.about["xla"] = True
         if denoised.rounding:
             terminal.say(f"{scan.path.name}: {denoised.rounding}")
         # Warnings about the input and the model were shown before.

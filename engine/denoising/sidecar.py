@@ -72,7 +72,6 @@ def made(started: Runtime, *, reproducible: bool) -> dict[str, Any]:
     about: dict[str, Any] = {
         "versions": {"engine": __version__, **framework, **libraries},
         "code_sha256": code_sha256(),
-        **({"xla": True} if started.about["xla"] else {}),
     }
     if not reproducible:
         machine = ("devices", "threads", "onednn")

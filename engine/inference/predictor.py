@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.inference.streamed_layers import UnknownLayerError
-from engine.inference.streaming import WORTH_COMPILING, Streaming
+from engine.inference.streaming import Streaming
 from engine.inference.tiling import Blocks, Plan
 from engine.networks import Network
 from engine.runs.trained_model import Model
@@ -21,6 +21,8 @@ from volumes.sampling.noise import Noise
 from volumes.tiles import Tile, padded
 from volumes.tomography.photon_noise import log_dose
 from volumes.volume import Shape, Unit
+
+_WORTH_COMPILING = 8  # repetitions of a shape within a scan from which on XLA compiles it
 
 
 def photons_told(network: Network, noise: Noise) -> float | None:
@@ -125,25 +127,40 @@ class Predictor:
         cut into separate tiles.
         """
         images = [noisy, *(self._dose if prior is None else [prior])]
-        if plan.streamed and self._streaming and self._streaming.takes(plan.depth):
-            frequent = self._frequent(plan.columns(), at_least=1)
+        frequent = self._frequent(plan)
+        if streaming := self._streaming_of(plan):
             for column in plan.columns():
                 xla = column.read.shape == frequent
-                yield from self._streamed(plan, column, self._streaming, images, xla=xla)
+                yield from self._streamed(plan, column, streaming, images, xla=xla)
             return
         plan = plan.separate() if plan.streamed else plan
-        frequent = self._frequent(plan.tiles(), at_least=WORTH_COMPILING)
         for tile in plan.tiles():
             infer = self._compiled if tile.read.shape == frequent else self._infer
             estimate = infer([tensor(image(tile.read)) for image in images])
             yield tile.keep, estimate.numpy()[0, ..., 0][tile.inner]
 
-    def _frequent(self, tiles: Iterator[Tile], at_least: int) -> Shape | None:
-        """The shape that XLA compiles: that of most tiles. It depends on nothing but the plan."""
+    def compiles(self, plan: Plan) -> bool:
+        """Whether XLA computes a part of a volume that is cut in this way."""
+        return self._frequent(plan) is not None
+
+    def _frequent(self, plan: Plan) -> Shape | None:
+        """The shape that XLA compiles: that of most tiles or columns. It depends on the plan alone.
+
+        None if it is repeated too rarely.
+        """
         if not self._xla:
             return None
+        if self._streaming_of(plan):
+            tiles, repeated = plan.columns(), plan.depth // plan.step
+        else:
+            tiles, repeated = (plan.separate() if plan.streamed else plan).tiles(), 1
         (shape, count), *_ = Counter(tile.read.shape for tile in tiles).most_common(1)
-        return shape if count >= at_least else None
+        return shape if count * repeated >= _WORTH_COMPILING else None
+
+    def _streaming_of(self, plan: Plan) -> Streaming | None:
+        """The stream of a plan; None if the volume is cut into separate tiles."""
+        streaming = self._streaming if plan.streamed else None
+        return streaming if streaming and streaming.takes(plan.depth) else None
 
     def _streamed(
         self, plan: Plan, column: Tile, streaming: Streaming, images: list[Blocks], *, xla: bool

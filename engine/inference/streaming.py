@@ -21,8 +21,6 @@ from engine.inference.streamed_layers import Reach, UnknownLayerError
 # (first, after) -> these slices of an image, (1, after - first, Y, X, 1)
 Slices = Callable[[int, int], Any]
 
-WORTH_COMPILING = 8  # repetitions of a shape within a scan from which on XLA compiles it
-
 
 class Streaming:
     """A Keras model that can be streamed. Each segment is traced once, for any number of slices.
@@ -50,14 +48,12 @@ class Streaming:
             depth: their slices, a multiple of the network's stride.
             step: slices that enter at a time.
             slab: slices of a slab.
-            xla: whether XLA computes whole steps, if the stream is long enough to repay the seconds
-                of the compilation.
+            xla: whether XLA computes whole steps.
 
         Raises:
             UnknownLayerError: if a layer cannot be streamed at this depth.
         """
-        compiled = xla and depth >= WORTH_COMPILING * step
-        stages, output = self.stages(images, depth, step, xla=compiled)
+        stages, output = self.stages(images, depth, step, xla=xla)
         reader, done = output.reader(), 0
         while done < depth:
             for stage in stages:

@@ -156,6 +156,13 @@ def test_xla_is_told_and_gives_the_same_scan(denoised, floats, monkeypatch):
     np.testing.assert_allclose(found, exact, rtol=0, atol=0.01)  # HU
 
 
+def test_a_scan_of_one_tile_is_not_compiled_and_says_so(denoised, floats):
+    exact, _, _ = denoised(floats)
+    found, about, _ = denoised(floats, "--xla", "on")
+    assert "xla" not in about
+    np.testing.assert_array_equal(found, exact)
+
+
 # -- Repeated --------------------------------------------------------------------------------------
 
 WHOLE = "the network gives the same voxels, bit for bit"

@@ -304,8 +304,8 @@ def on_gpu(monkeypatch, gib, host_gib=1):
 
 
 @pytest.mark.parametrize(("gib", "step", "tile"), [
-    (139, 8, (8, 512, 512)), (16, 8, (8, 512, 512)), (8, 4, (8, 512, 512)), (6, 2, (8, 512, 512)),
-    (4, 2, (8, 256, 512)), (1, 2, (8, 128, 128)),
+    (139, 8, (8, 512, 512)), (16, 8, (8, 512, 512)), (8, 4, (8, 512, 512)), (5, 2, (8, 512, 512)),
+    (4, 2, (8, 512, 256)), (1, 2, (8, 256, 128)),
 ])  # fmt: skip
 def test_on_a_gpu_its_memory_decides_and_not_that_of_the_host(monkeypatch, gib, step, tile):
     on_gpu(monkeypatch, gib)
