@@ -91,12 +91,62 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
     return Runtime(strategy, len(names), precision, compiled, about)
 
 
+def start_inference(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> Runtime:
+    """As `start`, for a network that is only applied.
+
+    It computes on the first of the devices. Without a request it computes in float32, also on a
+    GPU: scores are those of the float32 network. There float32 means 24 bits, not the 11 bits of
+    TensorFloat-32, which is TensorFlow's default for convolutions on GPUs.
+
+    Raises:
+        BadUsage: if a requested device does not exist.
+    """
+    check(devices, precision, xla)
+    started = start(devices, "float32" if precision == "auto" else precision, xla)
+    if _layout(devices)[2]:
+        tensorflow().config.experimental.enable_tensor_float_32_execution(False)
+    return started
+
+
+def gpu_bytes() -> int | None:
+    """Memory of the GPU that this process computes on; None on a CPU, and before `start`.
+
+    TensorFlow reads it once, when it starts. What other processes held then is not in it.
+    """
+    return _gpu_bytes() if _started_gpus else None
+
+
+_started_gpus: list[Any] = []
+
+
+@cache
+def _gpu_bytes() -> int | None:
+    # The public interface tells this limit to sessions only, and a session makes its own devices.
+    try:
+        from tensorflow.python import pywrap_tfe
+        from tensorflow.python.client import pywrap_tf_session as session
+        from tensorflow.python.eager import context
+
+        devices = pywrap_tfe.TFE_ContextListDevices(context.context()._handle)
+        return next(
+            int(session.TF_DeviceListMemoryBytes(devices, number))
+            for number in range(session.TF_DeviceListCount(devices))
+            if session.TF_DeviceListType(devices, number) == _KIND
+        )
+    except (ImportError, AttributeError, TypeError, StopIteration):  # the interface has changed
+        return None
+
+
+_KIND = "GPU"
+
+
 @cache
 def _layout(devices: str) -> tuple[Any, list[str], list[Any]]:
     """The strategy, the names of its devices, and the GPUs among them, set once per process."""
     tf = tensorflow()
     with _quiet():
         gpus = _gpus(tf, devices)
+        _started_gpus.extend(gpus)
         if gpus:
             names = [f"/gpu:{i}" for i in range(len(gpus))]
         else:

@@ -17,10 +17,12 @@ from engine.cli.options import (
     MaxGib,
     Output,
     Overwrite,
+    Precision,
     Quiet,
     Verbose,
     Which,
     WhichVolume,
+    Xla,
     read_options,
     shape,
 )
@@ -76,7 +78,7 @@ def denoise(
         bool, typer.Option("--strip-phi", help="Clear free text and extensions of the header, "
                            "which may contain names and dates.")
     ] = False,
-    devices: Devices = "auto",
+    devices: Devices = "auto", precision: Precision = "auto", xla: Xla = "auto",
     overwrite: Overwrite = False,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="K/N", help="Denoise the K-th of N equal parts "
@@ -114,7 +116,7 @@ def denoise(
         ),
         output=output, preview=preview, residual=save_residual, overwrite=overwrite,
         only_plan=plan, timed=timed, shard=None if shard is None else Shard.parse(shard),
-        devices=devices, reading=reading,
+        devices=devices, precision=precision, xla=xla, reading=reading,
     )  # fmt: skip
     denoise_scans(request, terminal)
 

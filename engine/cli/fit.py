@@ -15,9 +15,11 @@ from engine.cli.options import (
     Data,
     Debug,
     MaxGib,
+    Precision,
     Quiet,
     Verbose,
     WhichVolume,
+    Xla,
     data_folder,
     read_options,
 )
@@ -74,12 +76,7 @@ def fit(
     devices: Annotated[
         str, typer.Option("--devices", help="auto, cpu, gpu, gpu:0,1, or cpu:2 (two logical ones).")
     ] = "auto",
-    precision: Annotated[
-        str, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")
-    ] = "auto",
-    xla: Annotated[
-        str, typer.Option("--xla", help="auto (on a GPU), on or off.")
-    ] = "auto",
+    precision: Precision = "auto", xla: Xla = "auto",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of weights, crops and noise.")
     ] = None,

@@ -35,6 +35,8 @@ Axes = Annotated[
                  "of those of its header: ZYX for a numpy array (Z, Y, X)."),
 ]  # fmt: skip
 Devices = Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")]
+Xla = Annotated[str, typer.Option("--xla", help="auto (on a GPU), on or off.")]
 Data = Annotated[
     Path | None,
     typer.Option(

@@ -89,7 +89,7 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     refuse_without_dose(methods, levels)
     comparison = _prepare(request, methods, levels, terminal)
     make_folder(request.output)  # hours may pass before the report is written
-    runtime.start(request.devices)
+    runtime.start_inference(request.devices)
     rows, settings, pictures = compare(comparison, terminal.say)
     about = _about(request, comparison, settings)
     written = write(request.output, about, rows, pictures)  # hours of work: before it is shown

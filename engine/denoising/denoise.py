@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from engine.denoising import sidecar
 from engine.denoising.bone import BoneWeight
+from engine.denoising.rounding import Rounding, rounding
 from engine.errors import BadInput, BadUsage, NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import Blocks, Plan, plan
@@ -62,12 +63,14 @@ class Denoised:
         scan: the input, whose header the output keeps.
         before, after: stored arrays in the order of the file.
         about: content of the sidecar.
+        rounding: by the precision of the network; None in float32.
     """
 
     scan: Scan
     before: Stored
     after: Stored
     about: dict[str, Any]
+    rounding: Rounding | None = None
 
     def residual(self) -> npt.NDArray[np.float32]:
         """Input - output in HU, in the order of the file; 0 where the input is not finite."""
@@ -115,13 +118,15 @@ def denoise(
     tiles = plan_for(scan, model.recipe, request)
     if tiles.count > 1:
         _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
+    lost = rounding(estimator, noisy, prior, mask, model.recipe, anywhere=request.reproducible)
     keep = BoneWeight(window, noisy, scan.spacing_mm)
     counts = {"above_window": 0, "changed": 0, "saturated": 0}
     change = _Change()
     for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
         if not np.isfinite(estimate).all():
             cause = "gives numbers that are not finite"
-            raise NumericalFailure(model.path, cause, "Use another model")
+            instead = "Use --precision float32, or another model" if lost else "Use another model"
+            raise NumericalFailure(model.path, cause, instead)
         hu = scan.hu(source[box.slices])
         weight = keep.weight(box, estimate)
         share = np.float32(request.strength) * (1 - weight)
@@ -142,11 +147,13 @@ def denoise(
         "voxels": {"total": int(np.prod(scan.shape)), **counts},
         "change_hu": change.summary(),
         "residual": describe_residual(scan, source, target, mask),
+        "precision": lost.about() if lost else sidecar.FULL_PRECISION,
     }
     about = _about(scan, model, request, second, measured)
+    about["warnings"] += lost.warnings() if lost else []
     if request.strip:
         scan = replace(scan, header=replace(scan.header, head=cleared(scan.head)))
-    return Denoised(scan, before, after, about)
+    return Denoised(scan, before, after, about, lost)
 
 
 def _corrected(hu: Unit, seen: Unit, estimate: Unit, share: Unit, window: Window) -> Unit:

@@ -56,7 +56,9 @@ class DenoiseRequest:
         only_plan: whether only tiles and memory are shown.
         timed: whether the plan also shows the expected time.
         shard: part of the scans that is denoised; None is all of them.
-        devices: to compute on.
+        devices: to compute on; the first of several.
+        precision: of the layers between the network's input and output.
+        xla: whether XLA compiles the network: auto, on or off.
         reading: options for reading scans.
     """
 
@@ -72,6 +74,8 @@ class DenoiseRequest:
     timed: bool = False
     shard: Shard | None = None
     devices: str = "auto"
+    precision: str = "auto"
+    xla: str = "auto"
     reading: ReadOptions = STRICT
 
 
@@ -88,7 +92,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    runtime.check(request.devices, "auto", "auto")
+    runtime.check(request.devices, request.precision, request.xla)
     scans = scan_files(request.scans, request.reading, terminal)
     several = len(scans) > 1 or scans != request.scans
     if several:
@@ -104,6 +108,8 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     check_dose(request.settings, model.recipe)
     found = _read_headers(request, chosen, model, tally)
     if request.only_plan:
+        if request.devices.startswith("gpu"):
+            runtime.start_inference(request.devices)  # tells the memory of the GPU
         _show_plans([scan for scan, *_ in found.values()], request, model, terminal)
         return tally.end()
     outputs = outputs_of(
@@ -112,7 +118,9 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     _refuse_outputs(request, [outputs[number] for number in found], keep=batch)
     earlier = dict.fromkeys(found, Earlier.NOTHING)
     if not request.overwrite:
-        known = EarlierOutputs.of(model, request.settings, residual=request.residual)
+        known = EarlierOutputs.of(
+            model, request.settings, request.precision, residual=request.residual
+        )
         earlier = known.of_scans({n: found[n][0] for n in found}, outputs, tally, terminal)
     kept = [number for number in earlier if earlier[number].finished]
     waiting = {number: found[number] for number in earlier if number not in kept}
@@ -225,9 +233,16 @@ class _Work:
         harmful = harm(request.run, model.step)
         if harmful:
             terminal.warn(f"{request.run.folder}: {harmful}")
-        started = runtime.start(request.devices)
+        started = runtime.start_inference(request.devices, request.precision, request.xla)
+        if started.replicas > 1:
+            terminal.warn(
+                f"--devices {request.devices}: only the first one is used. Several compute if each "
+                "has a command of its own, with a part of the scans"
+            )
         made = sidecar.made(started, reproducible=request.settings.reproducible)
-        predictor = Predictor.of(model, request.settings.photons)
+        predictor = Predictor.of(
+            model, request.settings.photons, precision=started.precision, xla=started.xla
+        )
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
@@ -238,9 +253,13 @@ class _Work:
         scan, second = scans[0], scans[1] if len(scans) > 1 else None
         request, terminal, path = self.request, self.terminal, output.path
         terminal.detail(_plan(scan, self.model, request.settings))
-        count = plan_for(scan, self.model.recipe, request.settings).count
-        with slices.scan(scan.path.name, scan.shape[0], count) as at:
+        tiles = plan_for(scan, self.model.recipe, request.settings)
+        with slices.scan(scan.path.name, scan.shape[0], tiles.count) as at:
             denoised = denoise(scan, self.model, self.predictor, request.settings, at, second)
+        if self.predictor.compiles(tiles):
+            denoised.about["xla"] = True
+        if denoised.rounding:
+            terminal.say(f"{scan.path.name}: {denoised.rounding}")
         # Warnings about the input and the model were shown before.
         found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
         denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])

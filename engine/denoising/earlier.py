@@ -48,18 +48,23 @@ class EarlierOutputs:
         model: of this command.
         origin: what a sidecar records of it.
         settings: of this command.
+        precision: of this command.
         residual: whether a residual belongs to each output.
     """
 
     model: Model
     origin: dict[str, Any]
     settings: DenoiseSettings
+    precision: str
     residual: bool
 
     @classmethod
-    def of(cls, model: Model, settings: DenoiseSettings, *, residual: bool) -> EarlierOutputs:
+    def of(
+        cls, model: Model, settings: DenoiseSettings, precision: str = "auto", *, residual: bool
+    ) -> EarlierOutputs:
         """Those of a command."""
-        return cls(model, sidecar.origin(model), settings, residual)
+        precision = sidecar.FULL_PRECISION if precision == "auto" else precision
+        return cls(model, sidecar.origin(model), settings, precision, residual)
 
     def of_scans(
         self, scans: dict[int, Scan], outputs: list[Output], tally: Tally, terminal: Terminal
@@ -138,6 +143,8 @@ class EarlierOutputs:
             tile, tiles = plan_for(scan, recipe, settings).tile, said.get("tiles")
             if not isinstance(tiles, dict) or tiles.get("shape") != list(tile):
                 return "with other tiles"
+        if sidecar.precision_of(said) != self.precision:
+            return "with another --precision"
         second = second_scan(scan, recipe, settings.prior)
         wanted = self.origin | input_record(scan, settings, second, recipe.window)
         for name in [*wanted, *(name for name in _OPTIONAL if name not in wanted)]:

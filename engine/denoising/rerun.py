@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from engine import runtime
+from engine.denoising import sidecar
 from engine.denoising.denoise import DenoiseSettings, denoise, plan_for, second_scan
 from engine.errors import BadInput, BadUsage
 from engine.inference.predictor import Predictor
@@ -22,6 +23,7 @@ from volumes.storage import json_files
 _STEPS = 1  # steps of an integer datatype: other machines sum in another order and round
 _FLOAT_HU = 0.01  # tolerance of a floating-point datatype
 _AGAIN = "Denoise the scan again"
+_UNCLEAR = "does not say how the scan was denoised"
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,15 @@ def repeated(
     if second is not None and second.sha256() != said["second_scan_sha256"]:
         cause = "is not the second scan that was used"
         raise BadInput(second.path, cause, "Name that scan by --prior")
-    runtime.start(again.devices)
+    precision = sidecar.precision_of(said)
+    if precision is None:
+        raise BadInput(sidecar_path(output.path), _UNCLEAR, _AGAIN)
+    # XLA changes the last bits, and on a CPU it is several times slower.
+    started = runtime.start_inference(
+        again.devices, precision, "auto" if said.get("xla") is True else "off"
+    )
     count = plan_for(source, model.recipe, request).count
-    estimator = Predictor.of(model, request.photons)
+    estimator = Predictor.of(model, request.photons, precision=precision, xla=started.xla)
     with again.terminal.progress("denoising again", count) as bar:
         denoised = denoise(source, model, estimator, request, bar.at, second)
     stored = output.read()
@@ -79,6 +87,8 @@ def repeated(
     differ = "1 voxel differs" if number == 1 else f"{number:,} voxels differ"
     found = f"{differ}, by up to {apart_hu:.3g} HU"
     limit_hu = _STEPS * abs(source.slope) if source.dtype.kind in "iu" else _FLOAT_HU
+    if denoised.rounding:  # another device rounds otherwise, by no more than it rounds
+        limit_hu += denoised.rounding.largest_hu
     if not apart_hu <= limit_hu * (1 + 1e-6):
         raise BadInput(output.path, f"differs from the network's output: {found}", _AGAIN)
     return f"the network gives the same voxels except for rounding: {found}"
@@ -97,7 +107,7 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSe
         or not all(type(size) is int and size > 0 for size in tile)
         or type(streamed) is not bool
     ):
-        raise BadInput(sidecar_path(path), "does not say how the scan was denoised", _AGAIN)
+        raise BadInput(sidecar_path(path), _UNCLEAR, _AGAIN)
     had = said.get("second_scan_sha256") is not None
     if had and second is None:
         raise BadUsage("--prior", "was given when the scan was denoised", "Name that second scan")

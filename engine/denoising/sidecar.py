@@ -19,10 +19,11 @@ from engine.output_paths import sidecar_path
 from engine.recipe.serialization import to_json, without_later
 from engine.runs.compatibility import MAY_CHANGE
 from engine.runs.trained_model import Model
-from engine.runtime import Runtime, code_sha256
+from engine.runtime import PRECISIONS, Runtime, code_sha256
 from volumes.storage import digest, json_files
 
 NOTICE = "research use, not a medical device"
+FULL_PRECISION = "float32"  # whatever the precision of training
 _LIBRARIES = ("numpy", "scipy", "nibabel")
 
 
@@ -71,7 +72,6 @@ def made(started: Runtime, *, reproducible: bool) -> dict[str, Any]:
     about: dict[str, Any] = {
         "versions": {"engine": __version__, **framework, **libraries},
         "code_sha256": code_sha256(),
-        "precision": "float32",  # whatever the precision of training
     }
     if not reproducible:
         machine = ("devices", "threads", "onednn")
@@ -102,6 +102,17 @@ def read(path: Path) -> dict[str, Any]:
         cause = "is not the sidecar of a denoised scan"
         raise BadInput(place, cause, "Denoise the scan again")
     return content
+
+
+def precision_of(said: dict[str, Any]) -> str | None:
+    """The precision that a sidecar names, alone or with its differences; None if it names none."""
+    told = said.get("precision")
+    if isinstance(told, dict) and told.get("compute") == FULL_PRECISION:
+        return None  # float32 differs from nothing
+    named = told.get("compute") if isinstance(told, dict) else told
+    if named == FULL_PRECISION or (isinstance(told, dict) and named in PRECISIONS[2:]):
+        return str(named)
+    return None
 
 
 def is_sidecar(place: Path) -> bool:

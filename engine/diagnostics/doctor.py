@@ -92,7 +92,7 @@ def _checks(folder: Path, devices: str) -> list[tuple[str, Callable[[], str]]]:
         ("a killed training resumes", lambda: killed_training(folder)),
         ("devices", lambda: computing(started())),
         ("a training step", lambda: step(started())),
-        ("tiles without seams", lambda: seams(started())),
+        ("tiles without seams", lambda: seams(runtime.start_inference(devices))),
     ]
 
 

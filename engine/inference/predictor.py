@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Any
@@ -19,7 +20,9 @@ from volumes.boxes import Box
 from volumes.sampling.noise import Noise
 from volumes.tiles import Tile, padded
 from volumes.tomography.photon_noise import log_dose
-from volumes.volume import Unit
+from volumes.volume import Shape, Unit
+
+_WORTH_COMPILING = 8  # repetitions of a shape within a scan from which on XLA compiles it
 
 
 def photons_told(network: Network, noise: Noise) -> float | None:
@@ -33,12 +36,23 @@ class Predictor:
     Args:
         model: the Keras model.
         photons: per ray of the scans, for a dose-aware network.
+        xla: whether XLA compiles the shape that is most frequent in a plan. All others are too rare
+            to repay the seconds of a compilation.
+        precision: of the model between input and output.
+        exact: the predictor of the same weights in float32; None if it is this one.
+
+    Attributes:
+        precision, exact: as above.
     """
 
-    def __init__(self, model: Any, photons: float | None = None) -> None:
+    def __init__(
+        self, model: Any, photons: float | None = None, *, xla: bool = False,
+        precision: str = "float32", exact: Predictor | None = None,
+    ) -> None:  # fmt: skip
         import tensorflow as tf
 
-        self._model = model
+        self.precision, self.exact = precision, exact or self
+        self._model, self._xla = model, xla
         self._beyond: float | None = None
         self._dose: list[Blocks] = []
         if photons is not None:
@@ -47,31 +61,45 @@ class Predictor:
         # Shapes are left open: for a known shape TensorFlow would merge other operations, and round
         # otherwise.
         inputs = [tf.TensorSpec(image.shape, image.dtype) for image in model.inputs]
-        self._infer = tf.function(
-            lambda images: model(images if len(inputs) > 1 else images[0], training=False),
-            input_signature=[inputs],
-        )
+
+        def infer(images: list[Any]) -> Any:
+            return model(images if len(inputs) > 1 else images[0], training=False)
+
+        self._infer = tf.function(infer, input_signature=[inputs])
+        self._compiled = tf.function(infer, input_signature=[inputs], jit_compile=True)
 
     @classmethod
-    def of(cls, model: Model, photons: float | None = None) -> Predictor:
+    def of(
+        cls, model: Model, photons: float | None = None, *, precision: str = "float32",
+        xla: bool = False,
+    ) -> Predictor:  # fmt: skip
         """The predictor of a trained model.
+
+        Args:
+            model: of a run.
+            photons: per ray of the scans, for a dose-aware network.
+            precision: of the layers between input and output.
+            xla: whether XLA compiles the network.
 
         Raises:
             Mismatch: if the checkpoint does not have the variables of the network.
         """
-        return cls(model.network(), photons)
+        exact = None if precision == "float32" else cls(model.network(), photons)
+        network = model.network(precision)
+        return cls(network, photons, xla=xla, precision=precision, exact=exact)
 
     def beyond_halo(self, network: Network) -> float:
         """How much an estimate depends on voxels beyond a tile's halo, in window units.
 
         For a network of convolutions this is 0. A network with statistics over the whole image, or
-        with a receptive field larger than its `radius`, would leave seams. Measured once.
+        with a receptive field larger than its `radius`, would leave seams. Measured once, in
+        float32: in lower precision, rounding on a GPU could be taken for it.
 
         Args:
             network: gives the stride and the radius of the tiles.
         """
         if self._beyond is None:
-            self._beyond = self._probed(network)
+            self._beyond = self.exact._probed(network)
         return self._beyond
 
     def _probed(self, network: Network) -> float:
@@ -99,23 +127,54 @@ class Predictor:
         cut into separate tiles.
         """
         images = [noisy, *(self._dose if prior is None else [prior])]
-        if plan.streamed and self._streaming and self._streaming.takes(plan.depth):
+        frequent = self._frequent(plan)
+        if streaming := self._streaming_of(plan):
             for column in plan.columns():
-                yield from self._streamed(plan, column, self._streaming, images)
+                xla = column.read.shape == frequent
+                yield from self._streamed(plan, column, streaming, images, xla=xla)
             return
-        for tile in (plan.separate() if plan.streamed else plan).tiles():
-            estimate = self._infer([tensor(image(tile.read)) for image in images])
+        plan = plan.separate() if plan.streamed else plan
+        for tile in plan.tiles():
+            infer = self._compiled if tile.read.shape == frequent else self._infer
+            estimate = infer([tensor(image(tile.read)) for image in images])
             yield tile.keep, estimate.numpy()[0, ..., 0][tile.inner]
 
+    def compiles(self, plan: Plan) -> bool:
+        """Whether XLA computes a part of a volume that is cut in this way."""
+        return self._frequent(plan) is not None
+
+    def _frequent(self, plan: Plan) -> Shape | None:
+        """The shape that XLA compiles: that of most tiles or columns. It depends on the plan alone.
+
+        None if it is repeated too rarely.
+        """
+        if not self._xla:
+            return None
+        if self._streaming_of(plan):
+            tiles, repeated = plan.columns(), plan.depth // plan.step
+        else:
+            tiles, repeated = (plan.separate() if plan.streamed else plan).tiles(), 1
+        (shape, count), *_ = Counter(tile.read.shape for tile in tiles).most_common(1)
+        return shape if count * repeated >= _WORTH_COMPILING else None
+
+    def _streaming_of(self, plan: Plan) -> Streaming | None:
+        """The stream of a plan; None if the volume is cut into separate tiles."""
+        streaming = self._streaming if plan.streamed else None
+        return streaming if streaming and streaming.takes(plan.depth) else None
+
     def _streamed(
-        self, plan: Plan, column: Tile, streaming: Streaming, images: list[Blocks]
+        self, plan: Plan, column: Tile, streaming: Streaming, images: list[Blocks], *, xla: bool
     ) -> Iterator[tuple[Box, Unit]]:
         def slices(image: Blocks, first: int, after: int) -> Any:
             start, shape = column.read.start[1:], column.read.shape[1:]
             return tensor(image(Box((first, *start), (after - first, *shape))))
 
         estimates = streaming.estimate(
-            [partial(slices, image) for image in images], plan.depth, plan.step, plan.tile[0]
+            [partial(slices, image) for image in images],
+            plan.depth,
+            plan.step,
+            plan.tile[0],
+            xla=xla,
         )
         for tile, estimate in zip(plan.slabs(column), estimates, strict=False):
             depth = tile.keep.shape[0]  # what follows is padding
@@ -124,7 +183,7 @@ class Predictor:
     @cached_property
     def _streaming(self) -> Streaming | None:
         try:
-            return Streaming(self._model)
+            return Streaming(self._model, xla=self._xla)
         except UnknownLayerError:
             return None
 

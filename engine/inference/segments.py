@@ -35,15 +35,22 @@ class Segment:
         windows: its inputs.
         kept: `id`s of the tensors that it gives to others.
         apply: (padded windows, (windows, 2) counts as from `Reach.beyond`) -> the kept tensors.
+        compiled: the same by XLA, which compiles it for each shape of the windows anew; None
+            without XLA.
     """
 
     windows: list[Window]
     kept: list[int]
     apply: Any
+    compiled: Any = None
 
 
-def segments(model: Any) -> list[Segment]:
+def segments(model: Any, *, xla: bool = False) -> list[Segment]:
     """The segments of a Keras model, each after those that it depends on.
+
+    Args:
+        model: a graph of layers with one output.
+        xla: whether they are compiled by XLA as well.
 
     Raises:
         UnknownLayerError: if a layer may depend on every slice, or the model is no graph of layers
@@ -60,7 +67,7 @@ def segments(model: Any) -> list[Segment]:
     graph = {part: part.sources(parts) for part in parts.values()}
     read = {window.tensor for part in graph for window in part.windows}
     read.add(id(model.outputs[0]))
-    return [part.segment(read, tensors) for part in TopologicalSorter(graph).static_order()]
+    return [part.segment(read, tensors, xla) for part in TopologicalSorter(graph).static_order()]
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class _Part:
         """The parts that its inputs come from."""
         return {parts[window.tensor] for window in self.windows if window.tensor in parts}
 
-    def segment(self, read: set[int], tensors: dict[int, Any]) -> Segment:
+    def segment(self, read: set[int], tensors: dict[int, Any], xla: bool) -> Segment:
         """The segment, which keeps the tensors that are read by others."""
         import tensorflow as tf
 
@@ -117,7 +124,9 @@ class _Part:
         shapes = [tensors[window.tensor] for window in windows]
         images = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in shapes]
         counts = tf.TensorSpec((len(windows), 2), tf.int32)
-        return Segment(windows, kept, tf.function(apply, input_signature=[images, counts]))
+        signature = [images, counts]
+        compiled = tf.function(apply, signature, jit_compile=True) if xla else None
+        return Segment(windows, kept, tf.function(apply, signature), compiled)
 
 
 def _joined(part: _Part, parts: dict[int, _Part]) -> list[_Part]:

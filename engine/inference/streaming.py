@@ -28,16 +28,19 @@ class Streaming:
     Args:
         model: a graph of layers with one output. An input of one slice, such as the dose, belongs
             to every slice.
+        xla: whether XLA may compile the segments.
 
     Raises:
         UnknownLayerError: if a layer may depend on every slice, or the model is no such graph.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._segments = segments(model)
+    def __init__(self, model: Any, *, xla: bool = False) -> None:
+        self._segments = segments(model, xla=xla)
         self._model = model
 
-    def estimate(self, images: Sequence[Slices], depth: int, step: int, slab: int) -> Iterator[Any]:
+    def estimate(
+        self, images: Sequence[Slices], depth: int, step: int, slab: int, *, xla: bool = False
+    ) -> Iterator[Any]:
         """The output in order, slab by slab: (1, slices, Y, X, 1).
 
         Args:
@@ -45,11 +48,12 @@ class Streaming:
             depth: their slices, a multiple of the network's stride.
             step: slices that enter at a time.
             slab: slices of a slab.
+            xla: whether XLA computes whole steps.
 
         Raises:
             UnknownLayerError: if a layer cannot be streamed at this depth.
         """
-        stages, output = self.stages(images, depth, step)
+        stages, output = self.stages(images, depth, step, xla=xla)
         reader, done = output.reader(), 0
         while done < depth:
             for stage in stages:
@@ -67,7 +71,9 @@ class Streaming:
             return False
         return True
 
-    def stages(self, images: Sequence[Slices], depth: int, step: int) -> tuple[list[Stage], Kept]:
+    def stages(
+        self, images: Sequence[Slices], depth: int, step: int, *, xla: bool = False
+    ) -> tuple[list[Stage], Kept]:
         """The stages at the start of a stream, in order, and the output. See `estimate`."""
         kept: dict[int, Kept] = {}
         stages: list[Stage] = []
@@ -76,7 +82,7 @@ class Streaming:
             kept[id(tensor)] = Kept(1 if everywhere else depth, everywhere=everywhere)
             stages.append(Stage.of_image(slices, kept[id(tensor)], step))
         for segment in self._segments:
-            stages.append(Stage.of_segment(segment, kept, step / depth))
+            stages.append(Stage.of_segment(segment, kept, step / depth, xla=xla))
         output = kept[id(self._model.outputs[0])]
         if output.depth != depth:
             raise UnknownLayerError("an output of another depth")
@@ -188,7 +194,9 @@ class Stage:
         return cls([], [kept], step, lambda first, after: [slices(first, after)])
 
     @classmethod
-    def of_segment(cls, segment: Segment, kept: dict[int, Kept], pace: float) -> Stage:
+    def of_segment(
+        cls, segment: Segment, kept: dict[int, Kept], pace: float, *, xla: bool = False
+    ) -> Stage:
         """A segment that computes this share of its slices at a time. Its outputs are added."""
         inputs = [_Input(window, kept[window.tensor]) for window in segment.windows]
         moving = [each for each in inputs if not each.kept.everywhere]
@@ -202,7 +210,10 @@ class Stage:
 
         def compute(first: int, after: int) -> list[Any]:
             windows, beyond = zip(*(each.take(first, after) for each in inputs), strict=True)
-            found: list[Any] = segment.apply(list(windows), np.array(beyond, np.int32))
+            # Whole steps have one shape. Those at the ends have others, which XLA would compile.
+            whole = xla and after - first == step
+            apply = segment.compiled if whole else segment.apply
+            found: list[Any] = apply(list(windows), np.array(beyond, np.int32))
             return found
 
         return cls(inputs, outputs, step, compute)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from engine import runtime
 from engine.networks import ConvNet3D, Network, UNet3D
 from volumes.boxes import Box, read_box
 from volumes.storage import memory
@@ -26,6 +27,11 @@ _MOST_BYTES = 4 * 2**30
 _ENOUGH_BYTES = 2**29  # what fits needs no stream; tiles without a halo are no faster if larger
 _PLANE_BYTES = 5 * 2**29  # planes of 512 x 512 fit in
 _STEP_BYTES = 2**26  # more slices at a time are no faster
+# A GPU starts thousands of threads for each layer: few slices at a time would leave it waiting.
+_GPU_SHARE = 0.5  # the rest is for weights and the workspaces of cuDNN
+_GPU_MOST_BYTES = 8 * 2**30
+_GPU_ENOUGH_BYTES = 2**31
+_GPU_STEP_BYTES = 2**31  # 8 slices of 512 x 512
 _LEAST_STEP = 2  # one at a time is slower
 _SLAB = 8  # slices of a slab: what reads neighbouring slices reads few twice
 
@@ -45,12 +51,14 @@ class Plan:
         network: whose stride and radius the tiles respect.
         streamed: whether tiles on top of each other share what their layers computed. They need no
             halo along Z.
+        step_bytes: memory of the slices that enter a stream at a time.
     """
 
     shape: Shape
     tile: Shape
     network: Network
     streamed: bool = False
+    step_bytes: int = _STEP_BYTES
 
     def tiles(self) -> Iterator[Tile]:
         """The tiles, top slices first; if streamed, column after column."""
@@ -83,11 +91,11 @@ class Plan:
     def step(self) -> int:
         """Slices that enter a stream at a time.
 
-        They depend on the plane, not on free memory: some convolutions of many channels round
-        differently for another number of slices.
+        On a CPU they depend on the plane, not on free memory: some convolutions of many channels
+        round differently for another number of slices.
         """
         _, y, x = padded(self.shape, self.network.stride)
-        slices = max(_STEP_BYTES / (y * x * self.network.bytes_per_voxel), 1)
+        slices = max(self.step_bytes / (y * x * self.network.bytes_per_voxel), 1)
         power = int(math.log2(slices))
         return min(self.tile[0], max(1 << power, _LEAST_STEP))
 
@@ -135,10 +143,11 @@ def plan(
 ) -> Plan:  # fmt: skip
     """A plan with the given tile, else with the largest one that fits into memory.
 
-    It uses a quarter of the free memory, at most 4 GiB; for a 2D network at most half a GiB. With
-    `anywhere` it uses the same memory on every machine, free or not, so that the tiles are the
-    same: half a GiB, or 2.5 GiB for the planes of a 3D network. A 3D network is streamed, unless
-    the whole volume fits into half a GiB.
+    It uses a quarter of the free memory, at most 4 GiB; for a 2D network at most half a GiB. If the
+    process computes on a GPU, it uses half of that GPU's memory, at most 8 GiB; for a 2D network at
+    most 2 GiB. With `anywhere` it uses the same memory on every machine, free or not, so that the
+    tiles are the same: half a GiB, or 2.5 GiB for the planes of a 3D network. A 3D network is
+    streamed, unless the whole volume fits into half a GiB.
 
     Args:
         shape: (Z, Y, X) of the volume.
@@ -147,23 +156,29 @@ def plan(
         anywhere: whether the plan is the same on every machine.
         streamed: whether the given tile is one of a stream.
     """
+    gpu = None if anywhere else runtime.gpu_bytes()
+    step_bytes = _STEP_BYTES if gpu is None else _GPU_STEP_BYTES
     if tile is not None:
-        return Plan(shape, tile, network, streamed)
+        return Plan(shape, tile, network, streamed, step_bytes)
     is_3d = isinstance(network, _Streamed) and network.radius[0] > 0
     if anywhere:
         budget = _PLANE_BYTES if is_3d else _ENOUGH_BYTES
+    elif gpu is not None:
+        budget = min(int(_GPU_SHARE * gpu), _GPU_MOST_BYTES if is_3d else _GPU_ENOUGH_BYTES)
     else:
         most = _MOST_BYTES if is_3d else _ENOUGH_BYTES
         budget = min(int(_MEMORY_SHARE * memory.free_bytes()), most)
-    return _slabs(shape, network, budget) if is_3d else _tiled(shape, network, budget)
+    return _slabs(shape, network, budget, step_bytes) if is_3d else _tiled(shape, network, budget)
 
 
-def _slabs(shape: Shape, network: Network, budget: int) -> Plan:
+def _slabs(shape: Shape, network: Network, budget: int, step_bytes: int) -> Plan:
     """The plan of a stream: whole planes if they fit, else columns."""
-    whole = Plan(shape, padded(shape, network.stride), network)
+    whole = Plan(shape, padded(shape, network.stride), network, step_bytes=step_bytes)
     if whole.bytes <= min(budget, _ENOUGH_BYTES):
         return whole
     found = replace(whole, tile=(max(whole.step, _SLAB), *whole.tile[1:]), streamed=True)
+    while found.bytes > budget and found.step > _LEAST_STEP and found.step_bytes > _STEP_BYTES:
+        found = replace(found, step_bytes=max(found.step_bytes // 2, _STEP_BYTES))
     while found.bytes > budget:
         axis = 1 if found.tile[1] > found.tile[2] else 2
         half = _half(found.tile, axis, network)

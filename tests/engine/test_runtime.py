@@ -145,6 +145,35 @@ def test_the_oldest_gpu_decides_the_precision(capabilities, precision):
     assert runtime._precision(tf, gpus) == precision
 
 
+@pytest.mark.parametrize(("gpus", "tensor_float"), [([], []), (["gpu0"], [False])])
+def test_inference_on_a_gpu_is_float32_to_the_last_bit_unless_asked(
+    cpu, monkeypatch, gpus, tensor_float
+):
+    said, asked = [], []
+    experimental = SimpleNamespace(enable_tensor_float_32_execution=said.append)
+    fake = SimpleNamespace(config=SimpleNamespace(experimental=experimental))
+    monkeypatch.setattr(runtime, "tensorflow", lambda: fake)
+    monkeypatch.setattr(runtime, "_layout", lambda devices: (None, [], gpus))
+    monkeypatch.setattr(runtime, "start", lambda *words: asked.append(words))
+    for precision in ("auto", "float32", "bfloat16"):
+        runtime.start_inference("auto", precision)
+    assert [words[1] for words in asked] == ["float32", "float32", "bfloat16"]
+    assert said == tensor_float * 3
+
+
+def test_inference_on_a_cpu_is_float32_without_the_compiler(cpu):
+    started = runtime.start_inference("cpu")
+    assert (started.precision, started.xla) == ("float32", False)
+    assert runtime.gpu_bytes() is None
+
+
+def test_tensorflow_tells_the_memory_of_a_device(cpu, monkeypatch):
+    monkeypatch.setattr(runtime, "_KIND", "CPU")  # it has a number for the CPU, too
+    assert runtime._gpu_bytes.__wrapped__() == 2**28
+    monkeypatch.setattr(runtime, "_KIND", "another")
+    assert runtime._gpu_bytes.__wrapped__() is None
+
+
 def test_the_output_of_c_code_during_an_import_is_hidden(capfd):
     with runtime._quiet():
         os.write(2, b"oneDNN custom operations are on")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from engine import runtime
 from engine.inference import tiling
 from engine.inference.prior_image import prior_blocks
 from engine.inference.segments import segments
@@ -295,6 +296,58 @@ def test_the_slices_at_a_time_depend_on_the_plane_alone(monkeypatch):
         monkeypatch.setattr(memory, "free_bytes", lambda free=free_gib: free * 2**30)
         assert plan((300, 512, 512), UNet3D(32)).step == 2
         assert plan((300, 128, 128), UNet3D(32)).step == 4
+
+
+def on_gpu(monkeypatch, gib, host_gib=1):
+    monkeypatch.setattr(runtime, "gpu_bytes", lambda: int(gib * 2**30))
+    monkeypatch.setattr(memory, "free_bytes", lambda: host_gib * 2**30)
+
+
+@pytest.mark.parametrize(("gib", "step", "tile"), [
+    (139, 8, (8, 512, 512)), (16, 8, (8, 512, 512)), (8, 4, (8, 512, 512)), (5, 2, (8, 512, 512)),
+    (4, 2, (8, 512, 256)), (1, 2, (8, 256, 128)),
+])  # fmt: skip
+def test_on_a_gpu_its_memory_decides_and_not_that_of_the_host(monkeypatch, gib, step, tile):
+    on_gpu(monkeypatch, gib)
+    found = plan((1059, 512, 512), ResPrUNet(32))
+    assert (found.step, found.tile) == (step, tile)
+    assert found.bytes <= min(gib / 2, 8) * 2**30
+    on_gpu(monkeypatch, gib, host_gib=512)
+    assert plan((1059, 512, 512), ResPrUNet(32)) == found
+
+
+@pytest.mark.parametrize("gib", [0.5, 4, 16, 139])
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_no_plan_needs_more_than_half_of_the_gpu(monkeypatch, network, gib):
+    on_gpu(monkeypatch, gib)
+    for shape in ((1059, 512, 512), (1, 2048, 2048), (40, 64, 64), (3, 1024, 1024)):
+        assert plan(shape, network).bytes <= gib / 2 * 2**30
+
+
+def test_reproducible_plans_know_no_gpu(monkeypatch):
+    shape, network = (300, 512, 512), ResPrUNet(32)
+    without = plan(shape, network, anywhere=True)
+    on_gpu(monkeypatch, 139)
+    with_gpu = plan(shape, network, anywhere=True)
+    assert with_gpu == without
+    assert with_gpu.step == without.step == 2
+
+
+def test_a_plan_made_on_a_gpu_is_repeated_on_a_cpu_in_its_own_steps(monkeypatch):
+    shape, network = (300, 512, 512), ResPrUNet(32)
+    on_gpu(monkeypatch, 139)
+    tile = plan(shape, network).tile
+    monkeypatch.undo()
+    again = plan(shape, network, tile, streamed=True)
+    assert (again.step, again.tile) == (2, tile)
+
+
+def test_larger_steps_give_the_same_estimate(built):
+    predictor, _ = built[UNet3D(4, 3)]
+    image = noisy((30, 16, 16))
+    found = Plan(image.shape, (8, 16, 16), UNet3D(4, 3), True, step_bytes=2**31)
+    whole = untiled(predictor, UNet3D(4, 3), image)
+    np.testing.assert_array_equal(estimate(predictor, UNet3D(4, 3), image, found), whole)
 
 
 def test_2d_networks_are_not_streamed():
