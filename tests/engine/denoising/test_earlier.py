@@ -75,6 +75,7 @@ def test_a_scan_that_is_named_alone_is_refused_as_ever(again, unet_run, scans, o
     ("more", "told"),
     [
         (("--strength", "0.5"), "made with another --strength"),
+        (("--precision", "bfloat16"), "made with another --precision"),
         (("--strip-phi",), "made with another --strip-phi"),
         (("--reproducible",), "made without --reproducible"),
         (("--tile", "4,8,8"), "made with other tiles"),
