@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,12 +97,21 @@ def _provenance(path: Path) -> Rows:
             ("model", content["model"]["sha256"]),
             ("input", content["input_sha256"]),
             ("strength", f"{content['strength']:g}"),
+            ("precision", _precision(content["precision"])),
             ("voxels", json.dumps(content["voxels"])),
             ("change in HU", json.dumps(content["change_hu"])),
             ("notice", content["notice"]),
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _precision(told: str | dict[str, Any]) -> str:
+    """float32, or what was computed in and how far it is from float32."""
+    if isinstance(told, str):
+        return told
+    largest, rmse = (told[f"{name}_difference_hu"] for name in ("largest", "rmse"))
+    return f"{told['compute']}, {rmse:g} HU (RMSE) from float32, at most {largest:g} HU"
 
 
 def _run(run: Run) -> Rows:

@@ -79,7 +79,16 @@ def test_float32_is_what_it_was_to_the_bit(denoised, scan, words):
     )
 
 
-def test_padding_does_not_count(denoised, scan, monkeypatch):
+def test_info_tells_the_difference(engine, denoised, scan):
+    _, about, _ = denoised(scan, "--precision", "bfloat16")
+    told = about["precision"]
+    _, said, _ = engine("info", scan.with_name("out.nii"))
+    (line,) = (line for line in said.splitlines() if line.startswith("precision"))
+    rmse, largest = told["rmse_difference_hu"], told["largest_difference_hu"]
+    assert line.endswith(f"bfloat16, {rmse:g} HU (RMSE) from float32, at most {largest:g} HU")
+
+
+def test_padding_does_not_count(denoised, scan):
     _, about, _ = denoised(scan, "--precision", "bfloat16")
     padding = scan_file(scan.with_name("padding.nii"), np.full(SHAPE, -2048, "<i2"))
     _, nothing, _ = denoised(padding, "--precision", "bfloat16")

@@ -102,6 +102,7 @@ def test_info_shows_the_model_of_a_denoised_scan(engine, unet_run, scan):
     assert told["denoised by"] == "UNet3D at step 1"
     assert told["model"] == checkpoint.fingerprint(Run(unet_run).checkpoint("last"))
     assert told["strength"] == "1"
+    assert told["precision"] == "float32"
     assert "not a medical device" in told["notice"]
 
 

@@ -1,4 +1,4 @@
-"""Networks in lower precision and through XLA, compared with float32."""
+"""Segments and whole networks in lower precision and through XLA, compared with float32."""
 
 import numpy as np
 import pytest
