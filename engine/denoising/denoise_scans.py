@@ -32,6 +32,7 @@ from engine.plots import panel
 from engine.runs.metrics_file import harm
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
+from engine.runtime import Runtime
 from engine.terminal import Terminal
 from volumes import nifti
 from volumes.nifti import Scan
@@ -240,9 +241,7 @@ class _Work:
                 "has a command of its own, with a part of the scans"
             )
         made = sidecar.made(started, reproducible=request.settings.reproducible)
-        predictor = Predictor.of(
-            model, request.settings.photons, precision=started.precision, xla=started.xla
-        )
+        predictor = _predictor(model, request, started)
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
@@ -283,14 +282,19 @@ def draw(denoised: Denoised, path: Path, window: Window) -> None:
     panel(path, {"input": before, "denoised": after}, before - after, title, window)
 
 
+def _predictor(model: Model, request: DenoiseRequest, started: Runtime) -> Predictor:
+    photons = request.settings.photons
+    return Predictor.of(model, photons, precision=started.precision, xla=started.xla)
+
+
 def _show_plans(
     scans: list[Scan], request: DenoiseRequest, model: Model, terminal: Terminal
 ) -> None:
     """Shows tiles and memory of each scan, and the expected time if it is asked for."""
     pace = None
     if scans and request.timed:
-        runtime.start(request.devices)
-        predictor = Predictor.of(model, request.settings.photons)
+        started = runtime.start_inference(request.devices, request.precision, request.xla)
+        predictor = _predictor(model, request, started)
         pace = Pace.of(scans[0], model, predictor, request.settings)
     for scan in scans:
         expected = f"; about {in_words(pace.seconds([scan]))}" if pace else ""
