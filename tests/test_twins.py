@@ -19,7 +19,7 @@ def in_floats(scan, path):
 
 
 def compressed_again(scan, path):
-    path.write_bytes(gzip.compress(gzip.decompress(scan.read_bytes()), 9))
+    path.write_bytes(gzip.compress(gzip.decompress(scan.read_bytes()), 9, mtime=0))
 
 
 COPIES = [shutil.copy, compressed_again, in_floats]

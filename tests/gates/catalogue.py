@@ -91,7 +91,7 @@ def put(block: bytes, name: str = "scan.nii") -> Callable[[Path], Path]:
 
 def packed(block: bytes, name: str = "scan.nii.gz") -> Callable[[Path], Path]:
     """Writes bytes compressed."""
-    return put(gzip.compress(block, 1), name)
+    return put(gzip.compress(block, 1, mtime=0), name)
 
 
 def _both(name: str, says: str, **fields: Any) -> Iterator[File]:
@@ -109,8 +109,8 @@ def _flipped(block: bytes, bit: int) -> bytes:
 
 
 def _streams() -> Iterator[File]:
-    whole = gzip.compress(content(), 1)
-    long = gzip.compress(content(np.tile(HU, (9, 9, 9))), 1)
+    whole = gzip.compress(content(), 1, mtime=0)
+    long = gzip.compress(content(np.tile(HU, (9, 9, 9))), 1, mtime=0)
     for share in (0.001, 0.1, 0.5, 0.95):
         says = "end early" if share < 0.01 else "ends after"
         yield File(f"cut to {share:.1%}", put(long[: int(share * len(long))], "scan.nii.gz"), says)
@@ -142,7 +142,7 @@ def _streams() -> Iterator[File]:
     yield File("followed by zeros", put(whole + bytes(512), "scan.nii.gz"), "", True, hu=HU)
     yield File("followed by half a member", put(whole + whole[:40], "scan.nii.gz"), "end early")
     parts = [content()[:100], content()[100:500], content()[500:]]
-    members = b"".join(gzip.compress(part) for part in parts)
+    members = b"".join(gzip.compress(part, mtime=0) for part in parts)
     yield File("several members", put(members, "scan.nii.gz"), "", True, hu=HU)
     yield File(
         "voxels behind the voxels", packed(content() + bytes(99)), "99 bytes more", True, hu=HU
@@ -172,12 +172,12 @@ def _streams() -> Iterator[File]:
     yield File("forty bytes", put(content()[:40]), "not a header")
     yield File("forty bytes, compressed", packed(content()[:40]), "not a header")
     # Members may follow each other: 4.2 MB that are more than 4 GiB, made without making them.
-    piece = gzip.compress(bytes(2**26), 9)
-    bomb = gzip.compress(head((2049, 1024, 1024))) + 65 * piece
+    piece = gzip.compress(bytes(2**26), 9, mtime=0)
+    bomb = gzip.compress(head((2049, 1024, 1024)), mtime=0) + 65 * piece
     yield File("4 GiB of honest zeros", put(bomb, "scan.nii.gz"), "4.0 GiB of voxels, more than 4")
     small = ("--max-gib", "0.0000001")
     yield File("more than is asked for", packed(content()), "more than 1e-07", False, small)
-    endless = gzip.compress(content()) + 2 * piece
+    endless = gzip.compress(content(), mtime=0) + 2 * piece
     yield File(
         "128 MiB behind the voxels",
         put(endless, "scan.nii.gz"),
@@ -208,7 +208,9 @@ def _others() -> Iterator[File]:
         yield File(name, put(block), says)
         yield File(f"{name}, called .nii.gz", put(block, "imaging.nii.gz"), says)
     yield File("a web page, compressed", packed(b"<html>" * 99), "web page")
-    yield File("compressed twice", packed(gzip.compress(content())), "gzip-compressed twice")
+    yield File(
+        "compressed twice", packed(gzip.compress(content(), mtime=0)), "gzip-compressed twice"
+    )
     yield File("a tar archive, compressed", packed(_tar()), "tar archive. Decompress it first")
     yield File("a tar archive", put(_tar(), "scan.tar"), "tar archive. Decompress it first")
     yield File("Analyze 7.5", put(content(magic=b"")), "it is an Analyze 7.5 header")
@@ -594,8 +596,8 @@ def _packed_pair(folder: Path) -> Path:
         vox_offset=16,
         between=b"\1\0\0\0" + struct.pack("<ii", 16, 6) + bytes(8),
     )
-    (folder / "scan.hdr.gz").write_bytes(gzip.compress(extended[:340] + extended[340:]))
-    (folder / "scan.img.gz").write_bytes(gzip.compress(bytes(16) + HU.tobytes("F")))
+    (folder / "scan.hdr.gz").write_bytes(gzip.compress(extended[:340] + extended[340:], mtime=0))
+    (folder / "scan.img.gz").write_bytes(gzip.compress(bytes(16) + HU.tobytes("F"), mtime=0))
     return folder / "scan.hdr.gz"
 
 

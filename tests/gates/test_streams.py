@@ -34,11 +34,13 @@ def _named(block: bytes) -> bytes:
 
 
 STREAMS = (
-    gzip.compress(BLOCK, 1),
-    gzip.compress(BLOCK, 9),
-    gzip.compress(BLOCK, 0),  # stored, not compressed: a flip changes one byte and no other
+    gzip.compress(BLOCK, 1, mtime=0),
+    gzip.compress(BLOCK, 9, mtime=0),
+    gzip.compress(
+        BLOCK, 0, mtime=0
+    ),  # stored, not compressed: a flip changes one byte and no other
     _named(BLOCK),
-    b"".join(gzip.compress(BLOCK[at : at + 3000]) for at in range(0, len(BLOCK), 3000)),
+    b"".join(gzip.compress(BLOCK[at : at + 3000], mtime=0) for at in range(0, len(BLOCK), 3000)),
 )
 
 

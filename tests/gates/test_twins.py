@@ -51,7 +51,7 @@ def exported(folder: Path, hu: np.ndarray, draw: Random) -> Path:
     nib.save(image, path.with_suffix("") if path.suffix == ".gz" else path)
     if path.suffix == ".gz":
         plain = path.with_suffix("")
-        path.write_bytes(gzip.compress(plain.read_bytes(), draw.randrange(10)))
+        path.write_bytes(gzip.compress(plain.read_bytes(), draw.randrange(10), mtime=0))
         plain.unlink()
     return path
 

@@ -30,7 +30,7 @@ def renamed(image, path):
 
 def compressed_again(image, path):
     raw = gzip.decompress(Path(image.get_filename()).read_bytes())
-    path.write_bytes(gzip.compress(raw, 9))
+    path.write_bytes(gzip.compress(raw, 9, mtime=0))
 
 
 def uncompressed(image, path):

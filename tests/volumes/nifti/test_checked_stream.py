@@ -13,7 +13,7 @@ from volumes.nifti.checked_stream import open_stream
 from volumes.nifti.read_options import STRICT, ReadOptions
 
 BLOCK = content()
-WHOLE = gzip.compress(BLOCK)
+WHOLE = gzip.compress(BLOCK, mtime=0)
 WRONG = WHOLE[:-8] + b"\0\0\0\0" + WHOLE[-4:]
 
 
@@ -39,18 +39,20 @@ def file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("block", [BLOCK, gzip.compress(BLOCK)], ids=["plain", "compressed"])
+@pytest.mark.parametrize(
+    "block", [BLOCK, gzip.compress(BLOCK, mtime=0)], ids=["plain", "compressed"]
+)
 def test_a_file_is_read_to_its_end_compressed_or_not(file, block):
     assert ended(file(block)) == []
 
 
 def test_bytes_after_the_gzip_stream_give_a_warning_only(file):
-    (warnings,) = ended(file(gzip.compress(BLOCK) + b"junk"))
+    (warnings,) = ended(file(gzip.compress(BLOCK, mtime=0) + b"junk"))
     assert "not part of its gzip stream" in warnings
 
 
 def test_zeros_after_a_gzip_stream_are_tape_padding(file):
-    assert ended(file(gzip.compress(BLOCK) + bytes(512))) == []
+    assert ended(file(gzip.compress(BLOCK, mtime=0) + bytes(512))) == []
 
 
 def test_a_wrong_checksum_is_refused_and_the_message_names_the_option(file):
@@ -64,7 +66,7 @@ def test_an_accepted_wrong_checksum_gives_a_warning(file):
 
 
 def test_a_wrong_length_counts_as_a_wrong_checksum(file):
-    whole = gzip.compress(BLOCK)
+    whole = gzip.compress(BLOCK, mtime=0)
     (warnings,) = ended(file(whole[:-4] + b"\1\1\1\1"), ReadOptions(checksum=True))
     assert "wrong checksum" in warnings
 
@@ -72,11 +74,11 @@ def test_a_wrong_length_counts_as_a_wrong_checksum(file):
 @pytest.mark.parametrize("trust", [STRICT, ReadOptions(checksum=True)])
 def test_a_truncated_stream_is_refused_with_any_option(file, trust):
     with pytest.raises(BadInput, match="end early"):
-        ended(file(gzip.compress(BLOCK)[:-3]), trust)
+        ended(file(gzip.compress(BLOCK, mtime=0)[:-3]), trust)
 
 
 def test_the_message_on_a_stream_that_ends_early_counts_what_there_was(file):
-    path = file(gzip.compress(os.urandom(5000))[:2000])
+    path = file(gzip.compress(os.urandom(5000), mtime=0)[:2000])
     with (
         open_stream(path) as stream,
         pytest.raises(BadInput, match=r"ends after 1,9\d\d of 5,000 by"),
@@ -85,8 +87,8 @@ def test_the_message_on_a_stream_that_ends_early_counts_what_there_was(file):
 
 
 LONG = os.urandom(2**19) * 9  # longer than the pieces that are read, and the buffers of decoders
-SECOND = gzip.compress(LONG[-9:])
-LONG_WHOLE = gzip.compress(LONG[:-9], 1) + SECOND
+SECOND = gzip.compress(LONG[-9:], mtime=0)
+LONG_WHOLE = gzip.compress(LONG[:-9], 1, mtime=0) + SECOND
 
 
 def altered(stream, place):
@@ -143,7 +145,7 @@ def test_the_sha256_is_of_all_bytes_on_disk_whatever_becomes_of_the_stream(
 
 
 def test_a_stream_that_is_too_long_is_refused(file):
-    path = file(gzip.compress(BLOCK) + gzip.compress(bytes(2**21)))
+    path = file(gzip.compress(BLOCK, mtime=0) + gzip.compress(bytes(2**21), mtime=0))
     with pytest.raises(BadInput, match=r"has more than 0\.001 GiB"):
         ended(path, ReadOptions(gib=0.001))
 

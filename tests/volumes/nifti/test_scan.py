@@ -68,7 +68,7 @@ def test_a_file_that_is_removed_after_it_was_opened_is_refused(tmp_path, ask):
 
 def test_a_file_that_is_changed_during_the_reading_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "scan.nii.gz"
-    path.write_bytes(gzip.compress(content()))
+    path.write_bytes(gzip.compress(content(), mtime=0))
     scan = open_scan(path)
     from volumes.nifti.checked_stream import Stream
 
@@ -104,12 +104,14 @@ def test_a_file_that_is_changed_after_it_was_loaded_is_refused(tmp_path, ask):
 
 ONCE = {
     "scan.nii": content(),
-    "scan.nii.gz": gzip.compress(content()),
+    "scan.nii.gz": gzip.compress(content(), mtime=0),
     "longer.nii": content() + b"more",
-    "followed.nii.gz": gzip.compress(content()) + b"junk",
-    "padded.nii.gz": gzip.compress(content()) + bytes(512),
-    "unchecked.nii.gz": gzip.compress(content())[:-8] + bytes(4) + gzip.compress(content())[-4:],
-    "four.nii.gz": gzip.compress(content(np.stack([HU, HU[::-1]], axis=-1))),
+    "followed.nii.gz": gzip.compress(content(), mtime=0) + b"junk",
+    "padded.nii.gz": gzip.compress(content(), mtime=0) + bytes(512),
+    "unchecked.nii.gz": gzip.compress(content(), mtime=0)[:-8]
+    + bytes(4)
+    + gzip.compress(content(), mtime=0)[-4:],
+    "four.nii.gz": gzip.compress(content(np.stack([HU, HU[::-1]], axis=-1)), mtime=0),
 }
 
 
@@ -173,7 +175,7 @@ def test_a_pair_in_capitals_is_found(pair, tmp_path):
 def test_one_of_several_volumes_is_read_and_written_as_a_file_of_one(tmp_path, name, k):
     four = np.stack([HU, HU[::-1], HU[:, ::-1]], axis=-1)
     block = content(four)
-    (tmp_path / name).write_bytes(gzip.compress(block) if name.endswith("gz") else block)
+    (tmp_path / name).write_bytes(gzip.compress(block, mtime=0) if name.endswith("gz") else block)
     scan = open_scan(tmp_path / name, ReadOptions(volume=k)).verified()
     np.testing.assert_array_equal(scan.read_hu(), four[..., k])
     write_like(scan, scan.read(), tmp_path / "out.nii")
@@ -191,7 +193,7 @@ def test_a_slice_of_two_dimensions_is_read_and_written_to_the_byte(tmp_path, nam
     # As nibabel and ITK save an axial slice: (X, Y), from right to left and front to back.
     block = nib.Nifti1Image(np.ascontiguousarray(HU[0].T), np.diag([-0.7, -0.8, 5, 1])).to_bytes()
     path = tmp_path / name
-    path.write_bytes(gzip.compress(block) if name.endswith("gz") else block)
+    path.write_bytes(gzip.compress(block, mtime=0) if name.endswith("gz") else block)
     scan = open_scan(path).verified()
     assert (scan.shape, scan.warnings) == ((1, 6, 7), ())
     assert scan.spacing_mm == pytest.approx((5.0, 0.8, 0.7))
