@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.volume import Shape
+
+_FETCHED = 8  # slices
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -56,6 +59,19 @@ def read_box(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
         return volume[box.slices]
     index = (reflected(*axis) for axis in zip(box.start, box.shape, volume.shape, strict=True))
     return volume[np.ix_(*index)]
+
+
+def slices_of(volume: npt.NDArray[Voxel]) -> Iterator[npt.NDArray[Voxel]]:
+    """The (Y, X) slices of a volume in order, each in one piece of memory.
+
+    Several are copied at a time: if neighbouring slices lie side by side in memory, as in many
+    files, to fetch one of them alone costs as much as to fetch all.
+
+    Args:
+        volume: (Z, Y, X), in any order in memory.
+    """
+    for z in range(0, len(volume), _FETCHED):
+        yield from np.ascontiguousarray(volume[z : z + _FETCHED])
 
 
 def resampled(block: npt.NDArray[Any], plane: tuple[int, int]) -> npt.NDArray[Any]:
