@@ -51,14 +51,14 @@ def read_box(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
         >>> read_box(volume, Box(start=(0, 0, -2), shape=(1, 1, 4))).tolist()
         [[[2, 1, 0, 1]]]
     """
-    inside = all(
-        a >= 0 and a + n <= size
-        for a, n, size in zip(box.start, box.shape, volume.shape, strict=True)
-    )
-    if inside:
-        return volume[box.slices]
-    index = (reflected(*axis) for axis in zip(box.start, box.shape, volume.shape, strict=True))
-    return volume[np.ix_(*index)]
+    axes = tuple(zip(box.start, box.shape, volume.shape, strict=True))
+    inside = [a >= 0 and a + n <= size for a, n, size in axes]
+    pairs = zip(box.slices, inside, strict=True)
+    found = volume[tuple(own if fits else slice(None) for own, fits in pairs)]
+    for axis, fits in enumerate(inside):
+        if not fits:  # an axis at a time copies whole rows
+            found = found.take(reflected(*axes[axis]), axis)
+    return found
 
 
 def slices_of(volume: npt.NDArray[Voxel]) -> Iterator[npt.NDArray[Voxel]]:

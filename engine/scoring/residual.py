@@ -51,9 +51,7 @@ class ResidualStatistics:
             own = slice(first - above, end - above)
             self._add_rows(z, before_hu[rows], after_hu[rows], padding[rows], own)
 
-    def _add_rows(
-        self, z: int, before_hu: Unit, after_hu: Unit, padding: Mask, own: slice
-    ) -> None:
+    def _add_rows(self, z: int, before_hu: Unit, after_hu: Unit, padding: Mask, own: slice) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             residual = (before_hu - after_hu).astype(np.float64)
         image, measured = after_hu.astype(np.float64), None
