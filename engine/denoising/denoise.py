@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from engine.denoising import sidecar
 from engine.denoising.finishing import Finishing
+from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.errors import BadInput, BadUsage, NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import Blocks, Plan, plan
@@ -72,8 +74,10 @@ class Denoised:
     def residual(self) -> npt.NDArray[np.float32]:
         """Input - output in HU, in the order of the file; 0 where the input is not finite."""
         with np.errstate(invalid="ignore"):
-            difference = self.scan.hu(self.before) - self.scan.hu(self.after)
-        return np.where(np.isfinite(difference), difference, np.float32(0))
+            difference = self.scan.hu(self.before)
+            difference -= self.scan.hu(self.after)
+        difference[~np.isfinite(difference)] = 0
+        return difference
 
 
 def plan_for(scan: Scan, recipe: Recipe, request: DenoiseSettings) -> Plan:
@@ -88,7 +92,10 @@ def denoise(
     scan: Scan, model: Model, estimator: Any, request: DenoiseSettings,
     tick: Callable[[int], None], second: Scan | None = None,
 ) -> Denoised:  # fmt: skip
-    """Denoises a scan. Only one tile at a time is in memory as floating point.
+    """Denoises a scan, tile by tile.
+
+    While the network is applied to a tile, the next one is prepared and the last one is finished,
+    each in a thread: at most one tile before the network and two behind it are in memory.
 
     Args:
         scan: from `nifti.open_scan`; a loaded one is not read again.
@@ -116,17 +123,24 @@ def denoise(
     if tiles.count > 1:
         _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
     finishing = Finishing(scan, source, target, mask, noisy, window, request.strength)
-    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
-        if not np.isfinite(estimate).all():
-            cause = "gives numbers that are not finite"
-            raise NumericalFailure(model.path, cause, "Use another model")
-        finishing.finish(box, estimate)
-        tick(done)
+    with Worker("prepares slabs") as preparing, Worker("finishes slabs") as following:
+        ahead = [blocks and Ahead(blocks, tiles.reads(), preparing) for blocks in (noisy, prior)]
+        behind = Behind(following)
+        for box, estimate in estimator.tiles(tiles, *ahead):
+            tick(behind.put(partial(_finish, finishing, box, estimate, model)))
+        tick(behind.wait())
     measured = {"tiles": tiles.about(), **finishing.measured()}
     about = _about(scan, model, request, second, measured)
     if request.strip:
         scan = replace(scan, header=replace(scan.header, head=cleared(scan.head)))
     return Denoised(scan, before, after, about)
+
+
+def _finish(finishing: Finishing, box: Box, estimate: Unit, model: Model) -> None:
+    if not np.isfinite(estimate).all():
+        cause = "gives numbers that are not finite"
+        raise NumericalFailure(model.path, cause, "Use another model")
+    finishing.finish(box, estimate)
 
 
 def _about(

@@ -53,8 +53,8 @@ class ResidualStatistics:
 
     def _add_rows(self, z: int, before_hu: Unit, after_hu: Unit, padding: Mask, own: slice) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
-            residual = (before_hu - after_hu).astype(np.float64)
-        image, measured = after_hu.astype(np.float64), None
+            residual, image = (before_hu - after_hu).astype(np.float64), after_hu.astype(np.float64)
+        measured = None
         if padding.any():
             image[padding], residual[padding] = AIR_HU, 0
             measured = ~padding
