@@ -27,7 +27,7 @@ class Tally:
     def __init__(self, count: int, terminal: Terminal, *, batch: bool) -> None:
         self.done = self.kept = 0
         self._count, self._terminal, self._batch = count, terminal, batch
-        self._failed: dict[Path, Refusal] = {}
+        self._failed: dict[Path, type[Refusal]] = {}
 
     @contextmanager
     def noted(self, path: Path) -> Iterator[None]:
@@ -35,7 +35,7 @@ class Tally:
         try:
             yield
         except (BadInput, NumericalFailure) as refusal:
-            self._failed[path] = refusal
+            self._failed[path] = type(refusal)  # an error would keep its scan in memory
             if self._count == 1:
                 raise
             self._terminal.refusal(refusal)
@@ -69,7 +69,7 @@ class Tally:
         """
         if not self._failed:
             return
-        kinds = {type(refusal) for refusal in self._failed.values()}
+        kinds = set(self._failed.values())
         kind = kinds.pop() if len(kinds) == 1 else BadInput
         names = listed([str(path) for path in self._failed], most=_NAMED)
         title = f"{len(self._failed):,} of {scans_in_words(self._count)}"

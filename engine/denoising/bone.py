@@ -91,8 +91,8 @@ class BoneWeight:
     def _undecided(self, around: Unit) -> Box | None:
         """The part of the box outside of which all neighbours are too low to keep a voxel."""
         low_hu = self.window.high_hu + _CONTRADICTED_HU[0] - _ROUNDING_HU
-        high = around > self.window.unit(low_hu)
-        rows = high.any(axis=2)
+        high: npt.NDArray[np.bool_] = np.greater(around, self.window.unit(low_hu))
+        rows: npt.NDArray[np.bool_] = high.any(axis=2)
         along = rows.any(axis=1), rows.any(axis=0), high.any(axis=(0, 1))
         found = []
         for some, far in zip(along, self._reach, strict=True):

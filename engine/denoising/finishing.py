@@ -55,9 +55,9 @@ class Finishing:
             box: of the scan.
             estimate: of the network in this box, in window units.
         """
-        start, (depth, *plane) = box.start, box.shape
+        (top, y, x), (depth, height, width) = box.start, box.shape
         for z in range(0, depth, _SLICES):
-            part = Box((start[0] + z, *start[1:]), (min(_SLICES, depth - z), *plane))
+            part = Box((top + z, y, x), (min(_SLICES, depth - z), height, width))
             self._finish(part, estimate[z : z + _SLICES])
 
     def _finish(self, box: Box, estimate: Unit) -> None:

@@ -58,6 +58,7 @@ class Worker:
         try:
             while (task := self._tasks.get()) is not None:
                 task()
+                del task  # and what it holds
         except KeyboardInterrupt:  # of `_stop`, between two tasks
             return
 
