@@ -18,7 +18,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from engine.inference.tiling import Blocks
 from volumes.boxes import Box
 from volumes.volume import SpacingMm, Unit
 from volumes.window import Window
@@ -40,12 +39,10 @@ class BoneWeight:
 
     Attributes:
         window: its upper end is the limit.
-        noisy: blocks of the scan in window units.
         spacing_mm: (Z, Y, X); neighbours are weighted by their distance.
     """
 
     window: Window
-    noisy: Blocks
     spacing_mm: SpacingMm
 
     def around(self, box: Box) -> Box:
@@ -59,17 +56,13 @@ class BoneWeight:
         ends = zip(self._reach, around.shape, strict=True)
         return around[tuple(slice(far, n - far) for far, n in ends)]
 
-    def weight(self, box: Box, estimate: Unit) -> npt.NDArray[np.float32]:
+    def weight(self, around: Unit, estimate: Unit) -> npt.NDArray[np.float32]:
         """The share that the voxels of a box keep, a smooth function from 0 to 1.
 
         Args:
-            box: of the scan.
-            estimate: of the network in this box, in window units.
+            around: the scan `around` the box, in window units.
+            estimate: of the network in the box, in window units.
         """
-        return self.of_block(self.noisy(self.around(box)), estimate)
-
-    def of_block(self, around: Unit, estimate: Unit) -> npt.NDArray[np.float32]:
-        """As `weight`, from the block `around` a box."""
         weight = np.zeros(estimate.shape, np.float32)
         part = self._undecided(around)
         if part is not None:
@@ -91,8 +84,8 @@ class BoneWeight:
     def _undecided(self, around: Unit) -> Box | None:
         """The part of the box outside of which all neighbours are too low to keep a voxel."""
         low_hu = self.window.high_hu + _CONTRADICTED_HU[0] - _ROUNDING_HU
-        high: npt.NDArray[np.bool_] = np.greater(around, self.window.unit(low_hu))
-        rows: npt.NDArray[np.bool_] = high.any(axis=2)
+        high = np.asarray(around > self.window.unit(low_hu))
+        rows = np.asarray(high.any(axis=2))
         along = rows.any(axis=1), rows.any(axis=0), high.any(axis=(0, 1))
         found = []
         for some, far in zip(along, self._reach, strict=True):

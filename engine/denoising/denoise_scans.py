@@ -311,14 +311,9 @@ def _show_plans(
         expected = f"; about {in_words(pace.seconds([scan]))}" if pace else ""
         terminal.result(_plan(scan, model, request.settings) + expected)
     if len(scans) > 1:
-        terminal.result(
-            SharedMemory(
-                dict(enumerate([scan] for scan in scans)),
-                model,
-                request.settings,
-                residual=request.residual,
-            ).in_words()
-        )
+        each = dict(enumerate([scan] for scan in scans))
+        shared = SharedMemory(each, model, request.settings, residual=request.residual)
+        terminal.say(shared.in_words())
     if pace:
         words = f"{in_words(pace.seconds(scans))} on this machine, without writing"
         terminal.result(f"{scans_in_words(len(scans))}: about {words}")

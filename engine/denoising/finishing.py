@@ -43,7 +43,7 @@ class Finishing:
     ) -> None:  # fmt: skip
         self._scan, self._before, self._after, self._padding = scan, before, after, padding
         self._noisy, self._window, self._strength = noisy, window, np.float32(strength)
-        self._keep = BoneWeight(window, noisy, scan.spacing_mm)
+        self._keep = BoneWeight(window, scan.spacing_mm)
         self._counts = {"above_window": 0, "changed": 0, "saturated": 0}
         self._change, self._residual = _Change(), ResidualStatistics(len(before))
         self._described = np.zeros(len(before), bool)
@@ -62,7 +62,7 @@ class Finishing:
 
     def _finish(self, box: Box, estimate: Unit) -> None:
         around = self._noisy(self._keep.around(box))
-        weight = self._keep.of_block(around, estimate)
+        weight = self._keep.weight(around, estimate)
         seen = self._keep.within(around)
         stored = np.array(self._before[box.slices], order="C")
         for i, z in enumerate(range(box.start[0], box.start[0] + box.shape[0])):
