@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.volume import Shape
+
+_FETCHED = 8  # slices
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -48,14 +51,27 @@ def read_box(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
         >>> read_box(volume, Box(start=(0, 0, -2), shape=(1, 1, 4))).tolist()
         [[[2, 1, 0, 1]]]
     """
-    inside = all(
-        a >= 0 and a + n <= size
-        for a, n, size in zip(box.start, box.shape, volume.shape, strict=True)
-    )
-    if inside:
-        return volume[box.slices]
-    index = (reflected(*axis) for axis in zip(box.start, box.shape, volume.shape, strict=True))
-    return volume[np.ix_(*index)]
+    axes = tuple(zip(box.start, box.shape, volume.shape, strict=True))
+    inside = [a >= 0 and a + n <= size for a, n, size in axes]
+    pairs = zip(box.slices, inside, strict=True)
+    found = volume[tuple(own if fits else slice(None) for own, fits in pairs)]
+    for axis, fits in enumerate(inside):
+        if not fits:  # an axis at a time copies whole rows
+            found = found.take(reflected(*axes[axis]), axis)
+    return found
+
+
+def slices_of(volume: npt.NDArray[Voxel]) -> Iterator[npt.NDArray[Voxel]]:
+    """The (Y, X) slices of a volume in order, each in one piece of memory.
+
+    Several are copied at a time: if neighbouring slices lie side by side in memory, as in many
+    files, to fetch one of them alone costs as much as to fetch all.
+
+    Args:
+        volume: (Z, Y, X), in any order in memory.
+    """
+    for z in range(0, len(volume), _FETCHED):
+        yield from np.ascontiguousarray(volume[z : z + _FETCHED])
 
 
 def resampled(block: npt.NDArray[Any], plane: tuple[int, int]) -> npt.NDArray[Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from volumes.boxes import slices_of
 
 NEVER_MEASURED_HU = -1500
 AIR_LIKE_HU = -900
@@ -61,10 +64,15 @@ def padding(voxels: npt.NDArray[Any], hu: Callable[[Slice], Slice] = np.asarray)
     """
     mask = np.empty(voxels.shape, bool)
     of_one_value, noise = [], False
-    for z in range(len(voxels)):
-        slice_ = hu(voxels[z])
-        mask[z] = ~np.isfinite(slice_) | _never_measured(slice_) | _outside_field(slice_)
-        if (slice_ == slice_[0, 0]).all():
+    for z, stored in enumerate(slices_of(voxels)):
+        slice_ = hu(stored)
+        low, high = float(slice_.min()), float(slice_.max())  # not finite if any voxel is not
+        mask[z] = _outside_field(slice_)
+        if not math.isfinite(low) or not math.isfinite(high):
+            mask[z] |= ~np.isfinite(slice_)
+        if not low > NEVER_MEASURED_HU:
+            mask[z] |= _never_measured(slice_)
+        if low == high:
             of_one_value.append(z)
         else:
             noise = noise or _has_noise(slice_, ~mask[z])
@@ -84,7 +92,7 @@ def padding_of(
         hu: converts stored values to HU.
         stored: (Z, Y, X).
     """
-    if (stored == stored.flat[0]).all():
+    if stored[0, 0, 0] == stored[-1, -1, -1] and (stored == stored[0, 0, 0]).all():
         return np.ones(stored.shape, bool)
     return padding(stored, hu)
 
@@ -93,8 +101,6 @@ def _never_measured(slice_: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     from scipy import ndimage  # a slow import: errors about bad input must come before it
 
     low = slice_ <= NEVER_MEASURED_HU
-    if not low.any():
-        return low
     neighbours = ndimage.convolve(low.astype(np.uint8), np.ones((3, 3), np.uint8), mode="constant")
     return np.asarray(low & (neighbours >= 3))
 
@@ -106,12 +112,13 @@ def _outside_field(slice_: Slice) -> Mask:
     for value in np.unique(slice_[_CORNERS]):
         if not _is_flat_in_a_corner(slice_, value):
             continue
-        regions, _ = ndimage.label(slice_ == value)
-        held = regions[_CORNERS]
-        away = (regions > 0) & ~np.isin(regions, held)
-        for label in np.unique(held[held > 0]):
+        regions, count = ndimage.label(slice_ == value)
+        everywhere = bool(regions[_CORNERS].all())
+        held = np.unique(regions[_CORNERS][regions[_CORNERS] > 0])
+        sizes = np.bincount(regions.ravel(), minlength=count + 1)
+        away = int(sizes[1:].sum() - sizes[held].sum())
+        for label in held:
             region = regions == label
-            everywhere = bool(held.all())
             if _is_padding(slice_, region, float(value), away, everywhere=everywhere):
                 found |= region
     return found
@@ -124,14 +131,14 @@ def _is_flat_in_a_corner(slice_: Slice, value: Any) -> bool:
     return any(np.count_nonzero(corner == value) >= min(2, corner.size) for corner in corners)
 
 
-def _is_padding(slice_: Slice, region: Mask, value: float, away: Mask, *, everywhere: bool) -> bool:
+def _is_padding(slice_: Slice, region: Mask, value: float, away: int, *, everywhere: bool) -> bool:
     """Whether a region that holds a corner is padding.
 
     Args:
         slice_: (Y, X) HU.
         region: its mask.
         value: its value.
-        away: mask of the voxels of the same value that are connected to no corner.
+        away: number of voxels of the same value that are connected to no corner.
         everywhere: whether all corners have that value.
     """
     from scipy import ndimage
@@ -145,7 +152,7 @@ def _is_padding(slice_: Slice, region: Mask, value: float, away: Mask, *, everyw
     beside = slice_[ndimage.binary_dilation(region) & ~region].astype(np.float64)
     if everywhere and not air_like and np.mean(beside <= AIR_LIKE_HU) >= _AIR_BESIDE:
         return True
-    if np.count_nonzero(away) >= _MOST_ELSEWHERE * away.size:
+    if away >= _MOST_ELSEWHERE * region.size:
         return False
     others = ~region & np.isfinite(slice_) & (slice_ > NEVER_MEASURED_HU)
     measured = slice_[others]

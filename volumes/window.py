@@ -65,12 +65,14 @@ class Window:
 
     def unit(self, hu: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Window units of HU, any shape, not clipped."""
-        scaled = (np.asarray(hu, np.float32) - np.float32(self.low_hu)) / np.float32(self.width_hu)
+        scaled = np.asarray(hu, np.float32) - np.float32(self.low_hu)
+        scaled /= np.float32(self.width_hu)
         return np.asarray(scaled, np.float32)
 
     def hu(self, unit: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """HU of window units, any shape, not clipped."""
-        scaled = np.asarray(unit, np.float32) * np.float32(self.width_hu) + np.float32(self.low_hu)
+        scaled = np.asarray(unit, np.float32) * np.float32(self.width_hu)
+        scaled += np.float32(self.low_hu)
         return np.asarray(scaled, np.float32)
 
     def clean(self, hu: Any) -> Any:

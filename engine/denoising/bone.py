@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.inference.tiling import Blocks
 from volumes.boxes import Box
 from volumes.volume import SpacingMm, Unit
 from volumes.window import Window
@@ -30,6 +30,7 @@ _CONTRADICTED_HU = (-200.0, -100.0)  # mean of the neighbours: let the estimate 
 _SATURATED_HU = (-70.0, 0.0)  # estimate: keep
 _SIGMA_VOXELS = 0.8
 _TRUNCATE = 4.0
+_ROUNDING_HU = 1.0  # far more than a mean can exceed its largest value by
 
 
 @dataclass(frozen=True)
@@ -38,47 +39,92 @@ class BoneWeight:
 
     Attributes:
         window: its upper end is the limit.
-        noisy: blocks of the scan in window units.
         spacing_mm: (Z, Y, X); neighbours are weighted by their distance.
     """
 
     window: Window
-    noisy: Blocks
     spacing_mm: SpacingMm
 
-    def weight(self, box: Box, estimate: Unit) -> npt.NDArray[np.float32]:
+    def around(self, box: Box) -> Box:
+        """A box with the neighbours that decide about its voxels."""
+        z, y, x = (start - far for start, far in zip(box.start, self._reach, strict=True))
+        depth, height, width = (n + 2 * far for n, far in zip(box.shape, self._reach, strict=True))
+        return Box((z, y, x), (depth, height, width))
+
+    def within(self, around: Unit) -> Unit:
+        """The box without the neighbours: a view of a block of `around`."""
+        ends = zip(self._reach, around.shape, strict=True)
+        return around[tuple(slice(far, n - far) for far, n in ends)]
+
+    def weight(self, around: Unit, estimate: Unit) -> npt.NDArray[np.float32]:
         """The share that the voxels of a box keep, a smooth function from 0 to 1.
 
         Args:
-            box: of the scan.
-            estimate: of the network in this box, in window units.
+            around: the scan `around` the box, in window units.
+            estimate: of the network in the box, in window units.
         """
-        mean = self._above_hu(self._mean(box))
-        saturated = _rise(self._above_hu(estimate), *_SATURATED_HU)
-        supported = saturated * _rise(mean, *_CONTRADICTED_HU)
-        return np.asarray(np.maximum(_rise(mean, *_ABOVE_HU), supported), np.float32)
+        weight = np.zeros(estimate.shape, np.float32)
+        part = self._undecided(around)
+        if part is not None:
+            inner = part.slices
+            weight[inner] = self._of_mean(self._mean(around, part), estimate[inner])
+        return weight
+
+    def _of_mean(self, mean: Unit, estimate: Unit) -> Unit:
+        mean = self._above_hu(mean)
+        supported = _rise(self._above_hu(estimate), *_SATURATED_HU)
+        supported *= _rise(mean, *_CONTRADICTED_HU)
+        return np.maximum(_rise(mean, *_ABOVE_HU), supported, out=supported)
 
     def _above_hu(self, unit: Unit) -> Unit:
-        return self.window.hu(unit) - np.float32(self.window.high_hu)
+        above = self.window.hu(unit)
+        above -= np.float32(self.window.high_hu)
+        return above
 
-    def _mean(self, box: Box) -> Unit:
+    def _undecided(self, around: Unit) -> Box | None:
+        """The part of the box outside of which all neighbours are too low to keep a voxel."""
+        low_hu = self.window.high_hu + _CONTRADICTED_HU[0] - _ROUNDING_HU
+        high = np.asarray(around > self.window.unit(low_hu))
+        rows = np.asarray(high.any(axis=2))
+        along = rows.any(axis=1), rows.any(axis=0), high.any(axis=(0, 1))
+        found = []
+        for some, far in zip(along, self._reach, strict=True):
+            index = np.flatnonzero(some)
+            if not index.size:
+                return None
+            # A voxel at `i` of the block counts for those from `i - 2 far` to `i` of the box.
+            first, last = max(index[0] - 2 * far, 0), min(index[-1], some.size - 2 * far - 1)
+            found.append((int(first), int(last) + 1 - int(first)))
+        (z, depth), (y, height), (x, width) = found
+        return Box((z, y, x), (depth, height, width))
+
+    def _mean(self, around: Unit, part: Box) -> Unit:
         from scipy import ndimage  # here, because its import is slow
 
-        _, y_mm, x_mm = self.spacing_mm
-        sigma = [_SIGMA_VOXELS * min(1.0, math.sqrt(y_mm * x_mm) / mm) for mm in self.spacing_mm]
-        z, y, x = (math.ceil(_TRUNCATE * s) for s in sigma)
-        start, shape = box.start, box.shape
-        around = self.noisy(
-            Box(
-                (start[0] - z, start[1] - y, start[2] - x),
-                (shape[0] + 2 * z, shape[1] + 2 * y, shape[2] + 2 * x),
-            )
+        needed = tuple(
+            slice(a, a + n + 2 * far)
+            for a, n, far in zip(part.start, part.shape, self._reach, strict=True)
         )
-        mean = ndimage.gaussian_filter(around, sigma, truncate=_TRUNCATE)
-        return np.asarray(mean[Box((z, y, x), shape).slices], np.float32)
+        mean = ndimage.gaussian_filter(around[needed], self._sigma, truncate=_TRUNCATE)
+        return self.within(mean)
+
+    @cached_property
+    def _sigma(self) -> list[float]:
+        _, y_mm, x_mm = self.spacing_mm
+        return [_SIGMA_VOXELS * min(1.0, math.sqrt(y_mm * x_mm) / mm) for mm in self.spacing_mm]
+
+    @cached_property
+    def _reach(self) -> list[int]:
+        """Neighbours on each side along (Z, Y, X)."""
+        return [math.ceil(_TRUNCATE * sigma) for sigma in self._sigma]
 
 
 def _rise(value: Unit, low: float, high: float) -> npt.NDArray[np.float32]:
     """0 below `low`, 1 above `high`, smooth between: 3t^2 - 2t^3."""
-    t = np.clip((value - low) / (high - low), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), np.float32)
+    t = value - np.float32(low)
+    t /= np.float32(high - low)
+    np.clip(t, 0, 1, out=t)
+    factor = 3 - 2 * t
+    t *= t
+    t *= factor
+    return t

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.denoising import sidecar
-from engine.denoising.bone import BoneWeight
+from engine.denoising.finishing import Finishing
+from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.denoising.rounding import Rounding, rounding
 from engine.errors import BadInput, BadUsage, NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import Blocks, Plan, plan
 from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
-from engine.scoring.residual import describe_residual, leak_warnings
+from engine.scoring.residual import leak_warnings
 from volumes import nifti
 from volumes.boxes import Box, read_box
 from volumes.nifti import Scan, Stored
@@ -75,8 +77,10 @@ class Denoised:
     def residual(self) -> npt.NDArray[np.float32]:
         """Input - output in HU, in the order of the file; 0 where the input is not finite."""
         with np.errstate(invalid="ignore"):
-            difference = self.scan.hu(self.before) - self.scan.hu(self.after)
-        return np.where(np.isfinite(difference), difference, np.float32(0))
+            difference = self.scan.hu(self.before)
+            difference -= self.scan.hu(self.after)
+        difference[~np.isfinite(difference)] = 0
+        return difference
 
 
 def plan_for(scan: Scan, recipe: Recipe, request: DenoiseSettings) -> Plan:
@@ -91,7 +95,10 @@ def denoise(
     scan: Scan, model: Model, estimator: Any, request: DenoiseSettings,
     tick: Callable[[int], None], second: Scan | None = None,
 ) -> Denoised:  # fmt: skip
-    """Denoises a scan. Only one tile at a time is in memory as floating point.
+    """Denoises a scan, tile by tile.
+
+    While the network is applied to a tile, the next one is prepared and the last one is finished,
+    each in a thread: at most one tile before the network and two behind it are in memory.
 
     Args:
         scan: from `nifti.open_scan`; a loaded one is not read again.
@@ -119,36 +126,16 @@ def denoise(
     if tiles.count > 1:
         _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
     lost = rounding(estimator, noisy, prior, mask, model.recipe, anywhere=request.reproducible)
-    keep = BoneWeight(window, noisy, scan.spacing_mm)
-    counts = {"above_window": 0, "changed": 0, "saturated": 0}
-    change = _Change()
-    for done, (box, estimate) in enumerate(estimator.tiles(tiles, noisy, prior), 1):
-        if not np.isfinite(estimate).all():
-            cause = "gives numbers that are not finite"
-            instead = "Use --precision float32, or another model" if lost else "Use another model"
-            raise NumericalFailure(model.path, cause, instead)
-        hu = scan.hu(source[box.slices])
-        weight = keep.weight(box, estimate)
-        share = np.float32(request.strength) * (1 - weight)
-        wanted = _corrected(hu, noisy(box), estimate, share, window)
-        # Unchanged voxels keep their bits: they are not rounded to the datatype again.
-        moved = ~mask[box.slices] & (wanted != hu)
-        stored, saturated = scan.stored(wanted[moved])
-        differing = stored != target[box.slices][moved]
-        target[box.slices][moved] = stored
-        counts["above_window"] += int(np.count_nonzero(weight == 1))
-        counts["changed"] += int(np.count_nonzero(differing))
-        counts["saturated"] += saturated
-        change.add(wanted[moved] - hu[moved])
-        tick(done)
-    counts["padding"] = int(np.count_nonzero(mask))
-    measured = {
-        "tiles": tiles.about(),
-        "voxels": {"total": int(np.prod(scan.shape)), **counts},
-        "change_hu": change.summary(),
-        "residual": describe_residual(scan, source, target, mask),
-        "precision": lost.about() if lost else sidecar.FULL_PRECISION,
-    }
+    instead = "Use --precision float32, or another model" if lost else "Use another model"
+    finishing = Finishing(scan, source, target, mask, noisy, window, request.strength)
+    with Worker("prepares slabs") as preparing, Worker("finishes slabs") as following:
+        ahead = [blocks and Ahead(blocks, tiles.reads(), preparing) for blocks in (noisy, prior)]
+        behind = Behind(following)
+        for box, estimate in estimator.tiles(tiles, *ahead):
+            tick(behind.put(partial(_finish, finishing, box, estimate, model, instead)))
+        tick(behind.wait())
+    precision = lost.about() if lost else sidecar.FULL_PRECISION
+    measured = {"tiles": tiles.about(), **finishing.measured(), "precision": precision}
     about = _about(scan, model, request, second, measured)
     about["warnings"] += lost.warnings() if lost else []
     if request.strip:
@@ -156,23 +143,10 @@ def denoise(
     return Denoised(scan, before, after, about, lost)
 
 
-def _corrected(hu: Unit, seen: Unit, estimate: Unit, share: Unit, window: Window) -> Unit:
-    """HU of a tile after the network's correction.
-
-    The correction is added, so that a network that returns its input changes no bit. Where the
-    input was clipped, the estimate replaces the voxel.
-
-    Args:
-        hu: of the scan.
-        seen: what the network was given, in window units.
-        estimate: of the network, in window units.
-        share: of the correction that each voxel gets.
-        window: HU <-> window units.
-    """
-    with np.errstate(invalid="ignore", over="ignore"):  # padding may hold any value
-        added = hu + share * np.float32(window.width_hu) * (estimate - seen)
-        replaced = (1 - share) * hu + share * window.hu(estimate)
-        return np.where(seen == window.unit(hu), added, replaced)
+def _finish(finishing: Finishing, box: Box, estimate: Unit, model: Model, instead: str) -> None:
+    if not np.isfinite(estimate).all():
+        raise NumericalFailure(model.path, "gives numbers that are not finite", instead)
+    finishing.finish(box, estimate)
 
 
 def _about(
@@ -228,9 +202,12 @@ def _noisy_blocks(
     ceiling = ceiling if recipe.window.clip else _LINEAR_CEILING
 
     def block(box: Box) -> Unit:
-        hu = scan.hu(read_box(source, box))
-        hu[read_box(mask, box)] = AIR_HU
-        return np.clip(recipe.window.unit(hu), np.float32(floor), np.float32(ceiling))
+        hu = scan.hu(np.ascontiguousarray(read_box(source, box)))
+        gaps = read_box(mask, box)
+        if gaps.any():
+            hu[gaps] = AIR_HU
+        unit = recipe.window.unit(hu)
+        return np.clip(unit, np.float32(floor), np.float32(ceiling), out=unit)
 
     return block
 
@@ -291,31 +268,3 @@ def _corners(scan: Scan) -> npt.NDArray[np.float64]:
     return np.stack(
         [scan.affine[:3, :3] @ corner + scan.affine[:3, 3] for corner in (first, size - 1 - first)]
     )
-
-
-class _Change:
-    """The distribution of the change in HU, collected tile by tile."""
-
-    _EDGES = np.arange(-5000.0, 5001.0, 1.0)
-
-    def __init__(self) -> None:
-        self._histogram = np.zeros(len(self._EDGES) - 1, np.int64)
-        self._sum = self._squares = 0.0
-
-    def add(self, change: npt.NDArray[np.float32]) -> None:
-        self._histogram += np.histogram(np.clip(change, -4999, 4999), self._EDGES)[0]
-        self._sum += float(np.sum(change, dtype=np.float64))
-        self._squares += float(np.sum(change.astype(np.float64) ** 2))
-
-    def summary(self) -> dict[str, float]:
-        count = int(self._histogram.sum())
-        if not count:
-            return {}
-        share = np.cumsum(self._histogram) / count
-        mean = self._sum / count
-        at = {f"p{p:g}": float(self._EDGES[np.searchsorted(share, p / 100)]) for p in _PERCENT}
-        spread = float(np.sqrt(max(self._squares / count - mean**2, 0)))
-        return {"mean": round(mean, 3), "std": round(spread, 3), **at}
-
-
-_PERCENT = (0.1, 1, 50, 99, 99.9)

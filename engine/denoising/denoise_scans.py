@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from engine.denoising.denoise import (
 from engine.denoising.earlier import Earlier, EarlierOutputs
 from engine.denoising.expected_time import Pace, in_words
 from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
+from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.denoising.scan_files import scan_files
 from engine.denoising.shard import Shard
+from engine.denoising.shared_memory import SharedMemory, volume_bytes
 from engine.denoising.writer import write
 from engine.inference.predictor import Predictor
 from engine.output_paths import exists
@@ -83,7 +87,8 @@ class DenoiseRequest:
 def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     """Denoises scans. TensorFlow is imported once the first of them has been read and checked.
 
-    All headers are checked first. The voxels of a scan are read once, right before it is denoised.
+    All headers are checked first. The voxels of a scan are read once, while the one before it is
+    denoised.
     A scan that cannot be denoised does not stop the others; an error at the end counts such scans.
     An error in the command, the model or an output path stops all.
 
@@ -143,23 +148,37 @@ def _denoise_all(
     waiting: dict[int, list[Scan]], request: DenoiseRequest, model: Model, outputs: list[Output],
     earlier: dict[int, Earlier], tally: Tally, terminal: Terminal,
 ) -> None:  # fmt: skip
-    """Denoises scans, given by their number, one after the other.
+    """Denoises scans, given by their number, in order.
 
-    A scan is read right before it is denoised. TensorFlow is imported after the first is read.
+    While one is denoised, the next is read and the last is written, if memory allows. TensorFlow is
+    imported after the first is read.
     """
     work: _Work | None = None
     depths = [scan.shape[0] for scan, *_ in waiting.values()]
-    with Slices.of(depths, terminal) as slices:
-        for number, opened in waiting.items():
+    memory = SharedMemory(waiting, model, request.settings, residual=request.residual)
+    with (
+        Slices.of(depths, terminal) as slices,
+        Worker("reads scans") as reading,
+        Worker("writes scans") as writing,
+    ):
+        read = Ahead(lambda n: _voxels(waiting[n]), waiting, reading, memory.holds_read)
+        behind = Behind(writing)
+        for number in waiting:
             loaded: list[Scan] = []  # the scan before is freed first
             with tally.noted(request.scans[number]):
-                loaded = _load(opened, terminal)
+                loaded = _loaded(read(number), terminal)
                 if work is None:
                     make_places([outputs[n] for n in waiting], request.output, request.preview)
                     work = _Work.begin(request, model, terminal)
                 replaces = request.overwrite or earlier[number] is Earlier.INTERRUPTED
-                work.denoise(loaded, outputs[number], slices, overwrite=replaces)
-                tally.done += 1
+                denoised = work.denoise(loaded, slices, behind.check)
+                behind.put(
+                    partial(work.write, denoised, outputs[number], tally, overwrite=replaces)
+                )
+                del denoised
+                if not memory.holds_written(number):
+                    behind.wait()
+        behind.wait()
 
 
 def _refuse_outputs(request: DenoiseRequest, outputs: list[Output], *, keep: bool) -> None:
@@ -184,9 +203,14 @@ def _read_headers(
     return found
 
 
-def _load(scans: list[Scan], terminal: Terminal) -> list[Scan]:
-    """A scan, and the second scan if that is the prior, in memory. Warns about oddities."""
-    scan, *others = [each.loaded() for each in scans]
+def _voxels(scans: list[Scan]) -> list[Scan]:
+    """A scan, and the second scan if that is the prior, in memory."""
+    return [scan.loaded() for scan in scans]
+
+
+def _loaded(scans: list[Scan], terminal: Terminal) -> list[Scan]:
+    """The same scans in memory. Warns about oddities."""
+    scan, *others = scans
     if sidecar.is_of(scan.path, scan.sha256()):
         odd = (*scan.warnings, "was denoised already, as its sidecar says")
         scan = replace(scan, warnings=odd)
@@ -245,29 +269,45 @@ class _Work:
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, made, odd, terminal)
 
-    def denoise(
-        self, scans: list[Scan], output: Output, slices: Slices, *, overwrite: bool
-    ) -> None:
-        """Denoises one scan, with the second scan if that is the prior, and writes its files."""
+    def denoise(self, scans: list[Scan], slices: Slices, check: Callable[[], None]) -> Denoised:
+        """Denoises one scan, with the second scan if that is the prior.
+
+        Args:
+            scans: the scan, and the second one if any.
+            slices: shows the progress.
+            check: is called after each tile.
+        """
         scan, second = scans[0], scans[1] if len(scans) > 1 else None
-        request, terminal, path = self.request, self.terminal, output.path
-        terminal.detail(_plan(scan, self.model, request.settings))
+        request = self.request
+        self.terminal.detail(_plan(scan, self.model, request.settings))
         tiles = plan_for(scan, self.model.recipe, request.settings)
         with slices.scan(scan.path.name, scan.shape[0], tiles.count) as at:
-            denoised = denoise(scan, self.model, self.predictor, request.settings, at, second)
+
+            def tick(done: int) -> None:
+                at(done)
+                check()
+
+            denoised = denoise(scan, self.model, self.predictor, request.settings, tick, second)
         if self.predictor.compiles(tiles):
             denoised.about["xla"] = True
         if denoised.rounding:
-            terminal.say(f"{scan.path.name}: {denoised.rounding}")
+            self.terminal.say(f"{scan.path.name}: {denoised.rounding}")
+        return denoised
+
+    def write(self, denoised: Denoised, output: Output, tally: Tally, *, overwrite: bool) -> None:
+        """Writes the files of a scan and shows their paths."""
+        scan, about, request, path = denoised.scan, denoised.about, self.request, output.path
         # Warnings about the input and the model were shown before.
-        found = tuple(words for words in denoised.about["warnings"] if words not in scan.warnings)
-        denoised.about.update(self.made, warnings=[*self.odd, *denoised.about["warnings"]])
-        for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
-            terminal.result(str(written))
-        if output.preview:
-            draw(denoised, output.preview, self.model.recipe.window)
-            terminal.result(str(output.preview))
-        terminal.warn_once({path: found})
+        found = tuple(words for words in about["warnings"] if words not in scan.warnings)
+        about.update(self.made, warnings=[*self.odd, *about["warnings"]])
+        with tally.noted(scan.path):
+            for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
+                self.terminal.result(str(written))
+            if output.preview:
+                draw(denoised, output.preview, self.model.recipe.window)
+                self.terminal.result(str(output.preview))
+            self.terminal.warn_once({path: found})
+            tally.done += 1
 
 
 def draw(denoised: Denoised, path: Path, window: Window) -> None:
@@ -299,6 +339,10 @@ def _show_plans(
     for scan in scans:
         expected = f"; about {in_words(pace.seconds([scan]))}" if pace else ""
         terminal.result(_plan(scan, model, request.settings) + expected)
+    if len(scans) > 1:
+        each = dict(enumerate([scan] for scan in scans))
+        shared = SharedMemory(each, model, request.settings, residual=request.residual)
+        terminal.say(shared.in_words())
     if pace:
         words = f"{in_words(pace.seconds(scans))} on this machine, without writing"
         terminal.result(f"{scans_in_words(len(scans))}: about {words}")
@@ -306,9 +350,8 @@ def _show_plans(
 
 def _plan(scan: Scan, model: Model, settings: DenoiseSettings) -> str:
     plan = plan_for(scan, model.recipe, settings)
-    volume_bytes = 2 * scan.nbytes + int(np.prod(scan.shape))
     return (
         f"{scan.path}: {' x '.join(map(str, scan.shape))} voxels, {plan}; "
         f"memory about {plan.bytes / 2**30:.2f} GiB for the network and "
-        f"{volume_bytes / 2**30:.2f} GiB for the scan"
+        f"{volume_bytes(scan) / 2**30:.2f} GiB for the scan"
     )

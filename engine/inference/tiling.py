@@ -83,6 +83,16 @@ class Plan:
         column = (self.shape[0], *self.tile[1:])
         yield from tiles(self.shape, column, self.network.radius, self.network.stride)
 
+    def reads(self) -> Iterator[Box]:
+        """The boxes that are read for the tiles, in order."""
+        if not self.streamed:
+            yield from (tile.read for tile in self.tiles())
+            return
+        for column in self.columns():
+            start, shape = column.read.start[1:], column.read.shape[1:]
+            for z in range(0, self.depth, self.step):
+                yield Box((z, *start), (min(self.step, self.depth - z), *shape))
+
     def separate(self) -> Plan:
         """A plan without a stream, for half a GiB."""
         return _tiled(self.shape, self.network, _ENOUGH_BYTES)

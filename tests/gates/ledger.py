@@ -39,6 +39,7 @@ GATES = {
     "G17": "noise and scores: those of the files that are written",
     "G18": "streams that are closed, full or narrow, odd environments, and any names of files",
     "G19": "kill -9 among many scans in shards: the files of one undisturbed command",
+    "G20": "scans read, denoised and written at once: delays of any stage, Ctrl-C at any moment",
 }
 BEGIN, END = "<!-- gates -->", "<!-- /gates -->"
 

@@ -161,13 +161,17 @@ class Scan:
 
     def stored(self, hu: npt.NDArray[np.float32]) -> tuple[Stored, int]:
         """Stored values of HU of any shape, and how many of them were saturated."""
-        value = (hu.astype(np.float64) - self.inter) / self.slope
+        unscaled = self.slope == 1.0 and self.inter == 0.0
+        exact = unscaled and self.dtype.itemsize <= 2  # float32 represents all its integers
+        value = hu if exact else (hu.astype(np.float64) - self.inter) / self.slope
         if self.dtype.kind == "f":
             return value.astype(self.dtype), 0
         limits = np.iinfo(self.dtype)
         rounded = np.rint(value)
         # float64 cannot represent the largest 64-bit integers: use the next smaller float.
         low, high = float(limits.min), math.nextafter(float(limits.max) + 1, 0)
+        if rounded.min(initial=0) >= low and rounded.max(initial=0) <= high:
+            return rounded.astype(self.dtype), 0
         saturated = int(np.count_nonzero((rounded < low) | (rounded > high)))
         return np.clip(rounded, low, high).astype(self.dtype), saturated
 

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from engine.denoising.bone import BoneWeight
-from engine.inference.tiling import blocks_of
 from volumes import Window
-from volumes.boxes import Box
+from volumes.boxes import Box, read_box
 
 SHAPE = (6, 20, 20)
 MM = (3.0, 0.8, 0.8)
@@ -15,9 +14,10 @@ def weight(hu, estimate_hu=None, window=WINDOW, box=None, spacing_mm=MM):
     """The kept share of a scan for which the network gives `estimate_hu`."""
     hu = np.asarray(hu, np.float32)
     estimate_hu = np.minimum(hu, 400) if estimate_hu is None else estimate_hu
-    noisy = blocks_of(window.unit(hu))
     box = box or Box((0, 0, 0), hu.shape)
-    return BoneWeight(window, noisy, spacing_mm).weight(box, window.unit(estimate_hu)[box.slices])
+    keep = BoneWeight(window, spacing_mm)
+    around = read_box(window.unit(hu), keep.around(box))
+    return keep.weight(around, window.unit(estimate_hu)[box.slices])
 
 
 def flat(hu):
@@ -82,3 +82,17 @@ def test_distant_slices_count_less_than_near_ones():
     hu[2] = 700
     near, far = (weight(hu, flat(60), spacing_mm=(z, 1.0, 1.0))[2].mean() for z in (1.0, 5.0))
     assert far > near
+
+
+def test_the_mean_is_computed_only_where_it_can_matter():
+    hu = np.random.default_rng(0).normal(-50, 60, (7, 40, 50)).astype(np.float32)
+    hu[2:4, 10:18, 30:39] += 700
+    keep, window = BoneWeight(WINDOW, (1.0, 0.8, 0.8)), WINDOW
+    around = read_box(window.unit(hu), keep.around(Box((0, 0, 0), hu.shape)))
+    found = keep.weight(around, window.unit(hu))
+    whole = read_box(window.unit(hu), keep.around(Box((0, 0, 0), hu.shape)))
+    whole[0, 0, 0] = whole[-1, -1, -1] = 1e3  # corners that decide about no voxel but the last ones
+    expected = keep.weight(whole, window.unit(hu))
+    assert (found[2:4, 10:18, 30:39] > 0).any()
+    assert np.array_equal(found[1:-1, 1:-1, 1:-1], expected[1:-1, 1:-1, 1:-1])
+    assert keep._undecided(around).shape < keep._undecided(whole).shape == hu.shape

@@ -310,6 +310,17 @@ def test_small_tiles_change_nothing(unet, tmp_path, noisy_hu):
     np.testing.assert_allclose(tiled, whole, atol=0.01)
 
 
+def test_tiles_that_are_no_whole_slices_are_described_alike(unet, tmp_path, noisy_hu):
+    path = form(tmp_path / "scan.nii", noisy_hu, "int16")
+    scan = nifti.open_scan(path)
+    whole, parts = (
+        denoise(scan, *unet, DenoiseSettings(tile=tile), lambda _: None).about
+        for tile in (None, (4, 16, 32))
+    )
+    for name in ("voxels", "change_hu", "residual"):
+        assert parts[name] == whole[name]
+
+
 def test_small_tiles_change_nothing_where_there_is_a_prior(respr, tmp_path, noisy_hu):
     path = form(tmp_path / "scan.nii", noisy_hu[:, :50, :41], "float32")
     whole = voxels(applied(respr, path, tmp_path / "whole.nii", tile=(64, 64, 64)))

@@ -190,18 +190,34 @@ def test_each_scan_is_read_from_disk_once(engine, respr_run, scans, monkeypatch)
     assert about["second_scan_sha256"] == own(scans[1])
 
 
+@pytest.fixture
+def five(tmp_path, scans):
+    paths = [tmp_path / f"scan{i}.nii.gz" for i in range(5)]
+    for path in paths:
+        shutil.copy(scans[0], path)
+    return paths
+
+
 @pytest.mark.parametrize("bad", [False, True])
-def test_no_more_than_one_scan_is_in_memory(engine, unet_run, scans, monkeypatch, bad):
+@pytest.mark.parametrize(
+    ("processors", "free_bytes", "most"), [(4, 2**40, 3), (4, 0, 1), (1, 2**40, 1)]
+)
+def test_no_more_scans_are_in_memory_than_fit(
+    engine, unet_run, five, monkeypatch, bad, processors, free_bytes, most
+):
     import gc
     import weakref
 
+    from engine.denoising import pipeline, shared_memory
     from volumes.nifti import Scan
 
-    whole, held = Scan.loaded, []
+    monkeypatch.setattr(pipeline, "processors", lambda: processors)
+    monkeypatch.setattr(shared_memory, "_free", lambda: free_bytes)
+    whole, held, counts = Scan.loaded, [], []
 
     def loaded(scan):
         gc.collect()
-        assert [kept() for kept in held] == [None] * len(held)
+        counts.append(1 + sum(kept() is not None for kept in held))
         found = whole(scan)
         held.append(weakref.ref(found.read()))
         if bad:
@@ -209,9 +225,88 @@ def test_no_more_than_one_scan_is_in_memory(engine, unet_run, scans, monkeypatch
         return found
 
     monkeypatch.setattr(Scan, "loaded", loaded)
-    code, _, err = engine("denoise", *scans, "-m", unet_run, "-q")
+    code, _, err = engine("denoise", *five, "-m", unet_run, "-q")
     assert code == (3 if bad else 0), err
-    assert len(held) == 2
+    assert len(held) == 5
+    assert max(counts) <= most
+
+
+@pytest.mark.parametrize("processors", [1, 4])
+def test_scans_are_read_ahead_and_written_behind_with_the_same_bytes_and_order(
+    engine, unet_run, five, tmp_path, monkeypatch, processors
+):
+    import threading
+
+    from engine.denoising import denoise_scans, pipeline
+    from volumes.nifti import Scan
+
+    monkeypatch.setattr(pipeline, "processors", lambda: processors)
+    read, written = Scan.loaded, denoise_scans.write
+    readers, writers = [], []
+
+    def loaded(scan):
+        readers.append(threading.current_thread().name)
+        return read(scan)
+
+    def write(*args, **options):
+        writers.append(threading.current_thread().name)
+        return written(*args, **options)
+
+    monkeypatch.setattr(Scan, "loaded", loaded)
+    monkeypatch.setattr(denoise_scans, "write", write)
+    words = ("denoise", *five, "-m", unet_run, "-q", "--reproducible", "--save-residual")
+    code, out, _ = engine(*words, "-o", tmp_path / "out")
+    assert code == 0
+    ends = ("denoised.nii.gz", "denoised_residual.nii.gz", "denoised.json")
+    named = [line.rpartition("/")[2] for line in out.splitlines()]
+    assert named == [f"scan{i}_{end}" for i in range(5) for end in ends] or [
+        name.partition("_")[0] for name in named
+    ] == [f"scan{i}" for i in range(5) for _ in ends]
+    beside = processors > 1
+    assert ("reads scans" in readers[1:]) == beside
+    assert ("writes scans" in writers) == beside
+    first = {(tmp_path / "out" / f"scan{i}_denoised.json").read_bytes() for i in range(5)}
+    assert len(first) == 1
+    monkeypatch.setattr(pipeline, "processors", lambda: 5 - processors)
+    assert engine(*words, "-o", tmp_path / "again")[0] == 0
+    for path in (tmp_path / "out").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("processors", [1, 4])
+def test_an_output_that_cannot_be_written_stops_the_command_and_finished_ones_stay(
+    engine, unet_run, five, tmp_path, monkeypatch, processors
+):
+    from engine.denoising import denoise_scans, pipeline
+    from engine.errors import CannotWrite
+
+    monkeypatch.setattr(pipeline, "processors", lambda: processors)
+    written = denoise_scans.write
+
+    def write(denoised, path, **options):
+        if path.name.startswith("scan1"):
+            raise CannotWrite(path, "cannot be written: full", "Free some space")
+        return written(denoised, path, **options)
+
+    monkeypatch.setattr(denoise_scans, "write", write)
+    code, out, err = engine("denoise", *five, "-m", unet_run, "-o", tmp_path / "out")
+    assert code == 4
+    assert "scan1_denoised.nii.gz: cannot be written: full" in err
+    assert "5 scans: 1 done, 0 kept, 0 failed, 4 not reached" in err
+    assert names(tmp_path / "out", "*.nii.gz") == ["scan0_denoised.nii.gz"]
+    assert "scan0_denoised.nii.gz" in out
+
+
+def test_a_plan_says_how_many_scans_are_in_memory(engine, unet_run, scans, monkeypatch):
+    from engine.denoising import shared_memory
+
+    words = ("denoise", *scans, "-m", unet_run, "--plan")
+    monkeypatch.setattr(shared_memory, "processors", lambda: 4)
+    assert "The next scan is read and the last one written meanwhile" in engine(*words)[2]
+    monkeypatch.setattr(shared_memory, "_free", lambda: 2**10)
+    assert "one after the other: three at once need" in engine(*words)[2]
+    monkeypatch.setattr(shared_memory, "processors", lambda: 1)
+    assert "one after the other: there is one processor" in engine(*words)[2]
 
 
 @pytest.mark.parametrize("one_is_good", [False, True])

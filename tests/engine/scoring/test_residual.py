@@ -3,6 +3,7 @@ import pytest
 from scipy import ndimage
 
 from engine.scoring.residual import (
+    ResidualStatistics,
     alike,
     autocorrelation,
     describe_residual,
@@ -201,3 +202,41 @@ def test_descriptions_are_alike_but_for_rounding(scan, anatomy, noise_hu):
     assert not alike({**told, "mean_hu": told["mean_hu"] + 1e-2}, told)
     assert not alike({**told, "mean_hu": "5"}, told)
     assert not alike({}, told)
+
+
+def test_the_order_of_the_slices_changes_no_digit(scan, anatomy, noise_hu):
+    padding = np.zeros(SCAN_SHAPE, bool)
+    padding[1, :, 30:] = True
+    expected = found(scan, anatomy, noise_hu, padding)
+    statistics = ResidualStatistics(len(anatomy))
+    for z in (3, 0, 4, 2, 1):
+        statistics.add(z, anatomy[z] + noise_hu[z], anatomy[z], padding[z])
+    assert statistics.summary() == expected
+
+
+@pytest.mark.parametrize("height", [1, 2, 63, 64, 65, 66, 129, 200])
+def test_rows_are_joined_without_a_seam(height):
+    rng = np.random.default_rng(height)
+    image, residual = rng.normal(0, 50, (2, 1, height, 30)).astype(np.float32)
+    padding = rng.random((1, height, 30)) < 0.1
+    statistics = ResidualStatistics(1)
+    before = image + residual
+    residual = before - image
+    statistics.add(0, before[0], image[0], padding[0])
+    measured = ~padding
+    whole = np.where(padding, np.float32(-1000), image)
+    told = statistics.summary()
+    assert told["mean_hu"] == pytest.approx(residual[measured].mean(), abs=2e-3)
+    assert told["std_hu"] == pytest.approx(residual[measured].std(), abs=2e-3)
+    assert told["autocorrelation"] == round(autocorrelation(residual, measured), 4)
+    assert told["at_edges"] == round(edge_correlation(residual, whole, measured), 4)
+    expected = [np.abs(residual)[measured], edges(whole)[measured]]
+    assert told["at_edges"] == pytest.approx(np.corrcoef(*expected)[0, 1], abs=1e-4)
+
+
+def test_absurd_values_spoil_no_statistics(scan, anatomy, noise_hu):
+    absurd = anatomy.copy()
+    absurd[2, 5, 5] = 1e30
+    told = found(scan, absurd, 0 * noise_hu)
+    assert set(told.values()) == {0.0}
+    assert np.isfinite(list(found(scan, absurd, noise_hu).values())).all()
