@@ -75,6 +75,10 @@ class Plan:
         column = (self.shape[0], *self.tile[1:])
         yield from tiles(self.shape, column, self.network.radius, self.network.stride)
 
+    def in_slabs(self) -> Plan:
+        """The same planes, streamed along Z."""
+        return replace(self, tile=(max(self.step, _SLAB), *self.tile[1:]), streamed=True)
+
     def separate(self) -> Plan:
         """A plan without a stream, for half a GiB."""
         return _tiled(self.shape, self.network, _ENOUGH_BYTES)
@@ -163,7 +167,7 @@ def _slabs(shape: Shape, network: Network, budget: int) -> Plan:
     whole = Plan(shape, padded(shape, network.stride), network)
     if whole.bytes <= min(budget, _ENOUGH_BYTES):
         return whole
-    found = replace(whole, tile=(max(whole.step, _SLAB), *whole.tile[1:]), streamed=True)
+    found = whole.in_slabs()
     while found.bytes > budget:
         axis = 1 if found.tile[1] > found.tile[2] else 2
         half = _half(found.tile, axis, network)
