@@ -17,17 +17,15 @@ from pathlib import Path
 from engine import runtime
 from engine.diagnostics.benchmark import machine, peers
 from engine.diagnostics.benchmark.case import Case
-from engine.diagnostics.benchmark.rounds import Taken, Times, median, ratio, take_turns
+from engine.diagnostics.benchmark.rounds import Times, median, ratio, take_turns, timed
 from engine.diagnostics.benchmark.stage_times import StageTimes
-from engine.diagnostics.benchmark.ways import COMMAND, NETWORK, STAGES, STREAMED, UNTILED, ours
+from engine.diagnostics.benchmark.ways import COMMAND, STAGES, STREAMED, UNTILED, ours
 from engine.errors import BadUsage
 from engine.networks import UNet3D
 from engine.report.markdown import grid
 from engine.terminal import Terminal
 from volumes.tiles import padded
 from volumes.volume import Shape, Unit
-
-Stages = list[dict[str, float]]
 
 
 def compare(shape: Shape, width: int, rounds: int, terminal: Terminal) -> None:
@@ -54,37 +52,34 @@ def compare(shape: Shape, width: int, rounds: int, terminal: Terminal) -> None:
 
 
 def _compare(case: Case, rounds: int, terminal: Terminal) -> None:
-    ways, stages = ours(case) | peers.peers(case), Stages()
-    ways[COMMAND] = _with_stages(ways[COMMAND], stages)
+    ways = ours(case) | peers.peers(case)
     apart: dict[str, float] = {}
     untiled = ways[UNTILED]()
     for name, way in ways.items():
         terminal.say(f"{name} ...")
         apart[name] = case.apart_hu(way(), untiled)
     del apart[COMMAND], untiled  # what a file holds is rounded, and bone is kept
-    stages.clear()
     terminal.say(f"{rounds} rounds ...")
-    times = take_turns(ways, rounds)
+    times, stages = take_turns(ways, rounds), _stages(ways[COMMAND], rounds)
     terminal.say("memory ...")
     peak = {name: _peak_gib(case, name, terminal) for name in ways}
     terminal.result(_title(case, rounds))
     terminal.result("\n" + grid(_rows_of_ways(times, peak, apart)))
-    terminal.result("\n" + grid(_rows_of_stages(times[COMMAND], stages)))
+    terminal.result("\n" + grid(_rows_of_stages(stages)))
     for line in _notes(case):
         terminal.result(f"\n{line}")
 
 
-def _with_stages(way: Callable[[], Unit], stages: Stages) -> Callable[[], Unit]:
-    """The same way, which adds the processor seconds of its stages whenever it runs."""
-
-    def measured() -> Unit:
+def _stages(command: Callable[[], Unit], rounds: int) -> list[dict[str, float]]:
+    """Processor seconds of each stage of the whole command, and of the rest, one a round."""
+    found = []
+    for _ in range(rounds):
         times = StageTimes(STAGES)
         with times.measuring():
-            estimate = way()
-        stages.append({stage: times.seconds[stage] for stage in STAGES.values()})
-        return estimate
-
-    return measured
+            taken = timed(command)
+        seconds = {stage: times.seconds[stage] for stage in STAGES.values()}
+        found.append({**seconds, "rest": taken.processor_s - sum(seconds.values())})
+    return found
 
 
 def _title(case: Case, rounds: int) -> str:
@@ -108,25 +103,23 @@ def _rows_of_ways(
     return columns, rows
 
 
-def _rows_of_stages(command: list[Taken], stages: Stages) -> tuple[list[str], list[list[str]]]:
-    """The stages of the whole command. What runs in other threads is the network."""
-    host = [stage for stage in dict.fromkeys(STAGES.values()) if stage != NETWORK]
-    columns: dict[str, list[float]] = {name: [found[name] for found in stages] for name in host}
-    columns[NETWORK] = [
-        taken.processor_s - sum(found[name] for name in host)
-        for taken, found in zip(command, stages, strict=True)
-    ]
+def _rows_of_stages(stages: list[dict[str, float]]) -> tuple[list[str], list[list[str]]]:
     rows = []
-    for name, seconds in columns.items():
-        shares = [s / taken.processor_s for s, taken in zip(seconds, command, strict=True)]
-        rows.append([name, f"{statistics.median(seconds):.3f}", f"{statistics.median(shares):.1%}"])
-    return ["stage of the whole command", "processor s", "share"], rows
+    for name in stages[0]:
+        seconds = [found[name] for found in stages]
+        shares = [found[name] / sum(found.values()) for found in stages]
+        spread = f"{min(seconds):.3f} to {max(seconds):.3f}"
+        middle = f"{statistics.median(seconds):.3f}"
+        rows.append([name, middle, spread, f"{statistics.median(shares):.1%}"])
+    return ["stage of the whole command", "processor s", "in the rounds", "share"], rows
 
 
 def _notes(case: Case) -> list[str]:
     lines = [
         "Medians; the ratios are those of processor seconds in single rounds, with the smallest "
-        "and the largest. GiB: the peak above what the program and the network need before it."
+        "and the largest. GiB: the peak above what the program and the network need before it. The "
+        "network never learned: HU show whether a way is exact, not the error of a trained one. "
+        "The stages are measured apart from the rounds, by a hook that slows the network."
     ]
     if "PyTorch" not in peers.missing():
         apart = peers.disagreement(case)

@@ -1,13 +1,13 @@
-"""Stage times: the processor seconds of the stages of a command, measured in all its threads.
+"""Stage times: the processor seconds of the stages of a command.
 
 Python's profiling hook notes when the function of a stage begins and ends. The work itself needs no
-clocks. A stage that is called by another is not counted in both.
+clocks. A stage that is called by another is not counted in both. The hook slows code of many calls,
+such as TensorFlow's, so a command is timed as a whole without it.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,10 @@ from typing import Any
 
 
 class StageTimes:
-    """The processor seconds of stages.
+    """The processor seconds of stages that follow each other in one thread.
+
+    The clock is that of the whole process: threads of TensorFlow, BLAS or a pool count for the
+    stage that waits for them. Stages of other threads are not told apart.
 
     Args:
         stages: name of the stage by function, as "module:qualified name".
@@ -29,21 +32,19 @@ class StageTimes:
     def __init__(self, stages: Mapping[str, str]) -> None:
         self._stages = stages
         self._names = {function.partition(":")[2] for function in stages}
-        self._thread = _Thread()
-        self._lock = threading.Lock()
+        self._open: list[str] = []
+        self._since = 0.0
         self.seconds: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Measures this thread, and those that are started meanwhile."""
-        before = sys.getprofile(), threading.getprofile()
-        threading.setprofile(self._notice)
+        """Measures this thread."""
+        before = sys.getprofile()
         sys.setprofile(self._notice)
         try:
             yield
         finally:
-            sys.setprofile(before[0])
-            threading.setprofile(before[1])
+            sys.setprofile(before)
 
     def _notice(self, frame: FrameType, event: str, _: Any) -> None:
         if event not in ("call", "return") or frame.f_code.co_qualname not in self._names:
@@ -52,20 +53,11 @@ class StageTimes:
         stage = self._stages.get(f"{module}:{frame.f_code.co_qualname}")
         if stage is None:
             return
-        now, thread = time.thread_time(), self._thread
-        if thread.stages:
-            with self._lock:
-                self.seconds[thread.stages[-1]] += now - thread.since
-        thread.since = now
+        now = time.process_time()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._since
+        self._since = now
         if event == "call":
-            thread.stages.append(stage)
-        elif thread.stages:
-            thread.stages.pop()
-
-
-class _Thread(threading.local):
-    """The stages that a thread is in, and its processor seconds when it entered the last one."""
-
-    def __init__(self) -> None:
-        self.stages: list[str] = []
-        self.since = 0.0
+            self._open.append(stage)
+        elif self._open:
+            self._open.pop()

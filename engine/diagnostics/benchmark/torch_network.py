@@ -60,7 +60,7 @@ def _torch_layer(layer: Any) -> Callable[..., Any]:
     from torch.nn import functional
 
     kind = type(layer).__name__
-    if kind == "Conv3D" and layer.padding == "same" and set(layer.strides) == {1}:
+    if kind == "Conv3D" and layer.padding == "same" and {*layer.strides} == {1} and layer.use_bias:
         return _convolution(layer)
     if kind == "MaxPooling3D":
         return lambda x: functional.max_pool3d(x, layer.pool_size)
@@ -68,7 +68,7 @@ def _torch_layer(layer: Any) -> Callable[..., Any]:
         return lambda x: functional.interpolate(x, scale_factor=layer.size, mode="nearest")
     if kind == "Concatenate":
         return lambda *parts: torch.cat(parts, 1)
-    raise ValueError(f"{layer.name} is a {kind}, which a plain U-Net does not have")
+    raise ValueError(f"{layer.name} is a layer ({kind}) that a plain U-Net does not have")
 
 
 def _convolution(layer: Any) -> Callable[[Any], Any]:

@@ -18,18 +18,16 @@ Way = Callable[[], Unit]
 UNTILED = "network, untiled"
 STREAMED = "network, streamed"
 COMMAND = "read, network streamed, finish, write"
-NETWORK = "network"
 STAGES = {
     "volumes.nifti.scan:open_scan": "read, decompress",
     "volumes.nifti.scan:Scan.loaded": "read, decompress",
     "volumes.padding:padding_of": "padding",
     "engine.denoising.denoise:_noisy_blocks.<locals>.block": "blocks",
-    "engine.inference.predictor:Predictor.tiles": NETWORK,
+    "engine.inference.predictor:Predictor.tiles": "network, streamed",
     "engine.denoising.bone:BoneWeight.weight": "bone",
     "engine.denoising.denoise:denoise": "finish",
     "engine.scoring.residual:describe_residual": "residual statistics",
     "engine.denoising.writer:write": "write, compress",
-    "volumes.nifti.gzip_codec:_deflated": "write, compress",
 }
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from engine.diagnostics.benchmark.torch_network import TorchNetwork
-from engine.networks import ResidualUNet2D, UNet2D, UNet3D
+from engine.networks import ResidualUNet2D, ResPrUNet, UNet2D, UNet3D
 
 torch = pytest.importorskip("torch")
 
@@ -19,6 +19,14 @@ def test_a_u_net_gives_the_estimate_of_keras(cpu, network):
     np.testing.assert_allclose(found.numpy()[0], wanted, atol=1e-5)
 
 
-def test_a_layer_that_it_does_not_know_is_refused(cpu):
-    with pytest.raises(ValueError, match="which a plain U-Net does not have"):
-        TorchNetwork(ResidualUNet2D(width=2, levels=2).build())
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [
+        (ResidualUNet2D(width=2, levels=2), r"down1_b is a layer \(Conv3D\)"),  # without bias
+        (ResPrUNet(width=2, levels=2), r"estimate is a layer \(Add\)"),
+    ],
+    ids=str,
+)
+def test_a_layer_that_a_plain_u_net_does_not_have_is_refused(cpu, network, layer):
+    with pytest.raises(ValueError, match=layer):
+        TorchNetwork(network.build())
