@@ -56,6 +56,11 @@ DOORS = {
     "PIL": {"volumes/dataset/photographs.py"},
     "typer": {path for path in map(name, FILES) if path.startswith("engine/cli/")},
     "h5py": {"engine/runs/keras_import.py", "volumes/dataset/pairs.py"},
+    "torch": {
+        "engine/diagnostics/benchmark/torch_network.py",
+        "engine/diagnostics/benchmark/peers.py",
+    },
+    "monai": {"engine/diagnostics/benchmark/peers.py"},
     "rich": {"engine/terminal.py"},
     "matplotlib": {"engine/plots.py", "engine/report/figures.py"},
 }
@@ -156,7 +161,7 @@ def test_tensorflow_is_configured_in_the_runtime_alone(file: Path) -> None:
     text = file.read_text()
     if name(file) != "engine/runtime.py":
         assert "tf.config" not in text
-        assert "TF_ENABLE" not in text or name(file) == "engine/diagnostics/bench.py"
+        assert "TF_ENABLE" not in text or name(file) == "engine/diagnostics/benchmark/step.py"
 
 
 def test_generators_are_made_in_random_draws_alone(file: Path) -> None:
@@ -169,7 +174,12 @@ def test_generators_are_made_in_random_draws_alone(file: Path) -> None:
 
 
 def test_printing_is_left_to_the_terminal_and_the_command_line(file: Path) -> None:
-    doors = {"engine/terminal.py", "engine/diagnostics/bench.py", "engine/shadowing.py"}
+    doors = {
+        "engine/terminal.py",
+        "engine/diagnostics/benchmark/step.py",
+        "engine/diagnostics/benchmark/denoise.py",
+        "engine/shadowing.py",
+    }
     allowed = name(file) in doors or name(file).startswith("engine/cli/")
     assert allowed or "print" not in set(calls(parsed(file)))
 
@@ -180,7 +190,8 @@ def test_arrays_become_tensors_in_few_places(file: Path) -> None:
         "engine/training/trainer.py",
         "engine/training/step_cost.py",
         "engine/inference/predictor.py",
-        "engine/diagnostics/bench.py",
+        "engine/diagnostics/benchmark/step.py",
+        "engine/diagnostics/benchmark/arithmetic.py",
         "volumes/random_draws.py",
     }
     made = {"tf.constant", "tf.convert_to_tensor"} & set(calls(parsed(file)))
@@ -197,7 +208,8 @@ def test_nothing_reaches_out(file: Path) -> None:
     used = {module.split(".")[0] for module in imported(parsed(file))}
     assert not used & ways_out
     assert "subprocess" not in used or name(file) in {
-        "engine/diagnostics/bench.py",
+        "engine/diagnostics/benchmark/step.py",
+        "engine/diagnostics/benchmark/denoise.py",
         "engine/diagnostics/doctor.py",
     }
 

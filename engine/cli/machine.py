@@ -17,6 +17,7 @@ from engine.cli.options import (
     Quiet,
     WhichVolume,
     read_options,
+    shape,
 )
 
 
@@ -42,17 +43,41 @@ def info(
 
 @app.command()
 def bench(
-    steps: Annotated[int, typer.Option("--steps", min=3, help="Steps a round.")] = 10,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Number of rounds; medians are compared.")
-    ] = 5,
-    debug: Debug = False,
-) -> None:
-    """Compare the training step with keras.Model.fit on this machine, in one run."""
-    from engine.diagnostics.bench import compare
+    what: Annotated[str, typer.Argument(help="step: the training step against "
+                                        "keras.Model.fit. denoise: ways to denoise a scan.")
+    ] = "step",
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds; medians are "
+                                        "compared.")] = 5,
+    steps: Annotated[int | None, typer.Option("--steps", min=3, help="Of step: training steps a "
+                                              "round. Default: 10.")] = None,
+    of_shape: Annotated[str | None, typer.Option("--shape", metavar="Z,Y,X", help="Of denoise: "
+                                                 "voxels. Default: 32,128,128.")] = None,
+    width: Annotated[int | None, typer.Option("--width", min=1, help="Of denoise: channels of the "
+                                              "3D U-Net. Default: 16.")] = None,
+    quiet: Quiet = False, debug: Debug = False,
+) -> None:  # fmt: skip
+    """Compare this program with others on this machine, in one run."""
+    from engine.errors import BadUsage
     from engine.terminal import Terminal
 
-    compare(steps, rounds, Terminal())
+    own: dict[str, dict[str, object]] = {
+        "step": {"--steps": steps}, "denoise": {"--shape": of_shape, "--width": width},
+    }  # fmt: skip
+    if what not in own:
+        raise BadUsage(what, "is no benchmark", f"Use {' or '.join(own)}")
+    for other in own.keys() - {what}:
+        for option, value in own[other].items():
+            if value is not None:
+                raise BadUsage(option, f"belongs to `bench {other}`", "Leave it out")
+    if what == "step":
+        from engine.diagnostics.benchmark import step
+
+        step.compare(steps or 10, rounds, Terminal(quiet=quiet))
+    else:
+        from engine.diagnostics.benchmark import denoise
+
+        wanted = shape(of_shape or "32,128,128", "--shape")
+        denoise.compare(wanted, width or 16, rounds, Terminal(quiet=quiet))
 
 
 @app.command()

@@ -58,7 +58,7 @@ def segments(model: Any, *, xla: bool = False) -> list[Segment]:
     """
     parts: dict[int, _Part] = {}  # by the tensors that they make
     tensors = {id(tensor): tensor for tensor in model.inputs}
-    for layer, given, output in _operations(model):
+    for layer, given, output in operations(model):
         part = _Part([_Operation(streamed_layer(layer), [id(t) for t in given], id(output))])
         if part.operations[0].layer.reach is None:
             part = _Part([o for each in _joined(part, parts) for o in each.operations])
@@ -142,8 +142,12 @@ def _depends(part: _Part, on: _Part, parts: dict[int, _Part]) -> bool:
     return on in sources or any(_depends(source, on, parts) for source in sources)
 
 
-def _operations(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
-    """The layers of a model in order, each with the tensors that it takes and makes."""
+def operations(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
+    """The layers of a model in order, each with the tensors that it takes and makes.
+
+    Raises:
+        UnknownLayerError: if the model is no graph of layers with one output.
+    """
     from keras import layers, tree
 
     if not hasattr(model, "operations") or len(model.outputs) != 1:

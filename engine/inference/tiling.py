@@ -93,6 +93,10 @@ class Plan:
             for z in range(0, self.depth, self.step):
                 yield Box((z, *start), (min(self.step, self.depth - z), *shape))
 
+    def in_slabs(self) -> Plan:
+        """The same planes, streamed along Z."""
+        return replace(self, tile=(max(self.step, _SLAB), *self.tile[1:]), streamed=True)
+
     def separate(self) -> Plan:
         """A plan without a stream, for half a GiB."""
         return _tiled(self.shape, self.network, _ENOUGH_BYTES)
@@ -186,7 +190,7 @@ def _slabs(shape: Shape, network: Network, budget: int, step_bytes: int) -> Plan
     whole = Plan(shape, padded(shape, network.stride), network, step_bytes=step_bytes)
     if whole.bytes <= min(budget, _ENOUGH_BYTES):
         return whole
-    found = replace(whole, tile=(max(whole.step, _SLAB), *whole.tile[1:]), streamed=True)
+    found = whole.in_slabs()
     while found.bytes > budget and found.step > _LEAST_STEP and found.step_bytes > _STEP_BYTES:
         found = replace(found, step_bytes=max(found.step_bytes // 2, _STEP_BYTES))
     while found.bytes > budget:

@@ -43,7 +43,7 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         f"**Table 1.** Scores of each method, {over}. Gain: PSNR less that of the untouched scan, "
         "paired by case, with its 95 % bootstrap interval over cases. Bias: mean of estimate - "
         f"clean where the clean image is in the window. {about_p(entries)}",
-        _grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
+        grid(tables.scores(entries, Window(**about["data_range"]).unit_name)),
         *harm(entries),
         *left_out(entries),
         *(
@@ -57,9 +57,9 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
         "white noise was removed.\n- At edges: correlation of the residual's magnitude with the "
         "gradient of the clean image. It is 0 if the residual contains no anatomy; above 0, "
         "anatomy was removed; below 0, noise was left at edges.",
-        _grid(tables.residuals(entries)),
+        grid(tables.residuals(entries)),
         "**Table 4.** Settings of each method.",
-        _grid(_settings(about)),
+        grid(_settings(about)),
         *_numbered(
             5,
             *(_attenuation(entries, over) if tables.attenuation(entries)[1] else []),
@@ -76,7 +76,7 @@ def _of_windows(entries: Entries, over: str, high_hu: float) -> list[str]:
         f"range is the width of each display window. Clean images are cut at {high_hu:g} HU, so "
         "denser anatomy is not scored. The last column is the RMSE where the clean image is in "
         "[-160, 240] HU.",
-        _grid(tables.windows(entries)),
+        grid(tables.windows(entries)),
     ]
 
 
@@ -84,7 +84,7 @@ def _numbered(first: int, *captioned: Captioned) -> list[str]:
     """Optional tables, with the next free numbers."""
     parts = []
     for number, (caption, content) in enumerate(captioned, first):
-        parts += [f"**Table {number}.** {caption}", _grid(content)]
+        parts += [f"**Table {number}.** {caption}", grid(content)]
     return parts
 
 
@@ -187,7 +187,8 @@ def _figures(drawn: dict[Path, Picture]) -> list[str]:
     ]
 
 
-def _grid(content: tables.Table) -> str:
+def grid(content: tables.Table) -> str:
+    """A table in Markdown: names on the left, numbers on the right."""
     columns, rows = content
     rule = "|---|" + "---:|" * (len(columns) - 1)
     escaped = ([one_line(cell).replace("|", r"\|") for cell in row] for row in (columns, *rows))

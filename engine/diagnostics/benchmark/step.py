@@ -1,7 +1,8 @@
-"""Benchmark: our training step against `keras.Model.fit` on the same network and machine.
+"""Benchmark of the training step: ours against `keras.Model.fit` on the same network and machine.
 
 Both take turns in one process, so that a drift of the machine's speed affects both. Medians are
-compared. `fit` without the engine's environment variables runs in a process of its own.
+compared. `fit` without the engine's environment variables runs in a process of its own. The rate of
+the arithmetic is compared with that of a matrix product in the same rounds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from engine import runtime
+from engine.diagnostics.benchmark.arithmetic import MatrixProduct, step_flop
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import find_recipe, load_recipe
@@ -27,7 +29,9 @@ _UNSET = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL")
 
 
 def compare(steps: int, rounds: int, terminal: Terminal) -> None:
-    """Prints seconds a step and ratios; a ratio above 1 means that the engine is faster.
+    """Prints seconds a step, ratios and the rate of the arithmetic.
+
+    A ratio above 1 means that the engine is faster.
 
     Args:
         steps: of each side in a round.
@@ -36,23 +40,37 @@ def compare(steps: int, rounds: int, terminal: Terminal) -> None:
     """
     recipe = override(load_recipe(find_recipe("respr_unet3d")), _SMALL)
     ours, graph = _Ours(recipe), _Fit(recipe, jit_compile=False)
+    product, products = MatrixProduct(), list[float]()
     seconds: dict[str, list[float]] = {"engine": [], "fit": []}
     for _ in range(rounds):
+        products.append(product.flop_per_s())
         seconds["engine"].append(ours.seconds(steps))
         seconds["fit"].append(graph.seconds(steps))
     bare, without = _apart(steps, rounds), _apart(steps, rounds, onednn="0")
     ratio = [b / a for a, b in zip(seconds["engine"], seconds["fit"], strict=True)]
     median = float(np.median(seconds["engine"]))
+    flop = step_flop(recipe.network.build(), (recipe.batch, *recipe.crop.shape, 1))
+
+    def row(name: str, step_s: float, relative: float) -> list[str]:
+        rate = f"{flop / step_s / 1e9:.0f}"
+        return [name, f"{step_s:.3f}", f"{relative:.2f}", rate]
+
     rows = [
-        ["the engine's step", f"{median:.3f}", "1"],
-        ["keras fit, oneDNN, graph", f"{np.median(seconds['fit']):.3f}", f"{np.median(ratio):.2f}"],
-        ["keras fit, nothing set", f"{bare:.3f}", f"{bare / median:.2f}"],
-        ["keras fit, oneDNN off", f"{without:.3f}", f"{without / median:.2f}"],
+        row("the engine's step", median, 1),
+        row("keras fit, oneDNN, graph", float(np.median(seconds["fit"])), float(np.median(ratio))),
+        row("keras fit, nothing set", bare, bare / median),
+        row("keras fit, oneDNN off", without, without / median),
     ]
     title = f"{recipe.network}, crop {recipe.crop.shape}, batch {recipe.batch}"
-    terminal.table(title, ["", "s / step", "time / ours"], rows)
+    terminal.table(title, ["", "s / step", "time / ours", "GFLOP/s"], rows)
     spread = f"{min(ratio):.2f} to {max(ratio):.2f}"
     terminal.result(f"{rounds} rounds of {steps} steps, ratio to fit in single rounds: {spread}")
+    shares = [flop / s / p for s, p in zip(seconds["engine"], products, strict=True)]
+    terminal.result(
+        f"The engine's step does {flop / 1e9:.1f} GFLOP, at {np.median(shares):.0%} "
+        f"({min(shares):.0%} to {max(shares):.0%}) of the rate of a float32 matrix product: "
+        f"{np.median(products) / 1e9:.0f} GFLOP/s"
+    )
 
 
 class _Ours:
@@ -126,7 +144,7 @@ def _apart(steps: int, rounds: int, onednn: str | None = None) -> float:
     environment = {name: value for name, value in os.environ.items() if name not in _UNSET}
     if onednn is not None:
         environment["TF_ENABLE_ONEDNN_OPTS"] = onednn
-    command = [sys.executable, "-m", "engine.diagnostics.bench", str(steps), str(rounds)]
+    command = [sys.executable, "-m", "engine.diagnostics.benchmark.step", str(steps), str(rounds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1]))
 

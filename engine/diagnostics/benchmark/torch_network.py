@@ -1,0 +1,89 @@
+"""The layers and weights of a Keras network in PyTorch, to compare speeds. PyTorch is optional."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from engine.inference.segments import operations
+
+
+class _Step(NamedTuple):
+    """A layer: the tensors that it takes and makes, and those that no later layer takes."""
+
+    apply: Callable[..., Any]
+    given: list[int]
+    made: int
+    free: list[int]
+
+
+class TorchNetwork:
+    """A U-Net in PyTorch: (B, 1, Z, Y, X) -> (B, 1, Z, Y, X).
+
+    A tensor is freed after the last layer that takes it, as in a module written by hand.
+
+    Args:
+        model: a Keras model with one input.
+
+    Raises:
+        ValueError: for a layer that a plain U-Net does not have.
+    """
+
+    def __init__(self, model: Any) -> None:
+        found = [
+            (layer, [id(t) for t in given], id(out)) for layer, given, out in operations(model)
+        ]
+        last = {tensor: number for number, (_, given, _) in enumerate(found) for tensor in given}
+        self._input, self._output = id(model.inputs[0]), id(model.outputs[0])
+        self._steps = [
+            _Step(_torch_layer(layer), given, made, [t for t in set(given) if last[t] == number])
+            for number, (layer, given, made) in enumerate(found)
+        ]
+
+    def __call__(self, image: Any) -> Any:
+        """The estimate. Gradients are not recorded."""
+        import torch
+
+        made = {self._input: image}
+        with torch.inference_mode():
+            for step in self._steps:
+                made[step.made] = step.apply(*(made[tensor] for tensor in step.given))
+                for tensor in step.free:
+                    del made[tensor]
+        return made[self._output]
+
+
+def _torch_layer(layer: Any) -> Callable[..., Any]:
+    import torch
+    from torch.nn import functional
+
+    kind = type(layer).__name__
+    if kind == "Conv3D" and layer.padding == "same" and {*layer.strides} == {1} and layer.use_bias:
+        return _convolution(layer)
+    if kind == "MaxPooling3D":
+        return lambda x: functional.max_pool3d(x, layer.pool_size)
+    if kind == "UpSampling3D":
+        return lambda x: functional.interpolate(x, scale_factor=layer.size, mode="nearest")
+    if kind == "Concatenate":
+        return lambda *parts: torch.cat(parts, 1)
+    raise ValueError(f"{layer.name} is a layer ({kind}) that a plain U-Net does not have")
+
+
+def _convolution(layer: Any) -> Callable[[Any], Any]:
+    import torch
+    from torch.nn import functional
+
+    # (Z, Y, X, in, out) -> (out, in, Z, Y, X)
+    kernel = torch.from_numpy(np.ascontiguousarray(layer.kernel.numpy().transpose(4, 3, 0, 1, 2)))
+    weight = kernel.to(memory_format=torch.channels_last_3d)  # the faster order on CPUs
+    bias = torch.from_numpy(layer.bias.numpy().copy())
+    margin = [extent // 2 for extent in layer.kernel_size]
+    relu = layer.activation.__name__ == "relu"
+
+    def apply(x: Any) -> Any:
+        x = functional.conv3d(x, weight, bias, padding=margin)
+        return x.relu_() if relu else x
+
+    return apply
