@@ -26,7 +26,7 @@ STAGES = {
     "engine.inference.predictor:Predictor.tiles": "network, streamed",
     "engine.denoising.bone:BoneWeight.weight": "bone",
     "engine.denoising.denoise:denoise": "finish",
-    "engine.scoring.residual:describe_residual": "residual statistics",
+    "engine.scoring.residual:ResidualStatistics.add": "residual statistics",
     "engine.denoising.writer:write": "write, compress",
 }
 
