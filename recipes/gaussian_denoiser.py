@@ -10,9 +10,9 @@ to scans, and `ct_denoiser` for the noise of a scanner.
 `recipes/README.md` lists the scans of `ct/`, their licences, and how to make the folder.
 
 Cost: 224,544 parameters, most of them at a quarter and an eighth of the resolution; 18 ms a step on
-one core of an AVX-512 machine, 5 hours in all. Not trained to its end here: after 27,000 steps (as
-`--steps 27000`) validation PSNR is 42.64 / 38.87 / 35.59 dB at 2 / 5 / 10 %, and that of BM3D
-42.98 / 38.85 / 35.42.
+one core of an AVX-512 machine, 5 hours in all. Not trained to its end here: the weights that ship
+learned for half an hour. Their PSNR is 42.98 / 39.17 / 35.99 dB at 2 / 5 / 10 %, and that of BM3D
+43.04 / 38.95 / 35.55 (`recipes/README.md` has the command).
 """
 
 from engine import Recipe, losses, schedules
