@@ -41,6 +41,7 @@ class Spoilt:
 
     def __init__(self, examples: Examples, first: int, sigma: float, stop: int = 10**9) -> None:
         self.examples, self.first, self.stop, self.sigma = examples, first, stop, sigma
+        self.dtype = examples.dtype
 
     def case(self, i: int) -> str:
         return self.examples.case(i)
