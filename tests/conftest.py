@@ -13,6 +13,9 @@ from volumes.phantoms.abdomen import abdomen
 
 pytest_plugins = ("tests.gates.ledger",)
 
+# As the command line sets it: TensorFlow's own messages are not what tests compare.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:

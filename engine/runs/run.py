@@ -107,14 +107,20 @@ class Run:
 
     def _read(self, which: str, read: Callable[[Path], _Read]) -> tuple[Path, _Read]:
         for _ in range(_LOOKS):
-            path = self._chosen(which)
             try:
+                path = self._chosen(which)
                 return path, read(path)
-            except Mismatch:
-                if path.exists():
+            except Mismatch as refusal:
+                if not self._is_gone(Path(refusal.path)):
                     raise
         cause = "is being saved faster than it can be read"
         raise Mismatch(self.folder, cause, "Try again")
+
+    def _is_gone(self, path: Path) -> bool:
+        """Whether a path is, or lies in, a checkpoint that a training has removed meanwhile."""
+        if not path.is_relative_to(self.checkpoints) or path == self.checkpoints:
+            return False
+        return not (self.checkpoints / path.relative_to(self.checkpoints).parts[0]).exists()
 
     def _chosen(self, which: str) -> Path:
         found = checkpoint.steps(self.checkpoints)
