@@ -168,8 +168,9 @@ class Scan:
             return value.astype(self.dtype), 0
         limits = np.iinfo(self.dtype)
         rounded = np.rint(value)
-        # float64 cannot represent the largest 64-bit integers: use the next smaller float.
-        low, high = float(limits.min), math.nextafter(float(limits.max) + 1, 0)
+        low, high = float(limits.min), float(limits.max)
+        if self.dtype.itemsize > 4:  # float64 cannot represent the largest: use the next smaller
+            high = math.nextafter(high, 0)
         if rounded.min(initial=0) >= low and rounded.max(initial=0) <= high:
             return rounded.astype(self.dtype), 0
         saturated = int(np.count_nonzero((rounded < low) | (rounded > high)))
