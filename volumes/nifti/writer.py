@@ -14,21 +14,9 @@ import numpy.typing as npt
 from volumes.errors import CannotWrite
 from volumes.nifti.gzip_codec import write_gzip
 from volumes.nifti.header import new_head
-from volumes.nifti.scan import Scan, Stored, bits, is_whole, open_scan
+from volumes.nifti.scan import Scan, Stored, is_whole
 from volumes.storage.atomic import whole_file
 from volumes.volume import HU, SpacingMm
-
-__all__ = [
-    "Scan",
-    "Stored",
-    "bits",
-    "open_scan",
-    "write_derived",
-    "write_hu",
-    "write_like",
-    "writing_derived",
-    "writing_like",
-]
 
 
 def write_like(scan: Scan, stored: Stored, path: Path, *, overwrite: bool = False) -> None:
