@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.characterization.ensembles import ensemble_sigma
 from engine.characterization.hu_accuracy import HuAccuracy, hu_accuracy, nonuniformity_hu
 from engine.characterization.observers import (
     Detectability,
@@ -84,16 +85,11 @@ class Characteristics:
         return {**self.rods, **self.lesions}
 
 
-def ensemble_sigma(stack_hu: Unit, inside: Mask) -> float:
-    """Standard deviation over realisations, root mean square over the pixels of a mask, in HU."""
-    return float(np.sqrt(np.mean(stack_hu[:, inside].var(axis=0, ddof=1, dtype=np.float64))))
-
-
 def noise_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float) -> NoisePower:
     """The noise power spectrum of a uniform phantom: five regions of every realisation.
 
-    The mean over realisations is subtracted: what is the same in every image is no noise. This takes
-    the share 1 / N of the variance, which is added again.
+    The mean over realisations is subtracted: what is the same in every image is no noise. This
+    takes the share 1 / N of the variance, which is added again.
 
     Args:
         stack_hu: (N, Y, X) realisations, at least 2.
@@ -164,8 +160,10 @@ def detected_rods(
     for rod in rods:
         rows, columns = rod.region(present_hu.shape[-1], pixel_mm, side_mm)
         channels = laguerre_gauss(rows.stop - rows.start, pixel_mm, rod.diameter_mm)
-        outputs = [channel_outputs(s[:, rows, columns], channels) for s in (present_hu, absent_hu)]
-        seen = hotelling(*outputs, seed, key, rod.name, together=together)
+        with_rod, without = (
+            channel_outputs(stack[:, rows, columns], channels) for stack in (present_hu, absent_hu)
+        )
+        seen = hotelling(with_rod, without, seed, key, rod.name, together=together)
         found[rod.name] = DetectedRod(rod, seen)
     return found
 

@@ -258,12 +258,12 @@ def _about(
 
 def _print(found: Found, doses: Doses, request: CharacterizeRequest, terminal: Terminal) -> None:
     from engine.characterization.quality_tables import overview
-    from engine.characterization.verdict import about_readers, remarks
+    from engine.characterization.verdict import about_readers, verdicts
 
     title = (
         f"{request.phantom}, {request.realisations} realisations, {request.beam} beam, "
         f"{request.filter}; mean AUC over rods; full dose {max(request.doses):g} photons"
     )
     terminal.table(title, *overview(found, doses))
-    for line in (*remarks(found), about_readers(request.realisations)):
+    for line in (*verdicts(found), about_readers(request.realisations)):
         terminal.result(line)

@@ -9,15 +9,17 @@ therefore keep neighbours together in training or in testing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from engine.characterization.ensembles import Ensemble
 from engine.comparison.classical import METHODS
 from engine.comparison.methods import ComparedMethod, Network
 from engine.denoising.bone import BoneWeight
 from engine.denoising.finishing import corrected
+from engine.errors import NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
 from engine.recipe.recipe import Recipe
@@ -57,6 +59,22 @@ class Denoiser(Protocol):
             (N, Y, X) HU.
         """
         ...
+
+
+def denoised(ensemble: Ensemble, denoiser: Denoiser) -> Ensemble:
+    """The estimate of an ensemble.
+
+    Raises:
+        NumericalFailure: if it is not finite.
+    """
+    # A copy, so that a method cannot change the input of the next one.
+    estimate = denoiser.denoise(
+        ensemble.stack_hu.copy(), ensemble.sigma_hu, ensemble.module.pixel_mm, ensemble.photons
+    )
+    if not np.isfinite(estimate).all():
+        cause = f"gives numbers that are not finite at {ensemble.photons:g} photons"
+        raise NumericalFailure(denoiser.label, cause, "Leave it out")
+    return replace(ensemble, stack_hu=estimate)
 
 
 @dataclass(frozen=True)

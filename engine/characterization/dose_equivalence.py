@@ -1,4 +1,4 @@
-"""Dose equivalence: the dose at which a method detects what the reconstruction does at full dose."""
+"""Dose equivalence: the dose at which a method detects what full dose shows without it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ degrade`: a single energy, no scatter, no electronic noise, filtered back-projec
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,15 +40,37 @@ class Module:
     body: npt.NDArray[np.bool_]
     pixel_mm: float
 
-    def realisations(
-        self, scanner: Scanner, photons: float, count: int, seed: int
-    ) -> Iterator[Unit]:
-        """(N, N) reconstructed images in HU, each with its own noise."""
-        acquisition = Acquisition(Dose(photons))
+    def scanned(self, scanner: Scanner, photons: float, count: int, seed: int) -> Ensemble:
+        """Realisations at one dose, each with its own noise."""
+        acquisition, stack = Acquisition(Dose(photons)), []
         for i in range(count):
             key = f"characterize {self.name}"
             (image,) = scanner.scan(self.sinogram, [acquisition], seed, key, i)
-            yield image.hu
+            stack.append(image.hu)
+        hu = np.stack(stack)
+        return Ensemble(self, photons, hu, ensemble_sigma(hu, self.body))
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Realisations of a module at one dose.
+
+    Attributes:
+        module: that was scanned.
+        photons: per ray.
+        stack_hu: (N, Y, X) reconstructed, or denoised.
+        sigma_hu: standard deviation of the noise of the reconstruction within the body.
+    """
+
+    module: Module
+    photons: float
+    stack_hu: Unit
+    sigma_hu: float
+
+
+def ensemble_sigma(stack_hu: Unit, inside: npt.NDArray[np.bool_]) -> float:
+    """Standard deviation over realisations, root mean square over the pixels of a mask, in HU."""
+    return float(np.sqrt(np.mean(stack_hu[:, inside].var(axis=0, ddof=1, dtype=np.float64))))
 
 
 def phantom_module(phantom: RodPhantom, scanner: Scanner, pixel_mm: float) -> Module:

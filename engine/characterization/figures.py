@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.characterization.characteristics import Characteristics
 from engine.characterization.denoisers import RECONSTRUCTION
+from engine.characterization.quantities import Found
 from engine.plots import plain, save
-
-Found = Mapping[str, Mapping[float, Characteristics]]
 
 _DPI = 120
 _MARKERS = "os^vD<>pX*Ph8d"

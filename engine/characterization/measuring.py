@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from engine.characterization.characteristics import (
     Characteristics,
     detected_rods,
-    ensemble_sigma,
     hu_of,
     noise_of,
     psnr_db,
@@ -18,12 +15,10 @@ from engine.characterization.characteristics import (
     uniformity_of,
     with_theory,
 )
-from engine.characterization.denoisers import RECONSTRUCTION, Denoiser
-from engine.characterization.ensembles import LesionSlice, Module, phantom_module
-from engine.errors import NumericalFailure
+from engine.characterization.denoisers import RECONSTRUCTION, Denoiser, denoised
+from engine.characterization.ensembles import Ensemble, LesionSlice, Module, phantom_module
 from volumes.phantoms.quality_phantoms import QualityPhantom
 from volumes.tomography.scanner import Scanner
-from volumes.volume import Unit
 
 Tick = Callable[[str], None]
 
@@ -59,94 +54,76 @@ def measure(
     Raises:
         NumericalFailure: if an estimate is not finite.
     """
-    phantom, pixel = protocol.phantom, protocol.pixel_mm
-    modules = {
-        rods: phantom_module(rods, protocol.scanner, pixel)
-        for rods in (phantom.contrast, phantom.low_contrast, phantom.uniform)
-    }
+    modules = _modules(protocol)
     # Splits into halves are the same for all methods, so that their results are paired.
     reach = max(denoiser.reach for denoiser in denoisers)
     together = min(2 * reach + 1, protocol.realisations // 4)
     found: dict[str, dict[float, Characteristics]] = {d.label: {} for d in denoisers}
     for photons in protocol.doses:
-
-        def scanned(module: Module, photons: float = photons) -> tuple[Module, Unit, float]:
+        ensembles = []
+        for module in modules:
             tick(f"{photons:g} photons: {protocol.realisations} scans of {module.name}")
-            stack = np.stack(
-                list(module.realisations(
-                    protocol.scanner, photons, protocol.realisations, protocol.seed
-                ))
-            )  # fmt: skip
-            return module, stack, ensemble_sigma(stack, module.body)
-
-        contrast, low, uniform = (
-            scanned(modules[rods])
-            for rods in (phantom.contrast, phantom.low_contrast, phantom.uniform)
-        )
-        slices = protocol.lesions and tuple(
-            scanned(module) for module in (protocol.lesions.present, protocol.lesions.absent)
-        )
+            ensembles.append(
+                module.scanned(protocol.scanner, photons, protocol.realisations, protocol.seed)
+            )
         for denoiser in denoisers:
             tick(f"{photons:g} photons: {denoiser.label}")
-
-            def apply(
-                scans: tuple[Module, Unit, float], denoiser: Denoiser = denoiser,
-                photons: float = photons,
-            ) -> Unit:  # fmt: skip
-                module, stack, sigma = scans
-                # A copy, so that a method cannot change the input of the next one.
-                estimate = denoiser.denoise(stack.copy(), sigma, module.pixel_mm, photons)
-                if not np.isfinite(estimate).all():
-                    cause = f"gives numbers that are not finite at {photons:g} photons"
-                    raise NumericalFailure(denoiser.label, cause, "Leave it out")
-                return estimate
-
-            one = _phantom_characteristics(
-                protocol, denoiser.label, photons, together, apply(contrast), apply(low),
-                apply(uniform), low[0],
-            )  # fmt: skip
-            if protocol.lesions is not None and slices:
-                present, absent = map(apply, slices)
-                one = _with_lesions(protocol.lesions, one, present, absent, protocol.seed, together)
+            estimates = [denoised(ensemble, denoiser) for ensemble in ensembles]
+            one = _on_the_phantom(protocol, denoiser.label, estimates[:3], together)
+            if protocol.lesions is not None:
+                one = _with_lesions(protocol, one, estimates[3:], together)
             found[denoiser.label][photons] = one
     return found
 
 
-def _phantom_characteristics(
-    protocol: QualityProtocol, label: str, photons: float, together: int, contrast: Unit, low: Unit,
-    uniform: Unit, module: Module,
-) -> Characteristics:  # fmt: skip
+def _modules(protocol: QualityProtocol) -> list[Module]:
+    """Contrast, low contrast, uniform; then the slice with and without lesions, if there is one."""
+    phantom = protocol.phantom
+    modules = [
+        phantom_module(rods, protocol.scanner, protocol.pixel_mm)
+        for rods in (phantom.contrast, phantom.low_contrast, phantom.uniform)
+    ]
+    lesions = protocol.lesions
+    return modules if lesions is None else [*modules, lesions.present, lesions.absent]
+
+
+def _on_the_phantom(
+    protocol: QualityProtocol, label: str, estimates: Sequence[Ensemble], together: int
+) -> Characteristics:
     """Everything that is measured on the phantom, from the estimates of its three modules."""
     phantom, pixel = protocol.phantom, protocol.pixel_mm
-    noise = noise_of(uniform, phantom.uniform, pixel)
-    transfers = transfers_of(contrast, phantom.contrast, pixel)
+    contrast, low, uniform = estimates
+    noise = noise_of(uniform.stack_hu, phantom.uniform, pixel)
+    transfers = transfers_of(contrast.stack_hu, phantom.contrast, pixel)
     rods = detected_rods(
-        low, uniform, phantom.low_contrast.rods, pixel, f"rods at {photons.hex()}",
-        protocol.seed, together,
+        low.stack_hu, uniform.stack_hu, phantom.low_contrast.rods, pixel,
+        f"rods at {low.photons.hex()}", protocol.seed, together,
     )  # fmt: skip
     return Characteristics(
         label,
-        photons,
+        low.photons,
         noise,
-        uniformity_of(uniform, phantom.uniform, pixel),
+        uniformity_of(uniform.stack_hu, phantom.uniform, pixel),
         transfers,
-        hu_of(contrast, phantom.contrast, pixel),
+        hu_of(contrast.stack_hu, phantom.contrast, pixel),
         with_theory(rods, noise, transfers, phantom.low_contrast.hu),
-        psnr_db(low, module.true_hu, module.body),
-        pictures=(low[0], low.mean(axis=0)),
+        psnr_db(low.stack_hu, low.module.true_hu, low.module.body),
+        pictures=(low.stack_hu[0], low.stack_hu.mean(axis=0)),
     )
 
 
 def _with_lesions(
-    lesions: LesionSlice, one: Characteristics, present: Unit, absent: Unit, seed: int,
-    together: int,
-) -> Characteristics:  # fmt: skip
-    module = lesions.absent
+    protocol: QualityProtocol, one: Characteristics, estimates: Sequence[Ensemble], together: int
+) -> Characteristics:
+    """The characteristics, with the lesions of the real slice."""
+    assert protocol.lesions is not None
+    present, absent = estimates
+    module = absent.module
     seen = detected_rods(
-        present, absent, lesions.lesions, module.pixel_mm, f"lesions at {one.photons.hex()}", seed,
-        together,
+        present.stack_hu, absent.stack_hu, protocol.lesions.lesions, module.pixel_mm,
+        f"lesions at {one.photons.hex()}", protocol.seed, together,
     )  # fmt: skip
-    psnr = psnr_db(absent, module.true_hu, module.body)
+    psnr = psnr_db(absent.stack_hu, module.true_hu, module.body)
     return replace(one, lesions=seen, slice_psnr_db=psnr)
 
 

@@ -29,7 +29,7 @@ _EYE_EXPONENT = 1.3
 Array = npt.NDArray[np.float64]
 
 
-# -- Non-prewhitening observers, from transfer and noise ---------------------------------------------
+# -- Non-prewhitening observers, from transfer and noise -------------------------------------------
 
 
 def disc_spectrum(frequency_per_mm: Array, diameter_mm: float, contrast_hu: float) -> Array:
@@ -60,7 +60,7 @@ def non_prewhitening(
     noise: NoisePower, transfer: TaskTransfer, diameter_mm: float, contrast_hu: float,
     *, eye: bool = False,
 ) -> float:  # fmt: skip
-    """d' of the non-prewhitening observer for a disc, with or without eye filter.
+    """Detectability d' of the non-prewhitening observer for a disc, with or without eye filter.
 
     d'^2 = [integral (W T E)^2]^2 / integral (W T)^2 NPS E^4, with both integrals over 2 pi f df: W
     is the spectrum of the disc, T the task transfer function, E the eye filter or 1.
@@ -83,7 +83,7 @@ def non_prewhitening(
     return signal / math.sqrt(variance) if variance > 0 else float("nan")
 
 
-# -- Channelised Hotelling observer, from images -----------------------------------------------------
+# -- Channelised Hotelling observer, from images ---------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +183,13 @@ def hotelling(
         one, other = present @ template, absent @ template
         seen = area_under_roc(one[p_train], other[a_train])
         every = (np.ones((1, len(p_test))), np.ones((1, len(a_test))))
-        auc, d_prime = _read(one[p_test], other[a_test], *every)
-        found.append((auc.item(), seen, d_prime.item()))
+        tested = _read(one[p_test], other[a_test], *every)
+        found.append((float(tested[0, 0]), seen, float(tested[1, 0])))
         weights = (drawn[0][:, p_test], drawn[1][:, a_test])
         sampled.append(_read(one[p_test], other[a_test], *weights))
     auc_samples, d_samples = np.mean(sampled, axis=0)
-    return Detectability(*np.mean(found, axis=0).tolist(), auc_samples, d_samples)
+    auc, seen, d_prime = (float(value) for value in np.mean(found, axis=0))
+    return Detectability(auc, seen, d_prime, auc_samples, d_samples)
 
 
 def _weights(count: int, rng: np.random.Generator) -> Array:

@@ -20,7 +20,7 @@ from engine.characterization.quantities import (
     curve_points,
     quantities,
 )
-from engine.characterization.verdict import about_readers, remarks, unmeasured
+from engine.characterization.verdict import about_readers, unmeasured, verdicts
 from engine.report.markdown import grid
 from engine.runs.metrics_file import strict
 from volumes.storage.atomic import make_folder, whole_file
@@ -47,7 +47,7 @@ def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses
     low, one = min(first), first[min(first)]
     content = {
         **about,
-        "remarks": remarks(found),
+        "remarks": verdicts(found),
         "equivalent_doses": [
             {"method": method, "of": of, **asdict(dose)} for (method, of), dose in doses.items()
         ],
@@ -81,7 +81,7 @@ def _markdown(about: dict[str, Any], found: Found, doses: Doses, captions: dict[
     first = next(iter(next(iter(found.values())).values()))
     parts = [
         "# Noise, resolution, HU and detectability",
-        *remarks(found),
+        *verdicts(found),
         *_methods(about),
         "**Table 1.** Noise of the uniform module. Ratios are those to the reconstruction at the "
         "same dose. Nonuniformity: the largest difference between the centre and four discs around "

@@ -79,22 +79,12 @@ def task_transfer(
         pixel_mm: width of the square pixels.
         noise_hu: standard deviation of a pixel of `mean_hu`.
     """
-    distance = rod.distance_mm(len(mean_hu), pixel_mm)
-    reach = min(_REACH_MM, rod.radius_mm)
-    width = pixel_mm / _BINS_OF_PIXEL
-    edges = rod.radius_mm + np.arange(-round(reach / width), round(reach / width) + 1) * width
-    place = np.digitize(distance, edges) - 1
-    near = (place >= 0) & (place < len(edges) - 1)
-    values = np.asarray(mean_hu, np.float64)[near]
-    count = np.bincount(place[near], minlength=len(edges) - 1)
-    sums = np.bincount(place[near], values, minlength=len(edges) - 1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    filled = count > 0
-    spread = np.interp(middles, middles[filled], sums[filled] / count[filled])
+    at, spread = edge_spread(mean_hu, rod, pixel_mm)
+    width = float(at[1] - at[0])
     line = -np.diff(spread) * _taper(len(spread) - 1)  # from the rod outwards
-    at = edges[1:-1] - rod.radius_mm
+    between = (at[1:] + at[:-1]) / 2
     frequency = np.arange(0, 0.5 / pixel_mm, _FREQUENCY_STEP_PER_MM)
-    waves = np.exp(-2j * np.pi * frequency[:, None] * at)
+    waves = np.exp(-2j * np.pi * frequency[:, None] * between)
     total = float(line.sum())
     binned = np.sinc(frequency * width) ** 2  # the mean over a bin, and the difference of two
     transfer = np.abs(waves @ line) / binned / abs(total) if total else np.zeros(len(frequency))
@@ -102,6 +92,27 @@ def task_transfer(
     step = float(spread[:quarter].mean() - spread[-quarter:].mean())
     cnr = abs(step) / noise_hu if noise_hu else float("inf")
     return TaskTransfer(frequency, transfer, step, cnr)
+
+
+def edge_spread(mean_hu: npt.NDArray[Any], rod: Rod, pixel_mm: float) -> tuple[Array, Array]:
+    """The edge spread function of a rod: distance from its edge in mm, outwards, and HU.
+
+    Args:
+        mean_hu: (N, N) mean over realisations.
+        rod: whose edge is measured.
+        pixel_mm: width of the square pixels.
+    """
+    distance = rod.distance_mm(len(mean_hu), pixel_mm)
+    width = pixel_mm / _BINS_OF_PIXEL
+    reach = round(min(_REACH_MM, rod.radius_mm) / width)
+    edges = rod.radius_mm + np.arange(-reach, reach + 1) * width
+    place = np.digitize(distance, edges) - 1
+    near = (place >= 0) & (place < len(edges) - 1)
+    count = np.bincount(place[near], minlength=len(edges) - 1)
+    sums = np.bincount(place[near], np.asarray(mean_hu, np.float64)[near], minlength=len(edges) - 1)
+    middles, filled = (edges[1:] + edges[:-1]) / 2, count > 0
+    spread = np.interp(middles, middles[filled], sums[filled] / count[filled])
+    return middles - rod.radius_mm, np.asarray(spread)
 
 
 def _taper(length: int) -> Array:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from engine.characterization.characteristics import Characteristics
 from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import Change, auc_change
+from engine.characterization.quantities import Found
 
-Found = Mapping[str, Mapping[float, Characteristics]]
 
-
-def remarks(found: Found) -> list[str]:
+def verdicts(found: Found) -> list[str]:
     """One sentence for every method and dose, for rods in water and for lesions in a real slice."""
     sentences = []
     for photons, before in found[RECONSTRUCTION].items():
