@@ -20,6 +20,7 @@ from volumes.volume import AIR_HU, Unit
 
 _MARGIN = 1.12  # side of the slice over the diameter of the phantom
 _MULTIPLE = 16  # of the side in pixels
+_SKIN_MM = 5.0  # where a blur mixes the body with air
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +75,10 @@ def ensemble_sigma(stack_hu: Unit, inside: npt.NDArray[np.bool_]) -> float:
 
 
 def phantom_module(phantom: RodPhantom, scanner: Scanner, pixel_mm: float) -> Module:
-    """A phantom in a slice that is 12 % wider. Its body ends 5 % before its edge."""
+    """A phantom in a slice that is 12 % wider. Its body ends 5 mm before its edge."""
     wide = _MARGIN * phantom.diameter_mm / pixel_mm
     size = math.ceil(wide / _MULTIPLE) * _MULTIPLE
-    body = phantom.body.distance_mm(size, pixel_mm) < 0.95 * phantom.diameter_mm / 2
+    body = phantom.body.distance_mm(size, pixel_mm) < phantom.diameter_mm / 2 - _SKIN_MM
     sinogram = phantom.sinogram(scanner, size, pixel_mm)
     return Module(phantom.name, sinogram, phantom.image(size, pixel_mm), body, pixel_mm)
 

@@ -46,7 +46,7 @@ class Identity(Untouched):
 @pytest.fixture(scope="module")
 def protocol(cpu):
     scanner = Scanner(geometry=Parallel(120, 101), filter="hann")
-    return QualityProtocol(SMALL, scanner, 1.0, (2e4, 2e5), realisations=24)
+    return QualityProtocol(SMALL, scanner, 1.0, (1e3, 2e5), realisations=24)
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_the_identity_has_exactly_the_numbers_of_the_reconstruction(found) -> No
 
 
 def test_noise_falls_with_the_root_of_the_dose(found) -> None:
-    low, high = (found[RECONSTRUCTION][photons].noise.sigma_hu for photons in (2e4, 2e5))
+    low, high = (found[RECONSTRUCTION][photons].noise.sigma_hu for photons in (1e3, 2e5))
     # The regions of 24 realisations know each standard deviation to about 1 %.
-    assert low / high == pytest.approx(np.sqrt(10), rel=0.04)
+    assert low / high == pytest.approx(np.sqrt(200), rel=0.04)
 
 
 def test_a_blur_multiplies_the_transfer_by_its_own_and_the_noise_power_by_its_square(found) -> None:
@@ -90,7 +90,7 @@ def test_a_blur_multiplies_the_transfer_by_its_own_and_the_noise_power_by_its_sq
 
 
 def test_a_blur_lowers_noise_and_raises_psnr_but_detects_no_more(found) -> None:
-    before, after = (found[method][2e4] for method in (RECONSTRUCTION, "blur"))
+    before, after = (found[method][1e3] for method in (RECONSTRUCTION, "blur"))
     assert after.noise.sigma_hu < 0.7 * before.noise.sigma_hu
     assert after.psnr_db > before.psnr_db + 3
     for name in LOW.rods:
@@ -98,7 +98,7 @@ def test_a_blur_lowers_noise_and_raises_psnr_but_detects_no_more(found) -> None:
         assert other < one + 0.05
     assert not [text for text in verdicts(found) if "and raises the detectability" in text]
     assert [
-        text for text in verdicts(found) if text.startswith("blur at 20000 photons raises PSNR")
+        text for text in verdicts(found) if text.startswith("blur at 1000 photons raises PSNR")
     ]
 
 

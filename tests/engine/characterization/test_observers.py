@@ -2,6 +2,7 @@
 
 import math
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,6 +19,8 @@ from engine.characterization.observers import (
 from engine.characterization.task_transfer import TaskTransfer
 from engine.scoring.noise_power import NoisePower
 from volumes import random_draws
+from volumes.phantoms.quality_phantoms import CCT189
+from volumes.phantoms.rods import Rod
 
 PIXEL_MM, SIDE, SIGMA_HU = 0.5, 41, 25.0
 
@@ -130,3 +133,37 @@ def test_the_area_under_the_roc_counts_pairs() -> None:
     one, other = rng.integers(0, 5, 30), rng.integers(0, 5, 20)
     counted = np.mean((one[:, None] > other) + 0.5 * (one[:, None] == other))
     assert area_under_roc(one, other) == pytest.approx(counted)
+
+
+@pytest.mark.real_ct
+def test_the_fda_reconstructions_show_more_at_full_dose_than_at_a_tenth(real_ct) -> None:
+    folder = real_ct.parent / "phantoms"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} with the reconstructions of CCT189 of LCD-CT does not exist")
+    pixel_mm = 200 / 232  # the cylinder is 232 pixels wide
+    mean = {}
+    for dose in ("010", "100"):
+        path = folder / f"lcd_fbp_dose{dose}_signal_present.nii.gz"
+        images = np.asarray(nib.load(path).dataobj, np.float64)  # ten realisations
+        channels = {
+            rod.diameter_mm: laguerre_gauss(35, pixel_mm, rod.diameter_mm) for rod in CCT189.rods
+        }
+        # There are no images without rods: the same circle has no rods at 0, 90, 180, 270 degrees.
+        empty = [
+            images[:, y, x]
+            for y, x in (
+                Rod("empty", 40 * dx, 40 * dy, 10, 0).region(256, pixel_mm, 30.0)
+                for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))
+            )
+        ]
+        found = []
+        for rod in CCT189.rods:
+            y, x = rod.region(256, pixel_mm, 30.0)
+            present = channel_outputs(images[:, y, x], channels[rod.diameter_mm])
+            absent = channel_outputs(np.concatenate(empty), channels[rod.diameter_mm])
+            found.append(hotelling(present, absent, 0, rod.name).auc)
+        mean[dose] = np.mean(found)
+    # Five images of each rod train and five test: each AUC has a standard error of about 0.1, the
+    # mean of four half of it. A tenth of the dose takes d' down by a factor of 3.
+    assert mean["100"] > mean["010"] + 0.05
+    assert mean["100"] > 0.65
