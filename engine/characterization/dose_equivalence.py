@@ -75,17 +75,14 @@ def _crossing(doses: Array, values: Array, wanted: float) -> float:
     return float(doses[i - 1] * math.exp(share * step))
 
 
+def mean_auc(one: Characteristics, names: Sequence[str]) -> float:
+    """The mean AUC over rods."""
+    return float(np.mean([one.detected[name].hotelling.auc for name in names]))
+
+
 def auc_change(one: Characteristics, other: Characteristics, names: Sequence[str]) -> Change:
     """The change of the mean AUC over rods; images, splits and resamples are paired."""
-    return _change(
-        *(
-            (
-                float(np.mean([c.detected[name].hotelling.auc for name in names])),
-                np.mean([c.detected[name].hotelling.auc_samples for name in names], axis=0),
-            )
-            for c in (one, other)
-        )
-    )
+    return _change(*((mean_auc(c, names), _auc_samples(c, names)) for c in (one, other)))
 
 
 def d_change(one: Characteristics, other: Characteristics, names: Sequence[str]) -> Change:
@@ -103,4 +100,9 @@ def _mean_d(one: Characteristics, names: Sequence[str]) -> float:
 
 def _d_samples(one: Characteristics, names: Sequence[str]) -> Array:
     found = [one.detected[name].hotelling.d_samples for name in names]
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _auc_samples(one: Characteristics, names: Sequence[str]) -> Array:
+    found = [one.detected[name].hotelling.auc_samples for name in names]
     return np.asarray(np.mean(found, axis=0))

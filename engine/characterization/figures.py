@@ -97,8 +97,12 @@ def hu_errors(path: Path, found: Found, photons: float) -> None:
     axis.axhline(0, color="k", lw=0.6)
     labels = [f"{plain(insert)}\n{hu[insert].nominal_hu:g}" for insert in inserts]
     axis.set_xticks(range(len(inserts)), labels, fontsize=8)
-    # Errors differ by orders of magnitude, and the small ones matter for soft tissue.
-    axis.set_yscale("symlog", linthresh=5)
+    if (
+        max(abs(one.bias_hu) for by_dose in found.values() for one in by_dose[photons].hu.values())
+        > 30
+    ):
+        # Errors differ by orders of magnitude, and the small ones matter for soft tissue.
+        axis.set_yscale("symlog", linthresh=10)
     axis.set(ylabel="HU - nominal HU")
     axis.set_title(f"{photons:g} photons a ray", fontsize=10)
     _decorate(figure, np.array([[axis]]))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from engine.characterization.denoisers import RECONSTRUCTION
-from engine.characterization.dose_equivalence import EquivalentDose, auc_change, d_change
+from engine.characterization.dose_equivalence import EquivalentDose, auc_change, d_change, mean_auc
 from engine.characterization.quantities import Doses, Found
 from engine.report.tables import Table
 
@@ -24,7 +24,6 @@ def overview(found: Found, doses: Doses) -> Table:
         for photons, one in by_dose.items():
             before = found[RECONSTRUCTION][photons]
             names = list(one.rods)
-            mean = sum(one.detected[name].hotelling.auc for name in names) / len(names)
             change = auc_change(one, before, names)
             rows.append(
                 [
@@ -34,7 +33,7 @@ def overview(found: Found, doses: Doses) -> Table:
                     _number(one.noise.sigma_hu / before.noise.sigma_hu, 3),
                     _number(one.noise.mean_per_mm, 3),
                     _number(one.psnr_db, 2),
-                    _number(mean, 3),
+                    _number(mean_auc(one, names), 3),
                     "" if label == RECONSTRUCTION else f"{change.value:+.3f}",
                     _dose(doses[label, MEAN_OF_RODS]),
                 ]

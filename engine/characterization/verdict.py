@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from engine.characterization.characteristics import Characteristics
 from engine.characterization.denoisers import RECONSTRUCTION
-from engine.characterization.dose_equivalence import Change, auc_change
+from engine.characterization.dose_equivalence import auc_change, mean_auc
 from engine.characterization.quantities import Found
+
+_ALL_DETECTED = 0.98  # mean AUC
 
 
 def verdicts(found: Found) -> list[str]:
@@ -16,26 +19,28 @@ def verdicts(found: Found) -> list[str]:
                 continue
             one = by_dose[photons]
             gain = one.psnr_db - before.psnr_db
-            change = auc_change(one, before, list(one.rods))
-            sentences.append(_sentence(label, photons, "rods in water", gain, change))
+            sentences.append(_sentence(one, before, list(one.rods), "rods in water", gain))
             if one.lesions:
                 gain = one.slice_psnr_db - before.slice_psnr_db
-                change = auc_change(one, before, list(one.lesions))
-                sentences.append(
-                    _sentence(label, photons, "lesions in the real slice", gain, change)
-                )
+                names = list(one.lesions)
+                sentences.append(_sentence(one, before, names, "lesions in the real slice", gain))
     return sentences
 
 
-def _sentence(label: str, photons: float, what: str, gain_db: float, change: Change) -> str:
+def _sentence(
+    one: Characteristics, before: Characteristics, names: list[str], what: str, gain_db: float
+) -> str:
     raised = gain_db > 0
     moved = "raises" if raised else "does not raise"
-    text = f"{label} at {photons:g} photons {moved} PSNR ({gain_db:+.1f} dB)"
+    text = f"{one.method} at {one.photons:g} photons {moved} PSNR ({gain_db:+.1f} dB)"
+    change = auc_change(one, before, names)
     auc = f"mean AUC {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
     if change.high < 0:
         return f"{text} {'but' if raised else 'and'} lowers the detectability of {what}: {auc}."
     if change.low > 0:
         return f"{text} {'and' if raised else 'but'} raises the detectability of {what}: {auc}."
+    if mean_auc(before, names) > _ALL_DETECTED:
+        return f"{text}; almost all {what} are detected without it: a lower dose would tell more."
     return f"{text}; no change of the detectability of {what} was found: {auc}."
 
 
