@@ -35,6 +35,7 @@ ORDER = {
         "simulation report",
         "training denoising",
         "comparison",
+        "characterization",
         "diagnostics",
         "cli",
     ],
@@ -62,7 +63,11 @@ DOORS = {
     },
     "monai": {"engine/diagnostics/benchmark/peers.py"},
     "rich": {"engine/terminal.py"},
-    "matplotlib": {"engine/plots.py", "engine/report/figures.py"},
+    "matplotlib": {
+        "engine/plots.py",
+        "engine/report/figures.py",
+        "engine/characterization/figures.py",
+    },
 }
 
 
