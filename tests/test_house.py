@@ -52,7 +52,11 @@ ORDER = {
 }
 
 DOORS = {
-    "nibabel": {"volumes/nifti/header.py", "volumes/nifti/orientation.py"},
+    "nibabel": {
+        "volumes/nifti/header.py",
+        "volumes/nifti/orientation.py",
+        "engine/diagnostics/benchmark/feed_ways.py",
+    },
     "PIL": {"volumes/dataset/photographs.py"},
     "typer": {path for path in map(name, FILES) if path.startswith("engine/cli/")},
     "h5py": {"engine/runs/keras_import.py", "volumes/dataset/pairs.py"},
@@ -60,7 +64,11 @@ DOORS = {
         "engine/diagnostics/benchmark/torch_network.py",
         "engine/diagnostics/benchmark/peers.py",
     },
-    "monai": {"engine/diagnostics/benchmark/peers.py"},
+    "monai": {
+        "engine/diagnostics/benchmark/peers.py",
+        "engine/diagnostics/benchmark/feed_ways.py",
+    },
+    "torchio": {"engine/diagnostics/benchmark/feed_ways.py"},
     "rich": {"engine/terminal.py"},
     "matplotlib": {"engine/plots.py", "engine/report/figures.py"},
 }
