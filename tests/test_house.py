@@ -195,6 +195,7 @@ def test_printing_is_left_to_the_terminal_and_the_command_line(file: Path) -> No
 def test_arrays_become_tensors_in_few_places(file: Path) -> None:
     doors = {
         "engine/training/batches.py",
+        "engine/training/device_cache.py",
         "engine/training/trainer.py",
         "engine/training/step_cost.py",
         "engine/inference/predictor.py",

@@ -16,8 +16,10 @@ import tensorflow as tf
 from engine import runtime
 from engine.errors import BadInput, Refusal
 from engine.training.buffers import Buffers
+from engine.training.device_cache import DeviceCache
 from engine.training.reader_threads import Readers, arrived
 from engine.training.step import Batch
+from volumes.sampling.crops import Cut
 from volumes.sampling.examples import Example, Examples
 
 _AHEAD = 3
@@ -34,13 +36,18 @@ class Feed:
     Batch s holds the examples s * batch ... (s + 1) * batch - 1 for any number of replicas. Each
     replica gets a contiguous share.
 
-    Voxels are copied once: from the mapped volume into a buffer that the tensor shares.
+    Voxels are copied once: from the mapped volume into a buffer that the tensor shares. With a
+    device cache they are not read here: crops are cut on the device.
 
     Attributes:
         waited_s: seconds that the training has waited for batches.
     """
 
-    def __init__(self, examples: Examples, batch: int, strategy: Any, readers: Readers) -> None:
+    def __init__(
+        self, examples: Examples, batch: int, strategy: Any, readers: Readers,
+        cache: DeviceCache | None = None,
+    ) -> None:  # fmt: skip
+        self._cache = cache
         self._examples, self._batch, self._strategy = examples, batch, strategy
         self._readers = readers
         replicas = strategy.num_replicas_in_sync
@@ -95,24 +102,33 @@ class Feed:
 
     def _share(self, step: int, drawn: Sequence[Example]) -> Batch:
         """Examples as arrays. Their voxels come last: to copy them empties the caches."""
-        shape = (len(drawn), *drawn[0].clean.shape)
-        hu = self._buffers.array(shape, self._dtype)
-        noisy = drawn[0].noisy is not None
+        hu, noisy_hu = self._voxels(drawn)
         batch = Batch(
             hu,
-            self._buffers.array(shape, self._dtype) if noisy else hu[:, :0],
+            noisy_hu,
             self._stacked([example.weights for example in drawn]),
             self._stacked([np.float32(example.sigma) for example in drawn]),
             self._stacked([example.spectrum for example in drawn]),
             self._stacked([np.float32(example.dose) for example in drawn]),
             self._stacked([example.key for example in drawn]),
         )
-        for example, hu, noisy_hu in zip(drawn, batch.hu, batch.noisy_hu, strict=True):
+        for k, example in enumerate(drawn) if self._cache is None else ():
             with self._named(step, example.case):
-                example.clean.write(hu)
+                example.clean.write(hu[k])
                 if example.noisy is not None:
-                    example.noisy.write(noisy_hu)
+                    example.noisy.write(noisy_hu[k])
         return batch
+
+    def _voxels(self, drawn: Sequence[Example]) -> tuple[Any, Any]:
+        """Arrays for the clean and the noisy voxels; with a device cache, what it is to cut."""
+        clean = [example.clean for example in drawn]
+        noisy = [example.noisy for example in drawn if example.noisy is not None]
+        z, y, x = clean[0].shape
+        none = self._buffers.array((len(drawn), 0, y, x), self._dtype)
+        if self._cache is not None:
+            return clean, noisy or none
+        hu = self._buffers.array((len(drawn), z, y, x), self._dtype)
+        return hu, self._buffers.array(hu.shape, self._dtype) if noisy else none
 
     def _stacked(self, values: Sequence[Any]) -> npt.NDArray[Any]:
         first = values[0]
@@ -143,18 +159,22 @@ class Feed:
 
     def _distributed(self, shares: list[Batch]) -> Batch:
         if len(shares) == 1:
-            return Batch(*map(_tensor, shares[0]))
+            return Batch(*(self._tensor(array, 0) for array in shares[0]))
         return Batch(*(self._one_a_replica(arrays) for arrays in zip(*shares, strict=True)))
 
-    def _one_a_replica(self, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
-        return self._strategy.experimental_distribute_values_from_function(
-            lambda context: _tensor(arrays[context.replica_id_in_sync_group])
-        )
+    def _one_a_replica(self, arrays: tuple[Any, ...]) -> Any:
+        def tensor(context: Any) -> Any:
+            replica = context.replica_id_in_sync_group
+            return self._tensor(arrays[replica], replica)
 
+        return self._strategy.experimental_distribute_values_from_function(tensor)
 
-def _tensor(array: npt.NDArray[Any]) -> Any:
-    """A tensor in the memory of an array. It keeps the array alive."""
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    def _tensor(self, found: npt.NDArray[Any] | list[Cut], replica: int) -> Any:
+        """A tensor in the memory of an array, which it keeps alive, or of what the cache cuts."""
+        if isinstance(found, list):
+            assert self._cache is not None
+            return self._cache.voxels(found, replica)
+        return tf.experimental.dlpack.from_dlpack(found.__dlpack__())
 
 
 class Clock:
@@ -176,10 +196,20 @@ class Clock:
 
 
 @contextmanager
-def feed(examples: Examples, batch: int, strategy: Any) -> Iterator[Feed]:
-    """The batches of a training. The reader threads end with the block."""
+def feed(
+    examples: Examples, batch: int, strategy: Any, *, on_device: bool = False
+) -> Iterator[Feed]:
+    """The batches of a training. The reader threads end with the block.
+
+    Args:
+        examples: of the training.
+        batch: number of examples of a step.
+        strategy: distributes them.
+        on_device: whether the volumes are copied to the devices, which then cut the crops.
+    """
+    cache = DeviceCache(examples, strategy.extended.worker_devices) if on_device else None
     readers = Readers(min(8, runtime.processors()))
     try:
-        yield Feed(examples, batch, strategy, readers)
+        yield Feed(examples, batch, strategy, readers, cache)
     finally:
         readers.end()

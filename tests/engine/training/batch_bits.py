@@ -51,12 +51,12 @@ def kinds():
     }  # fmt: skip
 
 
-def sha256(examples, strategy):
+def sha256(examples, strategy, *, on_device=False):
     """The SHA-256 of the datatypes, shapes and bytes of the first batches."""
     from engine.training.batches import feed
 
     found = hashlib.sha256()
-    with feed(examples, BATCH, strategy) as fed:
+    with feed(examples, BATCH, strategy, on_device=on_device) as fed:
         for batch in fed.batches(0, STEPS):
             for tensor in batch:
                 array = tensor.numpy()
