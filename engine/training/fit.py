@@ -14,6 +14,7 @@ from engine.recipe.recipe import Recipe
 from engine.runs import compatibility, own_settings
 from engine.runs.run import Run
 from engine.terminal import Terminal
+from engine.training import device_cache
 from engine.training.cases import read_cases
 from engine.training.fit_request import FitRequest
 from engine.training.preparation import Prepared, prepare
@@ -98,7 +99,11 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
 
     examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
     validation = Validation(recipe, _until_stopped(volumes["validation"], stop.check))
-    plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal)
+    on_device = request.cache == "device"
+    if on_device and (cause := device_cache.too_large(examples)):
+        terminal.say(f"{request.data}: is read from the disk: {cause}")
+        on_device = False
+    plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal, on_device)
     Trainer(plan, resumed.start).train(stop)
 
 

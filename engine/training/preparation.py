@@ -15,7 +15,7 @@ from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.terminal import Terminal
-from engine.training import requested_recipe
+from engine.training import device_cache, requested_recipe
 from engine.training.cases import CaseList, list_cases
 from engine.training.fit_request import FitRequest
 from engine.training.requested_recipe import RequestedRecipe
@@ -60,6 +60,7 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)
+    device_cache.check(request.cache, recipe)
     found = list_cases(recipe, request.data, terminal, request.reading, record.tops)
     if scale := found.scale():
         terminal.say(f"{request.data}: {scale.told}")

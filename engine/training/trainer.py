@@ -48,6 +48,7 @@ class TrainingPlan:
         examples: of the training.
         validation: scores the network.
         terminal: shows messages and progress.
+        on_device: whether the volumes are copied to the devices, which then cut the crops.
     """
 
     run: Run
@@ -57,6 +58,7 @@ class TrainingPlan:
     examples: Examples
     validation: Validation
     terminal: Terminal
+    on_device: bool = False
 
 
 class Trainer:
@@ -223,7 +225,9 @@ class Trainer:
         title = f"{self.run.folder.name} [{runtime.precision}]"
         with (
             out_of_memory.told(recipe, self.run.folder, runtime.replicas),
-            feed(self.plan.examples, recipe.batch, runtime.strategy) as fed,
+            feed(
+                self.plan.examples, recipe.batch, runtime.strategy, on_device=self.plan.on_device
+            ) as fed,
             self._log.bar(title, first),
         ):
             self._clock = Clock(fed)
