@@ -14,8 +14,10 @@ from engine.errors import BadUsage
 from engine.recipe import network_prior
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import LOSSES, plain
-from engine.schedules import Schedule
+from engine.schedules import Constant, Cosine, Piecewise, WarmUp
 from volumes import NeighbourMean
+
+_SCHEDULES = (Constant, Cosine, Piecewise, WarmUp)
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -48,7 +50,7 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
                 whole, f"{names[0]} is {plain(current)} and has no fields", "Set the whole field"
             )
         value = _replaced(current, names[1:], text, whole)
-    elif isinstance(current, Schedule):
+    elif isinstance(current, _SCHEDULES) or names[0] == "learning_rate":
         value = schedules.parse_schedule(text)
     elif isinstance(current, NeighbourMean):
         value = network_prior.parse_prior(text)

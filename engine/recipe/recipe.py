@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from engine.networks import Network
+from engine.recipe.declared import lacking
 from engine.schedules import Schedule
 from volumes import Crop, NeighbourMean, Split, Window
 from volumes.sampling.noise import Noise
@@ -81,6 +82,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field, protocol in (("network", Network), ("learning_rate", Schedule)):
+            if lacks := lacking(getattr(self, field), protocol):
+                kind = type(getattr(self, field)).__name__
+                raise ValueError(f"{field}: {kind} has no {', '.join(lacks)}")
+        if not isinstance(self.noise, get_args(Noise)):
+            kinds = ", ".join(kind.__name__ for kind in get_args(Noise))
+            raise ValueError(f"noise: {type(self.noise).__name__} inherits from none of {kinds}")
         for field in ("batch", "steps", "validate_every", "validate_slices", "checkpoint_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
