@@ -10,8 +10,6 @@ import errno
 import hashlib
 import json
 import math
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from engine.checkpoints.archive import Arrays
 from engine.errors import Damaged, Mismatch
 from volumes.storage import json_files
 from volumes.storage.atomic import sync_folder, synced_file
+from volumes.storage.regular_files import open_regular
 
 # Errors that mean a damaged checkpoint. Other errors may be temporary.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO)
@@ -96,7 +95,7 @@ def described(path: Path, step: int) -> Iterator[tuple[BufferedReader, Progress]
         if hashlib.sha256(state).hexdigest() != manifest["state.json"]:
             raise ValueError("state.json has another hash than in MANIFEST.json")
         progress = _progress(json_files.parse_json(state), step)
-        opened = _opened(path / "state.npz")
+        opened = open_regular(path / "state.npz")
     with opened as file:
         with _converting_errors(path):
             if hashlib.file_digest(file, "sha256").hexdigest() != manifest["state.npz"]:
@@ -116,18 +115,8 @@ def _converting_errors(path: Path) -> Iterator[None]:
         raise damaged(path, error) from error
 
 
-def _opened(path: Path) -> BufferedReader:
-    """Opens a regular file. Symlinks are refused, and pipes are not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = open(descriptor, "rb")  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise ValueError(f"{path.name} is not a regular file")
-    return file
-
-
 def _text(path: Path) -> bytes:
-    with _opened(path) as file:
+    with open_regular(path) as file:
         text = file.read(json_files.MOST_BYTES + 1)
     if len(text) > json_files.MOST_BYTES:
         raise ValueError(f"{path.name} is longer than {json_files.MOST_BYTES:,} bytes")

@@ -32,7 +32,8 @@ MOST_BYTES = 2**20  # of one file
 MOST_FILES = 64
 _PACKAGE = "recipe_code_"
 _OWN = ("engine", "volumes", "recipes")
-_INSTALLED = frozenset({*sys.stdlib_module_names, *_OWN, "tensorflow", "keras", "numpy", "scipy"})
+# Names that no module beside a recipe may have.
+INSTALLED = frozenset({*sys.stdlib_module_names, *_OWN, "tensorflow", "keras", "numpy", "scipy"})
 _ROOT = Path(__file__).resolve().parents[2]
 
 _DAMAGED = (SyntaxError, ValueError, RecursionError, MemoryError)  # what parsing a file may raise
@@ -145,7 +146,7 @@ def _beside(recipe: Path, module: str) -> Iterator[str]:
         whole = recipe.parent / file
         if i == 0 and noun in {e.module.partition(".")[0] for e in entry_points(group=GROUP)}:
             return  # found as installed, although its folder is here
-        if i == 0 and noun in _INSTALLED:
+        if i == 0 and noun in INSTALLED:
             if noun in _OWN and whole.resolve().is_relative_to(_ROOT / noun):
                 return
             cause = f"has the name of an installed module, {noun}, which {recipe.name} imports"
@@ -160,7 +161,10 @@ def _beside(recipe: Path, module: str) -> Iterator[str]:
 
 
 def _definitions(content: bytes, name: str) -> str:
-    tree = ast.parse(content)
+    try:
+        tree = ast.parse(content)
+    except _DAMAGED:
+        return content.decode(errors="replace")
     if name == RECIPE:
         tree.body = [node for node in tree.body if not _assigns_recipe(node)]
     return ast.dump(tree)
@@ -211,6 +215,12 @@ def run_code(code: RecipeCode) -> types.ModuleType:
 def has_run(hashes: Mapping[str, str]) -> RecipeCode | None:
     """The code with these hashes, if it has run in this process."""
     return next((code for code in _packages.values() if code.hashes == hashes), None)
+
+
+def at(path: Path) -> RecipeCode | None:
+    """The code of a recipe file that ran last in this process; None if none did."""
+    place = path.resolve()
+    return next((c for c in reversed(_packages.values()) if c.path.resolve() == place), None)
 
 
 def defined_by(value: Any) -> tuple[RecipeCode, str] | None:

@@ -30,6 +30,7 @@ class FitRequest:
         json: in a dry run, print JSON.
         devices, precision, xla: how it is computed, not what.
         reading: options for reading scans.
+        run_code: run code that the named runs keep, see `engine.runs.kept_code`.
         preset: overrides that belong to the recipe, as those of the demo do. A run that was begun
             with others on top of them goes on with those.
 
@@ -54,6 +55,7 @@ class FitRequest:
     precision: str = "auto"
     xla: str = "auto"
     reading: ReadOptions = STRICT
+    run_code: bool = False
     preset: tuple[str, ...] = ()
 
     @property
