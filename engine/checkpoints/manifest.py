@@ -36,6 +36,7 @@ class Progress:
         step: number of completed steps.
         best_step: the step with the best validation; None before the first validation.
         best_mse: its mean squared error, in squared window units.
+        best_score: its score by the metric of the recipe; None if that is the error.
         recipe: fingerprint of the recipe; None if it was not recorded.
         unvalidated: whether a stop was requested during the validation of this step: it is due when
             the training continues.
@@ -46,6 +47,7 @@ class Progress:
     best_mse: float | None = None
     recipe: str | None = None
     unvalidated: bool = False
+    best_score: float | None = None
 
 
 def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
@@ -58,8 +60,9 @@ def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
         OSError: if the system reports an error.
     """
     content = asdict(progress)
-    if not content["unvalidated"]:
-        del content["unvalidated"]
+    for name, usual in (("unvalidated", False), ("best_score", None)):
+        if content[name] is usual:
+            del content[name]
     state = _bytes(content)
     with synced_file(folder / "state.npz") as file:
         manifest = {"state.npz": archive.write_arrays(file, arrays)}
@@ -135,6 +138,9 @@ def _progress(content: Any, step: int) -> Progress:
         raise ValueError(f"state.json has an invalid best step, {best}")
     if mse is not None and (type(mse) not in (int, float) or not 0 <= mse < math.inf):
         raise ValueError(f"state.json has an invalid best error, {mse}")
+    score = progress.best_score
+    if score is not None and not json_files.is_number(score):
+        raise ValueError(f"state.json has an invalid best score, {score}")
     if progress.recipe is not None and type(progress.recipe) is not str:
         raise ValueError("state.json has an invalid recipe")
     if type(progress.unvalidated) is not bool:

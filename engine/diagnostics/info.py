@@ -148,6 +148,8 @@ def _run(run: Run) -> Rows:
         rows.append(
             ("best", f"step {progress.best_step:,}, validation PSNR of the mean MSE {psnr:.2f} dB")
         )
+    if progress.best_score is not None:
+        rows.append(("best by", f"{plain_text(fields['best_by'])} {progress.best_score:.6g}"))
     rows += _scores(run)
     return [*rows, ("fingerprint", checkpoint.fingerprint(last))]
 

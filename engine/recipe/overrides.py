@@ -12,6 +12,7 @@ from typing import Any
 from engine import schedules
 from engine.errors import BadUsage
 from engine.recipe import network_prior
+from engine.recipe.metric import SCORES, Metric
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import LOSSES, plain
 from engine.schedules import Constant, Cosine, Piecewise, WarmUp
@@ -54,6 +55,8 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
         value = schedules.parse_schedule(text)
     elif isinstance(current, NeighbourMean):
         value = network_prior.parse_prior(text)
+    elif isinstance(current, Metric) and text in SCORES:
+        value = text
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")

@@ -16,6 +16,7 @@ from typing import Any
 from engine import losses, networks, schedules
 from engine.errors import BadUsage, Mismatch
 from engine.recipe import declared, foreign_parts, network_prior
+from engine.recipe.metric import Metric
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_code import RecipeCode
 from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Recorded, Split, Window
@@ -28,7 +29,7 @@ from volumes.tomography.scanner import Scanner
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        Recipe, Split, Window, Crop, Gaussian, Coloured, Mixed, Recorded, NeighbourMean,
+        Recipe, Metric, Split, Window, Crop, Gaussian, Coloured, Mixed, Recorded, NeighbourMean,
         LowDose, SparseView, Scanner, FanBeam, Parallel,
         Noisy, SliceTV, Clean, Turned, network_prior.Estimated,
         schedules.Constant, schedules.Cosine, schedules.Piecewise, schedules.WarmUp,
@@ -42,7 +43,7 @@ _KINDS = {
 # Fields that earlier versions lacked, with the values that mean the same. They are left out of the
 # fingerprint, so that older runs keep theirs.
 _LATER: dict[str, dict[str, Any]] = {
-    "Recipe": {"average": 0.0, "validate_at": []},
+    "Recipe": {"average": 0.0, "validate_at": [], "best_by": "psnr"},
     "Gaussian": {"spread": "even"},
 }
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import DiskFull
 from engine.plots import panel
+from engine.recipe.metric import decisive
 from engine.recipe.recipe import Recipe
 from engine.runs.metrics_file import MetricsFile
 from engine.runs.run import Run
@@ -104,6 +105,11 @@ class TrainingLog:
         except DiskFull as refusal:  # a missing image does not end the training
             self._terminal.warn(str(refusal))
         words = _in_words(scored, self._recipe.window)
+        if self._recipe.best_by != "psnr":
+            name, larger = decisive(self._recipe.best_by)
+            words += (
+                f", {name} {scored.mean[name]:.4g} ({'larger' if larger else 'smaller'} is better)"
+            )
         self._terminal.say(f"step {step:,}: validation {words}")
 
     def sync(self) -> None:
