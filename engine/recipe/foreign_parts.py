@@ -40,7 +40,14 @@ def kind_of(part: Any) -> str:
         "Define it at the top level of the recipe's file or of a module beside it, or register it "
         f"as {GROUP} in its package"
     )
-    raise BadUsage("recipe", f"{name} of {module or 'no module'} is unknown to the engine", remedy)
+    place = recipe_code.file_of(module) or module or "no module"
+    raise BadUsage("recipe", f"{name} of {place} is unknown to the engine", remedy)
+
+
+def is_foreign(part: Any) -> bool:
+    """Whether a class or a function is of a recipe's files, or of a package that registers it."""
+    kind = f"{getattr(part, '__module__', '')}:{getattr(part, '__qualname__', '')}"
+    return recipe_code.defined_by(part) is not None or _entry(kind) is not None
 
 
 def part_of(kind: str, code: RecipeCode | None) -> Any:

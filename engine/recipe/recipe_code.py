@@ -252,6 +252,29 @@ def definition(code: RecipeCode, kind: str) -> Any:
     return found
 
 
+def file_of(module: str) -> Path | None:
+    """The file of a module of a recipe; None for other modules."""
+    package, _, rest = module.partition(".")
+    code = _packages.get(package)
+    return (
+        next((code.place(f) for f in code.files if _module_name(f) == rest), None) if code else None
+    )
+
+
+def raised_in(error: BaseException) -> str | None:
+    """The file of a recipe that an error comes from, and the line if known; else None."""
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        names, line = trace.tb_frame.f_globals, trace.tb_lineno
+        if str(names.get("__name__")).partition(".")[0] in _packages:
+            file = str(names.get("__file__"))
+            # TensorFlow makes graphs from rewritten functions, whose lines are others.
+            same = trace.tb_frame.f_code.co_filename == file
+            found = f"{file}, line {line}" if same else file
+        trace = trace.tb_next
+    return found
+
+
 def _module_name(file: str) -> str:
     return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 

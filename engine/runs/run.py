@@ -246,8 +246,10 @@ class Run:
         """
         if not (self.folder / "recipe.json").exists():
             return []
-        code = foreign_parts.code_behind(wanted)
-        rewritten = kept_code.differences(self.folder, self.fields(), code)
+        rewritten: list[str] = []
+        if checkpoint.steps(self.checkpoints):  # else nothing was learned by the earlier code
+            code = foreign_parts.code_behind(wanted)
+            rewritten = kept_code.differences(self.folder, self.fields(), code)
         change = compatibility.of_recipe(self.recipe_by(wanted), wanted, rewritten)
         change.refuse(self.folder, accepted=accepted)
         return [change]

@@ -12,7 +12,7 @@ from engine.recipe.serialization import to_json
 from engine.runs.initial_weights import InitialWeights
 from engine.terminal import Terminal
 from engine.training.cases import outline_cases
-from engine.training.fit import refuse_uneven
+from engine.training.fit import refuse_uneven, warn_of_network
 from engine.training.fit_request import FitRequest
 from engine.training.preparation import Prepared
 from engine.training.resumption import compare_cases, compare_run
@@ -33,6 +33,7 @@ def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None
     start = _rehearse(prepared, request, terminal)
     started = runtime.start(request.devices, request.precision, request.xla)
     refuse_uneven(recipe, started)
+    warn_of_network(recipe, terminal)
     cost = step_cost(recipe, started.precision)
     about: dict[str, Any] = {
         "cases": {side: [case.name for case in cases] for side, cases in found.good().items()},

@@ -157,4 +157,6 @@ def _plain(scores: Mapping[str, Scores]) -> dict[str, Any]:
 def _row(scores: Scores) -> dict[str, float]:
     """The scores of a volume by name."""
     row = asdict(scores)
-    return {**row, row.pop("name"): row.pop("value")} if isinstance(scores, OwnScores) else row
+    if isinstance(scores, OwnScores):
+        row[row.pop("name")] = row.pop("value")
+    return row
