@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
 
-class Schedule(Hashable, Protocol):
+class Schedule(Protocol):
     """A learning rate as a function of the step: a frozen dataclass that can be called."""
 
     def __call__(self, step: int, steps: int) -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable
 from typing import Any, Protocol
 
 from engine.networks.layers import Extent
 
 
-class Network(Hashable, Protocol):
+class Network(Protocol):
     """An architecture: a frozen dataclass whose fields are its parameters.
 
     A class of your own may inherit from this one, or from a network of the engine. It must then

@@ -87,9 +87,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for field, protocol in (("network", Network), ("learning_rate", Schedule)):
-            if lacks := lacking(getattr(self, field), protocol):
-                kind = type(getattr(self, field)).__name__
-                raise ValueError(f"{field}: {kind} has no {', '.join(lacks)}")
+            part = getattr(self, field)
+            if isinstance(part, type):
+                raise ValueError(f"{field} is the class {part.__name__}: write {part.__name__}()")
+            if lacks := lacking(part, protocol):
+                raise ValueError(f"{field}: {type(part).__name__} has no {', '.join(lacks)}")
         if not isinstance(self.noise, get_args(Noise)):
             kinds = ", ".join(kind.__name__ for kind in get_args(Noise))
             raise ValueError(f"noise: {type(self.noise).__name__} inherits from none of {kinds}")

@@ -24,6 +24,7 @@ from importlib.metadata import entry_points
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from engine import runtime
 from engine.errors import BadUsage
 
 RECIPE = "recipe.py"  # the name of a recipe's own file, whatever it is called on disk
@@ -197,6 +198,7 @@ def run_code(code: RecipeCode) -> types.ModuleType:
     name = f"{package}.{_module_name(RECIPE)}"
     if name in sys.modules:
         return sys.modules[name]
+    runtime.set_environment()  # the file may import TensorFlow
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     parent = types.ModuleType(package)
@@ -328,6 +330,8 @@ class _Loader(ExecutionLoader):
         local: Mapping[str, Any] | None = None, names: Sequence[str] = (), level: int = 0,
     ) -> types.ModuleType:  # fmt: skip
         first = name.partition(".")[0]
+        if first in ("tensorflow", "keras"):
+            runtime.tensorflow()  # without its messages
         if level or first not in self._beside - {_module_name(RECIPE)}:
             return builtins.__import__(name, space, local, names, level)
         found = builtins.__import__(f"{self._package}.{name}", space, local, names, 0)

@@ -319,10 +319,11 @@ class Run:
         content |= {"changes": noted} if noted else {}
         # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
-        code = foreign_parts.code_behind(wanted) or (recipe_code.at(source) if source else None)
+        parts = foreign_parts.code_behind(wanted)
+        code = parts or (recipe_code.at(source) if source else None)
         if source is not None:
             self._write("recipe.py", code.files[RECIPE] if code else source.read_bytes())
-        if code is not None:
+        if code is not None and (parts is not None or len(code.files) > 1):
             kept_code.keep(self.folder, code)
         self._write("recipe.json", serialization.to_json(wanted))
         return RunRecord(content)

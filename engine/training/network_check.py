@@ -82,7 +82,7 @@ def _findings(network: Network, kind: str) -> Iterator[str]:
                 f"{network.radius[axis]}: tiles will have seams"
             )
     held, layer = _bytes_per_voxel(network, model)
-    if held > network.bytes_per_voxel:
+    if held > 2 * network.bytes_per_voxel:
         yield (
             f"{kind}: bytes_per_voxel is {network.bytes_per_voxel}, but its layer {layer} alone "
             f"needs {held:.0f}"
