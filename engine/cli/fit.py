@@ -17,6 +17,7 @@ from engine.cli.options import (
     MaxGib,
     Precision,
     Quiet,
+    RunCode,
     Verbose,
     WhichVolume,
     Xla,
@@ -93,6 +94,7 @@ def fit(
     json: Annotated[
         bool, typer.Option("--json", help="With --dry-run: print JSON, every field resolved.")
     ] = False,
+    run_code: RunCode = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
@@ -117,7 +119,7 @@ def fit(
         data=data_folder(data),
         start_checkpoint=start_checkpoint, fresh=fresh, accept_changes=accept_changes,
         skip_bad=skip_bad, dry_run=dry_run, time=time, json=json,
-        devices=devices, precision=precision, xla=xla, cache=cache,
+        devices=devices, precision=precision, xla=xla, cache=cache, run_code=run_code,
         reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     terminal = Terminal(quiet=quiet, verbose=verbose)

@@ -48,14 +48,15 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     if not request.dry_run and (request.time or request.json):
         option = "--time" if request.time else "--json"
         raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
-    run = Run(request.run_folder)
+    run = Run(request.run_folder, request.run_code)
     record = RunRecord() if request.fresh else run.record()
     requested = _requested(request, run, record, terminal)
     recipe = requested.recipe if request.fresh else prior_network.as_recorded(requested.recipe, run)
     start = None
     if request.start is not None:
         which = request.start_checkpoint or "best"
-        start = initial_weights.find_initial_weights(Run(request.start), which, recipe, run)
+        source = Run(request.start, request.run_code)
+        start = initial_weights.find_initial_weights(source, which, recipe, run)
     run.refuse_locked()
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
