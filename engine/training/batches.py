@@ -29,15 +29,18 @@ class ReadingError(Exception):
 class Feed:
     """The global batches of a training, in order.
 
-    Batch s holds the examples s * batch ... (s + 1) * batch - 1 for any number of replicas. Each
-    replica gets a contiguous share.
+    Batch s holds the examples s * batch ... (s + 1) * batch - 1 for any number of replicas and
+    parts. Each replica gets a contiguous share of each part.
 
     Attributes:
         waited_s: seconds that the training has waited for batches.
     """
 
-    def __init__(self, examples: Examples, batch: int, strategy: Any, readers: Readers) -> None:
+    def __init__(
+        self, examples: Examples, batch: int, strategy: Any, readers: Readers, parts: int = 1
+    ) -> None:
         self._examples, self._batch, self._strategy = examples, batch, strategy
+        self._parts = parts
         self._readers = readers
         self._dtype = examples.dtype  # of every batch, so that the step is traced once
         self._reading: dict[int, str] = {}  # the case that is being read, by step
@@ -92,11 +95,18 @@ class Feed:
             np.stack([example.spectrum for example in examples]),
             np.array([example.dose for example in examples], np.float32),
             np.stack([example.key for example in examples]),
+            np.stack([example.slices for example in examples], dtype=np.int32),
         )
+        return [Batch(*share) for share in zip(*map(self._split, arrays), strict=True)]
+
+    def _split(self, array: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """The share of each replica: its share of every part, one part after the other.
+
+        A part holds the same examples for any number of replicas, which batch normalisation sees.
+        """
         replicas = self._strategy.num_replicas_in_sync
-        return [
-            Batch(*share) for share in zip(*(np.split(a, replicas) for a in arrays), strict=True)
-        ]
+        parts = [np.split(part, replicas) for part in np.split(array, self._parts)]
+        return [np.concatenate(shares) for shares in zip(*parts, strict=True)]
 
     def _example(self, step: int, i: int) -> Example:
         self._reading[step] = case = self._examples.case(i)
@@ -142,10 +152,17 @@ class Clock:
 
 
 @contextmanager
-def feed(examples: Examples, batch: int, strategy: Any) -> Iterator[Feed]:
-    """The batches of a training. The reader threads end with the block."""
+def feed(examples: Examples, batch: int, strategy: Any, parts: int = 1) -> Iterator[Feed]:
+    """The batches of a training. The reader threads end with the block.
+
+    Args:
+        examples: of the training.
+        batch: examples of a step, in all parts.
+        strategy: of the devices.
+        parts: in which a step takes them, see `Recipe.accumulate`.
+    """
     readers = Readers(min(8, runtime.processors()))
     try:
-        yield Feed(examples, batch, strategy, readers)
+        yield Feed(examples, batch, strategy, readers, parts)
     finally:
         readers.end()

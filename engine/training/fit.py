@@ -96,7 +96,10 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     from engine.training.trainer import Trainer, TrainingPlan
     from engine.training.validation import Validation
 
-    examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
+    examples = Examples(
+        volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed,
+        recipe.objective.halo,
+    )  # fmt: skip
     validation = Validation(recipe, _until_stopped(volumes["validation"], stop.check))
     plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal)
     Trainer(plan, resumed.start).train(stop)

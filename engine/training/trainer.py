@@ -121,6 +121,8 @@ class Trainer:
             self.run, self.recipe, self.plan.terminal, first, unvalidated=due
         ) as self._log:
             self._before_the_first_step()
+            if self._finished:
+                return self.progress
             with self._batches(stop) as batches:
                 for batch in batches:
                     if self.progress.step == first:  # nothing has to be saved before
@@ -135,7 +137,9 @@ class Trainer:
                             asked = stop.asked
                         self._save(last=bool(asked))
                         self._clock.restart()
-                    if asked and not self._finished:
+                    if self._finished:
+                        break
+                    if asked:
                         raise self._interrupted(asked)
                 if not self._finished:  # stop requested while waiting for a batch
                     self._note()
@@ -150,6 +154,8 @@ class Trainer:
                 self._log.scores(self.progress.step, method, scored)
         if self.progress.unvalidated:
             self._validate()
+            if self._finished:
+                self._save(last=True)
         if self._from_other:
             # Saved before the first step: the run no longer needs the other one, and its best
             # checkpoint is never worse than its initial weights.
@@ -189,13 +195,19 @@ class Trainer:
 
     def _validate(self, check_stop: Callable[[], None] = _go_on) -> None:
         scored, estimate = self.plan.validation.scores(self._predictor, check_stop)
-        self.progress = replace(self.progress, unvalidated=False)
+        waited = self.progress.unimproved + 1 if self.recipe.patience else 0
+        self.progress = replace(self.progress, unvalidated=False, unimproved=waited)
         step, mse, best = self.progress.step, scored.mean["mse"], self.progress.best_mse
         shown = self.plan.validation.pairs[0]
         self._health.validated(step, mse, best, shown, estimate)
         if best is None or mse < best:
-            self.progress = replace(self.progress, best_step=step, best_mse=mse)
+            self.progress = replace(self.progress, best_step=step, best_mse=mse, unimproved=0)
         self._log.validation(step, scored, shown, estimate)
+        if self._out_of_patience:
+            self.plan.terminal.say(
+                f"stopped at step {step:,}: {waited} validations in a row without a better score "
+                f"than that of step {self.progress.best_step:,}"
+            )
 
     def _save(self, *, last: bool) -> None:
         """Saves a checkpoint. On a full disk the next save tries again, unless this is the last."""
@@ -211,7 +223,11 @@ class Trainer:
 
     @property
     def _finished(self) -> bool:
-        return self.progress.step >= self.recipe.steps
+        return self.progress.step >= self.recipe.steps or self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return 0 < self.recipe.patience <= self.progress.unimproved
 
     def _due(self, every: int) -> bool:
         return self.progress.step % every == 0 or self.progress.step == self.recipe.steps
@@ -223,7 +239,9 @@ class Trainer:
         title = f"{self.run.folder.name} [{runtime.precision}]"
         with (
             out_of_memory.told(recipe, self.run.folder, runtime.replicas),
-            feed(self.plan.examples, recipe.batch, runtime.strategy) as fed,
+            feed(
+                self.plan.examples, recipe.examples_per_step, runtime.strategy, recipe.accumulate
+            ) as fed,
             self._log.bar(title, first),
         ):
             self._clock = Clock(fed)
@@ -247,7 +265,7 @@ class Trainer:
             change["rescored"] and found.step <= change["from_step"] for change in record.changes
         )
         if self._rescore:
-            self.progress = replace(self.progress, best_step=None, best_mse=None)
+            self.progress = replace(self.progress, best_step=None, best_mse=None, unimproved=0)
         self.plan.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
 
     def _start_from(self, start: InitialWeights) -> None:

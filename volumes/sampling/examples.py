@@ -26,14 +26,15 @@ class Example:
 
     Attributes:
         hu: (Z + 2 halo, Y, X) clean HU in the datatype of the volume, with the slices that the
-            prior needs.
-        noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) if noise is
-            added on the accelerator.
+            prior and the objective need.
+        noisy_hu: the same block of the recorded or scanned noisy copy, or of the scan as it is;
+            empty (0, Y, X) if noise is added on the accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) without a prior.
         sigma: of the noise, as a fraction of the window; NaN if unknown.
         spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) for white noise.
         dose: of the simulated scanner, as the network receives it; NaN without a dose.
         key: (2,) int32 of the noise.
+        slices: (Z + 2 halo,) index of each slice in its volume.
         case: name of the case of the crop.
         box: of the crop in its volume, without halo.
     """
@@ -45,6 +46,7 @@ class Example:
     spectrum: npt.NDArray[np.float32]
     dose: float
     key: npt.NDArray[np.int32]
+    slices: npt.NDArray[np.intp]
     case: str
     box: Box
 
@@ -55,6 +57,14 @@ class Examples:
 
     Each round of len(volumes) examples (of groups of examples if the crop has `patches`) visits
     every volume once, in a new random order.
+
+    Attributes:
+        volumes: of the training.
+        crop: draws box and pose.
+        noise: of the examples.
+        prior: of the network, or None.
+        seed: of the training.
+        margin: slices above and below the crop that the objective needs.
     """
 
     volumes: Sequence[Volume]
@@ -62,6 +72,7 @@ class Examples:
     noise: Noise
     prior: NeighbourMean | None
     seed: int
+    margin: int = 0
     # The last slices of each thread: its next example may need the same ones.
     _last: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
@@ -77,7 +88,7 @@ class Examples:
     @property
     def halo(self) -> int:
         """Slices read above and below the crop."""
-        return self.prior.halo if self.prior else 0
+        return max(self.prior.halo if self.prior else 0, self.margin)
 
     def __getitem__(self, i: int) -> Example:
         """Example i."""
@@ -104,17 +115,21 @@ class Examples:
             if self.noise.additive:
                 sigma, spectrum = self.noise.draw(rng)
             else:
-                noisy_hu = self._block(volume.recorded(), halo_box, pose)
+                noisy_hu = self._block(self.noise.recording(volume), halo_box, pose)
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # If the crop is deeper than the volume, the reflection counts as volume.
             top, bottom = min(first, 0), max(first + length, volume.hu.shape[0])
             spacing_z_mm = volume.spacing_mm[0]
             weights = self.prior.weights(first - top, length, bottom - top, spacing_z_mm)
+            beyond = self.halo - self.prior.halo
+            weights = np.pad(weights, ((0, 0), (beyond, beyond)))
             # In a mirrored crop the missing slices are on the other side.
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         key = random_draws.device_key(self.seed, "noise", i)
-        return Example(hu, noisy_hu, weights, sigma, spectrum, dose, key, volume.case, box)
+        slices = reflected(halo_box.start[0], halo_box.shape[0], volume.hu.shape[0])
+        slices = slices[:: -1 if pose.mirror[0] else 1]
+        return Example(hu, noisy_hu, weights, sigma, spectrum, dose, key, slices, volume.case, box)
 
     def case(self, i: int) -> str:
         """The name of the case of example i. No voxel is read."""
@@ -134,7 +149,7 @@ class Examples:
         if getattr(self._last, "leader", None) != leader:
             rows = reflected(box.start[0], box.shape[0], volume.hu.shape[0])
             slices, place = np.unique(rows, return_inverse=True)
-            clean = noise.reference(volume.hu[slices])
+            clean = noise.reference(volume, slices)
             rng = self._scan_rng(leader)
             noisy = noise.example(volume, slices.tolist(), rng, self.seed, leader)
             self._last.leader, self._last.slices = leader, (clean[place], noisy[place])
