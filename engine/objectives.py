@@ -11,6 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from engine.losses import Function
 from engine.networks import Network
 from volumes.sampling.priors import NeighbourMean
@@ -228,7 +231,7 @@ class NeighbourSlices(Objective):
             for image in (difference, tf.square(difference))
         )
         # The squared standard error of the mean of independent pixels.
-        error = (square - tf.square(mean)) / _PIXELS**2
+        error = (square - tf.square(mean)) / _neighbours(*difference.shape[2:4])
         allowed = tf.maximum(_ERRORS**2 * error, (self.agree_hu / width_hu) ** 2)
         return tf.cast(tf.square(mean) <= allowed, tf.float32)
 
@@ -255,6 +258,15 @@ class NeighbourSlices(Objective):
             )
         if shape[0] < 2 * self.nearest:
             raise ValueError(f"has {shape[0]} slices, fewer than the {2 * self.nearest} needed")
+
+
+def _neighbours(y: int, x: int) -> npt.NDArray[np.float32]:
+    """(Y, X, 1) number of pixels of each neighbourhood, smaller at the borders."""
+    high, wide = (
+        np.minimum(np.arange(n) + _PIXELS // 2, n - 1) - np.maximum(np.arange(n) - _PIXELS // 2, 0)
+        for n in (y, x)
+    )
+    return np.outer(high + 1, wide + 1).astype(np.float32)[..., None]
 
 
 def parse_objective(text: str) -> Objective:

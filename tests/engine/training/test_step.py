@@ -267,3 +267,41 @@ def test_clip_norm_bounds_the_gradient_that_is_applied(tf, training, batch):
     means = [a / 0.1 for name, a in ours.arrays().items() if name.startswith("adam/mean")]
     norm = np.sqrt(sum(np.sum(mean.astype(np.float64) ** 2) for mean in means))
     assert norm == pytest.approx(0.001, rel=1e-3)
+
+
+MANY = "average=0.9", "clip_norm=0.05", "weight_decay=0.1", "loss=0.8*l1+0.2*ssim"
+
+
+@pytest.mark.parametrize("changes", [{}, {"xla": True}, {"precision": "float16"}], ids=str)
+def test_accumulated_batches_follow_the_loss_curve_of_the_larger_batch(
+    tf, training, cpu, volume, changes
+):
+    from engine.training.batches import feed
+
+    curves, weights = [], []
+    for parts in ("batch=8", "accumulate=1"), ("batch=2", "accumulate=4"):
+        recipe = small("respr_unet3d", *parts, *MANY)
+        ours = training(recipe, **changes)
+        examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
+        losses = []
+        with feed(examples, 8, cpu.strategy, recipe.accumulate) as fed:
+            for given in fed.batches(0, 6):
+                losses.append(float(ours.step(given, tf.constant(1e-3)).loss))
+        curves.append(losses)
+        weights.append(ours.arrays())
+    exact = changes.get("precision") != "float16"
+    np.testing.assert_allclose(*curves, atol=1e-5 if exact else 1e-3, rtol=0)
+    for name, array in weights[0].items():
+        if exact and not name.startswith("adam/"):
+            np.testing.assert_allclose(weights[1][name], array, atol=1e-5, err_msg=name)
+
+
+def test_one_bad_part_of_a_batch_changes_no_variable(tf, training, batch):
+    recipe = small("dncnn", "batch=2", "accumulate=2")
+    ours = training(recipe)
+    given = batch(small("dncnn", "batch=4"))
+    ours.step(given, tf.constant(1e-3))
+    before = ours.arrays()
+    bad = given._replace(sigma=tf.constant([0.1, 0.1, 0.1, np.nan]))
+    assert not ours.step(bad, tf.constant(1e-3)).finite
+    assert differing(before, ours.arrays()) == set()
