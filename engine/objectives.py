@@ -7,7 +7,7 @@ experiment may bring its own: a frozen dataclass that inherits from `Objective` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,9 +17,11 @@ import numpy.typing as npt
 from engine.losses import Function
 from engine.networks import Network
 from volumes.sampling.priors import NeighbourMean
-from volumes.volume import Shape, SpacingMm
+from volumes.sampling.slice_correlation import slice_correlation
+from volumes.volume import HU, Shape, SpacingMm
 
 _PIXELS = 7  # wide: the neighbourhood whose means are compared
+_SHARED = 0.25  # correlation: a quarter of the noise, at most a sixteenth of its power
 _ERRORS = 3.0  # standard errors by which noise alone may move the difference of two means
 
 
@@ -138,6 +140,14 @@ class Objective(ABC):
             ValueError: with the reason.
         """
 
+    def doubt(self, recordings: Mapping[str, HU]) -> str:
+        """A warning about scans with noise of their own, in words; empty if there is none.
+
+        Args:
+            recordings: (Z, Y, X) noisy scans by case.
+        """
+        return ""
+
 
 @dataclass(frozen=True)
 class Supervised(Objective):
@@ -167,8 +177,9 @@ class NeighbourSlices(Objective):
     of the difference there. A limit without the second part would prefer targets whose noise is
     that of the input.
 
-    The noise of a slice and that of its target must be independent. Where slices overlap, set
-    `nearest` so that the distance is at least the slice thickness.
+    The noise of a slice and that of its target must be independent: the network keeps what they
+    share. Neighbouring slices of most scanners share noise, those two apart hardly do. `fit`
+    measures it.
 
     Attributes:
         nearest, farthest: distance of the targets, in slices on either side.
@@ -258,6 +269,19 @@ class NeighbourSlices(Objective):
             )
         if shape[0] < 2 * self.nearest:
             raise ValueError(f"has {shape[0]} slices, fewer than the {2 * self.nearest} needed")
+
+    def doubt(self, recordings: Mapping[str, HU]) -> str:
+        """Warns of targets that share noise with the input; see `Objective.doubt`."""
+        found = {case: slice_correlation(hu, self.nearest) for case, hu in recordings.items()}
+        shared = {case: value for case, value in found.items() if value > _SHARED}
+        if not shared:
+            return ""
+        worst = max(shared, key=lambda case: shared[case])
+        return (
+            f"the noise of slices {self.nearest} apart correlates in {len(shared)} of "
+            f"{len(recordings)} scans (by {shared[worst]:.2f} in {worst}), and the network keeps "
+            f"what they share: objective.nearest={self.nearest + 1} shares less"
+        )
 
 
 def _neighbours(y: int, x: int) -> npt.NDArray[np.float32]:

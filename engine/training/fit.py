@@ -21,7 +21,10 @@ from engine.training.provenance import DECIDES_BITS, about_program
 from engine.training.resumption import compare_cases, compare_run, resume_notes
 from engine.training.signals import Stop, Stopped
 from volumes.sampling.examples import Examples
+from volumes.sampling.noise import AsScanned, Recorded
 from volumes.volume import Volume
+
+_MEASURED = 8  # scans, a second each
 
 
 def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
@@ -75,6 +78,11 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     volumes, found = read_cases(
         prepared.cases, recipe, terminal, stop.check, skip_bad=request.skip_bad
     )
+    if isinstance(recipe.noise, AsScanned | Recorded):
+        some = volumes["training"][:_MEASURED]
+        noisy = {volume.case: recipe.noise.recording(volume) for volume in some}
+        if doubt := recipe.objective.doubt(noisy):
+            terminal.warn(doubt)
     about, changes = compare_cases(prepared, request, resumed, terminal, volumes, found)
     # TensorFlow takes seconds to import. Errors that do not need it were raised above.
     stop.check()
