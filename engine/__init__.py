@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 from engine.shadowing import refuse_shadowed
 
 if TYPE_CHECKING:
-    from engine import losses, schedules
+    from engine import losses, objectives, schedules
     from engine.recipe.recipe import Recipe
 
 refuse_shadowed()
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "__version__", "losses", "schedules"]
+__all__ = ["Recipe", "__version__", "losses", "objectives", "schedules"]
 
 
 def __getattr__(name: str) -> Any:

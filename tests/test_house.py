@@ -26,8 +26,8 @@ DIRECTION = {
 # before its own. Those of the first line are the ground, and may import each other.
 ORDER = {
     "engine": [
-        "errors losses schedules standard_streams shadowing runtime terminal output_paths plots "
-        "networks",
+        "errors losses objectives schedules standard_streams shadowing runtime terminal "
+        "output_paths plots networks",
         "checkpoints recipe",
         "runs",
         "inference",

@@ -7,6 +7,25 @@ import pytest
 from tests.training import rows, train
 
 
+def test_neighbours_and_parts_follow_the_loss_curve_of_one_replica(
+    dataset: Path, tmp_path: Path
+) -> None:
+    options = (
+        "objective=neighbour_slices", "objective.limit_mm=9", "loss=0.8*l1+0.2*ssim",
+        "network.depth=4", "crop.shape=1,16,16", "weight_decay=0.1", "clip_norm=0.1",
+        "average=0.9", "accumulate=2", "steps=20",
+    )  # fmt: skip
+    for devices in ("cpu", "cpu:2"):
+        more = (*options, "--devices", devices)
+        train(dataset, tmp_path / devices, *more, recipe="dncnn")
+    one, two = (
+        [row["loss"] for row in rows(tmp_path / devices) if "loss" in row]
+        for devices in ("cpu", "cpu:2")
+    )
+    assert len(one) == 20
+    assert two == pytest.approx(one, rel=0, abs=1e-5)
+
+
 @pytest.mark.parametrize("recipe", ["respr_unet3d", "dncnn", "lowdose_dncnn"])
 def test_two_replicas_follow_the_loss_curve_of_one(
     recipe: str, dataset: Path, tmp_path: Path

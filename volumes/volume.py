@@ -18,6 +18,7 @@ AIR_HU = -1000
 Shape = tuple[int, int, int]
 SpacingMm = tuple[float, float, float]
 Odd = Mapping[Path, tuple[str, ...]]  # messages about oddities of files, by path
+Slices = slice | npt.NDArray[np.intp]  # of a volume, along Z
 HU = npt.NDArray[Any]  # int16 if every value is a whole number, else float32
 Unit = npt.NDArray[np.float32]
 

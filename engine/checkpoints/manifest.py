@@ -40,6 +40,7 @@ class Progress:
         recipe: fingerprint of the recipe; None if it was not recorded.
         unvalidated: whether a stop was requested during the validation of this step: it is due when
             the training continues.
+        unimproved: number of validations in a row without a better score.
     """
 
     step: int = 0
@@ -48,6 +49,7 @@ class Progress:
     recipe: str | None = None
     unvalidated: bool = False
     best_score: float | None = None
+    unimproved: int = 0
 
 
 def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
@@ -60,9 +62,9 @@ def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
         OSError: if the system reports an error.
     """
     content = asdict(progress)
-    for name, usual in (("unvalidated", False), ("best_score", None)):
-        if content[name] is usual:
-            del content[name]
+    for later, usual in (("unvalidated", False), ("unimproved", 0), ("best_score", None)):
+        if content[later] == usual:  # which earlier versions do not know
+            del content[later]
     state = _bytes(content)
     with synced_file(folder / "state.npz") as file:
         manifest = {"state.npz": archive.write_arrays(file, arrays)}
@@ -145,6 +147,8 @@ def _progress(content: Any, step: int) -> Progress:
         raise ValueError("state.json has an invalid recipe")
     if type(progress.unvalidated) is not bool:
         raise ValueError("state.json has an invalid mark of its validation")
+    if type(progress.unimproved) is not int or progress.unimproved < 0:
+        raise ValueError("state.json has an invalid number of validations")
     return progress
 
 

@@ -9,12 +9,12 @@ import typing
 from collections.abc import Sequence
 from typing import Any
 
-from engine import schedules
+from engine import losses, objectives, schedules
 from engine.errors import BadUsage
 from engine.recipe import network_prior
 from engine.recipe.metric import SCORES, Metric
 from engine.recipe.recipe import Recipe
-from engine.recipe.serialization import LOSSES, plain
+from engine.recipe.serialization import plain
 from engine.schedules import Constant, Cosine, Piecewise, WarmUp
 from volumes import NeighbourMean
 
@@ -57,13 +57,13 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
         value = network_prior.parse_prior(text)
     elif isinstance(current, Metric) and text in SCORES:
         value = text
+    elif isinstance(current, objectives.Objective):
+        value = objectives.parse_objective(text)
+    elif names[0] == "loss":
+        value = losses.parse_loss(text)
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")
-    elif callable(current):
-        if text not in LOSSES:
-            raise ValueError(f"takes one of {', '.join(LOSSES)}, not {text!r}")
-        value = LOSSES[text]
     else:
         value = _parsed(text, typing.get_type_hints(type(owner))[names[0]])
     return dataclasses.replace(owner, **{names[0]: value})

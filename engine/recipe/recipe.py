@@ -6,18 +6,17 @@ code. The resolved recipe is plain data, saved as JSON, and enough to rebuild th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
+from engine.losses import Function
 from engine.networks import Network
+from engine.objectives import Objective, Supervised
 from engine.recipe.declared import lacking
 from engine.recipe.metric import SCORES, Metric
 from engine.schedules import Schedule
-from volumes import Crop, NeighbourMean, Split, Window
+from volumes import AsScanned, Crop, NeighbourMean, Split, Window
 from volumes.sampling.noise import Noise
-
-Loss = Callable[[Any, Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +30,23 @@ class Recipe:
         noise: added to the clean crops, recorded beside them, or that of a simulated scanner.
         prior: second input image of a network that sees one, else None.
         network: what is trained.
-        loss: (clean, estimate) -> one number per example.
+        loss: (clean, estimate) -> one number per example, such as `0.8 * losses.l1 + 0.2 *
+            losses.ssim`.
+        objective: how images, network and loss become what is minimised.
         learning_rate: of Adam, as a function of the step.
-        batch: examples per step, over all replicas.
+        weight_decay: of the kernels, decoupled from the gradient: each step takes learning_rate *
+            weight_decay of them (AdamW: Loshchilov and Hutter, ICLR 2019). 0: none.
+        batch: examples that are in memory at once, over all replicas.
+        accumulate: batches per step. Their gradients are summed before the update: the loss curve
+            is that of a batch so many times larger, the memory that of one. Batch normalisation
+            sees each batch alone.
         steps: number of steps of the whole training.
         average: decay per step of an exponential moving average of the weights, such as 0.998. The
             average is then validated and applied. 0: no average.
         clip_norm: largest norm of the gradient. 0: no clipping.
         validate_every, checkpoint_every: in steps.
+        patience: the training ends after so many validations in a row without a better score.
+            0: never.
         validate_at: noise levels of the validation, such as (0.02, 0.05, 0.10) of the window.
             "best" is then that of the mean over them. Empty: only the typical level.
         best_by: score that decides which checkpoint is the best one: psnr, ssim, rmse or a `Metric`
@@ -72,9 +80,12 @@ class Recipe:
     noise: Noise
     prior: NeighbourMean | None = None
     network: Network
-    loss: Loss
+    loss: Function
+    objective: Objective = Supervised()  # noqa: RUF009
     learning_rate: Schedule
+    weight_decay: float = 0.0
     batch: int
+    accumulate: int = 1
     steps: int
     average: float = 0.0
     clip_norm: float = 0.0
@@ -83,6 +94,7 @@ class Recipe:
     best_by: Metric | str = "psnr"
     validate_slices: int = 32
     checkpoint_every: int = 1000
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -95,14 +107,17 @@ class Recipe:
         if not isinstance(self.noise, get_args(Noise)):
             kinds = ", ".join(kind.__name__ for kind in get_args(Noise))
             raise ValueError(f"noise: {type(self.noise).__name__} inherits from none of {kinds}")
-        for field in ("batch", "steps", "validate_every", "validate_slices", "checkpoint_every"):
+        for field in (
+            "batch", "accumulate", "steps", "validate_every", "validate_slices", "checkpoint_every",
+        ):  # fmt: skip
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if not isinstance(self.best_by, Metric) and self.best_by not in SCORES:
             known = ", ".join(SCORES)
             raise ValueError(f"best_by must be {known} or a Metric, not {self.best_by!r}")
-        if self.clip_norm < 0:
-            raise ValueError(f"clip_norm must not be negative, not {self.clip_norm}")
+        for field in ("clip_norm", "weight_decay", "patience"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field} must not be negative, not {getattr(self, field)}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), not {self.average}")
         labels = [label for level in self.validate_at for label in self.noise.at(level)]
@@ -114,6 +129,12 @@ class Recipe:
             raise ValueError(f"{type(self.network).__name__} sees a prior: give the recipe one")
         if self.prior is not None and not self.network.sees_prior:
             raise ValueError(f"{type(self.network).__name__} sees no prior: set prior=None")
+        self.objective.refuse_network(self.network, self.prior)
+        if self.objective.needs_clean and isinstance(self.noise, AsScanned):
+            raise ValueError(
+                f"{type(self.objective).__name__} needs a clean image, which scans as they are do "
+                "not have: add noise, or set objective=neighbour_slices"
+            )
         if self.network.sees_dose and self.noise.typical_photons is None:
             raise ValueError(
                 "network.sees_dose must be false where the noise has no dose; low-dose noise has "
@@ -133,3 +154,8 @@ class Recipe:
                     f"crop.shape {self.crop.shape} must be a multiple of the network's stride "
                     f"{self.network.stride}"
                 )
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples per step, over all replicas and accumulated batches."""
+        return self.batch * self.accumulate

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine import losses, networks, schedules
+from engine import losses, networks, objectives, schedules
 from engine.errors import BadUsage, Mismatch
 from engine.recipe import declared, foreign_parts, network_prior
 from engine.recipe.metric import Metric
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_code import RecipeCode
 from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Recorded, Split, Window
+from volumes.sampling.noise import AsScanned
 from volumes.sampling.prior_sources import Clean, Noisy, SliceTV, Turned
 from volumes.sampling.scanner_noise import LowDose, SparseView
 from volumes.storage import json_files
@@ -29,9 +30,10 @@ from volumes.tomography.scanner import Scanner
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        Recipe, Metric, Split, Window, Crop, Gaussian, Coloured, Mixed, Recorded, NeighbourMean,
-        LowDose, SparseView, Scanner, FanBeam, Parallel,
+        Recipe, Metric, Split, Window, Crop, Gaussian, Coloured, Mixed, Recorded, AsScanned,
+        NeighbourMean, LowDose, SparseView, Scanner, FanBeam, Parallel,
         Noisy, SliceTV, Clean, Turned, network_prior.Estimated,
+        losses.Sum, losses.Term, objectives.Supervised, objectives.NeighbourSlices,
         schedules.Constant, schedules.Cosine, schedules.Piecewise, schedules.WarmUp,
         networks.UNet3D, networks.UNet2D, networks.ResPrUNet, networks.ResidualUNet2D,
         networks.BiasFreeUNet2D, networks.ConvNet3D, networks.ConvNet2D,
@@ -43,14 +45,22 @@ _KINDS = {
 # Fields that earlier versions lacked, with the values that mean the same. They are left out of the
 # fingerprint, so that older runs keep theirs.
 _LATER: dict[str, dict[str, Any]] = {
-    "Recipe": {"average": 0.0, "validate_at": [], "best_by": "psnr"},
+    "Recipe": {
+        "average": 0.0,
+        "validate_at": [],
+        "best_by": "psnr",
+        "objective": {"kind": "Supervised"},
+        "weight_decay": 0.0,
+        "accumulate": 1,
+        "patience": 0,
+    },
     "Gaussian": {"spread": "even"},
 }
 
 
 CODE = "code"  # the field with the hashes of the files that define foreign parts
 
-LOSSES = {loss.__name__: loss for loss in (losses.mean_squared_error, losses.mean_absolute_error)}
+LOSSES = losses.BY_NAME
 
 
 def to_json(recipe: Recipe) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from engine import losses
 from engine.recipe.recipe import Recipe
 
 
@@ -25,6 +26,8 @@ def lines(recipe: Recipe) -> list[str]:
 
 
 def _compact(value: Any) -> str:
+    if isinstance(value, losses.Sum):
+        return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = [
             f"{field.name}={_compact(getattr(value, field.name))}"

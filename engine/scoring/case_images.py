@@ -84,7 +84,7 @@ def case_images(
         clipped_first: whether noise is added to the image that is clipped to the window, and not
             clipped afterwards, as in Abascal et al. (2020).
     """
-    hu = noise.reference(volume.hu[slices])
+    hu = noise.reference(volume, slices)
     unit = window.unit(hu)
     clean = np.clip(unit, 0, 1) if window.clip else unit
     padding = volume.padding(slices)

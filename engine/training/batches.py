@@ -33,8 +33,8 @@ class ReadingError(Exception):
 class Feed:
     """The global batches of a training, in order.
 
-    Batch s holds the examples s * batch ... (s + 1) * batch - 1 for any number of replicas. Each
-    replica gets a contiguous share.
+    Batch s holds the examples s * batch ... (s + 1) * batch - 1 for any number of replicas and
+    parts. Each replica gets a contiguous share of each part.
 
     Voxels are copied once: from the mapped volume into a buffer that the tensor shares. With a
     device cache they are not read here: crops are cut on the device.
@@ -44,11 +44,12 @@ class Feed:
     """
 
     def __init__(
-        self, examples: Examples, batch: int, strategy: Any, readers: Readers,
-        cache: DeviceCache | None = None,
+        self, examples: Examples, batch: int, strategy: Any, readers: Readers, *,
+        parts: int = 1, cache: DeviceCache | None = None,
     ) -> None:  # fmt: skip
         self._cache = cache
         self._examples, self._batch, self._strategy = examples, batch, strategy
+        self._parts = parts
         self._readers = readers
         replicas = strategy.num_replicas_in_sync
         self._buffers = Buffers(2 * replicas * (_AHEAD + _IN_USE))  # clean and noisy have one size
@@ -90,15 +91,26 @@ class Feed:
 
     def _shares(self, step: int) -> list[Batch]:
         """The batch of a step, split into one share per replica."""
-        first, replicas = step * self._batch, self._strategy.num_replicas_in_sync
-        drawn = []
+        first, drawn = step * self._batch, []
         for i in range(first, first + self._batch):
             with self._named(step, self._examples.case(i)):
                 drawn.append(self._examples[i])
-        count = self._batch // replicas
-        shares = [self._share(step, drawn[k : k + count]) for k in range(0, self._batch, count)]
+        shares = [self._share(step, share) for share in self._shared(drawn)]
         self._reading.pop(step, None)
         return shares
+
+    def _shared(self, drawn: Sequence[Example]) -> list[list[Example]]:
+        """The examples of each replica: its share of every part, one part after the other.
+
+        A part holds the same examples for any number of replicas, which batch normalisation sees.
+        """
+        replicas = self._strategy.num_replicas_in_sync
+        part = len(drawn) // self._parts
+        count = part // replicas
+        return [
+            [e for first in range(0, len(drawn), part) for e in drawn[first + k :][:count]]
+            for k in range(0, part, count)
+        ]
 
     def _share(self, step: int, drawn: Sequence[Example]) -> Batch:
         """Examples as arrays. Their voxels come last: to copy them empties the caches."""
@@ -111,6 +123,7 @@ class Feed:
             self._stacked([example.spectrum for example in drawn]),
             self._stacked([np.float32(example.dose) for example in drawn]),
             self._stacked([example.key for example in drawn]),
+            self._stacked([example.slices.astype(np.int32) for example in drawn]),
         )
         for k, example in enumerate(drawn) if self._cache is None else ():
             with self._named(step, example.case):
@@ -197,19 +210,20 @@ class Clock:
 
 @contextmanager
 def feed(
-    examples: Examples, batch: int, strategy: Any, *, on_device: bool = False
+    examples: Examples, batch: int, strategy: Any, *, parts: int = 1, on_device: bool = False
 ) -> Iterator[Feed]:
     """The batches of a training. The reader threads end with the block.
 
     Args:
         examples: of the training.
-        batch: number of examples of a step.
-        strategy: distributes them.
+        batch: examples of a step, in all parts.
+        strategy: of the devices.
+        parts: in which a step takes them, see `Recipe.accumulate`.
         on_device: whether the volumes are copied to the devices, which then cut the crops.
     """
     cache = DeviceCache(examples, strategy.extended.worker_devices) if on_device else None
     readers = Readers(min(8, runtime.processors()))
     try:
-        yield Feed(examples, batch, strategy, readers, cache)
+        yield Feed(examples, batch, strategy, readers, parts=parts, cache=cache)
     finally:
         readers.end()

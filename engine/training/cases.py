@@ -21,10 +21,11 @@ from volumes.dataset.store import Store, default_root
 from volumes.dataset.twins import twins
 from volumes.errors import LabelMap, Refusal, listed
 from volumes.nifti.read_options import STRICT, ReadOptions
+from volumes.sampling.noise import AsScanned
 from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.storage import memory
 from volumes.storage.atomic import remove_temporaries
-from volumes.volume import Volume
+from volumes.volume import Shape, SpacingMm, Volume
 
 _NAMED = 2  # in one line, which stays short
 # Of a scan that is converted: its values as they are scaled, its padding, the array.
@@ -133,16 +134,35 @@ def list_cases(
     grey = GreyWanted(window, trust.hu, tops)
     cases = find_cases(data, recipe.noise.file, trust=trust, grey=grey, listener=terminal)
     bad: dict[str, Refusal] = {}
+    sides = recipe.split.assign(data, cases)
+    # Without clean images, validation compares neighbouring slices, too.
+    compared = ["training", *(["validation"] if isinstance(recipe.noise, AsScanned) else [])]
+    learned = {case.name for side in compared for case in sides[side]}
     for case in cases:
         try:
-            case.open()
+            opened = case.open()
+            if case.name in learned:
+                _refuse_unlearnable(case, opened.shape, opened.spacing_mm, recipe)
             if recipe.noise.scanned:
                 refuse_unscannable(case)
         except Refusal as refusal:
             bad[case.name] = refusal
-    found = CaseList(data, recipe.split.assign(data, cases), bad)
+    found = CaseList(data, sides, bad)
     _warn_of_few(found, recipe.split, terminal)
     return found
+
+
+def _refuse_unlearnable(case: Case, shape: Shape, spacing_mm: SpacingMm, recipe: Recipe) -> None:
+    """Refuses a case that the objective of the recipe cannot learn from.
+
+    Raises:
+        BadInput: with the reason.
+    """
+    try:
+        recipe.objective.refuse_scan(shape, spacing_mm)
+    except ValueError as error:
+        remedy = "Leave it out with --skip-bad, or change the objective"
+        raise BadInput(case.path, str(error), remedy) from error
 
 
 def _warn_of_few(found: CaseList, split: Split, terminal: Terminal) -> None:

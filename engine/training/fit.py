@@ -23,7 +23,10 @@ from engine.training.provenance import DECIDES_BITS, about_program
 from engine.training.resumption import compare_cases, compare_run, resume_notes
 from engine.training.signals import Stop, Stopped
 from volumes.sampling.examples import Examples
+from volumes.sampling.noise import AsScanned, Recorded
 from volumes.volume import Volume
+
+_MEASURED = 8  # scans, a second each
 
 
 def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
@@ -77,6 +80,11 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     volumes, found = read_cases(
         prepared.cases, recipe, terminal, stop.check, skip_bad=request.skip_bad
     )
+    if isinstance(recipe.noise, AsScanned | Recorded):
+        some = volumes["training"][:_MEASURED]
+        noisy = {volume.case: recipe.noise.recording(volume) for volume in some}
+        if doubt := recipe.objective.doubt(noisy):
+            terminal.warn(doubt)
     about, changes = compare_cases(prepared, request, resumed, terminal, volumes, found)
     # TensorFlow takes seconds to import. Errors that do not need it were raised above.
     stop.check()
@@ -100,7 +108,10 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     from engine.training.trainer import Trainer, TrainingPlan
     from engine.training.validation import Validation
 
-    examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
+    examples = Examples(
+        volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed,
+        recipe.objective.halo,
+    )  # fmt: skip
     validation = Validation(recipe, _until_stopped(volumes["validation"], stop.check))
     on_device = request.cache == "device"
     if on_device and (cause := device_cache.too_large(examples)):

@@ -126,7 +126,7 @@ class Health:
                 raise NumericalFailure(self._folder, cause, self._remedy())
 
     def _crops(self, step: int) -> str:
-        batch = self._recipe.batch
+        batch = self._recipe.examples_per_step
         examples = [self._examples[i] for i in range((step - 1) * batch, step * batch)]
         return ", ".join(f"{example.case} at {example.box.start}" for example in examples)
 

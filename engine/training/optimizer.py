@@ -18,16 +18,23 @@ _UNSCALED = -1  # instead of the number of good steps since the last change: no 
 
 
 class Adam:
-    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) with a dynamic loss scale.
+    """Adam (Kingma and Ba, ICLR 2015, algorithm 1) with a dynamic loss scale and weight decay.
+
+    The decay is decoupled from the gradient (AdamW: Loshchilov and Hutter, ICLR 2019, algorithm 2):
+    neither clipping nor Adam's moments see it. Kernels decay; biases and the scales of
+    normalisation, which have one axis, do not.
 
     Attributes:
         variables: the trained variables.
         state: every variable of the optimizer by its name in a checkpoint.
     """
 
-    def __init__(self, variables: dict[str, Any], *, scaled: bool, clip_norm: float) -> None:
+    def __init__(
+        self, variables: dict[str, Any], *, scaled: bool, clip_norm: float,
+        weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
         self.variables = list(variables.values())
-        self._scaled, self._clip_norm = scaled, clip_norm
+        self._scaled, self._clip_norm, self._weight_decay = scaled, clip_norm, weight_decay
         self._mean = [_zeros(variable) for variable in self.variables]
         self._square = [_zeros(variable) for variable in self.variables]
         self._applied = tf.Variable(0.0, trainable=False)
@@ -73,6 +80,8 @@ class Adam:
         for variable, mean, square, gradient in zip(
             self.variables, self._mean, self._square, gradients, strict=True
         ):
+            if self._weight_decay and len(variable.shape) > 1:
+                variable.assign_sub(learning_rate * self._weight_decay * variable)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=mean.handle,

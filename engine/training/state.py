@@ -27,7 +27,9 @@ class TrainingState:
             self.model = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
             learned = {v.path: v.value for v in self.model.trainable_variables}
             scaled = runtime.precision == "float16"
-            self.adam = Adam(learned, scaled=scaled, clip_norm=recipe.clip_norm)
+            self.adam = Adam(
+                learned, scaled=scaled, clip_norm=recipe.clip_norm, weight_decay=recipe.weight_decay
+            )
             self.average = None
             if recipe.average:
                 averaged = recipe.network.build(precision=runtime.precision, seed=recipe.seed)

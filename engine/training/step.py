@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from engine.objectives import Images
 from engine.recipe.recipe import Recipe
 from engine.runtime import Runtime
 from engine.training.average import Average
 from engine.training.optimizer import Adam
 from volumes.sampling.prior_sources import Source
 from volumes.sampling.priors import weighted_slices
+
+_OTHER_KEY = 0x2545F491  # the random numbers of the objective are not those of the noise
 
 
 class Batch(NamedTuple):
@@ -24,6 +27,7 @@ class Batch(NamedTuple):
     spectrum: Any  # (B, S) float32; (B, 0) for white noise
     dose: Any  # (B,) float32
     keys: Any  # (B, 2) int32
+    slices: Any  # (B, Z + 2 halo) int32
 
 
 class Learned(NamedTuple):
@@ -35,10 +39,11 @@ class Learned(NamedTuple):
 
 
 class TrainingStep:
-    """One step: noise, prior, network, loss, gradient, sum over replicas, update.
+    """One step: noise, prior, network, objective, gradient, sum over replicas, update.
 
-    The local part may be compiled by XLA. The sum and the update are not, so that the variables of
-    a replica stay on its device.
+    The parts of a batch are computed one after the other, in the memory of one. This local
+    computation may be compiled by XLA. The sum over replicas and the update are not, so that the
+    variables of a replica stay on its device.
     """
 
     def __init__(
@@ -47,7 +52,8 @@ class TrainingStep:
     ) -> None:  # fmt: skip
         self.model, self.adam, self.average, self.source = model, adam, average, source
         self.window, self.noise, self.strategy = recipe.window, recipe.noise, runtime.strategy
-        self.loss, self.batch = recipe.loss, recipe.batch
+        self.objective, self.loss = recipe.objective, recipe.loss
+        self.parts, self.examples = recipe.accumulate, recipe.examples_per_step
         self.sees_dose = "dose" in [given.name for given in model.inputs]
         self.moving = [variable.value for variable in model.non_trainable_variables]
         # Batch statistics are summed over replicas, which code compiled by XLA cannot do.
@@ -69,7 +75,7 @@ class TrainingStep:
 
     def _replica(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
         moving = [tf.identity(variable) for variable in self.moving]
-        loss, gradients = self.local(batch, tf.identity(self.adam.scale))
+        loss, gradients = self._summed(batch, tf.identity(self.adam.scale))
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
             loss, *gradients = replica.all_reduce("SUM", [tf.identity(loss), *gradients])
@@ -81,27 +87,46 @@ class TrainingStep:
             self.average.update(finite)
         return loss, finite, norm
 
+    def _summed(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
+        """The loss and the gradients of a replica's share, summed over its parts."""
+        first, *others = zip(*(tf.split(tensor, self.parts) for tensor in batch), strict=True)
+        loss, gradients = self.local(Batch(*first), scale)
+        for part in others:
+            with tf.control_dependencies([loss, *gradients]):  # else all parts are in memory
+                part = Batch(*(tf.identity(tensor) for tensor in part))
+                more, added = self.local(part, scale)
+            loss += more
+            gradients = [one + other for one, other in zip(gradients, added, strict=True)]
+        return loss, gradients
+
     def _local(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
-        clean, images = self.images(batch)
+        images = self.images(batch)
         with tf.GradientTape() as tape:
-            estimate = self.model(images, training=True)
-            # Divided by the global batch, so that the sum over replicas is the mean.
-            loss = tf.reduce_sum(self.loss(clean, estimate)) / self.batch
+            values = self.objective.values(self._estimate, images, self.loss)
+            # Divided by all examples of the step, so that the sum over parts and replicas is the
+            # mean.
+            loss = tf.reduce_sum(values) / self.examples
             scaled_loss = loss * scale
         return loss, tape.gradient(scaled_loss, self.adam.variables)
 
-    def images(self, batch: Batch) -> tuple[Any, Any]:
-        """The clean image and the input of the network: noisy, [noisy, prior] or [noisy, dose]."""
+    def _estimate(self, images: Images) -> Any:
+        return self.model(images.inputs, training=True)
+
+    def images(self, batch: Batch) -> Images:
+        """The images of a batch: noise, prior and dose as the network receives them."""
         clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
         if self.noise.additive:
             noisy = self.noise.add(clean, batch.sigma, batch.spectrum, batch.keys)
         else:
             noisy = self.window.noisy(batch.noisy_hu[..., None], self.noise.bounds)
+        prior = dose = None
         if self.sees_dose:
-            return clean, [noisy, tf.reshape(batch.dose, (-1, 1, 1, 1, 1))]
-        if self.source is None:
-            return clean, noisy
-        prior = weighted_slices(batch.weights, self.source.image(clean, noisy, batch.sigma))
+            dose = tf.reshape(batch.dose, (-1, 1, 1, 1, 1))
+        if self.source is not None:
+            prior = weighted_slices(batch.weights, self.source.image(clean, noisy, batch.sigma))
         halo = (batch.hu.shape[1] - batch.weights.shape[1]) // 2
         inner = slice(halo, halo + batch.weights.shape[1])
-        return clean[:, inner], [noisy[:, inner], prior]
+        return Images(
+            clean[:, inner], noisy[:, inner], prior, dose, noisy, batch.slices,
+            tf.bitwise.bitwise_xor(batch.keys, _OTHER_KEY), self.window.width_hu,
+        )  # fmt: skip

@@ -64,7 +64,8 @@ def step_cost(recipe: Recipe, precision: str = "float32") -> StepCost:
         + 4 * _COPIES * parameters
         + _BUFFERS_BYTES
     )
-    return StepCost(parameters, recipe.batch * math.prod(recipe.crop.shape), round(needed))
+    voxels = recipe.examples_per_step * math.prod(recipe.crop.shape)
+    return StepCost(parameters, voxels, round(needed))
 
 
 def _kept(layer: Any) -> list[Any]:
@@ -87,9 +88,12 @@ def seconds_a_step(recipe: Recipe, runtime: Runtime, volume: Volume) -> float:
     from engine.training.state import TrainingState
 
     training = TrainingState(recipe, runtime)
-    examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
+    examples = Examples(
+        [volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed, recipe.objective.halo
+    )
     rate, taken = tf.constant(recipe.learning_rate(0, recipe.steps), tf.float32), []
-    with feed(examples, recipe.batch, runtime.strategy) as fed:
+    count, parts = recipe.examples_per_step, recipe.accumulate
+    with feed(examples, count, runtime.strategy, parts=parts) as fed:
         before = time.perf_counter()
         for batch in fed.batches(0, _WARM_STEPS + _TIMED_STEPS):
             float(training.step(batch, rate).loss)  # waits for the device

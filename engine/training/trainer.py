@@ -125,6 +125,8 @@ class Trainer:
             self.run, self.recipe, self.plan.terminal, first, unvalidated=due
         ) as self._log:
             self._before_the_first_step()
+            if self._finished:
+                return self.progress
             with self._batches(stop) as batches:
                 for batch in batches:
                     if self.progress.step == first:  # nothing has to be saved before
@@ -139,7 +141,9 @@ class Trainer:
                             asked = stop.asked
                         self._save(last=bool(asked))
                         self._clock.restart()
-                    if asked and not self._finished:
+                    if self._finished:
+                        break
+                    if asked:
                         raise self._interrupted(asked)
                 if not self._finished:  # stop requested while waiting for a batch
                     self._note()
@@ -154,6 +158,8 @@ class Trainer:
                 self._log.scores(self.progress.step, method, scored)
         if self.progress.unvalidated:
             self._validate()
+            if self._finished:
+                self._save(last=True)
         if self._from_other:
             # Saved before the first step: the run no longer needs the other one, and its best
             # checkpoint is never worse than its initial weights.
@@ -193,14 +199,22 @@ class Trainer:
 
     def _validate(self, check_stop: Callable[[], None] = _go_on) -> None:
         scored, estimate = self.plan.validation.scores(self._predictor, check_stop)
-        self.progress = replace(self.progress, unvalidated=False)
+        waited = self.progress.unimproved + 1 if self.recipe.patience else 0
+        self.progress = replace(self.progress, unvalidated=False, unimproved=waited)
         step, mse, best = self.progress.step, scored.mean["mse"], self.progress.best_mse
         shown = self.plan.validation.pairs[0]
         self._health.validated(step, mse, best, shown, estimate)
         score = self._decisive(scored)
         if self._improves(mse, score):
-            self.progress = replace(self.progress, best_step=step, best_mse=mse, best_score=score)
+            self.progress = replace(
+                self.progress, best_step=step, best_mse=mse, best_score=score, unimproved=0
+            )
         self._log.validation(step, scored, shown, estimate)
+        if self._out_of_patience:
+            self.plan.terminal.say(
+                f"stopped at step {step:,}: {waited} validations in a row without a better score "
+                f"than that of step {self.progress.best_step:,}"
+            )
 
     def _decisive(self, scored: Scored) -> float | None:
         """The score by which the best checkpoint is chosen; None if that is the error.
@@ -239,7 +253,11 @@ class Trainer:
 
     @property
     def _finished(self) -> bool:
-        return self.progress.step >= self.recipe.steps
+        return self.progress.step >= self.recipe.steps or self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        return 0 < self.recipe.patience <= self.progress.unimproved
 
     def _due(self, every: int) -> bool:
         return self.progress.step % every == 0 or self.progress.step == self.recipe.steps
@@ -252,7 +270,11 @@ class Trainer:
         with (
             out_of_memory.told(recipe, self.run.folder, runtime.replicas),
             feed(
-                self.plan.examples, recipe.batch, runtime.strategy, on_device=self.plan.on_device
+                self.plan.examples,
+                recipe.examples_per_step,
+                runtime.strategy,
+                parts=recipe.accumulate,
+                on_device=self.plan.on_device,
             ) as fed,
             self._log.bar(title, first),
         ):
@@ -277,7 +299,9 @@ class Trainer:
             change["rescored"] and found.step <= change["from_step"] for change in record.changes
         )
         if self._rescore:
-            self.progress = replace(self.progress, best_step=None, best_mse=None, best_score=None)
+            self.progress = replace(
+                self.progress, best_step=None, best_mse=None, best_score=None, unimproved=0
+            )
         self.plan.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
 
     def _start_from(self, start: InitialWeights) -> None:

@@ -70,7 +70,7 @@ class TrainingLog:
             "gradient_norm": float(done.learned.norm),
             "learning_rate": done.rate,
             "seconds": round(done.seconds, 4),
-            "crops_per_second": round(self._recipe.batch / done.seconds, 3),
+            "crops_per_second": round(self._recipe.examples_per_step / done.seconds, 3),
             "input_wait_fraction": round(done.waited_s / done.seconds, 4),
         }
         self._metrics.row(**row)

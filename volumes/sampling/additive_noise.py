@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from volumes import random_draws
 from volumes.sampling.ranges import Range, ends, middle
-from volumes.volume import HU, Unit, Volume
+from volumes.volume import HU, Slices, Unit, Volume
 from volumes.window import Window
 
 _SPREADS = ("even", "log")
@@ -117,8 +117,9 @@ class AdditiveNoise(ABC):
     def slice_noise(self, clean: Unit, rng: np.random.Generator) -> Unit:
         """(Y, X) noise of unit variance for one clean slice, computed on the host."""
 
-    def reference(self, hu: HU) -> HU:
+    def reference(self, volume: Volume, slices: Slices) -> HU:
         """(Z, Y, X) clean slices for comparison: unchanged."""
+        hu: HU = volume.hu[slices]
         return hu
 
     def degrade(self, clean: Unit, sigma: float, seed: int, case: str, first: int = 0) -> Unit:

@@ -25,15 +25,16 @@ class Example:
     """The data from which the accelerator makes one training pair.
 
     Attributes:
-        clean: the block of the clean volume, (Z + 2 halo, Y, X) with the slices that the prior
-            needs.
-        noisy: the same block of the recorded or scanned noisy copy; None if noise is added on the
-            accelerator.
+        clean: the block of the clean volume, (Z + 2 halo, Y, X) with the slices that the prior and
+            the objective need.
+        noisy: the same block of the recorded or scanned noisy copy, or of the scan as it is; None
+            if noise is added on the accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) without a prior.
         sigma: of the noise, as a fraction of the window; NaN if unknown.
         spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) for white noise.
         dose: of the simulated scanner, as the network receives it; NaN without a dose.
         key: (2,) int32 of the noise.
+        slices: (Z + 2 halo,) index of each slice in its volume.
         case: name of the case of the crop.
         box: of the crop in its volume, without halo.
     """
@@ -45,6 +46,7 @@ class Example:
     spectrum: npt.NDArray[np.float32]
     dose: float
     key: npt.NDArray[np.int32]
+    slices: npt.NDArray[np.intp]
     case: str
     box: Box
 
@@ -65,6 +67,14 @@ class Examples:
 
     Each round of len(volumes) examples (of groups of examples if the crop has `patches`) visits
     every volume once, in a new random order.
+
+    Attributes:
+        volumes: of the training.
+        crop: draws box and pose.
+        noise: of the examples.
+        prior: of the network, or None.
+        seed: of the training.
+        margin: slices above and below the crop that the objective needs.
     """
 
     volumes: Sequence[Volume]
@@ -72,6 +82,7 @@ class Examples:
     noise: Noise
     prior: NeighbourMean | None
     seed: int
+    margin: int = 0
     # The last order and slices of each thread: its next example may need the same ones.
     _last: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
@@ -87,7 +98,7 @@ class Examples:
     @property
     def halo(self) -> int:
         """Slices read above and below the crop."""
-        return self.prior.halo if self.prior else 0
+        return max(self.prior.halo if self.prior else 0, self.margin)
 
     def __getitem__(self, i: int) -> Example:
         """Example i."""
@@ -104,26 +115,30 @@ class Examples:
         sigma, spectrum = math.nan, np.zeros(0, np.float32)
         dose = math.nan
         if self.noise.scanned:
-            slices = self._slices(self.noise, volume, halo_box, leader)
+            scanned = self._slices(self.noise, volume, halo_box, leader)
             within = Box((0, *halo_box.start[1:]), halo_box.shape)
-            clean, noisy = (Cut(hu, within, pose, within.shape[1:]) for hu in slices)
+            clean, noisy = (Cut(hu, within, pose, within.shape[1:]) for hu in scanned)
             dose = self.noise.network_dose(self._scan_rng(leader))
         else:
             clean, noisy = Cut(volume.hu, halo_box, pose, self.crop.shape[1:]), None
             if self.noise.additive:
                 sigma, spectrum = self.noise.draw(rng)
             else:
-                noisy = replace(clean, hu=volume.recorded())
+                noisy = replace(clean, hu=self.noise.recording(volume))
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # If the crop is deeper than the volume, the reflection counts as volume.
             top, bottom = min(first, 0), max(first + length, volume.hu.shape[0])
             spacing_z_mm = volume.spacing_mm[0]
             weights = self.prior.weights(first - top, length, bottom - top, spacing_z_mm)
+            beyond = self.halo - self.prior.halo
+            weights = np.pad(weights, ((0, 0), (beyond, beyond)))
             # In a mirrored crop the missing slices are on the other side.
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         key = random_draws.device_key(self.seed, "noise", i)
-        return Example(clean, noisy, weights, sigma, spectrum, dose, key, volume.case, box)
+        slices = reflected(halo_box.start[0], halo_box.shape[0], volume.hu.shape[0])
+        slices = slices[:: -1 if pose.mirror[0] else 1]
+        return Example(clean, noisy, weights, sigma, spectrum, dose, key, slices, volume.case, box)
 
     def case(self, i: int) -> str:
         """The name of the case of example i. No voxel is read."""
@@ -145,7 +160,7 @@ class Examples:
         if getattr(self._last, "leader", None) != leader:
             rows = reflected(box.start[0], box.shape[0], volume.hu.shape[0])
             slices, place = np.unique(rows, return_inverse=True)
-            clean = noise.reference(volume.hu[slices])
+            clean = noise.reference(volume, slices)
             rng = self._scan_rng(leader)
             noisy = noise.example(volume, slices.tolist(), rng, self.seed, leader)
             self._last.leader, self._last.slices = leader, (clean[place], noisy[place])

@@ -12,7 +12,7 @@ import numpy as np
 from volumes.sampling.additive_noise import AdditiveNoise, Drawn
 from volumes.sampling.coloured_noise import Coloured
 from volumes.sampling.noise_spectrum import Spectrum
-from volumes.volume import HU, Unit, Volume
+from volumes.volume import HU, Slices, Unit, Volume
 from volumes.window import Window
 
 _WHITE = Spectrum(exponent=0.0, cutoff=math.inf)
@@ -95,8 +95,9 @@ class Mixed:
         coloured = Coloured(self.range, thickness=1.0 if thick else 0.0)
         return coloured.add(clean, sigma, spectrum, keys)
 
-    def reference(self, hu: HU) -> HU:
+    def reference(self, volume: Volume, slices: Slices) -> HU:
         """(Z, Y, X) clean slices for comparison: unchanged."""
+        hu: HU = volume.hu[slices]
         return hu
 
     def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:

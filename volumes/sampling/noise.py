@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from volumes import random_draws
+from volumes.errors import BadInput
 from volumes.sampling.additive_noise import AdditiveNoise, Drawn, percent
 from volumes.sampling.mixed_noise import Mixed
 from volumes.sampling.ranges import between
 from volumes.sampling.scanner_noise import Scanned
-from volumes.volume import HU, Unit, Volume
+from volumes.volume import HU, Slices, Unit, Volume
 from volumes.window import Window
 
 
@@ -99,9 +100,18 @@ class Recorded:
         """
         raise ValueError("recorded noise has one level: leave validate_at empty")
 
-    def reference(self, hu: HU) -> HU:
+    def reference(self, volume: Volume, slices: Slices) -> HU:
         """(Z, Y, X) clean slices for comparison: unchanged."""
+        hu: HU = volume.hu[slices]
         return hu
+
+    def recording(self, volume: Volume) -> HU:
+        """(Z, Y, X) the noisy scan.
+
+        Raises:
+            BadInput: if the volume has no recorded noisy copy.
+        """
+        return volume.recorded()
 
     def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
         """The recorded slices first ... first + len(clean) - 1, (Z, Y, X) in window units.
@@ -112,7 +122,77 @@ class Recorded:
         return window.unit(volume.recorded()[first : first + len(clean)])
 
 
+@dataclass(frozen=True)
+class AsScanned:
+    """The noise that the scans have: none is added, and there is no clean image.
+
+    Only objectives that need no clean image can learn from it, such as `NeighbourSlices`.
+
+    Validation compares the estimate of a slice with the mean of the slices on either side of it:
+    they show nearly the same anatomy, and their noise is not in the input. The scores contain the
+    noise of those slices and the anatomy that differs. They say which of two networks is better
+    on these scans, and not how far either is from a clean image.
+
+    Attributes:
+        apart: distance of those slices. Where slices overlap, choose it so that the distance is at
+            least the slice thickness.
+
+    Example:
+        >>> AsScanned(apart=2).additive
+        False
+    """
+
+    apart: int = 1
+
+    additive: ClassVar[Literal[False]] = False
+    scanned: ClassVar[Literal[False]] = False
+    file: ClassVar[None] = None
+    typical_photons: ClassVar[None] = None
+    bounds: ClassVar[tuple[float, float]] = Recorded.bounds
+    range: ClassVar[tuple[float, float]] = (math.nan, math.nan)
+    typical: ClassVar[float] = math.nan
+
+    def __post_init__(self) -> None:
+        if self.apart < 1:
+            raise ValueError(f"noise.apart must be at least 1, not {self.apart}")
+
+    def describe(self, window: Window) -> str:
+        """The noise in words, for reports."""
+        return "that of the scans; the reference is the mean of neighbouring slices"
+
+    def at(self, level: float) -> Mapping[str, AsScanned]:
+        """Not available: the noise of a scan has no other level.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the noise of scans as they are has one level: leave validate_at empty")
+
+    def reference(self, volume: Volume, slices: Slices) -> HU:
+        """(Z, Y, X) float32 mean of the slices `apart` above and below; of one at the ends.
+
+        Raises:
+            BadInput: if a slice has no such neighbour.
+        """
+        depth = len(volume.hu)
+        if depth < 2 * self.apart:
+            cause = f"has {depth} slices, too few for validation against slices {self.apart} away"
+            raise BadInput(volume.case, cause, "Use other cases for validation")
+        rows = np.arange(depth)[slices]
+        below, above = rows - self.apart, rows + self.apart
+        below, above = np.where(below < 0, above, below), np.where(above >= depth, below, above)
+        return (volume.hu[below].astype(np.float32) + volume.hu[above]) / np.float32(2)
+
+    def recording(self, volume: Volume) -> HU:
+        """(Z, Y, X) the noisy scan: the volume itself."""
+        return volume.hu
+
+    def noisy(self, volume: Volume, clean: Unit, window: Window, seed: int, first: int = 0) -> Unit:
+        """The slices first ... first + len(clean) - 1, (Z, Y, X) in window units."""
+        return window.unit(volume.hu[first : first + len(clean)])
+
+
 # Each kind has the attributes `additive` (noise is added on the device, its standard deviation is
 # known), `scanned` (a simulated scanner makes whole slices on the host), `file` (name of recorded
 # scans, else None), `typical_photons` (a ray, if the dose varies), `typical` and `range` (sigma).
-Noise = AdditiveNoise | Mixed | Recorded | Scanned
+Noise = AdditiveNoise | Mixed | Recorded | AsScanned | Scanned

@@ -23,7 +23,7 @@ from volumes.sampling.ranges import Range, between, ends, middle
 from volumes.tomography.photon_noise import FULL_DOSE, Dose, log_dose
 from volumes.tomography.scanner import Acquisition, Scanner, circle, pixel_mm
 from volumes.tomography.sinogram_cache import sinogram
-from volumes.volume import AIR_HU, HU, Unit, Volume
+from volumes.volume import AIR_HU, HU, Slices, Unit, Volume
 from volumes.window import Window
 
 
@@ -80,8 +80,9 @@ class Scanned(ABC):
         dose = self.drawn(rng).dose
         return log_dose(dose.photons) if dose else math.nan
 
-    def reference(self, hu: HU) -> HU:
+    def reference(self, volume: Volume, slices: Slices) -> HU:
         """(Z, Y, X) clean slices for comparison: air outside the scanner's field of view."""
+        hu = volume.hu[slices]
         return np.where(circle((hu.shape[1], hu.shape[2])), hu, hu.dtype.type(AIR_HU))
 
     def example(

@@ -133,7 +133,7 @@ def _examples(recipe: Recipe) -> Any:
 
     hu, spacing_mm = abdomen((24, 128, 128), rng=random_draws.rng(0, "phantom", 0))
     volume = Volume(hu, spacing_mm, "phantom", "")
-    return Examples([volume], recipe.crop, recipe.noise, recipe.prior, 0)
+    return Examples([volume], recipe.crop, recipe.noise, recipe.prior, 0, recipe.objective.halo)
 
 
 def _apart(steps: int, rounds: int, onednn: str | None = None) -> float:

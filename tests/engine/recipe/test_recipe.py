@@ -5,8 +5,9 @@ from typing import ClassVar
 
 import pytest
 
-from engine import losses, networks, schedules
+from engine import losses, networks, objectives, schedules
 from engine.errors import BadUsage, Mismatch
+from engine.recipe import summary
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import find_recipe, foreign, load_recipe
@@ -17,8 +18,8 @@ from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Split, Windo
 SHIPPED = [
     "cnn2", "cnn4", "cnn7", "convnet2d", "convnet3d", "ct_denoiser", "dncnn", "dncnn_bsd",
     "dncnn_plain", "gaussian_denoiser", "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d",
-    "resnet2d", "respr_unet3d", "sparseview_dncnn", "sparseview_unet2d", "unet2d",
-    "unet2d_residual", "unet2d_residual_bn", "unet3d",
+    "resnet2d", "respr_unet3d", "selfsupervised_unet2d", "sparseview_dncnn", "sparseview_unet2d",
+    "unet2d", "unet2d_residual", "unet2d_residual_bn", "unet3d",
 ]  # fmt: skip
 
 
@@ -56,6 +57,11 @@ def saved(tmp_path, recipe):
         ("window.clip=false", lambda r: (r.window.clip, False)),
         ("window.low_hu=-1024", lambda r: (r.window.low_hu, -1024.0)),
         ("network.width=8", lambda r: (r.network.width, 8)),
+        ("accumulate=4", lambda r: (r.accumulate, 4)),
+        ("accumulate=4", lambda r: (r.examples_per_step, 4 * r.batch)),
+        ("weight_decay=0.01", lambda r: (r.weight_decay, 0.01)),
+        ("patience=5", lambda r: (r.patience, 5)),
+        ("loss=0.8*l1+0.2*ssim", lambda r: (r.loss, 0.8 * losses.l1 + 0.2 * losses.ssim)),
         ("noise.sigma=0.05", lambda r: (r.noise.sigma, 0.05)),
         ("noise.sigma=0.02,0.1", lambda r: (r.noise.sigma, (0.02, 0.1))),
         ("prior.radius=2", lambda r: (r.prior.radius, 2)),
@@ -262,7 +268,8 @@ def test_a_shipped_recipe_survives_json(tmp_path, name):
         "noise.sigma=0.02,0.1", "split.validation=a,b", "learning_rate=cosine:1e-3,1e-5",
         "learning_rate=piecewise:0=1e-3,30=1e-4", "learning_rate=warm_up:9+1e-3",
         "average=0.99", "validate_at=0.02,0.1", "noise.spread=log",
-        "loss=mean_absolute_error", "window.clip=false",
+        "loss=mean_absolute_error", "loss=0.8*l1+0.2*ssim", "window.clip=false",
+        "accumulate=4", "weight_decay=0.01", "patience=5",
     ],
 )  # fmt: skip
 def test_an_overridden_recipe_survives_json(tmp_path, recipe, assignment):
@@ -282,7 +289,9 @@ def test_noise_of_several_kinds_survives_json(tmp_path):
 
 def test_a_field_that_is_new_leaves_the_fingerprint_of_old_recipes_alone(tmp_path, recipe):
     old = json.loads(to_json(recipe))
-    for field in ("average", "validate_at", "best_by"):
+    for field in (
+        "average", "validate_at", "best_by", "objective", "weight_decay", "accumulate", "patience",
+    ):  # fmt: skip
         del old[field]
     del old["noise"]["spread"]
     path = tmp_path / "recipe.json"
@@ -397,3 +406,45 @@ def test_another_kind_of_network_is_a_difference():
 
 def test_a_recipe_does_not_differ_from_itself(recipe):
     assert differences(recipe, replace(recipe)) == []
+
+
+# -- Objectives ------------------------------------------------------------------------------------
+
+
+def test_a_recipe_of_slices_learns_from_neighbours_by_an_override(tmp_path):
+    recipe = override(load_recipe(find_recipe("unet2d")), ["objective=neighbour_slices"])
+    recipe = override(recipe, ["objective.farthest=2", "objective.limit_mm=5"])
+    assert recipe.objective == objectives.NeighbourSlices(farthest=2, limit_mm=5.0)
+    path = tmp_path / "recipe.json"
+    path.write_text(to_json(recipe))
+    assert from_json(path) == recipe
+    assert "objective         NeighbourSlices" in "\n".join(summary.lines(recipe))
+    twin = override(recipe, ["objective=supervised"])
+    assert twin == load_recipe(find_recipe("unet2d"))
+    assert "objective" not in "\n".join(summary.lines(twin))
+
+
+def test_a_volume_network_and_a_prior_of_neighbours_do_not_learn_from_neighbours(recipe):
+    with pytest.raises(BadUsage, match="ResPrUNet sees the neighbouring slices"):
+        override(recipe, ["objective=neighbour_slices"])
+    with pytest.raises(BadUsage, match="takes one of supervised, neighbour_slices, not 'nearby'"):
+        override(recipe, ["objective=nearby"])
+
+
+def test_scans_without_clean_images_need_an_objective_without():
+    recipe = load_recipe(find_recipe("selfsupervised_unet2d"))
+    with pytest.raises(BadUsage, match="Supervised needs a clean image"):
+        override(recipe, ["objective=supervised"])
+    with pytest.raises(BadUsage, match="has one level: leave validate_at empty"):
+        override(recipe, ["validate_at=0.05"])
+
+
+@pytest.mark.parametrize("words", ["accumulate=0", "weight_decay=-1", "patience=-1", "loss=2*l3"])
+def test_impossible_settings_of_training_are_refused(recipe, words):
+    with pytest.raises(BadUsage):
+        override(recipe, [words])
+
+
+def test_a_sum_of_losses_is_shown_as_it_is_written(recipe):
+    changed = override(recipe, ["loss=0.8*charbonnier+0.2*ssim"])
+    assert "loss              0.8 * charbonnier + 0.2 * ssim" in summary.lines(changed)

@@ -95,7 +95,7 @@ def images(cpu, volume):
         examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
         with feed(examples, recipe.batch, cpu.strategy) as fed:
             batch = next(fed.batches(0, 1))
-        clean, (noisy, prior) = TrainingState(recipe, cpu).step.images(batch)
+        clean, noisy, prior, *_ = TrainingState(recipe, cpu).step.images(batch)
         return clean.numpy(), noisy.numpy(), prior.numpy()
 
     return make

@@ -64,13 +64,14 @@ def gathered(feed, examples, strategy, start, stop, batch=2):
 def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
     found = gathered(feed, examples, cpu.strategy, 0, 3)
     assert len(found) == 3
-    for step, (hu, noisy_hu, weights, sigma, spectrum, dose, keys) in enumerate(found):
+    for step, (hu, noisy_hu, weights, sigma, spectrum, dose, keys, slices) in enumerate(found):
         assert noisy_hu.shape == (2, 0, *hu.shape[2:])  # it is simulated where the step runs
         for place in range(2):
             example = examples[2 * step + place]
             np.testing.assert_array_equal(hu[place], example.hu)
             np.testing.assert_array_equal(weights[place], example.weights)
             np.testing.assert_array_equal(keys[place], example.key)
+            np.testing.assert_array_equal(slices[place], example.slices)
             assert sigma[place] == np.float32(example.sigma)
             assert spectrum[place].size == 0  # it is white
             assert np.isnan(dose[place])  # white noise has none
@@ -79,8 +80,20 @@ def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
 def test_a_batch_has_the_types_that_the_step_is_traced_for(cpu, feed, examples):
     given = gathered(feed, examples, cpu.strategy, 0, 1)[0]
     assert [array.dtype for array in given] == [
-        np.int16, np.int16, np.float32, np.float32, np.float32, np.float32, np.int32,
+        np.int16, np.int16, np.float32, np.float32, np.float32, np.float32, np.int32, np.int32,
     ]  # fmt: skip
+
+
+def test_the_parts_of_a_batch_hold_the_same_examples_for_any_number_of_replicas(cpu, examples):
+    from engine.training.batches import Feed
+
+    (one,), two = (
+        Feed(examples, 12, strategy, Readers(0), parts=3)._shares(0) for strategy in (ONE, TWO)
+    )
+    for whole, *halves in zip(one, *two, strict=True):
+        for part in range(3):
+            shares = [half[2 * part : 2 * part + 2] for half in halves]
+            np.testing.assert_array_equal(np.concatenate(shares), whole[4 * part : 4 * part + 4])
 
 
 def test_two_replicas_share_the_batch_of_one(cpu, examples):

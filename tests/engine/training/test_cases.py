@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from engine.terminal import Terminal
 from engine.training import cases
 from engine.training.cases import list_cases, read_cases
 from tests.engine.tiny import scan_file, shrinking, tiny
+from volumes import Gaussian
 from volumes.dataset import Split
 from volumes.dataset.store import Store
 from volumes.errors import BadInput
@@ -118,6 +120,25 @@ def test_a_split_that_leaves_less_than_it_sets_aside_is_told(
     list_cases(recipe(f"split.validation={validation}", f"split.test={test}"), data, Terminal())
     err = capsys.readouterr().err
     assert (told in err) if told else (err == "")
+
+
+def test_thick_slices_are_refused_for_what_learns_from_neighbours(fit, tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    for i in range(4):
+        spacing_mm = (5.0 if i else 1.0, 0.8, 0.7)
+        scan_file(data / f"case_{i}.nii", hu(i), spacing_mm=spacing_mm)
+    words = override(
+        tiny("selfsupervised_unet2d"), ["split.validation=case_1", "split.test=case_2"]
+    )
+    found = list_cases(words, data, Terminal(quiet=True))
+    assert sorted(found.bad) == ["case_1", "case_3"]  # the test case is not learned from
+    with pytest.raises(BadInput, match="has targets 10 mm away"):
+        found.refuse(Terminal(quiet=True), skip_bad=False)
+    # Where noise is added, the clean image of a thick validation case is known.
+    simulated = override(words, ["objective.nearest=1"])
+    simulated = replace(simulated, noise=Gaussian(0.1))
+    assert sorted(list_cases(simulated, data, Terminal(quiet=True)).bad) == ["case_3"]
 
 
 def test_a_split_of_named_cases_was_chosen(tmp_path, capsys):

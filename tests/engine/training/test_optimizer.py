@@ -9,9 +9,9 @@ def adam(tf):
     """Makes an Adam of two variables that are 0."""
     from engine.training.optimizer import Adam
 
-    def make(*, scaled=False, clip_norm=0.0):
-        variables = {name: tf.Variable(tf.zeros(shape)) for name, shape in SHAPES.items()}
-        return Adam(variables, scaled=scaled, clip_norm=clip_norm)
+    def make(*, scaled=False, clip_norm=0.0, weight_decay=0.0, start=0.0):
+        variables = {name: tf.Variable(tf.fill(shape, start)) for name, shape in SHAPES.items()}
+        return Adam(variables, scaled=scaled, clip_norm=clip_norm, weight_decay=weight_decay)
 
     return make
 
@@ -49,6 +49,33 @@ def test_the_update_is_that_of_keras_adam(tf, adam):
     for one, other in zip(weights(ours), theirs, strict=True):
         assert np.abs(one).max() > 1e-3
         np.testing.assert_allclose(one, other.numpy(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_weight_decay_is_that_of_keras_adamw_on_kernels_alone(tf, adam, scaled):
+    import keras
+
+    ours = adam(weight_decay=0.3, start=1.0, scaled=scaled)
+    theirs = [keras.Variable(np.ones(s, np.float32), name=n) for n, s in SHAPES.items()]
+    optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.3)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    for step in range(20):
+        given = gradients(step)
+        scale = float(ours.scale.numpy())
+        ours.update([tf.constant(scale * g) for g in given], tf.constant(1e-2))
+        optimizer.apply([tf.constant(g) for g in given], theirs)
+    for one, other in zip(weights(ours), theirs, strict=True):
+        np.testing.assert_allclose(one, other.numpy(), atol=2e-6, rtol=0)
+
+
+def test_the_decay_is_not_clipped_and_a_bad_step_decays_nothing(tf, adam):
+    ours = adam(weight_decay=0.5, start=2.0, clip_norm=1e-3)
+    ours.update([tf.zeros(shape) for shape in SHAPES.values()], tf.constant(0.1))
+    kernel, bias = weights(ours)
+    np.testing.assert_allclose(kernel, 2.0 * (1 - 0.1 * 0.5), rtol=1e-6)
+    np.testing.assert_array_equal(bias, 2.0)
+    ours.update([tf.fill(shape, np.nan) for shape in SHAPES.values()], tf.constant(0.1))
+    np.testing.assert_array_equal(weights(ours)[0], kernel)
 
 
 def test_the_first_step_is_as_long_as_the_learning_rate(tf, adam):

@@ -50,7 +50,7 @@ def test_a_step_learns(tf, training, batch):
 def test_the_loss_is_the_mean_over_the_batch(tf, training, batch):
     recipe = small("unet3d", "batch=3")
     ours, given = training(recipe), batch(recipe)
-    clean, noisy = ours.step.images(given)
+    clean, noisy, *_ = ours.step.images(given)
     error = ours.model(noisy, training=True).numpy() - clean.numpy()
     loss, finite, _ = ours.step(given, tf.constant(1e-3))
     assert finite
@@ -60,7 +60,7 @@ def test_the_loss_is_the_mean_over_the_batch(tf, training, batch):
 def test_the_recipe_s_loss_is_what_is_learned(tf, training, batch):
     recipe = small("unet3d", "loss=mean_absolute_error")
     ours, given = training(recipe), batch(recipe)
-    clean, noisy = ours.step.images(given)
+    clean, noisy, *_ = ours.step.images(given)
     error = ours.model(noisy, training=True).numpy() - clean.numpy()
     loss, *_ = ours.step(given, tf.constant(1e-3))
     assert float(loss) == pytest.approx(float(np.mean(np.abs(error))), rel=1e-5)
@@ -74,7 +74,7 @@ def test_the_update_is_adam_s_on_the_gradient_of_the_loss(tf, training, batch):
     optimizer = keras.optimizers.Adam(1e-2)
     for step in range(3):
         given = batch(recipe, step)
-        clean, noisy = ours.step.images(given)
+        clean, noisy, *_ = ours.step.images(given)
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(tf.square(theirs(noisy) - clean))
         optimizer.apply(
@@ -96,7 +96,7 @@ def test_the_step_is_traced_once_for_all_batches_and_rates(tf, training, batch):
 def test_the_clean_image_is_the_clipped_window(training, batch):
     recipe = small("unet3d", "window.high_hu=0")
     given = batch(recipe)
-    clean, _ = training(recipe).step.images(given)
+    clean = training(recipe).step.images(given).clean
     assert given.hu.numpy().max() > 0
     np.testing.assert_allclose(
         clean.numpy()[..., 0], np.clip(given.hu.numpy() / 1000 + 1, 0, 1), atol=1e-6
@@ -106,14 +106,14 @@ def test_the_clean_image_is_the_clipped_window(training, batch):
 def test_without_clipping_the_clean_image_goes_beyond_the_window(training, batch):
     recipe = small("unet3d", "window.high_hu=0", "window.clip=false")
     given = batch(recipe)
-    clean, _ = training(recipe).step.images(given)
+    clean = training(recipe).step.images(given).clean
     np.testing.assert_allclose(clean.numpy()[..., 0], given.hu.numpy() / 1000 + 1, atol=1e-6)
 
 
 def test_the_noise_is_as_strong_as_its_example_s_sigma(tf, training, batch):
     recipe = small("unet3d")
     given = batch(recipe)._replace(sigma=tf.constant([0.05, 0.2]))
-    clean, noisy = training(recipe).step.images(given)
+    clean, noisy, *_ = training(recipe).step.images(given)
     spread = (noisy - clean).numpy().std(axis=(1, 2, 3, 4))
     np.testing.assert_allclose(spread, [0.05, 0.2], rtol=0.06)  # of 2,048 voxels each
 
@@ -123,7 +123,7 @@ def test_examples_have_noise_of_their_own(training, batch):
     step = training(recipe).step
     noise = []
     for index in range(2):
-        clean, noisy = step.images(batch(recipe, index))
+        clean, noisy, *_ = step.images(batch(recipe, index))
         noise += list((noisy - clean).numpy())
     flat = np.array([n.ravel() for n in noise])
     correlation = np.corrcoef(flat) - np.eye(8)
@@ -132,8 +132,8 @@ def test_examples_have_noise_of_their_own(training, batch):
 
 def test_the_same_example_has_the_same_noise_in_any_batch(training, batch):
     two, four = small("unet3d", "batch=2"), small("unet3d", "batch=4")
-    later = training(two).step.images(batch(two, 1))[1]
-    together = training(four).step.images(batch(four, 0))[1]
+    later = training(two).step.images(batch(two, 1)).noisy
+    together = training(four).step.images(batch(four, 0)).noisy
     np.testing.assert_array_equal(later.numpy(), together.numpy()[2:])
 
 
@@ -154,7 +154,7 @@ def test_the_prior_of_the_step_is_that_of_the_host(training, batch, volume, inde
     examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
     box, given = examples[index].box, batch(recipe, index)
     step = training(recipe).step
-    clean, (noisy, prior) = step.images(given)
+    clean, noisy, prior, *_ = step.images(given)
     deep = step.noise.add(
         step.window.clean(given.hu[..., None]), given.sigma, given.spectrum, given.keys
     ).numpy()[0, ..., 0]  # fmt: skip
@@ -174,7 +174,8 @@ def test_mirrored_crops_have_the_prior_of_the_mirrored_volume(training, batch, v
     step = training(recipe).step
     examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
     for index in range(6):
-        clean, (_, prior) = step.images(batch(recipe, index)._replace(sigma=np.zeros(1, "f4")))
+        given = batch(recipe, index)._replace(sigma=np.zeros(1, "f4"))
+        clean, _, prior, *_ = step.images(given)
         # Without noise the prior of a crop is a weighted mean of slices of the volume alone.
         box = examples[index].box
         y, x = box.slices[1:]
@@ -266,3 +267,41 @@ def test_clip_norm_bounds_the_gradient_that_is_applied(tf, training, batch):
     means = [a / 0.1 for name, a in ours.arrays().items() if name.startswith("adam/mean")]
     norm = np.sqrt(sum(np.sum(mean.astype(np.float64) ** 2) for mean in means))
     assert norm == pytest.approx(0.001, rel=1e-3)
+
+
+MANY = "average=0.9", "clip_norm=0.05", "weight_decay=0.1", "loss=0.8*l1+0.2*ssim"
+
+
+@pytest.mark.parametrize("changes", [{}, {"xla": True}, {"precision": "float16"}], ids=str)
+def test_accumulated_batches_follow_the_loss_curve_of_the_larger_batch(
+    tf, training, cpu, volume, changes
+):
+    from engine.training.batches import feed
+
+    curves, weights = [], []
+    for parts in ("batch=8", "accumulate=1"), ("batch=2", "accumulate=4"):
+        recipe = small("respr_unet3d", *parts, *MANY)
+        ours = training(recipe, **changes)
+        examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
+        losses = []
+        with feed(examples, 8, cpu.strategy, parts=recipe.accumulate) as fed:
+            for given in fed.batches(0, 6):
+                losses.append(float(ours.step(given, tf.constant(1e-3)).loss))
+        curves.append(losses)
+        weights.append(ours.arrays())
+    exact = changes.get("precision") != "float16"
+    np.testing.assert_allclose(*curves, atol=1e-5 if exact else 1e-3, rtol=0)
+    for name, array in weights[0].items():
+        if exact and not name.startswith("adam/"):
+            np.testing.assert_allclose(weights[1][name], array, atol=1e-5, err_msg=name)
+
+
+def test_one_bad_part_of_a_batch_changes_no_variable(tf, training, batch):
+    recipe = small("dncnn", "batch=2", "accumulate=2")
+    ours = training(recipe)
+    given = batch(small("dncnn", "batch=4"))
+    ours.step(given, tf.constant(1e-3))
+    before = ours.arrays()
+    bad = given._replace(sigma=tf.constant([0.1, 0.1, 0.1, np.nan]))
+    assert not ours.step(bad, tf.constant(1e-3)).finite
+    assert differing(before, ours.arrays()) == set()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -123,7 +124,10 @@ def test_who_asks_at_the_last_step_gets_a_finished_run(loop):
     assert checkpoint.steps(ours.run.checkpoints) == [1]
 
 
-@pytest.mark.parametrize("more", [(), ("average=0.9",)], ids=str)
+MANY = ("average=0.9", "accumulate=2", "weight_decay=0.1", "clip_norm=0.1", "loss=0.8*l1+0.2*ssim")
+
+
+@pytest.mark.parametrize("more", [(), ("average=0.9",), MANY], ids=str)
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(loop, tmp_path, more):
     whole = loop("steps=4", *more)
     whole.train(Asked())
@@ -137,7 +141,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(loop, tmp_path, more):
     assert 0 < again.progress.step < 4
     again.train(Asked())
     assert losses(again) == told
-    assert any(name.startswith("average/") for name in expected) == bool(more)
+    assert any(name.startswith("average/") for name in expected) == ("average=0.9" in more)
     for name, array in again.training.arrays().items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
 
@@ -276,3 +280,76 @@ def test_the_trace_before_the_first_step_is_the_one_that_is_used(loop):
     ours = loop("steps=2")
     ours.train(Stop())
     assert ours.training.step.run.experimental_get_tracing_count() == 1
+
+
+IMPATIENT = ("steps=30", "validate_every=1", "checkpoint_every=100", "patience=3")
+
+
+@pytest.fixture
+def worse(monkeypatch):
+    """Every validation after the second has a higher error."""
+
+    def patch(trainer):
+        scores = trainer.plan.validation.scores
+
+        def rising(*given):
+            scored, estimate = scores(*given)
+            step = trainer.progress.step
+            cases = {
+                level: {c: replace(s, mse=1.0 if step < 2 else 0.5 + step / 100)
+                        for c, s in at.items()}
+                for level, at in scored.cases.items()
+            }  # fmt: skip
+            return replace(scored, cases=cases), estimate
+
+        monkeypatch.setattr(trainer.plan.validation, "scores", rising)
+        return trainer
+
+    return patch
+
+
+def test_a_training_ends_after_its_patience_and_says_so(loop, worse, capsys):
+    ours = worse(loop(*IMPATIENT))
+    ours.plan.terminal.quiet = False
+    progress = ours.train(Stop())
+    assert (progress.step, progress.best_step, progress.unimproved) == (5, 2, 3)
+    assert (
+        "stopped at step 5: 3 validations in a row without a better score than that of step 2"
+        in (capsys.readouterr().err)
+    )
+    assert checkpoint.verified(ours.run.checkpoint("last")) == progress
+    again = loop(*IMPATIENT)
+    assert again.train(Stop()) == progress  # it has ended
+    assert [step for step, _ in losses(again)] == [1, 2, 3, 4, 5]
+
+
+def test_patience_that_is_raised_lets_a_training_go_on(loop, worse):
+    worse(loop(*IMPATIENT)).train(Stop())
+    assert worse(loop(*IMPATIENT, "patience=5")).train(Stop()).step == 7
+    assert loop(*IMPATIENT, "patience=0", "steps=8").train(Stop()).step == 8
+
+
+@pytest.mark.parametrize("looks", range(1, 5))
+def test_an_impatient_training_resumes_to_the_bit(loop, worse, tmp_path, looks):
+    whole = worse(loop(*IMPATIENT))
+    done = whole.train(Stop())
+    expected, told = whole.training.arrays(), plain(whole)
+    whole.run.folder.rename(tmp_path / "whole")
+    first = worse(loop(*IMPATIENT))
+    with pytest.raises(Interrupted):
+        first.train(AskedIn(first, looks, 0))
+    again = worse(loop(*IMPATIENT))
+    assert again.train(Stop()) == done
+    assert plain(again) == told
+    for name, array in again.training.arrays().items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+def test_a_validation_that_was_due_may_end_an_impatient_training(loop, worse):
+    first = worse(loop(*IMPATIENT))
+    with pytest.raises(Interrupted):
+        first.train(AskedIn(first, 5, 0))
+    again = worse(loop(*IMPATIENT))
+    assert again.train(Stop()).step == 5
+    assert checkpoint.verified(again.run.checkpoint("last")) == again.progress
+    assert again.progress.unimproved == 3

@@ -10,7 +10,7 @@ from volumes.boxes import Box, read_box
 from volumes.errors import BadInput
 from volumes.sampling.crops import Crop
 from volumes.sampling.examples import Examples
-from volumes.sampling.noise import Gaussian, Recorded
+from volumes.sampling.noise import AsScanned, Gaussian, Recorded
 from volumes.sampling.priors import NeighbourMean
 from volumes.sampling.scanner_noise import LowDose, SparseView
 from volumes.storage.cache_folder import CacheFolder
@@ -338,3 +338,33 @@ def test_patches_of_white_noise_share_their_slices_and_not_their_noise(examples)
         three = [grouped[3 * group + k] for k in range(3)]
         assert len({(example.case, example.box.start[0]) for example in three}) == 1
         assert len({tuple(example.key.tolist()) for example in three}) == 3
+
+
+@pytest.mark.parametrize("prior", [None, NeighbourMean(1), NeighbourMean(3)], ids=str)
+def test_an_objective_gets_its_slices_and_their_place_in_the_volume(prior):
+    volumes = [volume(n, (depth, 19, 13)) for n, depth in enumerate(DEPTHS)]
+    crop, noise = Crop((4, 8, 6)), Gaussian((0.05, 0.2))
+    plain = Examples(volumes, crop, noise, prior, seed=3)
+    wide = Examples(volumes, crop, noise, prior, seed=3, margin=2)
+    assert wide.halo == max(2, plain.halo)
+    for i in range(12):
+        one, other = plain[i], wide[i]
+        assert (one.case, one.box, one.sigma) == (other.case, other.box, other.sigma)
+        np.testing.assert_array_equal(one.key, other.key)
+        beyond = wide.halo - plain.halo
+        inner = slice(beyond, len(other.hu) - beyond)
+        np.testing.assert_array_equal(other.hu[inner], one.hu)
+        np.testing.assert_array_equal(other.slices[inner], one.slices)
+        if prior:
+            assert other.weights.shape == (4, 4 + 2 * wide.halo)
+            np.testing.assert_array_equal(other.weights[:, inner], one.weights)
+            assert not other.weights[:, :beyond].any()
+        hu = volume_of(wide, other).hu
+        for row, index in zip(other.hu, other.slices, strict=True):
+            assert set(row.ravel()) <= set(hu[index].ravel())
+
+
+def test_scans_as_they_are_are_their_own_noisy_images():
+    examples = Examples([volume(0, (9, 19, 13))], Crop((4, 8, 6)), AsScanned(), None, 1, margin=1)
+    for i in range(4):
+        np.testing.assert_array_equal(examples[i].noisy_hu, examples[i].hu)

@@ -6,7 +6,7 @@ from scipy import stats
 
 from volumes import random_draws
 from volumes.errors import BadInput
-from volumes.sampling.noise import Gaussian, Recorded
+from volumes.sampling.noise import AsScanned, Gaussian, Recorded
 from volumes.volume import Volume
 from volumes.window import Window
 
@@ -203,3 +203,33 @@ def test_nearly_all_noisy_values_of_a_clipped_image_lie_within_the_bounds(sigma)
     draws_ = np.random.default_rng(0).standard_normal(100_000) * noise.range[1]
     assert np.mean(draws_ < low) < 1e-5
     assert np.mean(1 + draws_ > high) < 2e-3
+
+
+@pytest.fixture
+def scanned():
+    hu = np.arange(5, dtype=np.int16)[:, None, None] ** 2 * np.ones((5, 4, 4), np.int16)
+    return Volume(hu, (1.0, 1.0, 1.0), "case", "")
+
+
+@pytest.mark.parametrize(("apart", "wanted"), [(1, [1, 2, 5, 10, 9]), (2, [4, 9, 8, 1, 4])])
+def test_scans_as_they_are_are_compared_with_the_mean_of_the_slices_on_either_side(
+    scanned, apart, wanted
+):
+    found = AsScanned(apart).reference(scanned, slice(None))
+    assert found[:, 0, 0].tolist() == wanted
+    middle = AsScanned(apart).reference(scanned, slice(1, 3))
+    np.testing.assert_array_equal(middle, found[1:3])
+
+
+def test_scans_as_they_are_get_no_noise(scanned):
+    noise, window = AsScanned(), Window()
+    assert noise.recording(scanned) is scanned.hu
+    noisy = noise.noisy(scanned, np.empty((2, 4, 4), np.float32), window, seed=0, first=3)
+    np.testing.assert_array_equal(noisy, window.unit(scanned.hu[3:]))
+
+
+def test_a_scan_without_neighbours_is_refused_for_validation(scanned):
+    with pytest.raises(BadInput, match="case: has 5 slices, too few for validation against"):
+        AsScanned(3).reference(scanned, slice(None))
+    with pytest.raises(ValueError, match="must be at least 1, not 0"):
+        AsScanned(0)
