@@ -217,6 +217,14 @@ def test_nothing_is_unpickled_or_evaluated(file: Path) -> None:
     assert not {"eval", "exec", "keras.models.load_model"} & set(calls(parsed(file)))
 
 
+def test_files_of_users_run_in_one_place(file: Path) -> None:
+    runners = re.compile(r"run_path|run_module|exec_module|ExecutionLoader|SourceFileLoader")
+    names = {node.attr for node in ast.walk(parsed(file)) if isinstance(node, ast.Attribute)}
+    used = [*names, *imported(parsed(file)), *(alias.name for node in ast.walk(parsed(file))
+            if isinstance(node, ast.ImportFrom) for alias in node.names)]  # fmt: skip
+    assert name(file) == "engine/recipe/recipe_code.py" or not any(map(runners.search, used))
+
+
 def test_nothing_reaches_out(file: Path) -> None:
     ways_out = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "aiohttp"}
     used = {module.split(".")[0] for module in imported(parsed(file))}

@@ -27,7 +27,8 @@ from engine.cli.options import (
 
 
 @app.command(
-    epilog="Recipes are Python programs: fitting one runs its code. "
+    epilog="Recipes are Python programs: fitting one runs its code. Naming a run folder runs none, "
+    "unless the run needs code that it keeps, and --run-code is given. "
     "FIELD=VALUE overrides any field, such as crop.shape=16,64,64 network.width=8. "
     "A run resumes with its own recipe and overrides: they need not be repeated. More steps and "
     "other steps to validate and save at are accepted. Another network is refused. Any other "

@@ -1,5 +1,6 @@
 """G15: files are data. None runs code, uses the network, fills memory, or leaks names."""
 
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.recipe.recipe_code import sha256_of
 from engine.runs.run import Run
 from tests.engine.tiny import comment, content, scan_file, shrinking, tiny, untrained
 from tests.gates.ledger import Faults
@@ -312,6 +314,210 @@ def test_a_run_that_was_tampered_with_is_refused_and_runs_nothing(
     assert len(err) < 1000
     assert not ran.exists()
     assert not list(tmp_path.glob("scan_*"))
+    faults.handled()
+
+
+# -- Run folders that keep code --------------------------------------------------------------------
+
+PART = """
+open({ran!r}, "w").close()
+from dataclasses import dataclass
+from engine import networks
+
+@dataclass(frozen=True)
+class UNet3D(networks.UNet3D):
+    pass
+"""
+
+
+def _keeping(files: dict[str, str], kind: str = "recipe.py:UNet3D", **changes: object):
+    """A run whose network is a part of code that it keeps, with matching hashes.
+
+    Args:
+        files: kept beside recipe.py; `{ran}` is the file that they write if they run.
+        kind: of the network.
+        changes: `code` is another value of that field; `after` changes the folder of the code.
+    """
+
+    def plant(run: Path, ran: Path) -> None:
+        texts = {"recipe.py": PART, **files}
+        contents = {name: text.replace("{ran!r}", repr(str(ran))).encode()
+                    for name, text in texts.items()}  # fmt: skip
+        hashes = {name: hashlib.sha256(block).hexdigest() for name, block in contents.items()}
+        folder = run / "code" / sha256_of(hashes)[:16]
+        for name, block in contents.items():
+            path = Path(os.path.normpath(folder / name))
+            if path.is_relative_to(run.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(block)
+        fields = json.loads((run / "recipe.json").read_bytes())
+        fields["network"]["kind"] = kind
+        fields["code"] = changes.get("code", hashes)
+        (run / "recipe.json").write_text(json.dumps(fields))
+        if "after" in changes:
+            changes["after"](folder)
+
+    return plant
+
+
+def _instead(make: Callable[[Path], object], name: str = "recipe.py"):
+    """Puts something else in the place of a kept file."""
+
+    def change(folder: Path) -> None:
+        (folder / name).rename(folder / "kept")
+        make(folder / name)
+
+    return change
+
+
+def _moved(folder: Path) -> None:
+    """The folder of the code is a symlink to one outside of the run."""
+    target = folder.parents[2] / "outside"
+    folder.rename(target)
+    folder.symlink_to(target)
+
+
+EVIL = "open({ran!r}, 'w').close()"
+# None of these runs, whether the user asks for it or not.
+FORGED = {
+    "code with another hash": _keeping({}, after=lambda f: (f / "recipe.py").write_text(EVIL)),
+    "code that is missing": _keeping({}, after=lambda f: (f / "recipe.py").unlink()),
+    "code that is a symlink": _keeping({}, after=_instead(lambda path: path.symlink_to("kept"))),
+    "code in a folder that is a symlink": _keeping({}, after=_moved),
+    "code that is a pipe": _keeping({}, after=_instead(os.mkfifo)),
+    "code that is a folder": _keeping({}, after=_instead(os.mkdir)),
+    "code that is a device": _keeping({}, after=_instead(lambda p: p.symlink_to("/dev/zero"))),
+    "code beyond a mebibyte": _keeping({"recipe.py": PART + "#" * 2**20}),
+    "code above its folder": _keeping({"../x.py": EVIL}, kind="../x.py:UNet3D"),
+    "code above the run": _keeping({"../../../x.py": EVIL}),
+    "code at an absolute path": _keeping({"/tmp/x.py": EVIL}),
+    "code with dots in its folders": _keeping({"a/../../x.py": EVIL}),
+    "code without an ending": _keeping({"x": EVIL}),
+    "code that is compiled": _keeping({"x.pyc": EVIL, "x.so": EVIL}),
+    "code that hides os": _keeping({"os.py": EVIL}),
+    "code that hides TensorFlow": _keeping({"tensorflow/__init__.py": EVIL}),
+    "code that hides the engine": _keeping({"engine/networks.py": EVIL}),
+    "files without number": _keeping({f"m{i}.py": "" for i in range(100)}),
+    "hashes that are a list": _keeping({}, code=["recipe.py"]),
+    "hashes that are null": _keeping({}, code=None),
+    "hashes that are numbers": _keeping({}, code={"recipe.py": 5}),
+    "hashes that are short": _keeping({}, code={"recipe.py": "ab"}),
+    "hashes without the recipe": _keeping({}, code={"x.py": "0" * 64}),
+    "no hashes": _keeping({}, code={}),
+}  # fmt: skip
+# These name what their code does not define: it runs if the user asks, and they are refused.
+MISNAMED = {
+    "a part of Python's": _keeping({"recipe.py": "import os\n" + PART}, kind="recipe.py:os"),
+    "a part that the code imports": _keeping(
+        {"recipe.py": "from pathlib import Path as UNet3D\n" + EVIL}
+    ),
+    "a part of another file": _keeping({}, kind="x.py:UNet3D"),
+    "a part of a module that it imports": _keeping({}, kind="recipe.py:networks.UNet3D"),
+    "a part of an installed module": _keeping({}, kind="os:system"),
+    "a part that is no dataclass": _keeping(
+        {"recipe.py": EVIL + "\nclass UNet3D:\n    def __init__(self, **fields):\n        1 / 0"}
+    ),
+    "a part that is a function": _keeping({"recipe.py": EVIL + "\ndef UNet3D(**fields): 1 / 0"}),
+    "a part that is no network": _keeping(
+        {"recipe.py": PART.replace("(networks.UNet3D)", "").replace(
+            "pass", "width: int = 2\n    levels: int = 2")}
+    ),
+}  # fmt: skip
+HONEST = {"code that is what it says": _keeping({})}
+
+
+def _received(innocent: Path, tmp_path: Path, plant: Callable[[Path, Path], None]) -> Path:
+    run = tmp_path / "run"
+    shutil.copytree(innocent, run)
+    plant(run, tmp_path / "ran")
+    return run
+
+
+@pytest.mark.parametrize("name", [*FORGED, *MISNAMED, *HONEST])
+def test_code_of_a_run_folder_does_not_run_by_itself(
+    engine, innocent: Path, tmp_path: Path, faults: Faults, name: str
+) -> None:
+    run = _received(innocent, tmp_path, {**FORGED, **MISNAMED, **HONEST}[name])
+    scan = scan_file(tmp_path / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
+    network = ("crop.shape=8,16,16", "network.width=2", "network.levels=2")
+    commands = [
+        ("denoise", scan, "-m", run, "-q"),
+        ("denoise", scan, "-m", run, "-q", "--plan"),
+        ("evaluate", run, "noisy", "--data", tmp_path, "-o", tmp_path / "report"),
+        ("evaluate", f"spade@{run}", "--data", tmp_path, "-o", tmp_path / "report"),
+        ("fit", run, "--data", tmp_path),
+        ("fit", "unet3d", *network, "--from", run, "--data", tmp_path, "--run", tmp_path / "new"),
+        ("import", run, "--run", tmp_path / "new"),
+    ]
+    for command in commands:
+        code, out, err = engine(*command)
+        assert (code, out, err.count("\n")) == (5, "", 1), (command, err)
+        assert err.startswith("engine: error: "), err
+        assert len(err) < 1000
+        if name in HONEST:
+            assert "--run-code" in err
+        faults.handled()
+    assert engine("info", run)[0] in (0, 5)
+    assert not (tmp_path / "ran").exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {"run", "scan.nii", "outside", "x.py"}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_code_does_not_run_although_the_user_asks(
+    engine, innocent: Path, tmp_path: Path, faults: Faults, name: str
+) -> None:
+    run = _received(innocent, tmp_path, FORGED[name])
+    scan = scan_file(tmp_path / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
+    code, out, err = engine("denoise", scan, "-m", run, "-q", "--run-code")
+    assert (code, out, err.count("\n")) == (5, "", 1), err
+    assert not (tmp_path / "ran").exists()
+    faults.handled()
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+def test_a_part_that_the_code_does_not_define_is_refused(
+    engine, innocent: Path, tmp_path: Path, faults: Faults, name: str
+) -> None:
+    run = _received(innocent, tmp_path, MISNAMED[name])
+    scan = scan_file(tmp_path / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
+    code, out, err = engine("denoise", scan, "-m", run, "-q", "--run-code")
+    assert (code, out, err.count("\n")) == (5, "", 1), err
+    faults.handled()
+
+
+def test_honest_code_runs_if_the_user_asks_and_a_sidecar_is_verified_only_then(
+    engine, innocent: Path, tmp_path: Path, faults: Faults
+) -> None:
+    run = _received(innocent, tmp_path, HONEST["code that is what it says"])
+    scan = scan_file(tmp_path / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
+    code, _, err = engine("denoise", scan, "-m", run, "-q", "--run-code")
+    assert (code, (tmp_path / "ran").exists()) == (0, True), err
+    (tmp_path / "ran").unlink()
+    # The same run in the hands of another process.
+    words = [sys.executable, "-m", "engine", "verify", tmp_path / "scan_denoised.nii", "-m", run]
+    for more, expected in (([], 5), (["--run-code"], 0)):
+        done = subprocess.run([*words, *more], capture_output=True, text=True, check=False)
+        assert done.returncode == expected, done.stderr
+        assert (tmp_path / "ran").exists() == bool(more)
+        faults.handled()
+
+
+def test_the_copy_of_a_prior_s_network_does_not_run_by_itself(
+    engine, innocent: Path, cpu, tmp_path: Path, faults: Faults
+) -> None:
+    prior = untrained(tmp_path / "flat", tiny("unet2d"), cpu).folder
+    given = untrained(tmp_path / "outer", tiny("respr_unet3d", f"prior={prior}"), cpu).folder
+    shutil.copytree(prior, given / "prior")
+    plant = _keeping({"recipe.py": PART.replace("3D", "2D")}, kind="recipe.py:UNet2D")
+    plant(given / "prior", tmp_path / "ran")
+    scan = scan_file(tmp_path / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
+    code, out, err = engine("denoise", scan, "-m", given, "-q")
+    assert (code, out) == (5, ""), err
+    assert "prior/code/" in err
+    assert not (tmp_path / "ran").exists()
+    faults.handled()
+    assert engine("denoise", scan, "-m", given, "-q", "--run-code")[0] == 0
+    assert (tmp_path / "ran").exists()
     faults.handled()
 
 

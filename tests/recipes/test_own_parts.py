@@ -165,3 +165,35 @@ def test_a_part_that_fails_is_named_with_its_file(engine, place, dataset, tmp_pa
     assert code == 2
     assert err.splitlines()[-1].startswith(f"engine: error: {tmp_path / 'gated.py'}: fails with ")
     assert "nonsense" in err
+
+
+@pytest.mark.parametrize(("larger", "best"), [(True, 6), (False, 3)])
+def test_the_best_checkpoint_is_that_of_the_recipe_s_own_metric(
+    engine, place, dataset, tmp_path, larger, best
+):
+    """The metric grows with each call, whatever the estimate is."""
+    metric = f"""
+calls = []
+
+def patience_of_{larger}(clean, estimate):
+    assert clean.shape == estimate.shape
+    calls.append(1)
+    return len(calls)
+"""
+    text = (place / "gated.py").read_text().replace("\n\nrecipe = ", f"{metric}\nrecipe = ")
+    chosen = f"best_by=Metric(patience_of_{larger}, larger_is_better={larger})"
+    text = text.replace('best_by="ssim"', chosen)
+    text = text.replace("import keras\n", "import keras\nfrom engine.recipe import Metric\n")
+    (tmp_path / "gated.py").write_text(text)
+    run = tmp_path / "run"
+    more = ["--data", dataset, "--run", run]
+    code, _, err = engine("fit", tmp_path / "gated.py", *TINY, *more)
+    assert code == 0, err
+    better = "larger" if larger else "smaller"
+    # One call for the noisy case, one for its prior, and one a validation.
+    assert f"patience_of_{larger} 3 ({better} is better)" in err
+    means = [row["mean"] for row in rows(run) if "method" in row]
+    assert [mean[f"patience_of_{larger}"] for mean in means] == [1, 2, 3, 4]
+    state = json.loads((Run(run).checkpoint("last") / "state.json").read_text())
+    assert (state["best_step"], state["best_score"]) == (best, 4 if larger else 3)
+    assert "larger_is_better=" in engine("info", run)[1]
