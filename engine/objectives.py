@@ -11,18 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from engine.losses import Function
 from engine.networks import Network
 from volumes.sampling.priors import NeighbourMean
+from volumes.sampling.slice_agreement import AGREE_HU, agreeing
 from volumes.sampling.slice_correlation import slice_correlation
 from volumes.volume import HU, Shape, SpacingMm
 
-_PIXELS = 7  # wide: the neighbourhood whose means are compared
 _SHARED = 0.25  # correlation: a quarter of the noise, at most a sixteenth of its power
-_ERRORS = 3.0  # standard errors by which noise alone may move the difference of two means
 
 
 class Images(NamedTuple):
@@ -173,9 +169,7 @@ class NeighbourSlices(Objective):
     which gives the gradient less noise than one of them.
 
     Voxels are left out where the anatomy of the two slices differs: where the means of 7 x 7 pixels
-    differ by more than `agree_hu` and by more than three standard errors, estimated from the spread
-    of the difference there. A limit without the second part would prefer targets whose noise is
-    that of the input.
+    differ by more than `agree_hu` and by more than noise explains, see `slice_agreement`.
 
     The noise of a slice and that of its target must be independent: the network keeps what they
     share. Neighbouring slices of most scanners share noise, those two apart hardly do. `fit`
@@ -193,7 +187,7 @@ class NeighbourSlices(Objective):
 
     nearest: int = 1
     farthest: int = 1
-    agree_hu: float = 30.0
+    agree_hu: float = AGREE_HU
     limit_mm: float = 3.0
 
     def __post_init__(self) -> None:
@@ -227,24 +221,11 @@ class NeighbourSlices(Objective):
         losses, counts = [], []
         for distance in (*(-d for d in distances), *distances):
             target, found = images.shifted(distance)
-            kept = found * self._agreeing(images.noisy - target, images.width_hu)
+            kept = found * agreeing(images.noisy - target, self.agree_hu / images.width_hu)
             # Where nothing is kept, the estimate is its own target: no loss has a gradient there.
             losses.append(loss(kept * target + (1.0 - kept) * estimate, estimate))
             counts.append(tf.reduce_mean(found, axis=[1, 2, 3, 4]))
         return tf.math.divide_no_nan(tf.add_n(losses), tf.add_n(counts))
-
-    def _agreeing(self, difference: Any, width_hu: float) -> Any:
-        """1 where two noisy slices may show the same anatomy, else 0: (B, Z, Y, X, 1)."""
-        import tensorflow as tf
-
-        mean, square = (
-            tf.nn.avg_pool3d(image, (1, _PIXELS, _PIXELS), 1, "SAME")
-            for image in (difference, tf.square(difference))
-        )
-        # The squared standard error of the mean of independent pixels.
-        error = (square - tf.square(mean)) / _neighbours(*difference.shape[2:4])
-        allowed = tf.maximum(_ERRORS**2 * error, (self.agree_hu / width_hu) ** 2)
-        return tf.cast(tf.square(mean) <= allowed, tf.float32)
 
     def refuse_network(self, network: Network, prior: NeighbourMean | None) -> None:
         """Refuses what sees the neighbours of a slice; see `Objective.refuse_network`."""
@@ -282,15 +263,6 @@ class NeighbourSlices(Objective):
             f"{len(recordings)} scans (by {shared[worst]:.2f} in {worst}), and the network keeps "
             f"what they share: objective.nearest={self.nearest + 1} shares less"
         )
-
-
-def _neighbours(y: int, x: int) -> npt.NDArray[np.float32]:
-    """(Y, X, 1) number of pixels of each neighbourhood, smaller at the borders."""
-    high, wide = (
-        np.minimum(np.arange(n) + _PIXELS // 2, n - 1) - np.maximum(np.arange(n) - _PIXELS // 2, 0)
-        for n in (y, x)
-    )
-    return np.outer(high + 1, wide + 1).astype(np.float32)[..., None]
 
 
 def parse_objective(text: str) -> Objective:

@@ -130,7 +130,7 @@ def _run(run: Run) -> Rows:
             ("network", str(recipe.network)),
             ("noise", str(recipe.noise)),
             ("prior", str(recipe.prior)),
-            ("crop", f"{recipe.crop.shape} x {recipe.batch}"),
+            ("crop", f"{recipe.crop.shape} x {recipe.examples_per_step}"),
         ]
     about = run.record().content
     rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]

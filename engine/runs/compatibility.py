@@ -16,8 +16,8 @@ from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import differences
 from volumes.errors import listed
 
-# Free to change: a run may be made longer, or saved and validated at other steps.
-MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
+# Free to change: a run may be made longer or end earlier, or be saved and validated at other steps.
+MAY_CHANGE = ("steps", "validate_every", "checkpoint_every", "patience")
 
 _SCORED_BY = ("window.", "noise.", "prior", "validate_slices", "validate_at", "best_by")
 ANEW = "choose another --run, or start anew with --fresh"

@@ -17,7 +17,7 @@ from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
 from engine.recipe.recipe import Recipe
 from volumes.boxes import Box, read_box
-from volumes.sampling.noise import Noise
+from volumes.sampling.noise import AsScanned, Noise
 from volumes.volume import HU, Unit, Volume
 from volumes.window import Window
 
@@ -106,12 +106,15 @@ class Pair:
         case: its name.
         images: clean and noisy.
         prior: (Z, Y, X) in window units; None if the recipe has none.
+        known: (Z, Y, X) mask of the voxels that are scored; None for all. Scans without a clean
+            image are scored where neighbouring slices show the same anatomy.
     """
 
     level: str
     case: str
     images: CaseImages
     prior: Unit | None
+    known: npt.NDArray[np.bool_] | None = None
 
     @property
     def clean(self) -> Unit:
@@ -138,14 +141,15 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str =
     first = (depth - length) // 2
     part = slice(first, first + length)
     images = case_images(volume, recipe.noise, recipe.window, slices=part)
+    known = recipe.noise.known(volume, part) if isinstance(recipe.noise, AsScanned) else None
     if recipe.prior is None:
-        return Pair(level, volume.case, images, None)
+        return Pair(level, volume.case, images, None, known)
     shape = (length, *volume.hu.shape[1:])
     prior = prior_image(
         recipe.prior, blocks_of(images.noisy), shape, recipe.noise.typical, volume.spacing_mm[0],
         blocks_of(images.clean),
     )  # fmt: skip
-    return Pair(level, volume.case, images, prior(Box((0, 0, 0), shape)))
+    return Pair(level, volume.case, images, prior(Box((0, 0, 0), shape)), known)
 
 
 def levels(recipe: Recipe) -> dict[str, Recipe]:

@@ -38,8 +38,10 @@ def told(recipe: Recipe, folder: Path, replicas: int) -> Iterator[None]:
         remedy = "Use a smaller network"
         if fewer is not None:
             batch, shape = fewer
-            crop = ",".join(map(str, shape))
-            remedy = f"Use batch={batch} crop.shape={crop}, which needs about half as much"
+            fields = f"batch={batch} accumulate={2 * recipe.accumulate}"  # as many examples
+            if batch == recipe.batch:
+                fields = f"crop.shape={','.join(map(str, shape))}"
+            remedy = f"Use {fields}, which needs about half as much"
         raise OutOfMemory(folder, cause, remedy) from error
 
 

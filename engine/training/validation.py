@@ -75,6 +75,8 @@ class Validation:
         return pair.images.keeping_padding(predictor.volume(tiles, checked, prior))
 
     def _scores(self, pair: Pair, estimate: Unit) -> Scores:
+        if pair.known is not None:  # the others count as perfect for every method
+            estimate = np.where(pair.known, estimate, pair.clean)
         found = scores(pair.clean, estimate, self._recipe.window)
         metric = self._recipe.best_by
         if not isinstance(metric, Metric):

@@ -83,23 +83,6 @@ def test_the_value_is_the_mean_over_the_neighbours_that_exist(tf):
     assert last.numpy().tolist() == [pytest.approx(4)]
 
 
-def test_noise_alone_leaves_nearly_no_voxel_out(tf):
-    rng = np.random.default_rng(0)
-    for sigma in (0.01, 0.05, 0.2):
-        difference = sigma * 2**0.5 * rng.standard_normal((1, 2, 64, 64, 1)).astype(np.float32)
-        kept = NeighbourSlices()._agreeing(tf.constant(difference), 1400.0).numpy()
-        assert kept.mean() > 0.99
-
-
-def test_other_anatomy_is_left_out(tf):
-    rng = np.random.default_rng(0)
-    difference = 0.05 * rng.standard_normal((1, 1, 32, 32, 1)).astype(np.float32)
-    difference[:, :, 8:20, 8:20] += 0.2  # 280 HU under noise of 70 HU
-    kept = NeighbourSlices()._agreeing(tf.constant(difference), 1400.0).numpy()[0, 0, ..., 0]
-    assert kept[10:18, 10:18].max() == 0
-    assert kept[24:, 24:].mean() > 0.98
-
-
 def test_voxels_that_are_left_out_have_no_gradient(tf):
     around = np.array([0.1, 0.1, 0.9])[:, None, None] * np.ones((3, 16, 16))
     given = images(tf, around, [3, 4, 5], 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from volumes import random_draws
 from volumes.errors import BadInput
@@ -15,6 +16,7 @@ from volumes.sampling.additive_noise import AdditiveNoise, Drawn, percent
 from volumes.sampling.mixed_noise import Mixed
 from volumes.sampling.ranges import between
 from volumes.sampling.scanner_noise import Scanned
+from volumes.sampling.slice_agreement import AGREE_HU, agreeing
 from volumes.volume import HU, Slices, Unit, Volume
 from volumes.window import Window
 
@@ -129,9 +131,10 @@ class AsScanned:
     Only objectives that need no clean image can learn from it, such as `NeighbourSlices`.
 
     Validation compares the estimate of a slice with the mean of the slices on either side of it:
-    they show nearly the same anatomy, and their noise is not in the input. The scores contain the
-    noise of those slices and the anatomy that differs. They say which of two networks is better
-    on these scans, and not how far either is from a clean image.
+    they show nearly the same anatomy, and their noise is not in the input. Voxels where their
+    anatomy differs from that of the slice are left out (`slice_agreement`). The scores contain the
+    noise of those slices. They say which of two networks is better on these scans, and not how far
+    either is from a clean image.
 
     Attributes:
         apart: distance of those slices. Where slices overlap, choose it so that the distance is at
@@ -174,6 +177,24 @@ class AsScanned:
         Raises:
             BadInput: if a slice has no such neighbour.
         """
+        above, below = self._neighbours(volume, slices)
+        return (above + below) / np.float32(2)
+
+    def known(self, volume: Volume, slices: Slices) -> npt.NDArray[np.bool_]:
+        """(Z, Y, X) mask of the voxels that show the anatomy of the slices above and below."""
+        hu = volume.hu[slices].astype(np.float32)
+        agreed = (
+            np.asarray(agreeing((hu - there)[None, ..., None], AGREE_HU))[0, ..., 0] > 0
+            for there in self._neighbours(volume, slices)
+        )
+        return np.logical_and(*agreed)
+
+    def _neighbours(self, volume: Volume, slices: Slices) -> tuple[Unit, Unit]:
+        """(Z, Y, X) float32 HU of the slices `apart` above and below; twice the same at the ends.
+
+        Raises:
+            BadInput: if a slice has no such neighbour.
+        """
         depth = len(volume.hu)
         if depth < 2 * self.apart:
             cause = f"has {depth} slices, too few for validation against slices {self.apart} away"
@@ -181,7 +202,7 @@ class AsScanned:
         rows = np.arange(depth)[slices]
         below, above = rows - self.apart, rows + self.apart
         below, above = np.where(below < 0, above, below), np.where(above >= depth, below, above)
-        return (volume.hu[below].astype(np.float32) + volume.hu[above]) / np.float32(2)
+        return volume.hu[above].astype(np.float32), volume.hu[below].astype(np.float32)
 
     def recording(self, volume: Volume) -> HU:
         """(Z, Y, X) the noisy scan: the volume itself."""

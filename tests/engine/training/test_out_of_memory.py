@@ -49,7 +49,7 @@ def test_a_full_device_is_reported_in_one_line_with_a_step_that_takes_less(tf, t
     assert caught.value.exit_code == 7
     assert str(caught.value) == (
         f"{tmp_path}: memory does not hold a step of 2 crops of 8 x 16 x 16. "
-        "Use batch=1 crop.shape=8,16,16, which needs about half as much."
+        "Use batch=1 accumulate=2, which needs about half as much."
     )
 
 

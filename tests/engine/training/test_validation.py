@@ -11,7 +11,7 @@ from engine.scoring.case_images import Pair, levels, pair
 from engine.scoring.metrics import Scores
 from engine.training.validation import Scored, Validation
 from tests.engine.tiny import identity, tiny
-from volumes import NeighbourMean
+from volumes import NeighbourMean, Window
 from volumes.volume import Volume
 
 
@@ -216,3 +216,22 @@ def test_validation_and_comparison_score_the_same_images(volume, name):
     compared = ComparedCase(comparison, volume, level)
     np.testing.assert_array_equal(compared.clean, validated.clean)
     np.testing.assert_array_equal(compared.noisy, validated.noisy)
+
+
+def test_scans_without_clean_images_are_scored_against_the_slices_on_either_side():
+    rng = np.random.default_rng(0)
+    anatomy = np.where(np.arange(64) < 32, -300, 0) * np.ones((12, 64, 64))
+    anatomy[6, 20:40, 36:60] = 250  # an organ that neighbouring slices do not show
+    hu = np.rint(anatomy + rng.normal(0, 30, anatomy.shape)).astype(np.int16)
+    volume = Volume(hu, (1.0, 1.0, 1.0), "own", "")
+    recipe = tiny("selfsupervised_unet2d", "validate_slices=12", "noise.apart=1")
+    ours = Validation(recipe, [volume])
+    (found,) = ours.pairs
+    assert not found.known[6, 22:38, 38:58].any()
+    assert found.known[:5].mean() > 0.97
+    noisy = ours.baselines()["noisy"].cases[""]["own"]
+    # The noise of the slice and half the power of that of its neighbours, but at the two ends.
+    known = 30 / 1400 * np.sqrt(1.5 * 10 / 12 + 2 * 2 / 12) * np.sqrt(found.known.mean())
+    assert noisy.mse**0.5 == pytest.approx(known, rel=0.03)
+    perfect = ours._scores(found, Window().unit(anatomy))
+    assert perfect.mse < 0.5 * noisy.mse
