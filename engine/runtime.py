@@ -160,17 +160,22 @@ def _layout(devices: str) -> tuple[Any, list[str], list[Any]]:
 @cache
 def tensorflow() -> Any:
     """Imports TensorFlow with the environment of the engine's benchmarks."""
+    set_environment()
+    with _quiet():
+        import tensorflow as tf
+    # Otherwise TensorFlow warns about retracing if several networks are loaded one after another.
+    tf.get_logger().setLevel("ERROR")
+    return tf
+
+
+def set_environment() -> None:
+    """Sets the environment that TensorFlow reads when it is imported."""
     # The oneDNN kernels train the 3D U-Net several times faster. On some processors they are off by
     # default. Values set by the user are kept.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     _forgo_missing_folders()
-    with _quiet():
-        import tensorflow as tf
-    # Otherwise TensorFlow warns about retracing if several networks are loaded one after another.
-    tf.get_logger().setLevel("ERROR")
-    return tf
 
 
 def _forgo_missing_folders() -> None:

@@ -5,6 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """A learning rate as a function of the step: a frozen dataclass that can be called."""
+
+    def __call__(self, step: int, steps: int) -> float:
+        """The rate at a step, from 0, of a training of `steps` steps."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class WarmUp:
     """
 
     steps: int
-    then: Constant | Cosine | Piecewise
+    then: Schedule
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -94,9 +102,6 @@ class WarmUp:
     def __call__(self, step: int, steps: int) -> float:
         """The rate at a step, from 0, of a training of `steps` steps."""
         return self.then(step, steps) * min(1.0, (step + 1) / self.steps)
-
-
-Schedule = Constant | Cosine | Piecewise | WarmUp
 
 
 def constant(rate: float) -> Constant:
@@ -131,7 +136,7 @@ def piecewise(*pieces: tuple[int, float]) -> Piecewise:
     return Piecewise(pieces)
 
 
-def warm_up(steps: int, then: Constant | Cosine | Piecewise) -> WarmUp:
+def warm_up(steps: int, then: Schedule) -> WarmUp:
     """A linear warm-up over the first steps of a schedule.
 
     Example:

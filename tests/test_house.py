@@ -35,6 +35,7 @@ ORDER = {
         "simulation report",
         "training denoising",
         "comparison",
+        "characterization",
         "diagnostics",
         "cli",
     ],
@@ -52,7 +53,11 @@ ORDER = {
 }
 
 DOORS = {
-    "nibabel": {"volumes/nifti/header.py", "volumes/nifti/orientation.py"},
+    "nibabel": {
+        "volumes/nifti/header.py",
+        "volumes/nifti/orientation.py",
+        "engine/diagnostics/benchmark/feed_ways.py",
+    },
     "PIL": {"volumes/dataset/photographs.py"},
     "typer": {path for path in map(name, FILES) if path.startswith("engine/cli/")},
     "h5py": {"engine/runs/keras_import.py", "volumes/dataset/pairs.py"},
@@ -60,9 +65,17 @@ DOORS = {
         "engine/diagnostics/benchmark/torch_network.py",
         "engine/diagnostics/benchmark/peers.py",
     },
-    "monai": {"engine/diagnostics/benchmark/peers.py"},
+    "monai": {
+        "engine/diagnostics/benchmark/peers.py",
+        "engine/diagnostics/benchmark/feed_ways.py",
+    },
+    "torchio": {"engine/diagnostics/benchmark/feed_ways.py"},
     "rich": {"engine/terminal.py"},
-    "matplotlib": {"engine/plots.py", "engine/report/figures.py"},
+    "matplotlib": {
+        "engine/plots.py",
+        "engine/report/figures.py",
+        "engine/characterization/figures.py",
+    },
 }
 
 
@@ -187,6 +200,7 @@ def test_printing_is_left_to_the_terminal_and_the_command_line(file: Path) -> No
 def test_arrays_become_tensors_in_few_places(file: Path) -> None:
     doors = {
         "engine/training/batches.py",
+        "engine/training/device_cache.py",
         "engine/training/trainer.py",
         "engine/training/step_cost.py",
         "engine/inference/predictor.py",

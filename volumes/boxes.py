@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from volumes.volume import Shape
 
 _FETCHED = 8  # slices
+_CACHED = 4  # slices of a crop that fit into the cache of one core
 
 Voxel = TypeVar("Voxel", bound=np.generic)
 
@@ -59,6 +61,58 @@ def read_box(volume: npt.NDArray[Voxel], box: Box) -> npt.NDArray[Voxel]:
         if not fits:  # an axis at a time copies whole rows
             found = found.take(reflected(*axes[axis]), axis)
     return found
+
+
+def copy_box(volume: npt.NDArray[Any], box: Box, out: npt.NDArray[Any]) -> None:
+    """Copies the voxels of a box into an array, at the speed of memory.
+
+    Axes are copied in runs that rise or fall, not voxel by voxel. Slices that are to be mirrored
+    along X or turned are first copied as they are, a few at a time: to read them in another order
+    is slow from memory, and fast from the processor's cache.
+
+    Args:
+        volume: (Z, Y, X), stored slice by slice, such as the arrays of the store.
+        box: may extend beyond the volume by any length, which is reflected as in `read_box`.
+        out: of the shape of the box, perhaps a mirrored or turned view. Its datatype holds that of
+            the volume.
+
+    Example:
+        >>> out = np.zeros((1, 1, 4), int)
+        >>> copy_box(np.arange(4)[None, None, :], Box(start=(0, 0, -2), shape=(1, 1, 4)), out)
+        >>> out.tolist()
+        [[[2, 1, 0, 1]]]
+    """
+    axes = zip(box.start, box.shape, volume.shape, strict=True)
+    # To index a memory map takes microseconds, to index its array does not.
+    voxels, runs = np.asarray(volume), product(*(list(_runs(*axis)) for axis in axes))
+    few = None if out.strides[2] == out.itemsize else np.empty((_CACHED, *box.shape[1:]), out.dtype)
+    for (to_z, from_z), (to_y, from_y), (to_x, from_x) in runs:
+        target = out[to_z, to_y, to_x]
+        source = np.broadcast_to(voxels[from_z, from_y, from_x], target.shape)
+        if few is None:
+            target[...] = source
+            continue
+        for first in range(0, len(target), _CACHED):
+            part = target[first : first + _CACHED]
+            cached = few[tuple(slice(extent) for extent in part.shape)]
+            cached[...] = source[first : first + _CACHED]
+            part[...] = cached
+
+
+def _runs(start: int, length: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """The runs of `reflected` that rise or fall: their places in the box and in the volume."""
+    if size == 1:
+        yield slice(0, length), slice(0, 1)
+        return
+    period, done = 2 * (size - 1), 0
+    while done < length:
+        place = (start + done) % period
+        rises = place < size
+        count = min((size if rises else period) - place, length - done)
+        last = period - place
+        found = slice(place, place + count) if rises else slice(last, last - count, -1)
+        yield slice(done, done + count), found
+        done += count
 
 
 def slices_of(volume: npt.NDArray[Voxel]) -> Iterator[npt.NDArray[Voxel]]:

@@ -7,6 +7,7 @@ do not depend on the worker, on the order of the draws or on restarts.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ def _entropy(seed: int, purpose: str, key: tuple[int | str, ...]) -> list[int]:
     return [seed, len(key), *words]
 
 
+@lru_cache(maxsize=1024)
 def _word(text: str) -> int:
     # A file's name need not be UTF-8: its own bytes count.
     named = text.encode(errors="surrogateescape")

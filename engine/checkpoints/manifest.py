@@ -10,8 +10,6 @@ import errno
 import hashlib
 import json
 import math
-import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from engine.checkpoints.archive import Arrays
 from engine.errors import Damaged, Mismatch
 from volumes.storage import json_files
 from volumes.storage.atomic import sync_folder, synced_file
+from volumes.storage.regular_files import open_regular
 
 # Errors that mean a damaged checkpoint. Other errors may be temporary.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EIO)
@@ -37,6 +36,7 @@ class Progress:
         step: number of completed steps.
         best_step: the step with the best validation; None before the first validation.
         best_mse: its mean squared error, in squared window units.
+        best_score: its score by the metric of the recipe; None if that is the error.
         recipe: fingerprint of the recipe; None if it was not recorded.
         unvalidated: whether a stop was requested during the validation of this step: it is due when
             the training continues.
@@ -47,6 +47,7 @@ class Progress:
     best_mse: float | None = None
     recipe: str | None = None
     unvalidated: bool = False
+    best_score: float | None = None
 
 
 def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
@@ -59,8 +60,9 @@ def write_files(folder: Path, arrays: Arrays, progress: Progress) -> None:
         OSError: if the system reports an error.
     """
     content = asdict(progress)
-    if not content["unvalidated"]:
-        del content["unvalidated"]
+    for name, usual in (("unvalidated", False), ("best_score", None)):
+        if content[name] is usual:
+            del content[name]
     state = _bytes(content)
     with synced_file(folder / "state.npz") as file:
         manifest = {"state.npz": archive.write_arrays(file, arrays)}
@@ -96,7 +98,7 @@ def described(path: Path, step: int) -> Iterator[tuple[BufferedReader, Progress]
         if hashlib.sha256(state).hexdigest() != manifest["state.json"]:
             raise ValueError("state.json has another hash than in MANIFEST.json")
         progress = _progress(json_files.parse_json(state), step)
-        opened = _opened(path / "state.npz")
+        opened = open_regular(path / "state.npz")
     with opened as file:
         with _converting_errors(path):
             if hashlib.file_digest(file, "sha256").hexdigest() != manifest["state.npz"]:
@@ -116,18 +118,8 @@ def _converting_errors(path: Path) -> Iterator[None]:
         raise damaged(path, error) from error
 
 
-def _opened(path: Path) -> BufferedReader:
-    """Opens a regular file. Symlinks are refused, and pipes are not waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    file = open(descriptor, "rb")  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
-        raise ValueError(f"{path.name} is not a regular file")
-    return file
-
-
 def _text(path: Path) -> bytes:
-    with _opened(path) as file:
+    with open_regular(path) as file:
         text = file.read(json_files.MOST_BYTES + 1)
     if len(text) > json_files.MOST_BYTES:
         raise ValueError(f"{path.name} is longer than {json_files.MOST_BYTES:,} bytes")
@@ -146,6 +138,9 @@ def _progress(content: Any, step: int) -> Progress:
         raise ValueError(f"state.json has an invalid best step, {best}")
     if mse is not None and (type(mse) not in (int, float) or not 0 <= mse < math.inf):
         raise ValueError(f"state.json has an invalid best error, {mse}")
+    score = progress.best_score
+    if score is not None and not json_files.is_number(score):
+        raise ValueError(f"state.json has an invalid best score, {score}")
     if progress.recipe is not None and type(progress.recipe) is not str:
         raise ValueError("state.json has an invalid recipe")
     if type(progress.unvalidated) is not bool:

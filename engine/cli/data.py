@@ -18,6 +18,7 @@ from engine.cli.options import (
     Output,
     Overwrite,
     Quiet,
+    RunCode,
     Seed,
     Which,
     WhichVolume,
@@ -93,6 +94,7 @@ def import_weights(
     ] = None,
     checkpoint: Which = "best",
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
+    run_code: RunCode = False,
     debug: Debug = False,
 ) -> None:  # fmt: skip
     """Make a run folder from Keras weights, or from a run without its optimizer state.
@@ -111,7 +113,7 @@ def import_weights(
     if weights.is_dir() and network is None:
         if overrides:
             raise BadUsage(overrides[0], "would change the recipe of the run", "Leave it out")
-        weights_import.import_run(Run(weights), checkpoint, Run(run))
+        weights_import.import_run(Run(weights, run_code), checkpoint, Run(run))
     else:
         if network is None:
             raise BadUsage(

@@ -19,6 +19,7 @@ from engine.cli.options import (
     Overwrite,
     Precision,
     Quiet,
+    RunCode,
     Verbose,
     Which,
     WhichVolume,
@@ -79,7 +80,7 @@ def denoise(
                            "which may contain names and dates.")
     ] = False,
     devices: Devices = "auto", precision: Precision = "auto", xla: Xla = "auto",
-    overwrite: Overwrite = False,
+    overwrite: Overwrite = False, run_code: RunCode = False,
     shard: Annotated[
         str | None, typer.Option("--shard", metavar="K/N", help="Denoise the K-th of N equal parts "
                          "of the scans, such as 3/16.")
@@ -108,8 +109,9 @@ def denoise(
         raise BadUsage("--time", "has no effect without --plan", "Add --plan, or leave it out")
     terminal = Terminal(quiet=quiet, verbose=verbose)
     reading = read_options(assume_hu, allow_bad_crc, max_gib, volume, axes)
+    run = Run(model or newest_run().folder, run_code)
     request = DenoiseRequest(
-        scans=tuple(volumes), run=Run(model) if model else newest_run(), checkpoint=checkpoint,
+        scans=tuple(volumes), run=run, checkpoint=checkpoint,
         settings=DenoiseSettings(
             prior, shape(tile, "--tile") if tile else None, strength, photons, reproducible,
             strip_phi,
@@ -142,7 +144,7 @@ def verify(
         Path | None, typer.Option("--prior", readable=False,
                      help="For --again: the second scan, if one was used.")
     ] = None,
-    devices: Devices = "auto",
+    devices: Devices = "auto", run_code: RunCode = False,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Check a denoised scan against its sidecar, its input and its model.
@@ -160,5 +162,5 @@ def verify(
     if prior is not None and not again:
         raise BadUsage("--prior", "has no effect without --again", "Add --again, or leave it out")
     repetition = Repetition(prior, devices, Terminal(quiet=quiet)) if again else None
-    for line in checked(path, Run(model) if model else None, source, repetition):
+    for line in checked(path, Run(model, run_code) if model else None, source, repetition):
         print(line, flush=True)

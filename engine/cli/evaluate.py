@@ -18,6 +18,7 @@ from engine.cli.options import (
     MaxGib,
     Overwrite,
     Quiet,
+    RunCode,
     Which,
     WhichVolume,
     data_folder,
@@ -65,7 +66,7 @@ def evaluate(
         bool, typer.Option("--allow-seen", help="Also score cases that a network was trained on.")
     ] = False,
     devices: Devices = "auto",
-    overwrite: Overwrite = False,
+    overwrite: Overwrite = False, run_code: RunCode = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, debug: Debug = False,
@@ -79,6 +80,7 @@ def evaluate(
         output=output,
         split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
         checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
-        overwrite=overwrite, reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
+        overwrite=overwrite, run_code=run_code,
+        reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     evaluate(request, Terminal(quiet=quiet))

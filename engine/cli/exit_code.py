@@ -11,6 +11,7 @@ STOPPED = "stopped: by Ctrl-C. Finished files are complete and stay."
 
 def exit_code(error: BaseException) -> int:
     """Prints an error in one line on stderr, and returns the exit code of the contract."""
+    from engine.recipe.recipe_code import raised_in
     from volumes.errors import Refusal
     from volumes.storage.atomic import cannot_write, is_full
 
@@ -40,7 +41,11 @@ def exit_code(error: BaseException) -> int:
         if full := disk_full(error):
             return exit_code(cannot_write(Path("disk"), full))
         return _refused("memory: the device has too little. Use a smaller --tile or crop.", 7)
-    first = (str(error).strip().splitlines() or [""])[0][:200].rstrip(".")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    # TensorFlow says first where it was in the user's code, and last what happened.
+    first = lines[-1 if lines[0] == "in user code:" else 0][:200].rstrip(".")
+    if place := raised_in(error):
+        return _refused(f"{place}: fails with {kind}: {first}. Correct it; --debug shows more.", 2)
     return _refused(f"{kind}: {first}. This is a bug; --debug shows where.", 1)
 
 

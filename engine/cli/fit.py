@@ -17,6 +17,7 @@ from engine.cli.options import (
     MaxGib,
     Precision,
     Quiet,
+    RunCode,
     Verbose,
     WhichVolume,
     Xla,
@@ -77,6 +78,10 @@ def fit(
         str, typer.Option("--devices", help="auto, cpu, gpu, gpu:0,1, or cpu:2 (two logical ones).")
     ] = "auto",
     precision: Precision = "auto", xla: Xla = "auto",
+    cache: Annotated[
+        str, typer.Option("--cache", help="Where the scans are held: disk (mapped into memory), or "
+                          "device, which then cuts the crops.")
+    ] = "disk",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of weights, crops and noise.")
     ] = None,
@@ -89,6 +94,7 @@ def fit(
     json: Annotated[
         bool, typer.Option("--json", help="With --dry-run: print JSON, every field resolved.")
     ] = False,
+    run_code: RunCode = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False,
@@ -113,7 +119,7 @@ def fit(
         data=data_folder(data),
         start_checkpoint=start_checkpoint, fresh=fresh, accept_changes=accept_changes,
         skip_bad=skip_bad, dry_run=dry_run, time=time, json=json,
-        devices=devices, precision=precision, xla=xla,
+        devices=devices, precision=precision, xla=xla, cache=cache, run_code=run_code,
         reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     terminal = Terminal(quiet=quiet, verbose=verbose)

@@ -55,7 +55,8 @@ def info(
 @app.command()
 def bench(
     what: Annotated[str, typer.Argument(help="step: the training step against "
-                                        "keras.Model.fit. denoise: ways to denoise a scan.")
+                                        "keras.Model.fit. denoise: ways to denoise a scan. feed: "
+                                        "ways to read crops.")
     ] = "step",
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Number of rounds; medians are "
                                         "compared.")] = 5,
@@ -65,6 +66,9 @@ def bench(
                                                  "voxels. Default: 32,128,128.")] = None,
     width: Annotated[int | None, typer.Option("--width", min=1, help="Of denoise: channels of the "
                                               "3D U-Net. Default: 16.")] = None,
+    depths: Annotated[str | None, typer.Option("--depths", metavar="Z,...", help="Of feed: slices "
+                                               "of the scans. Default: 16,29,40,64,300,1059.")
+    ] = None,
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare this program with others on this machine, in one run."""
@@ -73,9 +77,10 @@ def bench(
 
     own: dict[str, dict[str, object]] = {
         "step": {"--steps": steps}, "denoise": {"--shape": of_shape, "--width": width},
+        "feed": {"--depths": depths},
     }  # fmt: skip
     if what not in own:
-        raise BadUsage(what, "is no benchmark", f"Use {' or '.join(own)}")
+        raise BadUsage(what, "is no benchmark", f"Use {', '.join(own)}")
     for other in own.keys() - {what}:
         for option, value in own[other].items():
             if value is not None:
@@ -84,11 +89,24 @@ def bench(
         from engine.diagnostics.benchmark import step
 
         step.compare(steps or 10, rounds, Terminal(quiet=quiet))
+    elif what == "feed":
+        from engine.diagnostics.benchmark import feed
+
+        feed.compare(_depths(depths or "16,29,40,64,300,1059"), rounds, Terminal(quiet=quiet))
     else:
         from engine.diagnostics.benchmark import denoise
 
         wanted = shape(of_shape or "32,128,128", "--shape")
         denoise.compare(wanted, width or 16, rounds, Terminal(quiet=quiet))
+
+
+def _depths(text: str) -> list[int]:
+    from engine.errors import BadUsage
+
+    found = text.split(",")
+    if not all(word.isdecimal() and int(word) > 1 for word in found):
+        raise BadUsage("--depths", f"takes numbers above 1, not {text!r}", "Write such as 29,300")
+    return [int(word) for word in found]
 
 
 @app.command()

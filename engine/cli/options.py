@@ -37,6 +37,11 @@ Axes = Annotated[
 Devices = Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")]
 Xla = Annotated[str, typer.Option("--xla", help="auto (on a GPU), on or off.")]
+RunCode = Annotated[
+    bool,
+    typer.Option("--run-code", help="Run the Python files that the named runs keep, where these "
+                 "files define their networks. Read them first."),
+]  # fmt: skip
 Data = Annotated[
     Path | None,
     typer.Option(

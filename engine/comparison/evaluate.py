@@ -57,6 +57,7 @@ class EvaluateRequest:
         devices: to compute on.
         overwrite: whether an existing report is replaced.
         reading: options for reading scans.
+        run_code: run code that the runs keep, see `engine.runs.kept_code`.
     """
 
     methods: tuple[str, ...]
@@ -73,6 +74,7 @@ class EvaluateRequest:
     devices: str = "auto"
     overwrite: bool = False
     reading: ReadOptions = STRICT
+    run_code: bool = False
 
 
 def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
@@ -86,7 +88,7 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     from engine.comparison.compare import compare
     from engine.report.files import write
 
-    methods = resolve_methods(request.methods, request.checkpoint)
+    methods = resolve_methods(request.methods, request.checkpoint, run_code=request.run_code)
     refuse_without_dose(methods, levels)
     comparison = _prepare(request, methods, levels, terminal)
     make_folder(request.output)  # hours may pass before the report is written

@@ -48,17 +48,24 @@ class ComparedMethod:
         return ([self.model] if self.model else []) + second
 
 
-def resolve_methods(words: Sequence[str], checkpoint: str) -> list[ComparedMethod]:
+def resolve_methods(
+    words: Sequence[str], checkpoint: str, *, run_code: bool = False
+) -> list[ComparedMethod]:
     """The methods of a comparison from the words of the command line, in their order.
 
     A word is a run folder or a name of `METHODS`. `@` and a prior after it replace its prior:
     `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`.
 
+    Args:
+        words: of the command line.
+        checkpoint: of the runs: best, last or a step.
+        run_code: whether the user asked to run code that the runs keep.
+
     Raises:
         BadUsage: if a word is neither, a prior is unknown, or a method takes no prior.
         Mismatch: if two methods have the same label, or a run cannot be used.
     """
-    found = [_resolve(word, checkpoint) for word in words]
+    found = [_resolve(word, checkpoint, run_code) for word in words]
     for i, method in enumerate(found):
         if method.label in [other.label for other in found[:i]]:
             if not method.model:
@@ -77,9 +84,11 @@ def resolve_methods(words: Sequence[str], checkpoint: str) -> list[ComparedMetho
     return found
 
 
-def _resolve(word: str, checkpoint: str) -> ComparedMethod:
+def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
     base, at, named = (word, "", "") if Path(word).is_dir() else word.partition("@")
     given = parse_prior(named) if at else None
+    if given is not None and given.of.network_run is not None:
+        model_of(given.of, run_code=run_code)
     suffix = f"@{Path(named).name}" if at else ""
     if base in METHODS:
         if given and not METHODS[base].sees_prior:
@@ -93,7 +102,7 @@ def _resolve(word: str, checkpoint: str) -> ComparedMethod:
     if name in METHODS or name == "clean":
         cause = f"is a run named {name}, which has another meaning in the tables"
         raise Mismatch(Path(base), cause, "Rename it")
-    model = open_model(Run(Path(base)), checkpoint)
+    model = open_model(Run(Path(base), run_code), checkpoint)
     if given and not model.recipe.network.sees_prior:
         kind = type(model.recipe.network).__name__
         raise BadUsage(word, f"{kind} sees no prior", "Name the run alone")

@@ -78,7 +78,7 @@ class Finishing:
         self, stored: Stored, hu: Unit, seen: Unit, estimate: Unit, weight: Unit, gaps: Mask
     ) -> None:
         """Replaces the stored voxels of a slice, and counts them."""
-        wanted = _corrected(hu, seen, estimate, self._strength * (1 - weight), self._window)
+        wanted = corrected(hu, seen, estimate, self._strength * (1 - weight), self._window)
         # Unchanged voxels keep their bits: they are not rounded to the datatype again.
         moved = wanted != hu
         moved &= ~gaps
@@ -107,7 +107,7 @@ class Finishing:
         }
 
 
-def _corrected(hu: Unit, seen: Unit, estimate: Unit, share: Unit, window: Window) -> Unit:
+def corrected(hu: Unit, seen: Unit, estimate: Unit, share: Unit, window: Window) -> Unit:
     """HU after the network's correction.
 
     The correction is added, so that a network that returns its input changes no bit. Where the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +13,11 @@ import numpy as np
 
 from engine.checkpoints import checkpoint
 from engine.diagnostics.noise_description import noise_content, noise_rows
-from engine.errors import BadUsage
+from engine.errors import BadUsage, Mismatch
 from engine.output_paths import sidecar_path
+from engine.recipe.serialization import CODE
+from engine.recipe.summary import plain_text
+from engine.runs import kept_code
 from engine.runs.metrics_file import validations
 from engine.runs.run import Run
 from engine.scoring.scan_noise import ScanNoise, scan_noise
@@ -157,14 +160,19 @@ def _precision(told: str | dict[str, Any]) -> str:
 
 
 def _run(run: Run) -> Rows:
-    recipe = run.recipe()
-    rows: Rows = [
-        ("run", str(run.folder)),
-        ("network", str(recipe.network)),
-        ("noise", str(recipe.noise)),
-        ("prior", str(recipe.prior)),
-        ("crop", f"{recipe.crop.shape} x {recipe.batch}"),
-    ]
+    fields = run.fields()
+    if CODE in fields:  # what it is made of is told without running its code
+        rows, steps = _foreign(run, fields)
+    else:
+        recipe = run.recipe()
+        steps = recipe.steps
+        rows = [
+            ("run", str(run.folder)),
+            ("network", str(recipe.network)),
+            ("noise", str(recipe.noise)),
+            ("prior", str(recipe.prior)),
+            ("crop", f"{recipe.crop.shape} x {recipe.batch}"),
+        ]
     about = run.record().content
     rows += [(name, str(about[name])) for name in ("devices", "precision", "seed") if name in about]
     if "started_from" in about:
@@ -175,14 +183,36 @@ def _run(run: Run) -> Rows:
         return [*rows, ("step", "no checkpoint yet")]
     last = checkpoint.place(run.checkpoints, found[-1])
     progress = checkpoint.verified(last)
-    rows.append(("step", f"{progress.step:,} of {recipe.steps:,}"))
+    rows.append(("step", f"{progress.step:,} of {steps:,}"))
     if progress.best_mse:
         psnr = -10 * np.log10(progress.best_mse)
         rows.append(
             ("best", f"step {progress.best_step:,}, validation PSNR of the mean MSE {psnr:.2f} dB")
         )
+    if progress.best_score is not None:
+        rows.append(("best by", f"{plain_text(fields['best_by'])} {progress.best_score:.6g}"))
     rows += _scores(run)
     return [*rows, ("fingerprint", checkpoint.fingerprint(last))]
+
+
+def _foreign(run: Run, fields: Mapping[str, Any]) -> tuple[Rows, int]:
+    """What a run with foreign parts says of itself, and its number of steps.
+
+    Raises:
+        Mismatch: if recipe.json is damaged, or the kept files are not those that were recorded.
+    """
+    code = kept_code.read(run.folder, fields[CODE])
+    rows: Rows = [("run", str(run.folder))]
+    try:
+        rows += [(name, plain_text(fields[name])) for name in ("network", "noise", "prior")]
+        crop = tuple(fields["crop"]["shape"])
+        rows.append(("crop", f"{crop} x {fields['batch']}"))
+        steps = int(fields["steps"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        cause, remedy = f"is no recipe ({error})", "Use the version of the engine that wrote it"
+        raise Mismatch(run.folder / "recipe.json", cause, remedy) from error
+    rows += [("code", f"{code.place(name)}, sha256 {code.hashes[name]}") for name in code.hashes]
+    return rows, steps
 
 
 def _scores(run: Run) -> Rows:

@@ -34,7 +34,7 @@ class Segment:
     Attributes:
         windows: its inputs.
         kept: `id`s of the tensors that it gives to others.
-        apply: (padded windows, (windows, 2) counts as from `Reach.beyond`) -> the kept tensors.
+        apply: (windows, (windows, 2) counts as from `Reach.beyond`) -> the kept tensors.
         compiled: the same by XLA, which compiles it for each shape of the windows anew; None
             without XLA.
     """

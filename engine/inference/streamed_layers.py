@@ -56,13 +56,12 @@ class Reach:
         return min(max(known, 0), self.depth)
 
     def beyond(self, first: int, after: int, given: tuple[int, int]) -> tuple[int, int]:
-        """How far the kernels of output slices reach beyond a window of the input.
+        """How many slices that follow from a window of the input lie before and after these.
 
-        For a raised layer: how many slices that follow from the window lie before and after these.
+        None do, unless the layer is raised.
         """
         if not self.raised:
-            start, end = self.needs(first, after)
-            return given[0] - start, end - given[1]
+            return 0, 0
         start = given[0] * self.stride - self.low
         end = (given[1] - 1) * self.stride - self.low + self.kernel
         return first - start, end - after
@@ -74,15 +73,13 @@ class StreamedLayer:
 
     Attributes:
         apply: a layer that acts on each slice alone takes the list of its inputs. Another takes the
-            window that its output slices need, and `Reach.beyond`: so many slices of a raised
-            output are cut off.
+            window that its output slices need, with slices of zeros beyond the volume, and
+            `Reach.beyond`: so many slices of a raised output are cut off.
         reach: by the number of slices of the input; None if the layer acts on each slice alone.
-        padded: (window, *`Reach.beyond`) -> the window with zeros around it, for `apply`.
     """
 
     apply: Callable[..., Any]
     reach: Callable[[int], Reach] | None = None
-    padded: Callable[[Any, int, int], Any] | None = None
 
 
 class UnknownLayerError(Exception):
@@ -153,20 +150,28 @@ def _convolution(layer: Any) -> StreamedLayer:
         before, _ = _padding(depth, kernel, stride)
         return Reach(-(-depth // stride), kernel, stride, before)
 
-    def padded(window: Any, before: int, after: int) -> Any:
-        import tensorflow as tf
-
-        plane = [(0, 0), (0, 0)]
-        if layer.padding == "same":
-            axes = zip(window.shape[2:4], _extents(layer)[1:], layer.strides[1:], strict=True)
-            plane = [_padding(*axis) for axis in axes]
-        return tf.pad(window, [(0, 0), (before, after), *plane, (0, 0)])
-
     if kernel == stride == 1:
         return _alone(layer)
     if kernel == stride:
         return _in_blocks(layer, _whole_blocks(layer, kernel))
-    return StreamedLayer(lambda window, *_: _valid(layer, window), reach, padded)
+    return StreamedLayer(lambda window, *_: _valid(layer, _in_plane(layer, window)), reach)
+
+
+def _in_plane(layer: Any, window: Any) -> Any:
+    """The window of a convolution with the zeros that "same" padding adds in the plane.
+
+    Where the stride is 1 they are constants, which TensorFlow merges into the convolution: the
+    window is not copied.
+    """
+    import tensorflow as tf
+
+    if layer.padding == "valid":
+        return window
+    zeros = [(0, 0), (0, 0)]
+    for axis, kernel, stride in zip((2, 3), _extents(layer)[1:], layer.strides[1:], strict=True):
+        size = kernel if stride == 1 else tf.shape(window)[axis]
+        zeros.append(_padding(size, kernel, stride, max if stride == 1 else tf.maximum))
+    return tf.pad(window, [*zeros, (0, 0)])
 
 
 def _transposed(layer: Any) -> StreamedLayer:
@@ -219,9 +224,16 @@ def _extents(layer: Any) -> list[int]:
     return [(size - 1) * dilation + 1 for size, dilation in sizes]
 
 
-def _padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """The zeros that "same" padding adds before and after an axis."""
-    zeros = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+def _padding(size: Any, kernel: int, stride: int, larger: Any = max) -> tuple[Any, Any]:
+    """The zeros that "same" padding adds before and after an axis.
+
+    Args:
+        size: of the axis, a number or a tensor.
+        kernel: extent along the axis.
+        stride: along the axis.
+        larger: of two sizes.
+    """
+    zeros = larger((-(-size // stride) - 1) * stride + kernel - size, 0)
     return zeros // 2, zeros - zeros // 2
 
 

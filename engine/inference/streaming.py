@@ -122,15 +122,23 @@ class Kept:
         self.after += slices.shape[1]
 
     def window(self, first: int, after: int) -> Any:
-        """Slices that are kept."""
+        """Slices that are kept. Those beyond the volume are zeros."""
         import tensorflow as tf
 
-        parts = []
+        parts = [self._zeros(-first)] if first < 0 else []
         for start, piece in self._pieces:
             low, high = max(first - start, 0), min(after - start, piece.shape[1])
             if low < high:
                 parts.append(piece if high - low == piece.shape[1] else piece[:, low:high])
+        if after > self.depth:
+            parts.append(self._zeros(after - self.depth))
         return parts[0] if len(parts) == 1 else tf.concat(parts, 1)
+
+    def _zeros(self, slices: int) -> Any:
+        import tensorflow as tf
+
+        _, piece = self._pieces[0]
+        return tf.zeros((1, slices, *piece.shape[2:]), piece.dtype)
 
     def release(self, reader: int, first: int) -> None:
         """Frees the slices that no reader needs, if this one needs those from `first` on."""
@@ -148,7 +156,7 @@ class _Input:
     """A reader of kept slices: a window of a segment."""
 
     def __init__(self, window: Window, kept: Kept) -> None:
-        self.kept, self._reader, self._layer = kept, kept.reader(), window.layer
+        self.kept, self._reader = kept, kept.reader()
         reach = window.layer.reach if window.layer else None
         self.reach = reach(kept.depth) if reach else Reach(kept.depth)
 
@@ -158,17 +166,16 @@ class _Input:
         return self.reach.depth if complete else self.reach.known(self.kept.after)
 
     def take(self, first: int, after: int) -> tuple[Any, tuple[int, int]]:
-        """What slices of the segment need, padded, and `Reach.beyond`. Frees what is not needed."""
+        """What slices of the segment need, and `Reach.beyond`. Frees what is not needed."""
         if self.kept.everywhere:
             return self.kept.window(0, 1), (0, 0)
         start, end = self.reach.needs(first, after)
-        inside = max(start, 0), min(end, self.kept.depth)
-        window, beyond = self.kept.window(*inside), self.reach.beyond(first, after, inside)
+        if self.reach.raised:  # slices beyond the volume add nothing to these
+            start, end = max(start, 0), min(end, self.kept.depth)
+        window, beyond = self.kept.window(start, end), self.reach.beyond(first, after, (start, end))
         last = after == self.reach.depth
         rest = self.kept.depth if last else max(self.reach.needs(after, after + 1)[0], 0)
         self.kept.release(self._reader, rest)
-        if self._layer and self._layer.padded:
-            window = self._layer.padded(window, *beyond)
         return window, beyond
 
 

@@ -6,14 +6,10 @@
 from engine.networks.bias_free_unet import BiasFreeUNet2D
 from engine.networks.convnet import ConvNet2D, ConvNet3D
 from engine.networks.dncnn import DnCNN
+from engine.networks.network import Network
 from engine.networks.residual_unet import ResidualUNet2D
 from engine.networks.resnet import ResNet2D
 from engine.networks.unet import ResPrUNet, UNet2D, UNet3D
-
-Network = (
-    UNet3D | UNet2D | ResPrUNet | ResidualUNet2D | BiasFreeUNet2D | ConvNet3D | ConvNet2D
-    | ResNet2D | DnCNN
-)  # fmt: skip
 
 __all__ = [
     "BiasFreeUNet2D", "ConvNet2D", "ConvNet3D", "DnCNN", "Network", "ResNet2D", "ResPrUNet",

@@ -80,7 +80,7 @@ class UNet3D:
             coarser = receptive_radius(self.levels - level + 1) - 4  # of this level's convolutions
             slices = coarser + 2 + 2 * (2 + step / 2) + 2 if level < self.levels else 2 + 2
             kept += slices * width / 4 ** (level - 1)
-        window = (2 * 2 * (step + 2) + step) * self.width
+        window = (2 * (step + 2) + step) * self.width
         return STREAM_BYTES + int(1.35 * 4 * pixels * (kept + window))
 
 

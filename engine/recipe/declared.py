@@ -25,6 +25,19 @@ def refuse_misfits(kind: type, fields: Mapping[str, Any]) -> None:
             raise TypeError(f"{kind.__name__}.{name} cannot be {str(value)[:40]!r}")
 
 
+def lacking(value: Any, protocol: type) -> list[str]:
+    """The attributes of a protocol, such as `engine.networks.Network`, that a value does not have.
+
+    Example:
+        >>> from engine.networks import Network, UNet2D
+        >>> lacking(UNet2D(), Network), lacking(5, Network)[:3]
+        ([], ['build', 'stride', 'radius'])
+    """
+    called = ["__call__"] if "__call__" in vars(protocol) else []
+    names = called + [name for name in vars(protocol) if not name.startswith("_")]
+    return [name for name in names if not hasattr(value, name)]
+
+
 def _fits(value: Any, hint: Any) -> bool:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -38,6 +51,6 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, float | int) and not isinstance(value, bool)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if getattr(hint, "_is_protocol", False):  # a prior's source: what has `image`
-        return hasattr(value, "image")
+    if getattr(hint, "_is_protocol", False):
+        return not lacking(value, hint)
     return isinstance(value, hint) if isinstance(hint, type) else callable(value)

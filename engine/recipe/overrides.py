@@ -12,10 +12,13 @@ from typing import Any
 from engine import schedules
 from engine.errors import BadUsage
 from engine.recipe import network_prior
+from engine.recipe.metric import SCORES, Metric
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import LOSSES, plain
-from engine.schedules import Schedule
+from engine.schedules import Constant, Cosine, Piecewise, WarmUp
 from volumes import NeighbourMean
+
+_SCHEDULES = (Constant, Cosine, Piecewise, WarmUp)
 
 
 def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -48,10 +51,12 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
                 whole, f"{names[0]} is {plain(current)} and has no fields", "Set the whole field"
             )
         value = _replaced(current, names[1:], text, whole)
-    elif isinstance(current, Schedule):
+    elif isinstance(current, _SCHEDULES) or names[0] == "learning_rate":
         value = schedules.parse_schedule(text)
     elif isinstance(current, NeighbourMean):
         value = network_prior.parse_prior(text)
+    elif isinstance(current, Metric) and text in SCORES:
+        value = text
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from engine.networks import Network
+from engine.recipe.declared import lacking
+from engine.recipe.metric import SCORES, Metric
 from engine.schedules import Schedule
 from volumes import Crop, NeighbourMean, Split, Window
 from volumes.sampling.noise import Noise
@@ -38,7 +40,9 @@ class Recipe:
         clip_norm: largest norm of the gradient. 0: no clipping.
         validate_every, checkpoint_every: in steps.
         validate_at: noise levels of the validation, such as (0.02, 0.05, 0.10) of the window.
-            "best" is then the highest mean PSNR over them. Empty: only the typical level.
+            "best" is then that of the mean over them. Empty: only the typical level.
+        best_by: score that decides which checkpoint is the best one: psnr, ssim, rmse or a `Metric`
+            of your own, the mean over the levels. Every score is recorded.
         validate_slices: number of central slices of each validation case that are scored during
             training.
         seed: of weights, crops and noise.
@@ -76,14 +80,27 @@ class Recipe:
     clip_norm: float = 0.0
     validate_every: int = 1000
     validate_at: tuple[float, ...] = ()
+    best_by: Metric | str = "psnr"
     validate_slices: int = 32
     checkpoint_every: int = 1000
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for field, protocol in (("network", Network), ("learning_rate", Schedule)):
+            part = getattr(self, field)
+            if isinstance(part, type):
+                raise ValueError(f"{field} is the class {part.__name__}: write {part.__name__}()")
+            if lacks := lacking(part, protocol):
+                raise ValueError(f"{field}: {type(part).__name__} has no {', '.join(lacks)}")
+        if not isinstance(self.noise, get_args(Noise)):
+            kinds = ", ".join(kind.__name__ for kind in get_args(Noise))
+            raise ValueError(f"noise: {type(self.noise).__name__} inherits from none of {kinds}")
         for field in ("batch", "steps", "validate_every", "validate_slices", "checkpoint_every"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if not isinstance(self.best_by, Metric) and self.best_by not in SCORES:
+            known = ", ".join(SCORES)
+            raise ValueError(f"best_by must be {known} or a Metric, not {self.best_by!r}")
         if self.clip_norm < 0:
             raise ValueError(f"clip_norm must not be negative, not {self.clip_norm}")
         if not 0 <= self.average < 1:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import runpy
 from pathlib import Path
 
 from engine.errors import BadUsage
 from engine.recipe.recipe import Recipe
+from engine.recipe.recipe_code import read_code, run_code
 
 DEFAULT = "respr_unet3d"
 # Found as files, not imported: a folder of the user may be called `recipes`, too.
@@ -36,17 +36,12 @@ def foreign(path: Path) -> bool:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Runs a recipe file and returns its `recipe`.
+    """Runs a recipe file and returns its `recipe`. A file runs once a process, until it changes.
 
     Raises:
         BadUsage: if the file fails, or defines no Recipe.
     """
-    try:
-        recipe = runpy.run_path(str(path)).get("recipe")
-    except Exception as error:  # the file may raise anything
-        raise BadUsage(
-            path, f"fails with {type(error).__name__}: {error}", "Correct the file"
-        ) from error
+    recipe = getattr(run_code(read_code(path)), "recipe", None)
     if not isinstance(recipe, Recipe):
         raise BadUsage(path, "defines no engine.Recipe", "Name one `recipe` in the file")
     return recipe

@@ -1,18 +1,24 @@
-"""Recipes as JSON: plain data that is enough to rebuild a network."""
+"""Recipes as JSON: plain data that is enough to rebuild a network.
+
+Parts that are not the engine's are named by file and class, such as `recipe.py:AttentionUNet`. They
+are rebuilt only from code that the caller has run, see `engine.runs.kept_code`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine import losses, networks, schedules
 from engine.errors import BadUsage, Mismatch
-from engine.recipe import declared, network_prior
+from engine.recipe import declared, foreign_parts, network_prior
+from engine.recipe.metric import Metric
 from engine.recipe.recipe import Recipe
+from engine.recipe.recipe_code import RecipeCode
 from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Recorded, Split, Window
 from volumes.sampling.prior_sources import Clean, Noisy, SliceTV, Turned
 from volumes.sampling.scanner_noise import LowDose, SparseView
@@ -23,7 +29,7 @@ from volumes.tomography.scanner import Scanner
 _KINDS = {
     kind.__name__: kind
     for kind in (
-        Recipe, Split, Window, Crop, Gaussian, Coloured, Mixed, Recorded, NeighbourMean,
+        Recipe, Metric, Split, Window, Crop, Gaussian, Coloured, Mixed, Recorded, NeighbourMean,
         LowDose, SparseView, Scanner, FanBeam, Parallel,
         Noisy, SliceTV, Clean, Turned, network_prior.Estimated,
         schedules.Constant, schedules.Cosine, schedules.Piecewise, schedules.WarmUp,
@@ -37,59 +43,124 @@ _KINDS = {
 # Fields that earlier versions lacked, with the values that mean the same. They are left out of the
 # fingerprint, so that older runs keep theirs.
 _LATER: dict[str, dict[str, Any]] = {
-    "Recipe": {"average": 0.0, "validate_at": []},
+    "Recipe": {"average": 0.0, "validate_at": [], "best_by": "psnr"},
     "Gaussian": {"spread": "even"},
 }
 
+
+CODE = "code"  # the field with the hashes of the files that define foreign parts
 
 LOSSES = {loss.__name__: loss for loss in (losses.mean_squared_error, losses.mean_absolute_error)}
 
 
 def to_json(recipe: Recipe) -> str:
-    """The resolved recipe as JSON.
+    """The resolved recipe as JSON, with the hashes of the files that define foreign parts.
 
     Raises:
-        BadUsage: if it has an object that cannot be rebuilt from JSON, such as a network or a loss
-            that is not part of the engine.
+        BadUsage: if it has an object that cannot be rebuilt from JSON.
     """
-    return json.dumps(plain(recipe), indent=2) + "\n"
+    return json.dumps(plain(recipe) | _code(recipe), indent=2) + "\n"
 
 
-def from_json(path: Path) -> Recipe:
+def from_json(path: Path, code: RecipeCode | None = None) -> Recipe:
     """The recipe that `to_json` wrote. Nothing in the file is executed.
+
+    Args:
+        path: of the file.
+        code: that defines the foreign parts; None if there are none.
 
     Raises:
         Mismatch: if the file is missing, damaged or of another version.
     """
+    return rebuilt(path, read_fields(path), code)
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields of a recipe as plain data, from the file that `to_json` wrote.
+
+    Raises:
+        Mismatch: if the file is missing or damaged.
+    """
     try:
-        return from_plain(json_files.read_json(path))
+        content = json_files.read_json(path)
     except OSError as error:
         raise Mismatch(path, f"cannot be read: {error.strerror}", "Name a run folder") from error
+    except ValueError as error:
+        raise _no_recipe(path, error) from error
+    if not isinstance(content, dict):
+        raise _no_recipe(path, "holds no recipe")
+    return content
+
+
+def rebuilt(path: Path, fields: Mapping[str, Any], code: RecipeCode | None) -> Recipe:
+    """The recipe of plain fields.
+
+    Args:
+        path: of their file, for errors.
+        fields: from `read_fields`.
+        code: that defines the foreign parts.
+
+    Raises:
+        Mismatch: if they describe no recipe of this version.
+    """
+    try:
+        return from_plain(fields, code)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        remedy = "Use the version of the engine that wrote it"
-        raise Mismatch(path, f"is no recipe of this version ({error})", remedy) from error
+        raise _no_recipe(path, error) from error
 
 
-def from_plain(value: Any) -> Recipe:
+def _no_recipe(path: Path, cause: object) -> Mismatch:
+    remedy = "Use the version of the engine that wrote it"
+    return Mismatch(path, f"is no recipe of this version ({cause})", remedy)
+
+
+def from_plain(fields: Mapping[str, Any], code: RecipeCode | None = None) -> Recipe:
     """The recipe that `plain` describes.
+
+    Args:
+        fields: of the recipe.
+        code: that defines its foreign parts.
 
     Raises:
         ValueError, TypeError, KeyError, AttributeError: if the data describe no recipe.
     """
-    recipe = _rebuilt(value)
+    recipe = _rebuilt({name: value for name, value in fields.items() if name != CODE}, code)
     if not isinstance(recipe, Recipe):
         raise ValueError("holds no recipe")
     return recipe
 
 
+def refuse_unsaved(recipe: Recipe) -> None:
+    """Refuses a recipe that a run could not be rebuilt from.
+
+    Raises:
+        BadUsage: naming the part.
+    """
+    code = foreign_parts.code_behind(recipe)
+    try:
+        again = from_plain(json.loads(to_json(recipe)), code)
+    except (ValueError, TypeError, KeyError, AttributeError, NameError) as error:
+        remedy = "Declare the types of the fields of your parts as in the engine's"
+        raise BadUsage("recipe", f"cannot be rebuilt from JSON ({error})", remedy) from error
+    if changed := differences(recipe, again):
+        remedy = "Let the fields of your parts keep the values that they are given"
+        raise BadUsage("recipe", f"changes if it is rebuilt from JSON ({changed[0]})", remedy)
+
+
+def _code(recipe: Recipe) -> dict[str, Any]:
+    """The hashes of the files that define foreign parts, as a field; nothing without such parts."""
+    code = foreign_parts.code_behind(recipe)
+    return {} if code is None else {CODE: code.hashes}
+
+
 def fingerprint(recipe: Recipe, *, but: Sequence[str] = ()) -> str:
-    """SHA-256 of the resolved fields of a recipe.
+    """SHA-256 of the resolved fields of a recipe, and of the files that define foreign parts.
 
     Raises:
         BadUsage: as `to_json`.
     """
     fields = {name: value for name, value in plain(recipe).items() if name not in but}
-    fields = without_later(fields)
+    fields = without_later(fields) | _code(recipe)
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
@@ -110,29 +181,37 @@ def plain(value: Any) -> Any:
     Raises:
         BadUsage: if it cannot be rebuilt from JSON.
     """
-    if dataclasses.is_dataclass(value):
-        if type(value).__name__ not in _KINDS or type(value) is not _KINDS[type(value).__name__]:
-            remedy = "Use the engine's own kinds, or add yours to engine/"
-            raise BadUsage("recipe", f"{type(value).__name__} is unknown to the engine", remedy)
-        fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        known = _KINDS.get(kind.__name__) is kind
+        name = kind.__name__ if known else foreign_parts.kind_of(kind)
+        fields = dataclasses.fields(value)
+        return {"kind": name, **{f.name: plain(getattr(value, f.name)) for f in fields if f.init}}
     if callable(value):
-        if LOSSES.get(getattr(value, "__name__", "")) is not value:
-            remedy = f"Use one of {', '.join(LOSSES)}"
-            raise BadUsage("recipe", f"the loss {value} is unknown to the engine", remedy)
-        return str(getattr(value, "__name__", value))
-    return [plain(part) for part in value] if isinstance(value, tuple) else value
+        name = getattr(value, "__name__", "")
+        return name if LOSSES.get(name) is value else {"kind": foreign_parts.kind_of(value)}
+    if isinstance(value, tuple):
+        return [plain(part) for part in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    remedy = "Use numbers, text, tuples, functions and frozen dataclasses"
+    raise BadUsage("recipe", f"cannot keep a {type(value).__name__} as JSON", remedy)
 
 
-def _rebuilt(value: Any) -> Any:
+def _rebuilt(value: Any, code: RecipeCode | None) -> Any:
     if isinstance(value, dict):
-        fields = {name: _rebuilt(field) for name, field in value.items() if name != "kind"}
-        if "loss" in fields:
+        fields = {name: _rebuilt(field, code) for name, field in value.items() if name != "kind"}
+        if isinstance(fields.get("loss"), str):
             fields["loss"] = LOSSES[fields["loss"]]
-        kind = _KINDS[value["kind"]]
-        declared.refuse_misfits(kind, fields)
-        return kind(**fields)
-    return tuple(_rebuilt(part) for part in value) if isinstance(value, list) else value
+        kind = value["kind"]
+        part = _KINDS[kind] if kind in _KINDS else foreign_parts.part_of(str(kind), code)
+        if not isinstance(part, type) and not fields:
+            return part  # a function
+        if not dataclasses.is_dataclass(part):
+            raise TypeError(f"{kind} has no fields")
+        declared.refuse_misfits(part, fields)
+        return part(**fields)
+    return tuple(_rebuilt(part, code) for part in value) if isinstance(value, list) else value
 
 
 def without_later(plain: dict[str, Any]) -> dict[str, Any]:

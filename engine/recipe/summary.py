@@ -48,3 +48,19 @@ def _is_usual(value: Any, field: dataclasses.Field[Any]) -> bool:
     part, made = getattr(value, field.name), field.default_factory
     usual = field.default if made is dataclasses.MISSING else made()
     return dataclasses.is_dataclass(part) and part == usual
+
+
+def plain_text(value: Any) -> str:
+    """A plain value of a recipe, as on the command line where that is possible.
+
+    Raises:
+        KeyError: if it is a part without a kind.
+    """
+    if isinstance(value, dict) and len(value) == 1:  # a function, or a part without fields
+        return str(value["kind"])
+    if isinstance(value, dict):
+        parts = [f"{name}={plain_text(part)}" for name, part in value.items() if name != "kind"]
+        return f"{value['kind']}({', '.join(parts)})"
+    if isinstance(value, list):
+        return ",".join(map(_compact, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -19,8 +19,8 @@ from volumes.errors import listed
 # Free to change: a run may be made longer, or saved and validated at other steps.
 MAY_CHANGE = ("steps", "validate_every", "checkpoint_every")
 
-_SCORED_BY = ("window.", "noise.", "prior", "validate_slices", "validate_at")
-_ANEW = "choose another --run, or start anew with --fresh"
+_SCORED_BY = ("window.", "noise.", "prior", "validate_slices", "validate_at", "best_by")
+ANEW = "choose another --run, or start anew with --fresh"
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,21 @@ class Changes:
         """
         if self.forbidden:
             cause = f"holds a run {self.kind} ({listed(self.forbidden, '; ')})"
-            raise Mismatch(folder, cause, _ANEW.capitalize())
+            raise Mismatch(folder, cause, ANEW.capitalize())
         if self.learned and not accepted:
             cause = f"holds a run {self.kind} ({listed(self.learned, '; ')})"
-            raise Mismatch(folder, cause, f"Continue with --accept-changes, {_ANEW}")
+            raise Mismatch(folder, cause, f"Continue with --accept-changes, {ANEW}")
 
 
-def of_recipe(before: Recipe, after: Recipe) -> Changes:
-    """The differences between two recipes."""
+def of_recipe(before: Recipe, after: Recipe, rewritten: Sequence[str] = ()) -> Changes:
+    """The differences between two recipes.
+
+    Args:
+        before: of the run.
+        after: that is requested.
+        rewritten: files of the recipe that define something else now. What that changes is not
+            known, so that scores are not comparable.
+    """
     differing = differences(before, after, but=MAY_CHANGE)
     # A checkpoint without an average cannot continue with one.
     fixed: tuple[str, ...] = ("network.", "average:")
@@ -64,8 +71,8 @@ def of_recipe(before: Recipe, after: Recipe) -> Changes:
         # The run holds a copy of that network, which needs the units of one window.
         fixed = (*fixed, "prior.of", "window.")
     forbidden = [text for text in differing if text.startswith(fixed)]
-    learned = [text for text in differing if text not in forbidden]
-    rescored = any(text.startswith(_SCORED_BY) for text in learned)
+    learned = [text for text in differing if text not in forbidden] + list(rewritten)
+    rescored = bool(rewritten) or any(text.startswith(_SCORED_BY) for text in learned)
     return Changes("of another recipe", forbidden, learned, rescored, before)
 
 
@@ -127,7 +134,7 @@ def refuse_learned_from(
             for known in (sha256, about.get("voxels", {}).get(name)):
                 if known in learned_from:
                     cause = f"has learned from {learned_from[known]}, and {name} is for {side}"
-                    raise Mismatch(folder, cause, _ANEW.capitalize())
+                    raise Mismatch(folder, cause, ANEW.capitalize())
 
 
 def _known(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, dict[str, str]]:

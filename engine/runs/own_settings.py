@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import Mismatch
+from engine.recipe.foreign_parts import code_behind
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import fingerprint, from_plain, plain, without_later
+from engine.recipe.summary import plain_text
 from engine.runs.compatibility import MAY_CHANGE
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
@@ -112,7 +114,7 @@ def described(recipe: Recipe, own: Settings, words: Sequence[str]) -> list[str]:
     """
     found = plain(recipe)
     return [
-        f"{name}={_compact(setting.run)}"
+        f"{name}={plain_text(setting.run)}"
         for name, setting in own.items()
         if _same(_value(found, name), setting.run) and not is_named(name, words)
     ]
@@ -170,18 +172,8 @@ def _replaced(recipe: Recipe, values: Mapping[str, Any], run: Run) -> Recipe:
             for part in owners:
                 owner = owner[part]
             owner[last] = value
-        return from_plain(fields)
+        return from_plain(fields, code_behind(recipe))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         cause = f"has settings of its own that do not fit the recipe ({error})"
         remedy = "Restore the recipe file, choose another --run, or start anew with --fresh"
         raise Mismatch(run.folder, cause, remedy) from error
-
-
-def _compact(value: Any) -> str:
-    """A plain value, as it is written on the command line where that is possible."""
-    if isinstance(value, dict):
-        parts = [f"{name}={_compact(part)}" for name, part in value.items() if name != "kind"]
-        return f"{value['kind']}({', '.join(parts)})"
-    if isinstance(value, list):
-        return ",".join(map(_compact, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,6 +13,7 @@ from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Mismatch
 from engine.recipe.network_prior import KINDS, Estimated, copy_in
 from engine.recipe.recipe import Recipe
+from engine.runs import kept_code
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
 from volumes.boxes import reflected
@@ -70,8 +71,12 @@ def _slices(source: Source) -> Slices:
     return Slices(model.network(), model.recipe.network.stride)
 
 
-def model_of(source: Source) -> Model:
+def model_of(source: Source, *, run_code: bool = False) -> Model:
     """The trained model of an estimate.
+
+    Args:
+        source: that names a run.
+        run_code: whether the user asked to run code that this run keeps.
 
     Raises:
         BadUsage: if there is no such folder.
@@ -80,7 +85,7 @@ def model_of(source: Source) -> Model:
     named = cast(Estimated, source)  # the only one that names a network
     if not Path(named.network_run).is_dir():
         raise BadUsage(named.network_run, "is no prior", f"Use {KINDS}")
-    model = open_model(Run(Path(named.network_run)), named.checkpoint)
+    model = open_model(Run(Path(named.network_run), run_code), named.checkpoint)
     network = model.recipe.network
     if network.sees_prior or network.radius[0]:
         cause = f"holds a {type(network).__name__}; a prior is made slice by slice"
@@ -145,6 +150,7 @@ class PriorNetwork:
             shutil.copytree(model.path, aside / "checkpoints" / model.path.name)
             for name in ("recipe.json", "run.json"):
                 shutil.copy(model.run.folder / name, aside / name)
+            kept_code.copy(model.run.folder, model.run.fields(), aside)
             aside.rename(target)
         except OSError as error:
             raise cannot_write(target, error) from error
@@ -162,11 +168,11 @@ def as_recorded(recipe: Recipe, run: Run) -> Recipe:
     copy = copy_in(run.folder)
     if recipe.prior is None or not copy.exists() or not (run.folder / "recipe.json").exists():
         return recipe
-    before, named = run.recipe().prior, recipe.prior.of.network_run
+    before, named = run.recipe_by(recipe).prior, recipe.prior.of.network_run
     if before is None or before.of == recipe.prior.of or named is None or not Path(named).is_dir():
         return recipe
-    held = open_model(Run(copy), "last")
-    if model_of(recipe.prior.of).sha256 != held.sha256:
+    held = open_model(Run(copy, run.run_code), "last")
+    if model_of(recipe.prior.of, run_code=run.run_code).sha256 != held.sha256:
         return recipe
     return replace(recipe, prior=replace(recipe.prior, of=before.of))
 
@@ -183,9 +189,12 @@ def resolve(prior: NeighbourMean | None, window: Window, run: Run) -> PriorNetwo
         BadUsage: if there is no such network.
         Mismatch: if it cannot be used, or was trained in another window.
     """
-    if prior is None or prior.of.network_run is None or copy_in(run.folder).exists():
+    if prior is None or prior.of.network_run is None:
         return PriorNetwork(None)
-    model = model_of(prior.of)
+    if (copy := copy_in(run.folder)).exists():
+        Run(copy, run.run_code).recipe()
+        return PriorNetwork(None)
+    model = model_of(prior.of, run_code=run.run_code)
     other = model.recipe.window
     if not other.has_range_of(window):
         cause = f"was trained in the window [{other.low_hu:g}, {other.high_hu:g}] HU"

@@ -17,9 +17,10 @@ from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import Arrays
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import CannotWrite, Mismatch
-from engine.recipe import serialization
+from engine.recipe import foreign_parts, recipe_code, serialization
 from engine.recipe.recipe import Recipe
-from engine.runs import compatibility, lock
+from engine.recipe.recipe_code import RECIPE
+from engine.runs import compatibility, kept_code, lock
 from engine.runs.record import NAME, RunRecord, read_record, required_record
 from volumes.storage.atomic import make_folder, refuse_unwritable, whole_file
 
@@ -32,14 +33,22 @@ _LOOKS = 5
 
 _LOCKS = re.compile(r"\.lock(\.held|\.taken)?")
 # Files that `begin` leaves if it is killed before it has written the last one.
-_BEGINNING = re.compile(rf"{_LOCKS.pattern}|run\.json|recipe\.py|\.(run|recipe)\..+\.tmp")
+_BEGINNING = re.compile(
+    rf"{_LOCKS.pattern}|run\.json|recipe\.py|{kept_code.FOLDER}|\.(run|recipe)\..+\.tmp|\.code\.tmp"
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. engine/README.md lists its files."""
+    """A run folder. engine/README.md lists its files.
+
+    Attributes:
+        folder: of the run.
+        run_code: whether the user asked to run code that it keeps, see `engine.runs.kept_code`.
+    """
 
     folder: Path
+    run_code: bool = False
 
     @property
     def checkpoints(self) -> Path:
@@ -61,14 +70,43 @@ class Run:
         """The folder that TensorBoard reads."""
         return self.folder / "tensorboard"
 
-    def recipe(self) -> Recipe:
-        """The resolved recipe. No code of the run folder is executed.
+    def fields(self) -> dict[str, Any]:
+        """The resolved recipe as plain data.
 
         Raises:
             Mismatch: if the folder is not a run.
         """
         self.refuse_part()
-        return serialization.from_json(self.folder / "recipe.json")
+        return serialization.read_fields(self.folder / "recipe.json")
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe. Code that the run keeps is executed only with `run_code`.
+
+        Raises:
+            Mismatch: if the folder is not a run, or needs code that must not run.
+            BadUsage: if that code fails.
+        """
+        fields = self.fields()
+        code = kept_code.opened(self.folder, fields, trusted=self.run_code)
+        return serialization.rebuilt(self.folder / "recipe.json", fields, code)
+
+    def recipe_by(self, wanted: Recipe) -> Recipe:
+        """The resolved recipe of the run, with the parts of a recipe that has run in place of its.
+
+        No code of the run folder is executed, if that recipe has foreign parts.
+
+        Raises:
+            Mismatch: as `recipe`, or if that recipe lacks a part of the run.
+        """
+        code = foreign_parts.code_behind(wanted)
+        if code is None:
+            return self.recipe()
+        path, fields = self.folder / "recipe.json", self.fields()
+        try:
+            return serialization.from_plain(fields, code)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            cause = f"is of another recipe, or damaged ({error})"
+            raise Mismatch(path, cause, compatibility.ANEW.capitalize()) from error
 
     def record(self) -> RunRecord:
         """The content of run.json; empty if it is missing or damaged."""
@@ -208,7 +246,11 @@ class Run:
         """
         if not (self.folder / "recipe.json").exists():
             return []
-        change = compatibility.of_recipe(self.recipe(), wanted)
+        rewritten: list[str] = []
+        if checkpoint.steps(self.checkpoints):  # else nothing was learned by the earlier code
+            code = foreign_parts.code_behind(wanted)
+            rewritten = kept_code.differences(self.folder, self.fields(), code)
+        change = compatibility.of_recipe(self.recipe_by(wanted), wanted, rewritten)
         change.refuse(self.folder, accepted=accepted)
         return [change]
 
@@ -238,7 +280,7 @@ class Run:
         self, wanted: Recipe, source: Path | None, about: Mapping[str, Any],
         record: RunRecord | None = None, changes: Sequence[compatibility.Changes] | None = None,
     ) -> RunRecord:  # fmt: skip
-        """Writes recipe and run.json, and records accepted changes.
+        """Writes recipe, its code and run.json, and records accepted changes.
 
         Args:
             wanted: the recipe.
@@ -277,8 +319,12 @@ class Run:
         content |= {"changes": noted} if noted else {}
         # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
+        parts = foreign_parts.code_behind(wanted)
+        code = parts or (recipe_code.at(source) if source else None)
         if source is not None:
-            self._write("recipe.py", source.read_bytes())
+            self._write("recipe.py", code.files[RECIPE] if code else source.read_bytes())
+        if code is not None and (parts is not None or len(code.files) > 1):
+            kept_code.keep(self.folder, code)
         self._write("recipe.json", serialization.to_json(wanted))
         return RunRecord(content)
 

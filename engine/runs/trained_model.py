@@ -77,8 +77,11 @@ def open_model(run: Run, which: str = "best") -> Model:
     """The model of a run: its "best" or "last" checkpoint, or that of a step.
 
     Raises:
-        Mismatch: if there is no such checkpoint, or it is damaged.
+        Mismatch: if there is no such checkpoint, or it is damaged, or the run or its copy of the
+            prior's network needs code that must not run.
     """
     (path, arrays), recipe = run.opened(which), run.recipe()
     recipe = replace(recipe, prior=resolved(recipe.prior, run.folder))
+    if recipe.prior is not None and recipe.prior.of.network_run is not None:
+        Run(Path(recipe.prior.of.network_run), run.run_code).recipe()
     return Model(run, path, recipe, run.record(), arrays)

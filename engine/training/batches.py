@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import Any
@@ -15,11 +15,15 @@ import tensorflow as tf
 
 from engine import runtime
 from engine.errors import BadInput, Refusal
+from engine.training.buffers import Buffers
+from engine.training.device_cache import DeviceCache
 from engine.training.reader_threads import Readers, arrived
 from engine.training.step import Batch
+from volumes.sampling.crops import Cut
 from volumes.sampling.examples import Example, Examples
 
 _AHEAD = 3
+_IN_USE = 2  # the batch of the running step, and the one that the device still reads
 
 
 class ReadingError(Exception):
@@ -32,13 +36,22 @@ class Feed:
     Batch s holds the examples s * batch ... (s + 1) * batch - 1 for any number of replicas. Each
     replica gets a contiguous share.
 
+    Voxels are copied once: from the mapped volume into a buffer that the tensor shares. With a
+    device cache they are not read here: crops are cut on the device.
+
     Attributes:
         waited_s: seconds that the training has waited for batches.
     """
 
-    def __init__(self, examples: Examples, batch: int, strategy: Any, readers: Readers) -> None:
+    def __init__(
+        self, examples: Examples, batch: int, strategy: Any, readers: Readers,
+        cache: DeviceCache | None = None,
+    ) -> None:  # fmt: skip
+        self._cache = cache
         self._examples, self._batch, self._strategy = examples, batch, strategy
         self._readers = readers
+        replicas = strategy.num_replicas_in_sync
+        self._buffers = Buffers(2 * replicas * (_AHEAD + _IN_USE))  # clean and noisy have one size
         self._dtype = examples.dtype  # of every batch, so that the step is traced once
         self._reading: dict[int, str] = {}  # the case that is being read, by step
         self.waited_s = 0.0
@@ -77,31 +90,63 @@ class Feed:
 
     def _shares(self, step: int) -> list[Batch]:
         """The batch of a step, split into one share per replica."""
-        first = step * self._batch
-        examples = []
+        first, replicas = step * self._batch, self._strategy.num_replicas_in_sync
+        drawn = []
         for i in range(first, first + self._batch):
-            if self._readers.ended():
-                raise CancelledError  # nobody waits for this batch
-            examples.append(self._example(step, i))
+            with self._named(step, self._examples.case(i)):
+                drawn.append(self._examples[i])
+        count = self._batch // replicas
+        shares = [self._share(step, drawn[k : k + count]) for k in range(0, self._batch, count)]
         self._reading.pop(step, None)
-        arrays = Batch(
-            np.stack([example.hu for example in examples], dtype=self._dtype),
-            np.stack([example.noisy_hu for example in examples], dtype=self._dtype),
-            np.stack([example.weights for example in examples]),
-            np.array([example.sigma for example in examples], np.float32),
-            np.stack([example.spectrum for example in examples]),
-            np.array([example.dose for example in examples], np.float32),
-            np.stack([example.key for example in examples]),
-        )
-        replicas = self._strategy.num_replicas_in_sync
-        return [
-            Batch(*share) for share in zip(*(np.split(a, replicas) for a in arrays), strict=True)
-        ]
+        return shares
 
-    def _example(self, step: int, i: int) -> Example:
-        self._reading[step] = case = self._examples.case(i)
+    def _share(self, step: int, drawn: Sequence[Example]) -> Batch:
+        """Examples as arrays. Their voxels come last: to copy them empties the caches."""
+        hu, noisy_hu = self._voxels(drawn)
+        batch = Batch(
+            hu,
+            noisy_hu,
+            self._stacked([example.weights for example in drawn]),
+            self._stacked([np.float32(example.sigma) for example in drawn]),
+            self._stacked([example.spectrum for example in drawn]),
+            self._stacked([np.float32(example.dose) for example in drawn]),
+            self._stacked([example.key for example in drawn]),
+        )
+        for k, example in enumerate(drawn) if self._cache is None else ():
+            with self._named(step, example.case):
+                example.clean.write(hu[k])
+                if example.noisy is not None:
+                    example.noisy.write(noisy_hu[k])
+        return batch
+
+    def _voxels(self, drawn: Sequence[Example]) -> tuple[Any, Any]:
+        """Arrays for the clean and the noisy voxels; with a device cache, what it is to cut."""
+        clean = [example.clean for example in drawn]
+        noisy = [example.noisy for example in drawn if example.noisy is not None]
+        z, y, x = clean[0].shape
+        none = self._buffers.array((len(drawn), 0, y, x), self._dtype)
+        if self._cache is not None:
+            return clean, noisy or none
+        hu = self._buffers.array((len(drawn), z, y, x), self._dtype)
+        return hu, self._buffers.array(hu.shape, self._dtype) if noisy else none
+
+    def _stacked(self, values: Sequence[Any]) -> npt.NDArray[Any]:
+        first = values[0]
+        out = self._buffers.array((len(values), *first.shape), first.dtype)
+        return np.stack(values, out=out)
+
+    @contextmanager
+    def _named(self, step: int, case: str) -> Iterator[None]:
+        """Names a case in errors, and while it is read.
+
+        Raises:
+            CancelledError: if nobody waits for the batch any more.
+        """
+        if self._readers.ended():
+            raise CancelledError
+        self._reading[step] = case
         try:
-            return self._examples[i]
+            yield
         except (Refusal, MemoryError):
             raise
         except OSError as error:
@@ -114,13 +159,22 @@ class Feed:
 
     def _distributed(self, shares: list[Batch]) -> Batch:
         if len(shares) == 1:
-            return Batch(*(tf.constant(array) for array in shares[0]))
+            return Batch(*(self._tensor(array, 0) for array in shares[0]))
         return Batch(*(self._one_a_replica(arrays) for arrays in zip(*shares, strict=True)))
 
-    def _one_a_replica(self, arrays: tuple[npt.NDArray[Any], ...]) -> Any:
-        return self._strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(arrays[context.replica_id_in_sync_group])
-        )
+    def _one_a_replica(self, arrays: tuple[Any, ...]) -> Any:
+        def tensor(context: Any) -> Any:
+            replica = context.replica_id_in_sync_group
+            return self._tensor(arrays[replica], replica)
+
+        return self._strategy.experimental_distribute_values_from_function(tensor)
+
+    def _tensor(self, found: npt.NDArray[Any] | list[Cut], replica: int) -> Any:
+        """A tensor in the memory of an array, which it keeps alive, or of what the cache cuts."""
+        if isinstance(found, list):
+            assert self._cache is not None
+            return self._cache.voxels(found, replica)
+        return tf.experimental.dlpack.from_dlpack(found.__dlpack__())
 
 
 class Clock:
@@ -142,10 +196,20 @@ class Clock:
 
 
 @contextmanager
-def feed(examples: Examples, batch: int, strategy: Any) -> Iterator[Feed]:
-    """The batches of a training. The reader threads end with the block."""
+def feed(
+    examples: Examples, batch: int, strategy: Any, *, on_device: bool = False
+) -> Iterator[Feed]:
+    """The batches of a training. The reader threads end with the block.
+
+    Args:
+        examples: of the training.
+        batch: number of examples of a step.
+        strategy: distributes them.
+        on_device: whether the volumes are copied to the devices, which then cut the crops.
+    """
+    cache = DeviceCache(examples, strategy.extended.worker_devices) if on_device else None
     readers = Readers(min(8, runtime.processors()))
     try:
-        yield Feed(examples, batch, strategy, readers)
+        yield Feed(examples, batch, strategy, readers, cache)
     finally:
         readers.end()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from engine import runtime
 from engine.errors import BadInput
 from engine.recipe.recipe import Recipe
 from engine.runs.record import RunRecord
 from engine.terminal import Terminal
+from engine.training.reader_threads import Readers, arrived
 from volumes.dataset import Case, Split, find_cases
 from volumes.dataset.grey_values import GreyWanted, Scale, Tops
 from volumes.dataset.store import Store, default_root
@@ -18,9 +22,18 @@ from volumes.dataset.twins import twins
 from volumes.errors import LabelMap, Refusal, listed
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
+from volumes.storage import memory
+from volumes.storage.atomic import remove_temporaries
 from volumes.volume import Volume
 
 _NAMED = 2  # in one line, which stays short
+# Of a scan that is converted: its values as they are scaled, its padding, the array.
+_BYTES_A_VOXEL, _MEMORY_SHARE = 16, 0.5
+_TOLD_AFTER_S = 5.0
+_WHY_ALL = (
+    "reading {} scans into {}, once; the training starts after the last one, because damaged scans "
+    "and copies of scans are refused before it"
+)
 
 Sides = dict[str, list[Case]]
 
@@ -161,6 +174,11 @@ def read_cases(
     """Reads every good scan once, to its end.
 
     The voxels are kept in the store: after bad scans are repaired, the others are not read again.
+    Several scans are read at a time. If several processes read the same scan, one converts it, and
+    the others wait for it.
+
+    No training starts before the last scan is read. Which scans are damaged, and which are copies
+    of others, is known only then, and so are the cases that the examples are drawn from.
 
     Args:
         found: from `list_cases`.
@@ -181,10 +199,23 @@ def read_cases(
     cases = [(side, case) for side, cases in found.good().items() for case in cases]
     volumes: dict[str, list[Volume]] = {side: [] for side in found.sides}
     bad = dict(found.bad)
-    with terminal.progress(f"reading scans into {store.root or 'memory'}", len(cases)) as bar:
-        for done, (side, case) in enumerate(cases, 1):
+    place, told_at = store.root or "memory", time.monotonic() + _TOLD_AFTER_S
+    with (
+        terminal.progress(f"reading scans into {place}", len(cases)) as bar,
+        _readers([case for _, case in cases]) as readers,
+    ):
+        coming = [
+            readers.submit(lambda i: store.volume(cases[i][1], scanned=scanned), i)
+            for i in range(len(cases))
+        ]
+        for done, ((side, case), future) in enumerate(zip(cases, coming, strict=True), 1):
+            while not arrived(future):
+                check_stop()
+                if time.monotonic() > told_at:
+                    told_at = math.inf
+                    terminal.say(f"{found.data}: {_WHY_ALL.format(len(cases), place)}")
             try:
-                volumes[side].append(store.volume(case, scanned=scanned))
+                volumes[side].append(future.result())
             except BadInput as refusal:
                 bad[case.name] = refusal
             bar.at(done, case.name)
@@ -198,6 +229,21 @@ def read_cases(
         terminal.warn_once(volume.odd)
     _refuse_leaks(volumes, terminal)
     return volumes, known
+
+
+@contextmanager
+def _readers(cases: Sequence[Case]) -> Iterator[Readers]:
+    """Threads that read scans, as many as the processors and the memory allow."""
+    largest = max((math.prod(case.open().shape) for case in cases if not case.of_a_set), default=1)
+    fit = int(_MEMORY_SHARE * memory.free_bytes()) // (_BYTES_A_VOXEL * largest)
+    readers = Readers(max(1, min(runtime.processors(), len(cases), fit)))
+    try:
+        yield readers
+    except BaseException:
+        readers.end()
+        remove_temporaries()  # of scans that were being written
+        raise
+    readers.end()
 
 
 def outline_cases(

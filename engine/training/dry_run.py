@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from engine import runtime
 from engine.recipe import summary
 from engine.recipe.serialization import to_json
 from engine.runs.initial_weights import InitialWeights
-from engine.runs.run import Run
 from engine.terminal import Terminal
 from engine.training.cases import outline_cases
-from engine.training.fit import refuse_uneven
+from engine.training.fit import refuse_uneven, warn_of_network
 from engine.training.fit_request import FitRequest
 from engine.training.preparation import Prepared
 from engine.training.resumption import compare_cases, compare_run
@@ -33,6 +33,7 @@ def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None
     start = _rehearse(prepared, request, terminal)
     started = runtime.start(request.devices, request.precision, request.xla)
     refuse_uneven(recipe, started)
+    warn_of_network(recipe, terminal)
     cost = step_cost(recipe, started.precision)
     about: dict[str, Any] = {
         "cases": {side: [case.name for case in cases] for side, cases in found.good().items()},
@@ -67,7 +68,9 @@ def _rehearse(prepared: Prepared, request: FitRequest, terminal: Terminal) -> In
     run = prepared.run
     run.refuse_unusable()
     if request.fresh:  # the run is moved aside: the folder is then empty
-        prepared = prepared._replace(run=Run(run.folder.with_name(f".{run.folder.name}.fresh")))
+        prepared = prepared._replace(
+            run=replace(run, folder=run.folder.with_name(f".{run.folder.name}.fresh"))
+        )
     resumed = compare_run(prepared, request, terminal.warn, rename=False)
     record, cases = resumed.record, prepared.cases
     compared = {sha256 for side in record.cases.values() for sha256 in side.values()}

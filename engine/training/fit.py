@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from engine import runtime
+from engine.checkpoints import checkpoint
 from engine.errors import BadUsage, Interrupted
-from engine.recipe import summary
+from engine.recipe import foreign_parts, summary
 from engine.recipe.network_prior import resolved
 from engine.recipe.recipe import Recipe
 from engine.runs import compatibility, own_settings
 from engine.runs.run import Run
 from engine.terminal import Terminal
+from engine.training import device_cache
 from engine.training.cases import read_cases
 from engine.training.fit_request import FitRequest
 from engine.training.preparation import Prepared, prepare
@@ -81,6 +83,8 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     terminal.say("\n".join(summary.lines(recipe)))
     started = runtime.start(request.devices, request.precision, request.xla)
     refuse_uneven(recipe, started)
+    if not checkpoint.steps(run.checkpoints):
+        warn_of_network(recipe, terminal)
     about = about_program(recipe, started) | about
     if (own := prepared.requested.own) is not None:
         about["own_settings"] = own_settings.to_plain(own)
@@ -98,8 +102,25 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
 
     examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
     validation = Validation(recipe, _until_stopped(volumes["validation"], stop.check))
-    plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal)
+    on_device = request.cache == "device"
+    if on_device and (cause := device_cache.too_large(examples)):
+        terminal.say(f"{request.data}: is read from the disk: {cause}")
+        on_device = False
+    plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal, on_device)
     Trainer(plan, resumed.start).train(stop)
+
+
+def warn_of_network(recipe: Recipe, terminal: Terminal) -> None:
+    """Checks a network that is not the engine's. TensorFlow must have been started.
+
+    Raises:
+        BadUsage: if it cannot be trained.
+    """
+    if foreign_parts.is_foreign(type(recipe.network)):
+        from engine.training.network_check import check_network
+
+        for warning in check_network(recipe.network):
+            terminal.warn(warning)
 
 
 def refuse_uneven(recipe: Recipe, started: runtime.Runtime) -> None:

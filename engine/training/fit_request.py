@@ -29,7 +29,9 @@ class FitRequest:
         time: in a dry run, time a few steps.
         json: in a dry run, print JSON.
         devices, precision, xla: how it is computed, not what.
+        cache: where the volumes are held: disk (mapped into memory) or device.
         reading: options for reading scans.
+        run_code: run code that the named runs keep, see `engine.runs.kept_code`.
         preset: overrides that belong to the recipe, as those of the demo do. A run that was begun
             with others on top of them goes on with those.
 
@@ -53,7 +55,9 @@ class FitRequest:
     devices: str = "auto"
     precision: str = "auto"
     xla: str = "auto"
+    cache: str = "disk"
     reading: ReadOptions = STRICT
+    run_code: bool = False
     preset: tuple[str, ...] = ()
 
     @property

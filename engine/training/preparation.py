@@ -15,7 +15,7 @@ from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
 from engine.terminal import Terminal
-from engine.training import requested_recipe
+from engine.training import device_cache, requested_recipe
 from engine.training.cases import CaseList, list_cases
 from engine.training.fit_request import FitRequest
 from engine.training.requested_recipe import RequestedRecipe
@@ -48,18 +48,20 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     if not request.dry_run and (request.time or request.json):
         option = "--time" if request.time else "--json"
         raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
-    run = Run(request.run_folder)
+    run = Run(request.run_folder, request.run_code)
     record = RunRecord() if request.fresh else run.record()
     requested = _requested(request, run, record, terminal)
     recipe = requested.recipe if request.fresh else prior_network.as_recorded(requested.recipe, run)
     start = None
     if request.start is not None:
         which = request.start_checkpoint or "best"
-        start = initial_weights.find_initial_weights(Run(request.start), which, recipe, run)
+        source = Run(request.start, request.run_code)
+        start = initial_weights.find_initial_weights(source, which, recipe, run)
     run.refuse_locked()
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)
+    device_cache.check(request.cache, recipe)
     found = list_cases(recipe, request.data, terminal, request.reading, record.tops)
     if scale := found.scale():
         terminal.say(f"{request.data}: {scale.told}")

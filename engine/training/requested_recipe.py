@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
-from engine.recipe.serialization import to_json
+from engine.recipe.serialization import refuse_unsaved
 from engine.runs import own_settings
 from engine.runs.own_settings import Setting
 from engine.runs.record import RunRecord
@@ -52,7 +52,7 @@ def of_file(
         BadUsage: if an override is wrong, or JSON cannot rebuild the recipe.
         Mismatch: if the run is damaged, or its settings do not fit the file.
     """
-    to_json(file)  # refuses what JSON cannot rebuild
+    refuse_unsaved(file)
     if run is None:
         return RequestedRecipe(override(file, overrides), source, file)
     own = own_settings.of_run(run, record, source, file)
@@ -61,7 +61,7 @@ def of_file(
 
 
 def of_run(run: Run, record: RunRecord, overrides: Sequence[str]) -> RequestedRecipe:
-    """The recipe of a run, with overrides. No code is run.
+    """The recipe of a run, with overrides. Code that it keeps is run only if the user asked.
 
     Raises:
         BadUsage: if an override is wrong.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,8 +11,9 @@ import tensorflow as tf
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
-from engine.errors import Interrupted, Mismatch
+from engine.errors import Interrupted, Mismatch, NumericalFailure
 from engine.inference.predictor import Predictor, photons_told
+from engine.recipe.metric import decisive
 from engine.recipe.recipe import Recipe
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.record import RunRecord
@@ -26,7 +28,7 @@ from engine.training.signals import Stop, Stopped
 from engine.training.state import TrainingState
 from engine.training.step import Batch
 from engine.training.training_log import StepDone, TrainingLog
-from engine.training.validation import Validation
+from engine.training.validation import Scored, Validation
 from volumes.sampling.examples import Examples
 
 _PATIENCE_S = 60.0
@@ -48,6 +50,7 @@ class TrainingPlan:
         examples: of the training.
         validation: scores the network.
         terminal: shows messages and progress.
+        on_device: whether the volumes are copied to the devices, which then cut the crops.
     """
 
     run: Run
@@ -57,6 +60,7 @@ class TrainingPlan:
     examples: Examples
     validation: Validation
     terminal: Terminal
+    on_device: bool = False
 
 
 class Trainer:
@@ -193,9 +197,33 @@ class Trainer:
         step, mse, best = self.progress.step, scored.mean["mse"], self.progress.best_mse
         shown = self.plan.validation.pairs[0]
         self._health.validated(step, mse, best, shown, estimate)
-        if best is None or mse < best:
-            self.progress = replace(self.progress, best_step=step, best_mse=mse)
+        score = self._decisive(scored)
+        if self._improves(mse, score):
+            self.progress = replace(self.progress, best_step=step, best_mse=mse, best_score=score)
         self._log.validation(step, scored, shown, estimate)
+
+    def _decisive(self, scored: Scored) -> float | None:
+        """The score by which the best checkpoint is chosen; None if that is the error.
+
+        Raises:
+            NumericalFailure: if it is not finite.
+        """
+        if self.recipe.best_by == "psnr":
+            return None
+        name, _ = decisive(self.recipe.best_by)
+        score = scored.mean[name]
+        if not math.isfinite(score):
+            cause = f"best_by {name} is {score} at step {self.progress.step:,}"
+            raise NumericalFailure(self.run.folder, cause, "Choose another best_by")
+        return score
+
+    def _improves(self, mse: float, score: float | None) -> bool:
+        """Whether a validation is better than the best one before."""
+        best = self.progress
+        if best.best_mse is None or score is None or best.best_score is None:
+            return best.best_mse is None or mse < best.best_mse
+        larger = decisive(self.recipe.best_by)[1]
+        return score > best.best_score if larger else score < best.best_score
 
     def _save(self, *, last: bool) -> None:
         """Saves a checkpoint. On a full disk the next save tries again, unless this is the last."""
@@ -223,7 +251,9 @@ class Trainer:
         title = f"{self.run.folder.name} [{runtime.precision}]"
         with (
             out_of_memory.told(recipe, self.run.folder, runtime.replicas),
-            feed(self.plan.examples, recipe.batch, runtime.strategy) as fed,
+            feed(
+                self.plan.examples, recipe.batch, runtime.strategy, on_device=self.plan.on_device
+            ) as fed,
             self._log.bar(title, first),
         ):
             self._clock = Clock(fed)
@@ -247,7 +277,7 @@ class Trainer:
             change["rescored"] and found.step <= change["from_step"] for change in record.changes
         )
         if self._rescore:
-            self.progress = replace(self.progress, best_step=None, best_mse=None)
+            self.progress = replace(self.progress, best_step=None, best_mse=None, best_score=None)
         self.plan.terminal.say(f"Resuming {self.run.folder} from step {found.step:,}")
 
     def _start_from(self, start: InitialWeights) -> None:

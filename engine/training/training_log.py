@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import DiskFull
 from engine.plots import panel
+from engine.recipe.metric import Metric
 from engine.recipe.recipe import Recipe
 from engine.runs.metrics_file import MetricsFile
 from engine.runs.run import Run
@@ -104,6 +105,9 @@ class TrainingLog:
         except DiskFull as refusal:  # a missing image does not end the training
             self._terminal.warn(str(refusal))
         words = _in_words(scored, self._recipe.window)
+        if isinstance(metric := self._recipe.best_by, Metric):
+            better = "larger" if metric.larger_is_better else "smaller"
+            words += f", {metric.name} {scored.mean[metric.name]:.4g} ({better} is better)"
         self._terminal.say(f"step {step:,}: validation {words}")
 
     def sync(self) -> None:

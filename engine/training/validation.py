@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.inference.predictor import Predictor
 from engine.inference.tiling import blocks_of, plan
+from engine.recipe.metric import Metric
 from engine.recipe.recipe import Recipe
 from engine.scoring.case_images import Pair, levels, pair
 from engine.scoring.metrics import Scores, scores
@@ -74,7 +75,25 @@ class Validation:
         return pair.images.keeping_padding(predictor.volume(tiles, checked, prior))
 
     def _scores(self, pair: Pair, estimate: Unit) -> Scores:
-        return scores(pair.clean, estimate, self._recipe.window)
+        found = scores(pair.clean, estimate, self._recipe.window)
+        metric = self._recipe.best_by
+        if not isinstance(metric, Metric):
+            return found
+        value = float(metric.function(pair.clean, estimate))
+        return OwnScores(**asdict(found), name=metric.name, value=value)
+
+
+@dataclass(frozen=True)
+class OwnScores(Scores):
+    """The scores of one volume, with that of the recipe's own metric.
+
+    Attributes:
+        name: of the metric.
+        value: of the metric.
+    """
+
+    name: str
+    value: float
 
 
 @dataclass(frozen=True)
@@ -127,9 +146,17 @@ class Scored:
 
 
 def _mean(rows: Mapping[str, Scores]) -> dict[str, float]:
-    values = [asdict(row) for row in rows.values()]
+    values = [_row(row) for row in rows.values()]
     return {name: float(np.mean([value[name] for value in values])) for name in values[0]}
 
 
 def _plain(scores: Mapping[str, Scores]) -> dict[str, Any]:
-    return {case: asdict(row) for case, row in scores.items()}
+    return {case: _row(row) for case, row in scores.items()}
+
+
+def _row(scores: Scores) -> dict[str, float]:
+    """The scores of a volume by name."""
+    row = asdict(scores)
+    if isinstance(scores, OwnScores):
+        row[row.pop("name")] = row.pop("value")
+    return row

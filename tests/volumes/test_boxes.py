@@ -1,6 +1,6 @@
 import numpy as np
 
-from volumes.boxes import Box, read_box, reflected, slices_of
+from volumes.boxes import Box, copy_box, read_box, reflected, slices_of
 
 
 def test_any_box_is_read_as_by_its_indices():
@@ -25,3 +25,16 @@ def test_slices_come_in_order_and_in_one_piece_whatever_the_order_in_memory():
         found = list(slices_of(stored))
         assert np.array_equal(found, volume)
         assert all(slice_.flags.c_contiguous for slice_ in found)
+
+
+def test_any_box_is_copied_as_it_is_read_whatever_the_order_of_the_array():
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        volume = rng.integers(0, 1000, rng.integers(1, 8, 3)).astype(np.int16)
+        starts, sizes = rng.integers(-20, 20, 3), rng.integers(1, 12, 3)
+        box = Box(tuple(map(int, starts)), tuple(map(int, sizes)))
+        mirrored = np.empty(box.shape, np.int16)[::-1, :, ::-1]
+        turned = np.empty(box.shape[::-1], np.float32).transpose(2, 1, 0)
+        for out in (np.empty(box.shape, np.int16), mirrored, turned):
+            copy_box(volume, box, out)
+            np.testing.assert_array_equal(out, read_box(volume, box))

@@ -1,1 +1,1 @@
-"""Phantoms: synthetic abdominal CT volumes for training and tests."""
+"""Phantoms: synthetic abdomens, rods in a cylinder to measure image quality, and lesions."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from volumes.boxes import Box, Voxel
-from volumes.volume import Shape
+from volumes.boxes import Box, Voxel, copy_box, read_box, resampled
+from volumes.volume import HU, Shape
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,47 @@ class Pose:
         """A view of a (Z, Y, X) block in this pose."""
         reversed_ = block[tuple(slice(None, None, -1 if m else 1) for m in self.mirror)]
         return np.rot90(reversed_, self.quarters, axes=(1, 2))
+
+    def written_to(self, out: npt.NDArray[Voxel]) -> npt.NDArray[Voxel]:
+        """A view of an array. A block that is written to it stands in the array in this pose."""
+        upright = np.rot90(out, -self.quarters, axes=(1, 2))
+        return Pose(self.mirror).of(upright)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The voxels of an example: a block of a volume in its pose, which nothing has read yet.
+
+    Attributes:
+        hu: (Z, Y, X) of the volume, in its datatype.
+        box: the block. It may extend beyond the volume.
+        pose: its orientation.
+        plane: (Y, X) pixels to which the slices of the block are resampled.
+    """
+
+    hu: HU
+    box: Box
+    pose: Pose
+    plane: tuple[int, int]
+
+    @property
+    def shape(self) -> Shape:
+        """(Z, Y, X) of the voxels."""
+        return (self.box.shape[0], *self.plane)
+
+    def write(self, out: HU) -> None:
+        """Writes the voxels into an array of their shape."""
+        target = self.pose.written_to(out)
+        if self.box.shape == self.shape:
+            copy_box(self.hu, self.box, target)
+        else:
+            target[...] = resampled(read_box(self.hu, self.box), self.plane)
+
+    def voxels(self) -> HU:
+        """The voxels, in an array of their own."""
+        out = np.empty(self.shape, self.hu.dtype)
+        self.write(out)
+        return out
 
 
 @dataclass(frozen=True)

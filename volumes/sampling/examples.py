@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from volumes import random_draws
-from volumes.boxes import Box, read_box, reflected, resampled
-from volumes.sampling.crops import Crop, Pose
+from volumes.boxes import Box, reflected
+from volumes.sampling.crops import Crop, Cut
 from volumes.sampling.noise import Noise
 from volumes.sampling.priors import NeighbourMean
 from volumes.sampling.scanner_noise import Scanned
@@ -25,10 +25,10 @@ class Example:
     """The data from which the accelerator makes one training pair.
 
     Attributes:
-        hu: (Z + 2 halo, Y, X) clean HU in the datatype of the volume, with the slices that the
-            prior needs.
-        noisy_hu: the same block of the recorded or scanned noisy copy; empty (0, Y, X) if noise is
-            added on the accelerator.
+        clean: the block of the clean volume, (Z + 2 halo, Y, X) with the slices that the prior
+            needs.
+        noisy: the same block of the recorded or scanned noisy copy; None if noise is added on the
+            accelerator.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) without a prior.
         sigma: of the noise, as a fraction of the window; NaN if unknown.
         spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) for white noise.
@@ -38,8 +38,8 @@ class Example:
         box: of the crop in its volume, without halo.
     """
 
-    hu: HU
-    noisy_hu: HU
+    clean: Cut
+    noisy: Cut | None
     weights: npt.NDArray[np.float32]
     sigma: float
     spectrum: npt.NDArray[np.float32]
@@ -47,6 +47,16 @@ class Example:
     key: npt.NDArray[np.int32]
     case: str
     box: Box
+
+    @property
+    def hu(self) -> HU:
+        """(Z + 2 halo, Y, X) clean HU in the datatype of the volume, read anew."""
+        return self.clean.voxels()
+
+    @property
+    def noisy_hu(self) -> HU:
+        """(Z + 2 halo, Y, X) noisy HU, read anew; empty (0, Y, X) without a noisy copy."""
+        return self.hu[:0] if self.noisy is None else self.noisy.voxels()
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Examples:
     noise: Noise
     prior: NeighbourMean | None
     seed: int
-    # The last slices of each thread: its next example may need the same ones.
+    # The last order and slices of each thread: its next example may need the same ones.
     _last: threading.local = field(
         default_factory=threading.local, init=False, repr=False, compare=False
     )
@@ -94,17 +104,16 @@ class Examples:
         sigma, spectrum = math.nan, np.zeros(0, np.float32)
         dose = math.nan
         if self.noise.scanned:
-            clean, noisy = self._slices(self.noise, volume, halo_box, leader)
+            slices = self._slices(self.noise, volume, halo_box, leader)
             within = Box((0, *halo_box.start[1:]), halo_box.shape)
-            hu, noisy_hu = (pose.of(read_box(slices, within)) for slices in (clean, noisy))
+            clean, noisy = (Cut(hu, within, pose, within.shape[1:]) for hu in slices)
             dose = self.noise.network_dose(self._scan_rng(leader))
         else:
-            hu = self._block(volume.hu, halo_box, pose)
-            noisy_hu = hu[:0]
+            clean, noisy = Cut(volume.hu, halo_box, pose, self.crop.shape[1:]), None
             if self.noise.additive:
                 sigma, spectrum = self.noise.draw(rng)
             else:
-                noisy_hu = self._block(volume.recorded(), halo_box, pose)
+                noisy = replace(clean, hu=volume.recorded())
         weights = np.zeros((length, 0), np.float32)
         if self.prior:
             # If the crop is deeper than the volume, the reflection counts as volume.
@@ -114,7 +123,7 @@ class Examples:
             # In a mirrored crop the missing slices are on the other side.
             weights = weights[::-1, ::-1] if pose.mirror[0] else weights
         key = random_draws.device_key(self.seed, "noise", i)
-        return Example(hu, noisy_hu, weights, sigma, spectrum, dose, key, volume.case, box)
+        return Example(clean, noisy, weights, sigma, spectrum, dose, key, volume.case, box)
 
     def case(self, i: int) -> str:
         """The name of the case of example i. No voxel is read."""
@@ -126,8 +135,10 @@ class Examples:
 
     def _volume(self, i: int) -> Volume:
         round_, turn = divmod(self._leader(i) // self.crop.patches, len(self.volumes))
-        order = random_draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
-        return self.volumes[int(order[turn])]
+        if getattr(self._last, "round", None) != round_:
+            order = random_draws.rng(self.seed, "order", round_).permutation(len(self.volumes))
+            self._last.round, self._last.order = round_, order.tolist()
+        return self.volumes[int(self._last.order[turn])]
 
     def _slices(self, noise: Scanned, volume: Volume, box: Box, leader: int) -> tuple[HU, HU]:
         """The whole slices of a box, clean and noisy, reflected beyond the ends of the volume."""
@@ -143,9 +154,6 @@ class Examples:
 
     def _scan_rng(self, leader: int) -> np.random.Generator:
         return random_draws.rng(self.seed, "scan", leader)
-
-    def _block(self, hu: HU, box: Box, pose: Pose) -> HU:
-        return pose.of(resampled(read_box(hu, box), self.crop.shape[1:]))
 
 
 def _shape(hu: HU) -> tuple[int, int, int]:

@@ -11,7 +11,6 @@ import numpy as np
 
 from volumes import random_draws
 from volumes.sampling.additive_noise import AdditiveNoise, Drawn, percent
-from volumes.sampling.coloured_noise import Coloured
 from volumes.sampling.mixed_noise import Mixed
 from volumes.sampling.ranges import between
 from volumes.sampling.scanner_noise import Scanned
@@ -116,4 +115,4 @@ class Recorded:
 # Each kind has the attributes `additive` (noise is added on the device, its standard deviation is
 # known), `scanned` (a simulated scanner makes whole slices on the host), `file` (name of recorded
 # scans, else None), `typical_photons` (a ray, if the dose varies), `typical` and `range` (sigma).
-Noise = Gaussian | Coloured | Mixed | Recorded | Scanned
+Noise = AdditiveNoise | Mixed | Recorded | Scanned

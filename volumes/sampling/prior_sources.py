@@ -12,6 +12,7 @@ Each source works within slices, on crops during training and on whole slices af
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -20,7 +21,9 @@ from volumes.total_variation import minimiser
 
 
 class Source(Hashable, Protocol):
-    """A method that makes an image from the noisy one, slice by slice.
+    """A method that makes an image from the noisy one, slice by slice: a frozen dataclass.
+
+    A class of your own may inherit from this one, and then needs only `image`.
 
     Attributes:
         is_noisy: whether the image is the noisy one itself.
@@ -30,14 +33,22 @@ class Source(Hashable, Protocol):
     """
 
     @property
-    def is_noisy(self) -> bool: ...  # noqa: D102
-    @property
-    def is_oracle(self) -> bool: ...  # noqa: D102
-    @property
-    def needs_sigma(self) -> bool: ...  # noqa: D102
-    @property
-    def network_run(self) -> str | None: ...  # noqa: D102
+    def is_noisy(self) -> bool:  # noqa: D102
+        return False
 
+    @property
+    def is_oracle(self) -> bool:  # noqa: D102
+        return False
+
+    @property
+    def needs_sigma(self) -> bool:  # noqa: D102
+        return False
+
+    @property
+    def network_run(self) -> str | None:  # noqa: D102
+        return None
+
+    @abstractmethod
     def image(self, clean: Any | None, noisy: Any, sigma: Any) -> Any:
         """The image whose slices are averaged.
 
@@ -49,7 +60,6 @@ class Source(Hashable, Protocol):
         Returns:
             (B, Z, Y, X, 1) float32.
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ A prior is computed from the noisy volume, never from the clean one. The one exc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class NeighbourMean:
     def weights(
         self, first: int, length: int, depth: int, spacing_z_mm: float
     ) -> npt.NDArray[np.float32]:
-        """(length, length + 2 halo): row i makes the prior of slice `first + i`.
+        """(length, length + 2 halo), read-only: row i makes the prior of slice `first + i`.
 
         Columns are the slices from `first - halo` on. Those outside [0, depth) have weight 0, so
         the prior of a crop equals the prior of the whole volume.
@@ -67,11 +68,10 @@ class NeighbourMean:
             depth: number of slices of the volume, padded ones included.
             spacing_z_mm: distance of neighbouring slices.
         """
-        band = self._band(first, length, depth, spacing_z_mm)
-        row, offset = np.ogrid[:length, : band.shape[1]]
-        weights = np.zeros((length, length + 2 * self.radius), np.float32)
-        weights[row, row + offset] = band
-        return weights
+        if self.radius <= first <= depth - length - self.radius:  # far from both ends
+            first, depth = self.radius, length + 2 * self.radius
+        decay = self.decay + self.decay_per_mm * spacing_z_mm
+        return _weights(self.radius, decay, first, length, depth)
 
     def of_slab(self, slab: Unit, first: int, depth: int, spacing_z_mm: float) -> Unit:
         """(Z, Y, X) prior of the slices from `first` on, on the host.
@@ -86,21 +86,36 @@ class NeighbourMean:
             spacing_z_mm: distance of neighbouring slices.
         """
         length = slab.shape[0] - 2 * self.radius
-        band = self._band(first, length, depth, spacing_z_mm)[..., None, None]
+        decay = self.decay + self.decay_per_mm * spacing_z_mm
+        band = _band(self.radius, decay, first, length, depth)[..., None, None]
         prior = np.zeros((length, *slab.shape[1:]), np.float32)
         for offset in range(band.shape[1]):
             prior += band[:, offset] * slab[offset : offset + length]
         return prior
 
-    def _band(
-        self, first: int, length: int, depth: int, spacing_z_mm: float
-    ) -> npt.NDArray[np.float32]:
-        """(length, 2 radius + 1) weights of the slices around each slice; see `weights`."""
-        distance = np.arange(-self.radius, self.radius + 1)
-        weight = np.exp(-(self.decay + self.decay_per_mm * spacing_z_mm) * np.abs(distance))
-        slice_ = first + np.arange(length)[:, None] + distance
-        weight = weight * ((slice_ >= 0) & (slice_ < depth))
-        return np.asarray(weight / weight.sum(axis=1, keepdims=True), np.float32)
+
+@lru_cache(maxsize=256)
+def _weights(
+    radius: int, decay: float, first: int, length: int, depth: int
+) -> npt.NDArray[np.float32]:
+    """See `NeighbourMean.weights`. They are kept: nearly all crops have those of a few places."""
+    band = _band(radius, decay, first, length, depth)
+    row, offset = np.ogrid[:length, : band.shape[1]]
+    weights = np.zeros((length, length + 2 * radius), np.float32)
+    weights[row, row + offset] = band
+    weights.setflags(write=False)
+    return weights
+
+
+def _band(
+    radius: int, decay: float, first: int, length: int, depth: int
+) -> npt.NDArray[np.float32]:
+    """(length, 2 radius + 1) weights of the slices around each slice."""
+    distance = np.arange(-radius, radius + 1)
+    weight = np.exp(-decay * np.abs(distance))
+    slice_ = first + np.arange(length)[:, None] + distance
+    weight = weight * ((slice_ >= 0) & (slice_ < depth))
+    return np.asarray(weight / weight.sum(axis=1, keepdims=True), np.float32)
 
 
 def weighted_slices(weights: Any, slices: Any) -> Any:

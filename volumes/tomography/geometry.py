@@ -95,6 +95,10 @@ class _Beam(ABC):
             raise ValueError(f"{self.views} views cannot be thinned evenly by {stride}")
         return replace(self, views=self.views // stride)
 
+    def split_bins(self, parts: int) -> Self:
+        """This geometry with every bin split into equal parts: the same detector, sampled finer."""
+        return replace(self, bins=self.bins * parts)
+
     def about(self) -> dict[str, Any]:
         """The kind and the fields as plain data."""
         return {"kind": self.kind, **asdict(self)}
@@ -194,6 +198,10 @@ class Parallel(_Beam):
     def bin_width(self) -> float:
         """The bin spacing, in pixels."""
         return self.bin_pixels
+
+    def split_bins(self, parts: int) -> Parallel:
+        """This geometry with every bin split into equal parts: the same detector, sampled finer."""
+        return replace(self, bins=self.bins * parts, bin_pixels=self.bin_pixels / parts)
 
     def _enlarged(self, scale: float) -> Parallel:
         return replace(self, bin_pixels=self.bin_pixels * scale)

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from engine import runtime
-from engine.diagnostics.benchmark import machine, peers
+from engine.diagnostics.benchmark import machine, packages, peers
 from engine.diagnostics.benchmark.case import Case
 from engine.diagnostics.benchmark.rounds import Times, median, ratio, take_turns, timed
 from engine.diagnostics.benchmark.stage_times import StageTimes
@@ -84,7 +84,7 @@ def _stages(command: Callable[[], Unit], rounds: int) -> list[dict[str, float]]:
 
 def _title(case: Case, rounds: int) -> str:
     network, shape = case.model.recipe.network, " x ".join(map(str, case.image.shape))
-    software = [f"TensorFlow {version('tensorflow')}", *peers.versions()]
+    software = [f"TensorFlow {version('tensorflow')}", *packages.versions(*peers.PACKAGES)]
     return f"{network}, {shape} voxels, {rounds} rounds; {machine.kind()}; {', '.join(software)}"
 
 
@@ -121,10 +121,10 @@ def _notes(case: Case) -> list[str]:
         "network never learned: HU show whether a way is exact, not the error of a trained one. "
         "The stages are measured apart from the rounds, by a hook that slows the network."
     ]
-    if "PyTorch" not in peers.missing():
+    if not packages.missing("torch"):
         apart = peers.disagreement(case)
         lines.append(f"The network in PyTorch differs by {apart:.1e} of the window on a crop.")
-    if gone := peers.missing():
+    if gone := packages.missing(*peers.PACKAGES):
         lines.append(f"Not compared, because it is not installed: {', '.join(gone)}.")
     return lines
 

@@ -7,15 +7,12 @@ left out: it would take eight times as long. Both packages are optional.
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-from functools import cache, partial
-from importlib import import_module
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from engine.diagnostics.benchmark import packages
 from engine.diagnostics.benchmark.case import Case
 from engine.diagnostics.benchmark.torch_network import TorchNetwork
 from engine.diagnostics.benchmark.ways import Way
@@ -23,38 +20,19 @@ from engine.errors import NumericalFailure
 from engine.inference.predictor import tensor
 from volumes.volume import Unit
 
-_PACKAGES = {"torch": "PyTorch", "monai": "MONAI"}
+PACKAGES = ("torch", "monai")
 _SAME = 1e-4  # in window units: float32 is summed in another order
 _CROP = (16, 32, 32)
 
 
-def missing() -> list[str]:
-    """The packages that are not installed, or cannot be imported."""
-    return [title for name, title in _PACKAGES.items() if _package(name) is None]
-
-
-def versions() -> list[str]:
-    """The installed packages with their versions."""
-    return [f"{title} {version(name)}" for name, title in _PACKAGES.items() if _package(name)]
-
-
-@cache
-def _package(name: str) -> Any:
-    # PyTorch's threads would spin while they wait, and so count the time that others take.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with suppress(ImportError, OSError):
-        return import_module(name)
-    return None
-
-
 def peers(case: Case) -> dict[str, Way]:
     """PyTorch's and MONAI's ways, as far as they are installed."""
-    if _package("torch") is None:
+    if packages.package("torch") is None:
         return {}
-    torch = _package("torch")
+    torch = packages.package("torch")
     network, image = TorchNetwork(case.network), torch.from_numpy(case.image)[None, None]
     ways: dict[str, Way] = {"PyTorch, one pass": lambda: _array(network(image))}
-    if _package("monai") is None:
+    if packages.package("monai") is None:
         return ways
     from monai.inferers import sliding_window_inference
 
@@ -75,7 +53,7 @@ def disagreement(case: Case) -> float:
     Raises:
         NumericalFailure: if they are not the same network.
     """
-    torch = _package("torch")
+    torch = packages.package("torch")
     crop = np.ascontiguousarray(case.image[tuple(slice(extent) for extent in _CROP)])
     theirs = _array(TorchNetwork(case.network)(torch.from_numpy(crop)[None, None]))
     apart = float(np.abs(case.network(tensor(crop)).numpy()[0, ..., 0] - theirs).max())

@@ -2,14 +2,14 @@ from functools import partial
 
 import pytest
 
-from engine.diagnostics.benchmark import denoise, step
+from engine.diagnostics.benchmark import denoise, feed, step
 
 
 @pytest.fixture
 def asked(monkeypatch):
     """What the benchmarks are asked for; none runs."""
     found = []
-    for name, module in (("step", step), ("denoise", denoise)):
+    for name, module in (("step", step), ("denoise", denoise), ("feed", feed)):
         noted = partial(lambda name, *given: found.append((name, given[:-1])), name)
         monkeypatch.setattr(module, "compare", noted)
     return found
@@ -20,6 +20,8 @@ def asked(monkeypatch):
     [
         ([], ("step", (10, 5))),
         (["step", "--steps", "6", "--rounds", "2"], ("step", (6, 2))),
+        (["feed"], ("feed", ([16, 29, 40, 64, 300, 1059], 5))),
+        (["feed", "--depths", "40,64", "--rounds", "3"], ("feed", ([40, 64], 3))),
         (["denoise"], ("denoise", ((32, 128, 128), 16, 5))),
         (
             ["denoise", "--shape", "8,64,48", "--width", "4", "--rounds", "1"],
@@ -36,7 +38,10 @@ def test_a_benchmark_runs_with_its_options(engine, asked, words, wanted):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["feet"], "feet: is no benchmark. Use step or denoise."),
+        (["feet"], "feet: is no benchmark. Use step, denoise, feed."),
+        (["feed", "--depths", "40,1"], "--depths: takes numbers above 1, not '40,1'. Write such as "
+                                       "29,300."),
+        (["--depths", "40"], "--depths: belongs to `bench feed`. Leave it out."),
         (["--shape", "8,8,8"], "--shape: belongs to `bench denoise`. Leave it out."),
         (["step", "--width", "8"], "--width: belongs to `bench denoise`. Leave it out."),
         (["denoise", "--steps", "8"], "--steps: belongs to `bench step`. Leave it out."),

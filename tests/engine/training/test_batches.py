@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from engine.training.reader_threads import READER, Readers
+from tests.engine.training.batch_bits import KNOWN, kinds, sha256
 from volumes import Crop, Gaussian, NeighbourMean
 from volumes.errors import BadInput
 from volumes.sampling.examples import Examples
@@ -150,3 +152,52 @@ def test_a_volume_becomes_a_batch_of_one_with_one_channel(cpu, phantom_hu):
     found = tensor(phantom_hu.astype(np.float32))
     assert found.dtype == "float32"
     np.testing.assert_array_equal(found.numpy()[0, ..., 0], phantom_hu)
+
+
+def shared(tensor):
+    """The memory of a tensor, as an array: `numpy()` copies it."""
+    return np.asarray(memoryview(tensor))
+
+
+# -- Bits and buffers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_batches_have_the_bits_that_they_always_had(cpu, kind):
+    assert sha256(kinds()[kind], cpu.strategy) == json.loads(KNOWN.read_text())[kind]
+
+
+def test_voxels_are_not_copied_into_their_tensor(cpu, examples):
+    from engine.training.batches import Feed
+
+    fed = Feed(examples, 2, cpu.strategy, Readers(0))
+    shares = fed._shares(0)
+    batch = fed._distributed(shares)
+    for tensor, array in zip(batch, shares[0], strict=True):
+        assert not array.size or shared(tensor).ctypes.data == array.ctypes.data
+    np.testing.assert_array_equal(batch.hu[1], examples[1].hu)
+
+
+def test_a_tensor_that_is_kept_is_never_written_over(cpu, tf, feed, examples):
+    """Fails if the memory of an array is free before the last tensor that shares it is gone."""
+    uses = [
+        lambda hu: hu,
+        lambda hu: tf.reshape(hu, (-1,)),  # shares the memory of its input
+        shared,
+        lambda hu: shared(hu)[..., 1:],
+    ]
+    kept = {}
+    with feed(examples, 2, cpu.strategy) as fed:
+        for step, batch in enumerate(fed.batches(0, 60)):
+            if step % 7 == 0:
+                kept[step] = uses[step // 7 % len(uses)](batch.hu)
+    for step, found in kept.items():
+        expected = np.stack([examples[2 * step + k].hu for k in range(2)])
+        use = uses[step // 7 % len(uses)]
+        np.testing.assert_array_equal(found, use(tf.constant(expected)))
+
+
+def test_the_memory_of_batches_is_used_again(cpu, feed, examples):
+    with feed(examples, 2, cpu.strategy) as fed:
+        places = {shared(batch.hu).ctypes.data for batch in fed.batches(0, 60)}
+    assert len(places) <= 6  # three are read ahead, one is in use, one is about to be free

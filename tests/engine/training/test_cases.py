@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,11 @@ import pytest
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.terminal import Terminal
-from engine.training.cases import list_cases
+from engine.training import cases
+from engine.training.cases import list_cases, read_cases
 from tests.engine.tiny import scan_file, shrinking, tiny
 from volumes.dataset import Split
+from volumes.dataset.store import Store
 from volumes.errors import BadInput
 
 
@@ -158,3 +162,100 @@ def test_every_command_reads_a_folder_in_the_same_way_and_says_how(cpu, engine, 
     assert rows["layout"] == "MSD or nnU-Net, in imagesTr/"
     assert rows["cases"] == "4: liver_0, liver_1, liver_2, liver_3"
     assert rows["label maps"] == "4: liver_0.nii, liver_1.nii, liver_2.nii, liver_3.nii"
+
+
+# -- Reading several scans at a time ---------------------------------------------------------------
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Reads the cases of a folder with three processors."""
+    monkeypatch.setattr(cases.runtime, "processors", lambda: 3)
+    terminal = Terminal()
+
+    def call(data: Path, check_stop=lambda: None, *, skip_bad=False):
+        found = list_cases(tiny(), data, terminal)
+        return read_cases(found, tiny(), terminal, check_stop, skip_bad=skip_bad)
+
+    return call
+
+
+def names(volumes):
+    return {side: [volume.case for volume in members] for side, members in volumes.items()}
+
+
+def test_scans_are_read_at_the_same_time_and_keep_their_order(read, tmp_path, monkeypatch):
+    data = folder_of(tmp_path / "data", 6)
+    met, volume = threading.Barrier(3), Store.volume
+
+    def together(store, case, *, scanned=False):
+        met.wait(timeout=20)  # fails unless three threads are here
+        return volume(store, case, scanned=scanned)
+
+    monkeypatch.setattr(Store, "volume", together)
+    volumes, found = read(data)
+    assert names(volumes) == {s: [c.name for c in side] for s, side in found.sides.items()}
+
+
+def test_the_last_scan_may_be_the_first_that_is_ready(read, tmp_path, monkeypatch):
+    data = folder_of(tmp_path / "data", 6)
+    first, volume = [], Store.volume
+
+    def slow(store, case, *, scanned=False):
+        if not first:
+            first.append(case.name)
+            time.sleep(0.5)
+        return volume(store, case, scanned=scanned)
+
+    monkeypatch.setattr(Store, "volume", slow)
+    volumes, found = read(data)
+    assert names(volumes) == {s: [c.name for c in side] for s, side in found.sides.items()}
+
+
+def test_all_scans_with_bad_voxels_are_named_whichever_thread_read_them(read, tmp_path):
+    data = folder_of(tmp_path / "data", 6)
+    for number in (1, 4):
+        path = data / f"case_{number}.nii"
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInput, match=r"case_1\.nii.*case_4\.nii"):
+        read(data)
+
+
+def test_memory_limits_how_many_scans_are_read_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(cases.runtime, "processors", lambda: 8)
+    listed = list_cases(tiny(), folder_of(tmp_path / "data", 6), Terminal(quiet=True))
+    of_all = [case for side in listed.sides.values() for case in side]
+    for free, threads in ((0, 1), (2 * 16 * 8 * 16 * 16 * 3, 3), (10**12, 6)):
+        monkeypatch.setattr(cases.memory, "free_bytes", lambda free=free: free)
+        with cases._readers(of_all) as readers:
+            assert len(readers._threads) == threads
+
+
+def test_a_wait_for_the_first_step_is_explained_once(read, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cases, "_TOLD_AFTER_S", -1.0)
+    volume = Store.volume
+
+    def slow(store, case, *, scanned=False):
+        time.sleep(0.4)
+        return volume(store, case, scanned=scanned)
+
+    monkeypatch.setattr(Store, "volume", slow)
+    read(folder_of(tmp_path / "data", 6))
+    err = capsys.readouterr().err
+    assert err.count("the training starts after the last one") == 1
+
+
+def test_a_stop_while_a_scan_is_read_is_not_waited_for(read, tmp_path, monkeypatch):
+    class AskedError(Exception):
+        pass
+
+    def stop():
+        raise AskedError
+
+    answered = threading.Event()
+    monkeypatch.setattr(Store, "volume", lambda store, case, scanned=False: answered.wait(60))
+    begun = time.monotonic()
+    with pytest.raises(AskedError):
+        read(folder_of(tmp_path / "data", 6), stop)
+    assert time.monotonic() - begun < 30
+    answered.set()

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from volumes.boxes import Box, read_box, reflected, resampled
-from volumes.sampling.crops import Crop, Pose
+from volumes.sampling.crops import Crop, Cut, Pose
 
 VOLUME = (24, 60, 50)
 
@@ -229,3 +231,15 @@ def test_a_block_of_the_wanted_size_is_left_alone():
 def test_patches_are_at_least_one():
     with pytest.raises(ValueError, match=r"crop\.patches must be at least 1, not 0"):
         Crop(patches=0)
+
+
+@pytest.mark.parametrize("quarters", range(4))
+@pytest.mark.parametrize("mirror", list(product((False, True), repeat=3)))
+def test_a_cut_writes_its_block_in_its_pose(mirror, quarters):
+    volume = np.random.default_rng(0).integers(-1000, 1000, (5, 9, 8)).astype(np.int16)
+    pose = Pose(mirror, quarters)
+    for box in (Box((1, 2, 1), (3, 6, 6)), Box((-2, -3, 5), (9, 6, 6))):
+        expected = pose.of(read_box(volume, box))
+        np.testing.assert_array_equal(Cut(volume, box, pose, (6, 6)).voxels(), expected)
+        resized = Cut(volume, box, pose, (4, 4)).voxels()
+        np.testing.assert_array_equal(resized, pose.of(resampled(read_box(volume, box), (4, 4))))

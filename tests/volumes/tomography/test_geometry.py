@@ -79,3 +79,11 @@ def test_a_geometry_is_plain_data(beam):
     fields = json.loads(json.dumps(dataclasses.asdict(beam)))
     assert type(beam)(**fields) == beam
     assert fields.items() <= json.loads(json.dumps(beam.about())).items()
+
+
+@pytest.mark.parametrize("beam", [FanBeam(4, 6), Parallel(4, 6, 1.5)])
+def test_a_bin_that_is_split_covers_what_it_covered(beam):
+    fine = beam.split_bins(3)
+    np.testing.assert_allclose(fine.shadow.reshape(6, 3).mean(axis=1), beam.shadow)
+    assert fine.bin_width == pytest.approx(beam.bin_width / 3)
+    assert fine.radius == pytest.approx(beam.radius)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from engine.diagnostics.benchmark import peers
+from engine.diagnostics.benchmark import packages
 from engine.diagnostics.benchmark.denoise import compare
 from engine.diagnostics.benchmark.ways import COMMAND, STAGES, STREAMED, UNTILED
 from engine.errors import BadUsage
@@ -26,7 +26,7 @@ def tables(text: str) -> list[dict[str, list[str]]]:
 def printed(cpu):
     """What a comparison without other packages prints."""
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
-        patch.setattr(peers, "_package", lambda name: None)
+        patch.setattr(packages, "package", lambda name: None)
         compare((16, 64, 64), 2, 2, Terminal(quiet=True))
     return out.getvalue()
 

@@ -1,0 +1,1 @@
+"""Characterization: noise, resolution, HU and detectability of denoisers, on simulated phantoms."""

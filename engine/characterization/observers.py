@@ -1,0 +1,244 @@
+"""Observers: how well a known signal is detected in noise.
+
+Two families. The non-prewhitening observers are computed from the task transfer function and the
+noise power spectrum (AAPM TG-233, 2019), which assumes a linear system. The channelised Hotelling
+observer is trained and tested on images with and without the signal, which assumes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.characterization.task_transfer import TaskTransfer
+from engine.scoring.noise_power import NoisePower
+from volumes import random_draws
+
+CHANNELS = 5
+READERS = 10  # random splits of the images into halves for training and for testing
+_RESAMPLES = 500  # of the images
+_CHANNEL_OF_DIAMETER = 2 / 3  # width of the Gaussian in LCD-CT
+_VIEWING_MM = 500.0
+_PEAK_PER_DEGREE = 4.0
+_EYE_EXPONENT = 1.3
+
+Array = npt.NDArray[np.float64]
+
+
+# -- Non-prewhitening observers, from transfer and noise -------------------------------------------
+
+
+def disc_spectrum(frequency_per_mm: Array, diameter_mm: float, contrast_hu: float) -> Array:
+    """The Fourier transform of a disc in HU mm^2, by radial frequency.
+
+    It is C pi R^2 2 J1(2 pi R f) / (2 pi R f).
+    """
+    from scipy.special import j1
+
+    radius = diameter_mm / 2
+    x = 2 * np.pi * radius * np.asarray(frequency_per_mm, np.float64)
+    safe = np.where(x > 0, x, 1.0)
+    return np.asarray(contrast_hu * np.pi * radius**2 * np.where(x > 0, 2 * j1(safe) / safe, 1.0))
+
+
+def eye_filter(frequency_per_mm: Array) -> Array:
+    """The response of the eye, 1 at its peak of 4 cycles a degree.
+
+    f^1.3 exp(-c f^2) in cycles a degree (Eckstein et al., 2003; LCD-CT rounds c to 0.04), for an
+    image that is shown in life size at a distance of 500 mm.
+    """
+    degree_mm = _VIEWING_MM * math.radians(1)
+    f = np.asarray(frequency_per_mm, np.float64) * degree_mm / _PEAK_PER_DEGREE
+    return np.asarray(f**_EYE_EXPONENT * np.exp(_EYE_EXPONENT / 2 * (1 - f**2)))
+
+
+def non_prewhitening(
+    noise: NoisePower, transfer: TaskTransfer, diameter_mm: float, contrast_hu: float,
+    *, eye: bool = False,
+) -> float:  # fmt: skip
+    """Detectability d' of the non-prewhitening observer for a disc, with or without eye filter.
+
+    d'^2 = [integral (W T E)^2]^2 / integral (W T)^2 NPS E^4, with both integrals over 2 pi f df: W
+    is the spectrum of the disc, T the task transfer function, E the eye filter or 1.
+
+    Args:
+        noise: in HU^2 mm^2.
+        transfer: of the disc's contrast.
+        diameter_mm: of the disc.
+        contrast_hu: of the disc.
+        eye: whether the observer has an eye filter.
+    """
+    measured, power = noise.radial
+    frequency = np.linspace(0, measured[-1], 2000)
+    power = np.interp(frequency, measured, power)  # constant below the first ring
+    weight = eye_filter(frequency) ** 2 if eye else np.ones_like(frequency)
+    square = (disc_spectrum(frequency, diameter_mm, contrast_hu) * transfer.at(frequency)) ** 2
+    area = 2 * np.pi * frequency
+    signal = float(np.trapezoid(square * weight * area, frequency))
+    variance = float(np.trapezoid(square * power * weight**2 * area, frequency))
+    return signal / math.sqrt(variance) if variance > 0 else float("nan")
+
+
+# -- Channelised Hotelling observer, from images ---------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Detectability:
+    """How well the channelised Hotelling observer detects a signal.
+
+    Attributes:
+        auc: area under the ROC curve on images that it was not trained on, mean over readers. The
+            fewer images it is trained on, the lower it is.
+        resubstituted_auc: that on the images that it was trained on. The fewer these are, the
+            higher it is: the observer that knows the statistics lies between both.
+        d_prime: (mean with - mean without signal) / root mean variance of the test scores.
+        auc_samples, d_samples: (resamples,) values, for intervals. Observers of one `key` share
+            images, splits and resamples, so their samples are paired.
+    """
+
+    auc: float
+    resubstituted_auc: float
+    d_prime: float
+    auc_samples: Array
+    d_samples: Array
+
+    @property
+    def auc_interval(self) -> tuple[float, float]:
+        """95 % interval over resampled images, the mean of the readers each time."""
+        return percentiles(self.auc_samples)
+
+    @property
+    def d_interval(self) -> tuple[float, float]:
+        """95 % interval over resampled images, the mean of the readers each time."""
+        return percentiles(self.d_samples)
+
+
+def percentiles(samples: Array) -> tuple[float, float]:
+    """The central 95 % of samples."""
+    low, high = np.percentile(samples, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def laguerre_gauss(side: int, pixel_mm: float, diameter_mm: float) -> Array:
+    """(side^2, 5) Laguerre-Gauss channels about the middle of a square region.
+
+    sqrt(2) / h exp(-pi r^2 / h^2) L_j(2 pi r^2 / h^2), j = 0 to 4, as in LCD-CT of the FDA (CC0),
+    with h two thirds of the diameter. Their mean over the region is removed, so that the observer
+    does not see the mean of a region, as LCD-CT removes it from the images.
+
+    Args:
+        side: of the region in pixels.
+        pixel_mm: width of the pixels.
+        diameter_mm: of the signal.
+    """
+    from scipy.special import eval_laguerre
+
+    at = (np.arange(side) - (side - 1) / 2) * pixel_mm
+    width = _CHANNEL_OF_DIAMETER * diameter_mm
+    x = np.pi * (at[:, None] ** 2 + at**2).ravel() / width**2
+    found = [math.sqrt(2) / width * eval_laguerre(j, 2 * x) * np.exp(-x) for j in range(CHANNELS)]
+    channels = np.stack(found, axis=1)
+    return np.asarray(channels - channels.mean(axis=0))
+
+
+def channel_outputs(regions_hu: npt.NDArray[Any], channels: Array) -> Array:
+    """(N, channels) outputs of the channels for regions (N, side, side)."""
+    return np.asarray(regions_hu.reshape(len(regions_hu), -1) @ channels, np.float64)
+
+
+def hotelling(
+    present: Array, absent: Array, seed: int, *key: int | str, together: int = 1
+) -> Detectability:
+    """Detectability by the Hotelling observer in channel space.
+
+    Each of 10 readers is trained on a random half of the images with signal and a half of those
+    without, w = S^-1 (mean with - mean without) with S the mean covariance, and tested on the
+    others. Results are means over readers. Intervals: the images are resampled with replacement 500
+    times, with the same weights for all readers; the readers are not trained again.
+
+    Args:
+        present: (N, channels) outputs for images with the signal, N >= 8.
+        absent: (M, channels) outputs for images without it.
+        seed: of splits and resamples.
+        key: of splits and resamples; the same for methods whose results are paired.
+        together: number of consecutive images that stay in one half, for a method that mixed them.
+
+    Raises:
+        ValueError: if there are fewer than 8 images of a kind: 4 for training have no covariance.
+    """
+    if min(len(present), len(absent)) < 8:
+        raise ValueError("the Hotelling observer needs 8 images with and 8 without the signal")
+    rng = random_draws.rng(seed, "readers of images", *key)
+    drawn = [_weights(len(outputs), rng) for outputs in (present, absent)]
+    found, sampled = [], []
+    for _ in range(READERS):
+        (p_train, p_test), (a_train, a_test) = (
+            _halves(len(outputs), rng, together) for outputs in (present, absent)
+        )
+        template = _template(present[p_train], absent[a_train])
+        one, other = present @ template, absent @ template
+        seen = area_under_roc(one[p_train], other[a_train])
+        every = (np.ones((1, len(p_test))), np.ones((1, len(a_test))))
+        tested = _read(one[p_test], other[a_test], *every)
+        found.append((float(tested[0, 0]), seen, float(tested[1, 0])))
+        weights = (drawn[0][:, p_test], drawn[1][:, a_test])
+        sampled.append(_read(one[p_test], other[a_test], *weights))
+    auc_samples, d_samples = np.mean(sampled, axis=0)
+    auc, seen, d_prime = (float(value) for value in np.mean(found, axis=0))
+    # Images that are drawn twice make the variance of a resample too small, and its d' too large.
+    d_samples = d_samples - d_samples.mean() + d_prime
+    return Detectability(auc, seen, d_prime, auc_samples, d_samples)
+
+
+def _weights(count: int, rng: np.random.Generator) -> Array:
+    """(resamples, count) how often each image is in each resample."""
+    shares = np.full(count, 1 / count)
+    return np.asarray(rng.multinomial(count, shares, size=_RESAMPLES), np.float64)
+
+
+def _halves(
+    count: int, rng: np.random.Generator, together: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    blocks = np.array_split(np.arange(count), max(count // together, 2))
+    order = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
+    return order[: count // 2], order[count // 2 :]
+
+
+def _template(present: Array, absent: Array) -> Array:
+    covariance = (np.cov(present, rowvar=False) + np.cov(absent, rowvar=False)) / 2
+    difference = present.mean(axis=0) - absent.mean(axis=0)
+    # Few images may span fewer dimensions than there are channels.
+    return np.asarray(np.linalg.pinv(covariance, hermitian=True) @ difference)
+
+
+def _read(present: Array, absent: Array, present_weights: Array, absent_weights: Array) -> Array:
+    """(2, resamples) AUC and d' of test scores, with the weights of each resample."""
+    above = (present[:, None] > absent) + 0.5 * (present[:, None] == absent)
+    total = [np.maximum(weights.sum(axis=1), 1.0) for weights in (present_weights, absent_weights)]
+    auc = np.einsum("rp,pa,ra->r", present_weights, above, absent_weights, optimize=True)
+    means, variances = [], []
+    pairs = ((present, present_weights), (absent, absent_weights))
+    for (scores, weights), count in zip(pairs, total, strict=True):
+        mean = weights @ scores / count
+        means.append(mean)
+        square = weights @ scores**2 / count - mean**2
+        variances.append(square * count / np.maximum(count - 1, 1.0))
+    spread = np.sqrt(np.maximum(sum(variances) / 2, 1e-300))
+    return np.stack([auc / (total[0] * total[1]), (means[0] - means[1]) / spread])
+
+
+def area_under_roc(present: Array, absent: Array) -> float:
+    """The share of pairs in which the image with the signal scores higher; a tie counts half.
+
+    Example:
+        >>> area_under_roc(np.array([1.0, 2.0]), np.array([0.0, 1.0]))
+        0.875
+    """
+    order = np.sort(absent)
+    below = np.searchsorted(order, present, side="left")
+    at_most = np.searchsorted(order, present, side="right")
+    return float((below + at_most).sum() / (2 * len(present) * len(absent)))

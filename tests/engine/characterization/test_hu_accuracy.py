@@ -1,0 +1,28 @@
+"""HU accuracy of rods, and the uniformity of water."""
+
+import pytest
+
+from engine.characterization.hu_accuracy import hu_accuracy, nonuniformity_hu
+from volumes import random_draws
+from volumes.phantoms.rods import Rod, RodPhantom
+
+ROD = Rod("acrylic", 8.0, 5.0, 12.0, 120.0)
+WATER = RodPhantom("water", 60.0, (ROD,))
+
+
+def test_the_bias_of_a_rod_is_found_without_its_edge() -> None:
+    image = WATER.image(80, 0.8)
+    rng = random_draws.rng(0, "test of the hu accuracy")
+    stack = image - 3.0 + 10 * rng.standard_normal((50, 80, 80))
+    found = hu_accuracy(stack, ROD, 0.8)
+    # 64 pixels lie within 3.6 mm: the error is 10 / sqrt(50 * 64) = 0.18 HU.
+    assert found.standard_error_hu == pytest.approx(0.18, rel=0.4)
+    assert found.bias_hu == pytest.approx(-3.0, abs=4 * 0.18)
+
+
+def test_the_nonuniformity_of_cupping_is_the_difference_of_edge_and_centre() -> None:
+    body = RodPhantom("water", 60.0).body
+    cup = 10 * (body.distance_mm(80, 0.8) / 30) ** 2
+    # All discs add the same half of their squared radius, which the difference removes.
+    assert nonuniformity_hu(cup, body, 0.8) == pytest.approx(10 * 0.66**2, rel=0.02)
+    assert nonuniformity_hu(-cup, body, 0.8) == pytest.approx(-10 * 0.66**2, rel=0.02)
