@@ -25,6 +25,11 @@ from engine.cli.options import (
 def info(
     path: Annotated[Path, typer.Argument(help="A scan, a denoised scan, a run folder or a "
                               "folder of scans.")],
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Measure the noise of a scan: in soft tissue, fat and "
+                           "air, its spectrum, and which network it suits.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0, volume: WhichVolume = None,
     axes: Axes = None,
     debug: Debug = False,
@@ -33,11 +38,17 @@ def info(
 
     A run includes the fingerprint of its last checkpoint.
     """
-    from engine.diagnostics.info import about
+    from json import dumps
 
-    rows = about(path, read_options(False, allow_bad_crc, max_gib, volume, axes))
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
+    from engine.diagnostics.info import describe
+
+    trust = read_options(False, allow_bad_crc, max_gib, volume, axes)
+    found = describe(path, trust, noise=noise)
+    if json:
+        print(dumps(found.content(), indent=2))
+        return
+    width = max(len(name) for name, _ in found.rows)
+    for name, value in found.rows:
         print(f"{name:<{width}}  {value}")
 
 

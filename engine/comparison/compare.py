@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,15 @@ from engine.comparison.methods import ComparedMethod, Networks
 from engine.comparison.noise_levels import Level
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
-from engine.report.results import Picture, Row
+from engine.report.results import Picture, Row, Stack, shown_slices
 from engine.scoring.case_images import NOISE_SEED, CaseImages, case_images
+from engine.scoring.hu_fidelity import hu_fidelity
 from engine.scoring.metrics import attenuation_scores, scores, soft_tissue_rmse, window_psnr
+from engine.scoring.removed_noise import AddedNoise
 from engine.scoring.residual import autocorrelation, edge_correlation
 from volumes import NeighbourMean, Window
 from volumes.boxes import Box, read_box
-from volumes.volume import Unit, Volume
+from volumes.volume import SpacingMm, Unit, Volume
 
 _TUNING = (8, 256, 256)  # block of each validation case for tuning classical methods
 _REFERENCE = (32, 256, 256)
@@ -121,21 +123,47 @@ def compare(
             case = ComparedCase(comparison, volume, level)
             part = comparison.scored(case.clean.shape[0])
             images = case.images.part(part)
-            middle = images.clean.shape[0] // 2
-            shown = {"clean": images.clean[middle], "noisy": images.noisy[middle]}
+            first = volume is comparison.cases[0]
+            shown = _Shown(images, part.start, case.clean.shape[0], case.spacing_mm)
+            noise = AddedNoise(images, case.spacing_mm, comparison.window.width_hu)
             for label in settings[level.label]:
                 tick(f"{label}, {volume.case}, {level.label}")
                 estimate = _estimate(chosen[label], case, priors[label], part)
                 estimate = images.keeping_padding(estimate)
-                shown[label] = estimate[middle]
-                found = _scores(comparison.window, images, estimate)
+                if first:
+                    shown.add(label, estimate)
+                found = _scores(comparison, images, estimate)
                 if level.noise.scanned:
                     found |= attenuation_scores(images.hu, comparison.window.hu(estimate))
-                rows.append(Row(label, volume.case, level.label, found))
-            if volume is comparison.cases[0]:
-                in_hu = {name: comparison.window.hu(slice_) for name, slice_ in shown.items()}
-                pictures.append(Picture(volume.case, level.label, in_hu))
+                removed = noise.beside(estimate)
+                rows.append(Row(label, volume.case, level.label, found, removed))
+            if first:
+                pictures.append(shown.picture(volume.case, level.label, comparison.window))
     return rows, settings, pictures
+
+
+class _Shown:
+    """The slices of the first case that are shown, by name."""
+
+    def __init__(self, images: CaseImages, first: int, depth: int, spacing_mm: SpacingMm) -> None:
+        self._middle, scored = len(images.clean) // 2, len(images.clean)
+        self._of = shown_slices(scored, self._middle)
+        numbers = tuple(first + number for number in self._of)
+        self._stack = Stack(numbers, depth, spacing_mm, {})
+        self._slices: dict[str, Unit] = {}
+        self.add("clean", images.clean)
+        self.add("noisy", images.noisy)
+
+    def add(self, name: str, image: Unit) -> None:
+        """Adds (Z, Y, X) in window units."""
+        self._slices[name] = image[self._middle].copy()
+        self._stack.images[name] = image[list(self._of)]
+
+    def picture(self, case: str, level: str, window: Window) -> Picture:
+        """The slices in HU."""
+        slices = {name: window.hu(image) for name, image in self._slices.items()}
+        images = {name: window.hu(image) for name, image in self._stack.images.items()}
+        return Picture(case, level, slices, replace(self._stack, images=images))
 
 
 def _tuned(
@@ -175,10 +203,14 @@ def _estimate(method: Any, case: ComparedCase, prior: NeighbourMean, part: slice
     return estimate if seen == part else estimate[part]
 
 
-def _of_hu(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]:
+def _of_hu(comparison: Comparison, images: CaseImages, estimate: Unit) -> dict[str, float]:
+    window, clean = comparison.window, images.clean
+    # The reference adds noise to the clipped image: what it clips away is no shift of the method.
+    clean_hu = window.hu(clean) if comparison.protocol == "reference" else images.hu
     return {
         **window_psnr(clean, estimate, window),
         "rmse_soft_tissue_hu": soft_tissue_rmse(clean, estimate, window),
+        **hu_fidelity(clean_hu, window.hu(estimate), ~images.padding, window.high_hu),
     }
 
 
@@ -188,14 +220,14 @@ def _central(shape: tuple[int, ...], wanted: tuple[int, int, int]) -> Box:
     return Box((start[0], start[1], start[2]), (z, y, x))
 
 
-def _scores(window: Window, images: CaseImages, estimate: Unit) -> dict[str, float]:
-    clean, within = images.clean, images.within
+def _scores(comparison: Comparison, images: CaseImages, estimate: Unit) -> dict[str, float]:
+    window, clean, within = comparison.window, images.clean, images.within
     residual, error = images.noisy - estimate, (estimate - clean)[within]
     return {
         **asdict(scores(clean, estimate, window)),
         "bias_hu": window.width_hu * float(np.mean(error, dtype=np.float64)),
         # Only for HU: photographs and pairs have grey values from 0 up.
-        **(_of_hu(clean, estimate, window) if window.low_hu < 0 else {}),
+        **(_of_hu(comparison, images, estimate) if window.low_hu < 0 else {}),
         "residual_autocorrelation": autocorrelation(residual, within),
         "residual_at_edges": edge_correlation(residual, clean, within),
     }

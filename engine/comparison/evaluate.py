@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +20,19 @@ from engine.comparison.eligibility import (
 )
 from engine.comparison.methods import ComparedMethod, resolve_methods
 from engine.comparison.noise_levels import Level, added_levels, scanned_levels
-from engine.errors import BadInput, BadUsage, Mismatch
+from engine.comparison.scored_cases import prior_of, read_volumes, split_cases, window_of
+from engine.errors import BadUsage
 from engine.output_paths import refuse_existing, refuse_file_name
 from engine.report.results import Row
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
-from volumes import NeighbourMean, Split, Window
+from volumes import Window
 from volumes.dataset import Case, find_cases
 from volumes.dataset.grey_values import GreyWanted
 from volumes.dataset.store import Store, default_root
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.storage.atomic import make_folder
-from volumes.volume import Volume
 
 if TYPE_CHECKING:
     from engine.comparison.compare import Comparison
@@ -142,25 +143,30 @@ def _prepare(
     grey = GreyWanted(window, request.reading.hu, tops)
     # Beside recordings, it is clear which scans are the cases.
     beside = next((level.noise.file for level in levels if level.noise.file), None)
-    found = find_cases(
-        request.data, beside, trust=request.reading, grey=grey, listener=terminal
-    )  # fmt: skip
+    find = partial(find_cases, request.data, trust=request.reading, grey=grey)
+    found = find(beside, listener=terminal)
     cases = [replace(case, noisy=None) for case in found]
-    scored = _cases(request, models, cases, request.split)
+    whole = "--no-tuning" if request.split == "all" else "--split all --no-tuning"
+    scored = split_cases(request.data, models, cases, request.split, whole)
     if scale := cases[0].scale():
         terminal.say(f"{request.data}: {scale.told}")
     tuning: Sequence[Case] = ()
     if request.tuning and any(
         METHODS[method.classical]().candidates()[1:] for method in methods if method.classical
     ):
-        tuning = _cases(request, models, cases, "validation")
+        tuning = split_cases(request.data, models, cases, "validation", whole)
     scanned = any(level.noise.scanned for level in levels)
     if scanned:
         for case in (*scored, *tuning):
             refuse_unscannable(case)
     store = Store(default_root(), terminal.warn)
-    volumes = _volumes(store, [*scored, *tuning], terminal, scanned=scanned)
-    recorded = _recorded(store, request, grey, levels, set(volumes), terminal)
+    volumes = read_volumes(store, [*scored, *tuning], terminal, scanned=scanned)
+    recorded = {}
+    for level in levels:
+        if (file := level.noise.file) is not None:
+            noisy = found if file == beside else find(file)
+            noisy = [case for case in noisy if case.name in volumes]
+            recorded[level.label] = read_volumes(store, noisy, terminal)
     held = [volumes[case.name] for case in scored]
     tuned = [volumes[case.name] for case in tuning]
     refuse_others(request.data, request.split, models, held)
@@ -171,7 +177,7 @@ def _prepare(
     warn_of_oracles(methods, terminal)
     return Comparison(
         methods=methods, cases=held, tuning=tuned, levels=levels,
-        window=window or _window(scored), prior=_prior(models),
+        window=window or window_of(scored), prior=prior_of(models),
         protocol=request.protocol, slices=request.slices, recorded=recorded,
     )  # fmt: skip
 
@@ -211,98 +217,6 @@ def _levels(request: EvaluateRequest) -> tuple[Level, ...]:
         cause = f"names {twice}, and so does --noise"
         raise BadUsage("--as", cause, "Write two reports, one after the other")
     return asked
-
-
-def _cases(
-    request: EvaluateRequest, models: dict[str, Model], cases: list[Case], side: str
-) -> Sequence[Case]:
-    """The cases of a split as recorded by the runs, or of the default split without runs.
-
-    Raises:
-        Mismatch: if the runs have different cases, or a case is missing.
-    """
-    if side == "all":
-        return cases
-    declared = {
-        name: sorted(model.record.cases.get(side, {}))
-        for name, model in models.items()
-        if model.record.cases
-    }
-    if not declared:
-        try:
-            return Split().assign(request.data, cases)[side]
-        except BadInput as error:
-            way = "--no-tuning" if request.split == "all" else "--split all --no-tuning"
-            raise BadInput(error.path, error.cause, f"Add cases, or use {way}") from error
-    first, names = next(iter(declared.items()))
-    for other, others in declared.items():
-        if others != names:
-            cause = f"{first} and {other} have different splits: {side} differs"
-            raise Mismatch(
-                request.data, cause, "Compare runs with the same split, or use --split all"
-            )
-    found = [case for case in cases if case.name in names]
-    if not names or len(found) < len(names):
-        missing = sorted(set(names) - {case.name for case in cases}) or ["any"]
-        raise Mismatch(
-            request.data, f"does not hold {missing[0]} of {side}", "Name the data of the runs"
-        )
-    return found
-
-
-def _window(cases: Sequence[Case]) -> Window:
-    """The window that suits scans, photographs or pairs, if no run has one."""
-    scale = cases[0].scale()
-    return Window() if scale is None else scale.window
-
-
-def _prior(models: dict[str, Model]) -> NeighbourMean:
-    """The prior of classical methods: that of the networks, unless it is the clean image."""
-    priors = {model.recipe.prior for model in models.values() if model.recipe.prior}
-    seen = [prior for prior in priors if not prior.of.is_oracle]
-    # Networks with different priors do not determine it.
-    return seen[0] if len(seen) == 1 else NeighbourMean()
-
-
-def _recorded(
-    store: Store,
-    request: EvaluateRequest,
-    grey: GreyWanted,
-    asked: Sequence[Level],
-    names: Collection[str],
-    terminal: Terminal,
-) -> dict[str, dict[str, Volume]]:
-    """The volumes of each recorded level, with their noisy scans.
-
-    Raises:
-        BadInput: if a case lacks one.
-    """
-    return {
-        level.label: _volumes(
-            store,
-            [
-                case
-                for case in find_cases(
-                    request.data, level.noise.file, trust=request.reading, grey=grey
-                )
-                if case.name in names
-            ],
-            terminal,
-        )
-        for level in asked
-        if level.noise.file is not None
-    }
-
-
-def _volumes(
-    store: Store, cases: Sequence[Case], terminal: Terminal, *, scanned: bool = False
-) -> dict[str, Volume]:
-    volumes: dict[str, Volume] = {}
-    for case in dict.fromkeys(cases):
-        terminal.warn_once(case.oddities())
-        volumes[case.name] = volume = store.volume(case, scanned=scanned)
-        terminal.warn_once(volume.odd)
-    return volumes
 
 
 def _title(request: EvaluateRequest, window: Window) -> str:

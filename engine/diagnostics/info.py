@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from engine.checkpoints import checkpoint
-from engine.errors import Mismatch
+from engine.diagnostics.noise_description import noise_content, noise_rows
+from engine.errors import BadUsage, Mismatch
 from engine.output_paths import sidecar_path
 from engine.recipe.serialization import CODE
 from engine.recipe.summary import plain_text
 from engine.runs import kept_code
 from engine.runs.metrics_file import validations
 from engine.runs.run import Run
+from engine.scoring.scan_noise import ScanNoise, scan_noise
 from volumes import nifti
 from volumes.dataset.layouts import Contents, holds_files, look
 from volumes.nifti.read_options import STRICT, ReadOptions
@@ -30,19 +32,53 @@ Rows = list[tuple[str, str]]
 _LISTED = 5
 
 
+@dataclass(frozen=True)
+class Description:
+    """What is known of a path.
+
+    Attributes:
+        rows: names and values.
+        noise: of a scan, if it was asked for.
+    """
+
+    rows: Rows
+    noise: ScanNoise | None = None
+
+    def content(self) -> dict[str, Any]:
+        """The same for JSON. A name that stands in several rows has a list of values."""
+        content: dict[str, Any] = dict(self.rows)
+        for name in {name for name, _ in self.rows}:
+            values = [value for other, value in self.rows if other == name]
+            content[name] = values if name == "warning" else values[0]
+        return content | ({} if self.noise is None else {"noise": noise_content(self.noise)})
+
+
 def about(path: Path, trust: ReadOptions = STRICT) -> Rows:
-    """Names and values that describe a scan, a run or a folder of scans.
+    """Names and values that describe a scan, a run or a folder of scans, as `describe`."""
+    return describe(path, trust).rows
+
+
+def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) -> Description:
+    """Describes a scan, a run or a folder of scans.
 
     Args:
         path: of a scan, a run or a folder of scans.
         trust: options for reading a scan.
+        noise: whether the noise of a scan is measured.
 
     Raises:
+        BadUsage: if the noise of something else than a scan is asked for.
         Mismatch: if a folder is neither a run nor one of scans.
         BadInput: if a file is not a scan, or it is not clear which scans of a folder are its cases.
     """
     if not path.is_dir():
-        return _scan(path, trust) + _provenance(path)
+        return _scan(path, trust, noise=noise)
+    if noise:
+        raise BadUsage("--noise", f"measures a scan, and {path} is a folder", "Name a scan")
+    return Description(_folder_rows(path))
+
+
+def _folder_rows(path: Path) -> Rows:
     if (path / "recipe.json").exists() or not holds_files(path):
         return _run(Run(path))
     Run(path).refuse_part()
@@ -66,7 +102,7 @@ def _named(names: Sequence[str]) -> str:
     return f"{len(names):,}: {', '.join(names[:_LISTED])}{more}" if names else ""
 
 
-def _scan(path: Path, trust: ReadOptions) -> Rows:
+def _scan(path: Path, trust: ReadOptions, *, noise: bool) -> Description:
     # Values that do not look like HU are accepted: this is the command to inspect them.
     scan = nifti.open_scan(path, replace(trust, hu=True)).loaded()
     hu = scan.read_hu()
@@ -76,7 +112,7 @@ def _scan(path: Path, trust: ReadOptions) -> Rows:
     middle = (
         [] if measured.size == 0 else [f"{p:.0f}" for p in np.percentile(measured, (1, 50, 99))]
     )
-    return [
+    rows = [
         ("scan", str(path)),
         ("shape (Z, Y, X)", " x ".join(map(str, scan.shape))),
         ("spacing (Z, Y, X)", " x ".join(f"{mm:.4g}" for mm in scan.spacing_mm) + " mm"),
@@ -86,7 +122,12 @@ def _scan(path: Path, trust: ReadOptions) -> Rows:
         ("HU at 1, 50, 99 %", ", ".join(middle) or "none"),
         ("padding", f"{np.mean(outside):.1%} of the voxels"),
         *(("warning", odd) for odd in scan.warnings),
+        *_provenance(path),
     ]
+    if not noise:
+        return Description(rows)
+    found = scan_noise(hu, scan.spacing_mm)
+    return Description([*rows, *noise_rows(found)], found)
 
 
 def _provenance(path: Path) -> Rows:

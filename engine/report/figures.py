@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from engine.plots import middle, plain, save
+from engine.scoring.removed_noise import RemovedNoise
 from volumes.volume import Unit
 from volumes.window import Window
 
 Series = dict[str, dict[str, list[float]]]
+Spectra = dict[str, dict[str, RemovedNoise]]
 
 _DPI = 120
 _MOST_COLUMNS = 5  # that fit a page
 _SLICE_IN = 2.5
-# Lines differ by marker, then by colour, then by dashes. "--" is reserved for the untouched scan.
+# "--" is reserved for the untouched scan.
 _MARKERS = "os^vD<>pX*Ph8d"
 _LINES = ("-", ":", "-.")
 _NAME_LETTERS = 28
@@ -121,8 +123,7 @@ def levels(path: Path, series: Series) -> None:
             continue
         i = methods.index(name)
         axis.plot(
-            places, mean, color=f"C{i % 10}", marker=_MARKERS[i % len(_MARKERS)],
-            linestyle=_LINES[i // 10 % len(_LINES)], markersize=6, lw=1.2, label=_name(name),
+            places, mean, markersize=6, lw=1.2, label=_name(name), **_line(i),
         )  # fmt: skip
     axis.set(xlabel="noise", ylabel="mean PSNR (dB)", xticks=places, xticklabels=labels)
     axis.grid(alpha=0.3)
@@ -130,6 +131,44 @@ def levels(path: Path, series: Series) -> None:
     lines = sorted(axis.get_lines(), key=lambda line: -line.get_ydata()[-1])
     axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9)
     save(figure, path, dpi=_DPI)
+
+
+def noise_power(path: Path, spectra: Spectra, unit: str = "HU") -> None:
+    """Plot of the noise power of what each method removed, a panel for each noise level.
+
+    Dashed: the noise that was added.
+
+    Args:
+        path: of the PNG, replaced if it exists.
+        spectra: by noise level and method.
+        unit: of the images.
+    """
+    rows, columns = _grid(len(spectra), 3)
+    figure = _figure(1.6 + 4 * columns, 0.8 + 3.4 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat[len(spectra) :]:
+        axis.set_visible(False)
+    for axis, (level, found) in zip(axes.flat, spectra.items(), strict=False):
+        one = next(iter(found.values()))
+        axis.plot(one.frequency_per_mm, one.added_hu2_mm2, "k--", lw=1.5, label="added noise")
+        methods = [name for name in found if any(found[name].removed_hu2_mm2)]
+        for i, name in enumerate(methods):
+            axis.plot(
+                found[name].frequency_per_mm, found[name].removed_hu2_mm2, label=_name(name),
+                lw=1.2, markersize=4, **_line(i),
+            )  # fmt: skip
+        axis.set(title=f"noise {level}", xlabel="frequency (cycles/mm)", ylim=(0, None))
+        axis.set_ylabel(f"removed noise power ({unit}² mm²)")
+        axis.grid(alpha=0.3)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    save(figure, path, dpi=_DPI)
+
+
+def _line(i: int) -> dict[str, str]:
+    """The look of the i-th line: lines differ by marker, then by colour, then by dashes."""
+    marker, line = _MARKERS[i % len(_MARKERS)], _LINES[i // 10 % len(_LINES)]
+    return {"color": f"C{i % 10}", "marker": marker, "linestyle": line}
 
 
 def _places(labels: list[str]) -> tuple[list[str], list[float]]:

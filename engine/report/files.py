@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.report import figures
+from engine.report.html import report_body
 from engine.report.markdown import markdown
+from engine.report.page import page
 from engine.report.results import Picture, Row
 from engine.report.statistics import smallest_p
 from engine.report.summary import Entries, remarks, summary
+from engine.report.viewer import viewer
 from engine.runs.metrics_file import strict
 from volumes.storage.atomic import make_folder, whole_file
 from volumes.window import Window
@@ -24,7 +27,9 @@ from volumes.window import Window
 def write(
     folder: Path, about: dict[str, Any], rows: Sequence[Row], pictures: Sequence[Picture]
 ) -> list[Path]:
-    """Writes scores.csv, report.json, report.md and the figures; returns their paths.
+    """Writes scores.csv, report.json, report.md, report.html and the figures; returns their paths.
+
+    noise_power.csv is written if the rows have spectra.
 
     Args:
         folder: created if it does not exist.
@@ -38,11 +43,12 @@ def write(
     make_folder(folder)
     entries = summary(rows, about.get("oracles", ()))
     window = Window(**about["data_range"])
+    spectra = noise_spectra(rows)
     drawn = {folder / f"slices-{_file(picture.level)}.png": picture for picture in pictures}
     paths = [
         _text(folder / "scores.csv", _csv(rows)),
         _text(folder / "report.json", _json(about, entries, rows)),
-        _text(folder / "report.md", markdown(about, entries, drawn)),
+        _text(folder / "report.md", markdown(about, entries, drawn, spectra=bool(spectra))),
     ]
     for path, picture in drawn.items():
         figures.slices(path, picture.case, picture.level, picture.slices, window)
@@ -51,7 +57,35 @@ def write(
         series.setdefault(row.method, {}).setdefault(row.level, []).append(row.scores["psnr_db"])
     figures.boxes(folder / "cases.png", series)
     figures.levels(folder / "levels.png", series)
-    return [*paths, *drawn, folder / "cases.png", folder / "levels.png"]
+    paths += [*drawn, folder / "cases.png", folder / "levels.png"]
+    if spectra:
+        figures.noise_power(folder / "noise_power.png", spectra, window.unit_name)
+        paths += [
+            folder / "noise_power.png",
+            _text(folder / "noise_power.csv", _spectra_csv(rows)),
+        ]
+    body = _html(paths, pictures, window)
+    paths.append(_text(folder / "report.html", page("Comparison of denoising methods", body)))
+    return paths
+
+
+def _html(paths: Sequence[Path], pictures: Sequence[Picture], window: Window) -> str:
+    """The body of report.html. The viewer stands for the figures of slices."""
+    text = next(path for path in paths if path.name == "report.md").read_text("utf-8")
+    shown = (path for path in paths if path.suffix == ".png" and path.stem[:7] != "slices-")
+    drawn = {path.name: path.read_bytes() for path in shown}
+    stacks = {picture.level: picture.stack for picture in pictures if picture.stack is not None}
+    return report_body(text, drawn, viewer(stacks, window) if stacks else "")
+
+
+def noise_spectra(rows: Sequence[Row]) -> figures.Spectra:
+    """The spectra of the first case that has some at each level, by level and method."""
+    found: figures.Spectra = {}
+    first: dict[str, str] = {}
+    for row in rows:
+        if row.noise is not None and first.setdefault(row.level, row.case) == row.case:
+            found.setdefault(row.level, {})[row.method] = row.noise
+    return found
 
 
 def _file(level: str) -> str:
@@ -67,6 +101,21 @@ def _csv(rows: Sequence[Row]) -> str:
     for row in rows:
         scores = (repr(row.scores[name]) if name in row.scores else "" for name in names)
         writer.writerow([row.method, row.case, row.level, *scores])
+    return out.getvalue()
+
+
+def _spectra_csv(rows: Sequence[Row]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["method", "case", "level", "frequency_per_mm", "added_hu2_mm2", "removed_hu2_mm2"]
+    )
+    for row in rows:
+        if row.noise is None:
+            continue
+        curves = (row.noise.frequency_per_mm, row.noise.added_hu2_mm2, row.noise.removed_hu2_mm2)
+        for values in zip(*curves, strict=True):
+            writer.writerow([row.method, row.case, row.level, *map(repr, values)])
     return out.getvalue()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from engine.report import tables
 from engine.report.results import Picture
 from engine.report.summary import Entries, about_p, harm, left_out
+from engine.scoring.tissue_classes import TISSUE_HU
 from volumes.errors import one_line
 from volumes.window import Window
 
@@ -32,8 +34,17 @@ _STUDY = (
 Captioned = tuple[str, tables.Table]
 
 
-def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]) -> str:
-    """The text of a report: methods, then captioned tables and figures."""
+def markdown(
+    about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture], *, spectra: bool = False
+) -> str:
+    """The text of a report: methods, then captioned tables and figures.
+
+    Args:
+        about: description of the comparison.
+        entries: its summary.
+        drawn: the pictures by the path of their figure.
+        spectra: whether spectra of the noise were drawn.
+    """
     cases = len(about["cases"])
     high = about["data_range"]["high_hu"]
     over = f"mean ± standard deviation over {cases} {'case' if cases == 1 else 'cases'}"
@@ -64,8 +75,9 @@ def markdown(about: dict[str, Any], entries: Entries, drawn: dict[Path, Picture]
             5,
             *(_attenuation(entries, over) if tables.attenuation(entries)[1] else []),
             *([_published()] if about["protocol"] == "reference" else []),
+            *([_fidelity(entries, over, high)] if tables.fidelity(entries)[1] else []),
         ),
-        *_figures(drawn),
+        *_figures(drawn, spectra),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -78,6 +90,25 @@ def _of_windows(entries: Entries, over: str, high_hu: float) -> list[str]:
         "[-160, 240] HU.",
         grid(tables.windows(entries)),
     ]
+
+
+def _fidelity(entries: Entries, over: str, high_hu: float) -> Captioned:
+    ranges = "; ".join(
+        f"{name.replace('_', ' ')} {_range(low, high)}" for name, (low, high) in TISSUE_HU.items()
+    )
+    return (
+        f"HU fidelity, {over}. Shift: mean of estimate - clean in each tissue class, which the "
+        f"clean scan tells apart ({ranges}), up to {high_hu:g} HU. Crossing: share of the voxels "
+        "within the patient that lie on another side of a threshold than in the clean scan. Scores "
+        "of calcium count voxels above 130 HU, those of emphysema voxels below -950 HU.",
+        tables.fidelity(entries),
+    )
+
+
+def _range(low_hu: float, high_hu: float) -> str:
+    if math.isinf(low_hu):
+        return f"below {high_hu:g} HU"
+    return f"from {low_hu:g} HU" if math.isinf(high_hu) else f"{low_hu:g} to {high_hu:g} HU"
 
 
 def _numbered(first: int, *captioned: Captioned) -> list[str]:
@@ -169,7 +200,7 @@ def _settings(about: dict[str, Any]) -> tables.Table:
     return ["method", "noise", "setting"], rows
 
 
-def _figures(drawn: dict[Path, Picture]) -> list[str]:
+def _figures(drawn: dict[Path, Picture], spectra: bool) -> list[str]:
     captions = {
         path.name: f"Middle of the scored slices of {one_line(picture.case)} at {picture.level} "
         "noise: each image whole, enlarged about its middle, and the residual."
@@ -181,6 +212,12 @@ def _figures(drawn: dict[Path, Picture]) -> list[str]:
     captions["levels.png"] = (
         "Mean PSNR (dB) against noise. Below the dashed line a method is worse than its input."
     )
+    if spectra:
+        captions["noise_power.png"] = (
+            "Noise power spectra of the first case: the noise that was added (dashed), and what "
+            "each method removed. Below the dashed line noise is left, above it anatomy was "
+            "removed. noise_power.csv holds the spectra of all cases."
+        )
     return [
         f"**Figure {number}.** {caption}\n\n![Figure {number}]({name})"
         for number, (name, caption) in enumerate(captions.items(), 1)

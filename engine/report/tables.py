@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from engine.report.summary import UNTOUCHED, Entries
 from engine.scoring.metrics import DISPLAY_WINDOWS
+from engine.scoring.tissue_classes import TISSUE_HU
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -13,6 +15,8 @@ _DIGITS = {
     "psnr_db": 2, "ssim": 4, "relative_l2_percent": 2, "rmse_hu": 1, "bias_hu": 2,
     "rmse_soft_tissue_hu": 1,
     "residual_autocorrelation": 3, "residual_at_edges": 3, "psnr_mu_db": 2, "ssim_mu": 4,
+    **{f"shift_{name}_hu": 1 for name in TISSUE_HU},
+    "crossing_130_hu_percent": 2, "crossing_minus_950_hu_percent": 2,
 }  # fmt: skip
 
 
@@ -68,6 +72,21 @@ def windows(entries: Entries) -> Table:
     return ["method", "noise", *titles, "RMSE of soft tissue (HU)"], rows
 
 
+def fidelity(entries: Entries) -> Table:
+    """Shift of each tissue class in HU, and the voxels that cross thresholds."""
+    shifts = {f"shift_{name}_hu": f"{name.replace('_', ' ')} (HU)" for name in TISSUE_HU}
+    crossings = {
+        "crossing_130_hu_percent": "cross 130 HU (%)",
+        "crossing_minus_950_hu_percent": "cross -950 HU (%)",
+    }
+    names = {**shifts, **crossings}
+    return ["method", "noise", *names.values()], [
+        [*_name(entry), *(_cell(entry, name) for name in names)]
+        for entry in entries
+        if all(name in entry for name in names)
+    ]
+
+
 def residuals(entries: Entries) -> Table:
     """Structure of the residual, for all methods but the untouched scan."""
     names = ("residual_autocorrelation", "residual_at_edges")
@@ -97,6 +116,8 @@ def _mean(entry: dict[str, Any], name: str) -> str:
 
 def _cell(entry: dict[str, Any], name: str, digits: int | None = None) -> str:
     digits = _DIGITS[name] if digits is None else digits
+    if math.isnan(entry[name]["mean"]):
+        return "none"
     return f"{entry[name]['mean']:.{digits}f} ± {entry[name]['std']:.{digits}f}"
 
 

@@ -142,8 +142,8 @@ def test_the_noisy_row_equals_a_calculation_by_hand(compared, dataset):
 def test_the_report_holds_every_method(compared):
     text = (compared[0][0] / "report.md").read_text()
     for method in ("trained", "noisy", "tv"):
-        # Scores, display windows and settings; the untouched scan has no residual.
-        tables = 3 if method == "noisy" else 4
+        # Scores, display windows, settings and HU fidelity; the untouched scan has no residual.
+        tables = 4 if method == "noisy" else 5
         assert len(re.findall(rf"^\| {method} \|", text, re.MULTILINE)) == 2 * tables
 
 

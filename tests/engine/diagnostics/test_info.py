@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.diagnostics.info import about
+from engine.diagnostics.info import about, describe
 from engine.errors import BadInput, Mismatch
 from engine.runs.run import Run
 from tests.engine.tiny import scan_file, tiny, untrained
+from volumes import nifti, random_draws
 
 
 def rows(path):
@@ -20,6 +21,16 @@ def scan(tmp_path):
     stored = np.full((4, 10, 10), 0, "<u2")
     stored[2] = np.arange(2025, 2125).reshape(10, 10)
     return scan_file(tmp_path / "scan.nii.gz", stored, "RAS", inter=-2074.0)
+
+
+@pytest.fixture
+def noisy_file(tmp_path):
+    """Tissue of 40 HU beside air, with white noise of 20 HU."""
+    hu = np.full((3, 96, 96), 40.0)
+    hu[:, :40] = -1000
+    hu += 20 * random_draws.rng(0, "noisy file").standard_normal(hu.shape)
+    nifti.write_hu(tmp_path / "noisy.nii.gz", np.rint(hu).astype(np.int16), (3.0, 0.8, 0.8))
+    return tmp_path / "noisy.nii.gz"
 
 
 def test_a_scan_is_described_in_canonical_order(scan):
@@ -133,3 +144,41 @@ def test_the_command_ends_with_5_on_a_folder_that_is_no_run(engine, tmp_path):
 
 def test_the_command_ends_with_3_on_a_file_that_is_not_there(engine, tmp_path):
     assert engine("info", tmp_path / "none.nii.gz")[0] == 3
+
+
+def test_the_noise_of_a_scan_is_described(engine, noisy_file):
+    told = dict(describe(noisy_file, noise=True).rows)
+    assert float(told["noise level"].split()[0]) == pytest.approx(20, rel=0.05)
+    assert "1.4% of the window" in told["noise level"]
+    assert told["noise, fat"] == "not measured: no uniform region"
+    assert told["noise colour"].startswith("white")
+    assert told["network for it"] == "gaussian_denoiser"
+    assert engine("info", noisy_file, "--noise")[1].count("\n") == len(told)
+
+
+def test_the_noise_of_a_scan_is_json(engine, noisy_file):
+    code, out, err = engine("info", noisy_file, "--noise", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert told["shape (Z, Y, X)"] == "3 x 96 x 96"
+    assert told["noise"]["sigma_hu"] == pytest.approx(20, rel=0.1)
+    assert told["noise"]["tissues"]["fat"] == {"sigma_hu": None, "reason": "no uniform region"}
+    power = told["noise"]["noise_power"]
+    assert len(power["frequency_per_mm"]) == len(power["power_hu2_mm2"]) == 8
+    assert "noise" not in json.loads(engine("info", noisy_file, "--json")[1])
+
+
+def test_a_folder_has_no_noise(engine, tmp_path, trained):
+    for folder in (tmp_path, trained):
+        code, _, err = engine("info", folder, "--noise")
+        assert (code, err.count("\n")) == (2, 1)
+
+
+def test_all_warnings_stand_in_json(engine, tmp_path):
+    stored = np.full((2, 16, 16), 900, "<i2")
+    stored[:, 8:] = 40 * np.arange(128).reshape(8, 16)
+    path = scan_file(tmp_path / "scan.nii", stored, "RAS")
+    told = json.loads(engine("info", path, "--noise", "--json")[1])
+    assert isinstance(told["warning"], list)
+    assert set(told["noise"]["tissues"]) == {"soft_tissue", "fat", "air"}
+    assert told["noise"]["colour"] is None

@@ -10,11 +10,16 @@ from engine.report.files import write
 from engine.report.results import Picture, Row
 from engine.report.summary import remarks, summary
 from engine.report.tables import table
+from engine.scoring.removed_noise import RemovedNoise
 from engine.terminal import Terminal
 
+FIDELITY = (
+    "shift_air_hu", "shift_lung_hu", "shift_fat_hu", "shift_soft_tissue_hu", "shift_bone_hu",
+    "crossing_130_hu_percent", "crossing_minus_950_hu_percent",
+)  # fmt: skip
 SCORES = (
     "mse", "psnr_db", "ssim", "relative_l2_percent", "rmse_hu", "bias_hu", "psnr_lung_db",
-    "psnr_soft_tissue_db", "psnr_bone_db", "rmse_soft_tissue_hu",
+    "psnr_soft_tissue_db", "psnr_bone_db", "rmse_soft_tissue_hu", *FIDELITY,
     "residual_autocorrelation", "residual_at_edges",
 )  # fmt: skip
 PSNR = {"noisy": (20.0, 21.0, 22.0), "unet": (30.0, 33.0, 30.5), "tv": (29.0, 29.5, 31.0)}
@@ -42,8 +47,9 @@ def label(sigma):
 
 def rows(psnr=PSNR, sigmas=(0.1,), cases=None):
     """Rows in which every score is the PSNR of the case minus the noise level."""
+    noise = RemovedNoise((0.1, 0.2, 0.3), (90.0, 80.0, 70.0), (60.0, 60.0, 65.0), 5)
     return [
-        Row(name, f"case_{i}", label(sigma), dict.fromkeys(SCORES, value - 10 * sigma))
+        Row(name, f"case_{i}", label(sigma), dict.fromkeys(SCORES, value - 10 * sigma), noise)
         for sigma in sigmas
         for i in range(cases or 3)
         for name, values in psnr.items()
@@ -266,7 +272,7 @@ def test_every_file_that_is_named_is_there(written):
     assert all(path.stat().st_size > 100 for path in paths)
     assert {path.name for path in paths} == {
         "scores.csv", "report.json", "report.md", "slices-2pc.png", "slices-10pc.png", "cases.png",
-        "levels.png",
+        "levels.png", "noise_power.png", "noise_power.csv", "report.html",
     }  # fmt: skip
     assert sorted(folder.iterdir()) == sorted(paths)
 
@@ -304,12 +310,17 @@ def tables(folder):
 
 
 def test_the_markdown_holds_a_line_for_every_method_and_level(written):
-    scores, windows, residuals, settings = tables(written[0])
+    scores, windows, residuals, settings, fidelity = tables(written[0])
     both = [[name, noise] for noise in ("2%", "10%") for name in PSNR]
     assert [row[:2] for row in scores[1]] == [row[:2] for row in windows[1]] == both
     assert [row[:2] for row in residuals[1]] == [row for row in both if row[0] != "noisy"]
     assert settings[1][1] == ["tv", "2%", "`TotalVariation(weight=0.25)`"]
-    for columns, lines in (scores, windows, residuals, settings):
+    assert [row[:2] for row in fidelity[1]] == both
+    assert fidelity[0][2:] == [
+        "air (HU)", "lung (HU)", "fat (HU)", "soft tissue (HU)", "bone (HU)", "cross 130 HU (%)",
+        "cross -950 HU (%)",
+    ]  # fmt: skip
+    for columns, lines in (scores, windows, residuals, settings, fidelity):
         assert {len(line) for line in lines} == {len(columns)}
 
 
@@ -339,8 +350,35 @@ def test_a_reader_of_the_markdown_needs_no_other_file(written):
         "3 cases allow no p below 0.25", "No method is worse than the untouched scan.",
     ):  # fmt: skip
         assert told in text
-    for number in range(1, 5):
+    for number in range(1, 6):
         assert f"**Table {number}.**" in text
+
+
+def test_a_tissue_that_no_case_has_has_no_shift(tmp_path):
+    found = rows()
+    for row in found:
+        row.scores["shift_lung_hu"] = math.nan
+    write(tmp_path, ABOUT, found, [])
+    columns, lines = tables(tmp_path)[-1]
+    assert {line[columns.index("lung (HU)")] for line in lines} == {"none"}
+
+
+def test_the_spectra_stand_in_csv_json_and_a_figure(written):
+    with open(written[0] / "noise_power.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 2 * 3 * 3 * 3  # levels, methods, cases, frequencies
+    assert [float(row["frequency_per_mm"]) for row in found[:3]] == [0.1, 0.2, 0.3]
+    assert [float(row["removed_hu2_mm2"]) for row in found[:3]] == [60, 60, 65]
+    content = json.loads((written[0] / "report.json").read_text())
+    assert content["rows"][0]["noise"]["added_hu2_mm2"] == [90, 80, 70]
+    assert "](noise_power.png)" in (written[0] / "report.md").read_text()
+
+
+def test_without_spectra_there_is_no_figure_of_them(tmp_path):
+    bare = [Row(row.method, row.case, row.level, row.scores) for row in rows()]
+    paths = write(tmp_path, ABOUT, bare, [])
+    assert not [path for path in paths if path.stem == "noise_power"]
+    assert "noise_power" not in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -370,7 +408,9 @@ def test_a_bar_in_a_name_does_not_break_the_markdown(tmp_path):
 
 def test_the_json_is_json_even_where_a_score_is_not_finite(tmp_path, monkeypatch):
     for name in ("boxes", "levels"):
-        monkeypatch.setattr(f"engine.report.figures.{name}", lambda *arguments: None)
+        monkeypatch.setattr(
+            f"engine.report.figures.{name}", lambda path, *rest: path.write_bytes(b"")
+        )
     found = rows({"broken": (math.nan, 30.0, 31.0)})
 
     def refuse(word):
