@@ -71,7 +71,7 @@ def evaluate(
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
-    from engine.comparison.evaluate import EvaluateRequest, evaluate
+    from engine.comparison.evaluate import EvaluateRequest, evaluate, show
     from engine.terminal import Terminal
 
     request = EvaluateRequest(
@@ -81,4 +81,5 @@ def evaluate(
         checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
         overwrite=overwrite, reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
-    evaluate(request, Terminal(quiet=quiet))
+    terminal = Terminal(quiet=quiet)
+    show(evaluate(request, terminal), terminal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -81,7 +82,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     terminal.say("\n".join(summary.lines(recipe)))
     started = runtime.start(request.devices, request.precision, request.xla)
     refuse_uneven(recipe, started)
-    about = about_program(recipe, started) | about
+    about = about_program(recipe, started, request.command) | about
     if (own := prepared.requested.own) is not None:
         about["own_settings"] = own_settings.to_plain(own)
     terminal.detail(json.dumps({name: about[name] for name in DECIDES_BITS}))
@@ -98,7 +99,10 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
 
     examples = Examples(volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
     validation = Validation(recipe, _until_stopped(volumes["validation"], stop.check))
-    plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal)
+    plan = TrainingPlan(
+        run, record, recipe, started, examples, validation, terminal, request.observation
+    )
+    terminal.say(f"To watch it: tensorboard --logdir {shlex.quote(str(run.folder))}")
     Trainer(plan, resumed.start).train(stop)
 
 

@@ -165,7 +165,9 @@ def test_training_after_inference_has_the_arithmetic_of_training(cpu, monkeypatc
     config = SimpleNamespace(experimental=experimental, threading=threading)
     fake = SimpleNamespace(config=config, __version__="2")
     monkeypatch.setattr(runtime, "tensorflow", lambda: fake)
-    monkeypatch.setattr(runtime, "_layout", lambda devices: (None, ["/gpu:0"], [SimpleNamespace(name="a")]))
+    monkeypatch.setattr(
+        runtime, "_layout", lambda devices: (None, ["/gpu:0"], [SimpleNamespace(name="a")])
+    )
     runtime.start_inference("auto")
     runtime.start("auto", "float32")
     assert said == [True, False, True]
