@@ -235,14 +235,14 @@ class Run:
         return [change]
 
     def begin(
-        self, wanted: Recipe, source: Path | None, about: Mapping[str, Any],
+        self, wanted: Recipe, source: Path | bytes | None, about: Mapping[str, Any],
         record: RunRecord | None = None, changes: Sequence[compatibility.Changes] | None = None,
     ) -> RunRecord:  # fmt: skip
         """Writes recipe and run.json, and records accepted changes.
 
         Args:
             wanted: the recipe.
-            source: its file. None keeps the copy of the run.
+            source: its file, or the content of one. None keeps the copy of the run.
             about: new content of run.json.
             record: its present content; None reads it.
             changes: the accepted changes; None accepts none.
@@ -278,7 +278,8 @@ class Run:
         # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
         if source is not None:
-            self._write("recipe.py", source.read_bytes())
+            content_of_file = source if isinstance(source, bytes) else source.read_bytes()
+            self._write("recipe.py", content_of_file)
         self._write("recipe.json", serialization.to_json(wanted))
         return RunRecord(content)
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 
 from volumes.errors import BadInput
 from volumes.nifti.array_axes import doubts, is_placed, renamed
-from volumes.nifti.checked_stream import DOWNLOAD, Stream
+from volumes.nifti.checked_stream import DOWNLOAD
 from volumes.nifti.orientation import Affine, read_affine
+from volumes.volume import Shape, SpacingMm
 
 _DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8",
@@ -113,7 +116,16 @@ class Header:
         return replace(self, affine=renamed(self.affine, axes), warnings=(*self.warnings, *odd))
 
 
-def read_header(stream: Stream, *, pair: bool = False) -> Header:
+class Bytes(Protocol):
+    """The bytes of a file from its first one, on disk or in memory."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102 (of the file, for messages)
+
+    def read(self, count: int) -> bytes: ...  # noqa: D102 (fewer at the end)
+
+
+def read_header(stream: Bytes, *, pair: bool = False) -> Header:
     """Reads and checks the header of a NIfTI file.
 
     Args:
@@ -147,11 +159,13 @@ def read_header(stream: Stream, *, pair: bool = False) -> Header:
     return Header(head, order, offset, shape, dtype, slope, inter, affine, placed, tuple(odd))
 
 
-def new_head(shape: tuple[int, int, int], affine: Affine) -> bytes:
-    """The head of a new file of int16 HU."""
+def new_head(shape: Shape, spacing_mm: SpacingMm, dtype: npt.DTypeLike = np.int16) -> bytes:
+    """The head of a new file of HU (Z, Y, X) in the axis order of KiTS19."""
+    affine = np.zeros((4, 4))
+    affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-step for step in spacing_mm), 1.0]
     made: Any = nib.Nifti1Header(endianness="<")
     made.set_data_shape(shape)
-    made.set_data_dtype(np.int16)
+    made.set_data_dtype(dtype)
     made.set_sform(affine, 2)
     made.set_qform(affine, 0)
     made.set_xyzt_units("mm")
@@ -159,6 +173,39 @@ def new_head(shape: tuple[int, int, int], affine: Affine) -> bytes:
     made["scl_slope"], made["scl_inter"] = 1.0, 0.0
     made["magic"] = b"n+1"
     return bytes(made.binaryblock).ljust(352, b"\0")
+
+
+def head_of(image: Any, stored: npt.NDArray[Any], scaling: tuple[float, float]) -> bytes:
+    """The head of a single file that would hold an image of nibabel.
+
+    Args:
+        image: NIfTI-1 or NIfTI-2. Its affine counts, where its header has another.
+        stored: its stored values.
+        scaling: slope and intercept.
+    """
+    kind: Any = nib.Nifti2Header if image.header.sizeof_hdr == 540 else nib.Nifti1Header
+    block = kind(image.header.binaryblock, endianness=image.header.endianness, check=False)
+    block.extensions.extend(image.header.extensions)
+    block["magic"], block["vox_offset"] = block.single_magic, 0
+    block.set_data_shape(stored.shape)
+    block.set_data_dtype(stored.dtype)
+    block["scl_slope"], block["scl_inter"] = scaling
+    if image.affine is not None and not np.allclose(image.affine, block.get_best_affine()):
+        block.set_sform(image.affine, "aligned")
+        block.set_qform(image.affine, "unknown")
+    file = io.BytesIO()
+    block.write_to(file)
+    return file.getvalue().ljust(int(block["vox_offset"]), b"\0")
+
+
+def refuse_other_dtype(path: Path, dtype: np.dtype[Any]) -> None:
+    """Refuses voxels of a datatype that no NIfTI scan has.
+
+    Raises:
+        BadInput: naming it.
+    """
+    if dtype.str[1:] not in _DTYPES.values():
+        raise BadInput(path, f"is {dtype.name}, not HU", "Convert it to int16 or float32 HU")
 
 
 def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:
