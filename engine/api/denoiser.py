@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -202,7 +203,7 @@ class Denoiser:
             if _is_array(scan)
             else nifti.image_like(denoised.scan, denoised.after)
         )
-        facts = work.facts(denoised)
+        facts = json.loads(json.dumps(work.facts(denoised)))  # as a sidecar is read
         return DenoiseResult(output, facts, lambda: denoised, self.recipe.window)
 
     def _denoised(
