@@ -3,6 +3,7 @@
 import base64
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,36 @@ def test_a_refusal_is_one_line(notebook):
         "BadUsage: spacing_mm: is missing, and an array has none of its own. Give the distance of "
         "voxels along (Z, Y, X) in mm."
     )
+
+
+def test_the_button_interrupt_saves_the_step(tmp_path):
+    manager = pytest.importorskip("jupyter_client", reason="jupyter_client is not installed").manager
+    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
+    kernel = manager.KernelManager(kernel_name=_kernel(tmp_path))
+    try:
+        kernel.start_kernel(cwd=str(tmp_path))
+        client = kernel.blocking_client()
+        client.start_channels()
+        client.wait_for_ready(timeout=120)
+    except (RuntimeError, OSError) as error:
+        pytest.skip(f"no kernel can be started here: {error}")
+    try:
+        code = "import signal\nbefore = signal.getsignal(signal.SIGTERM)\n" + "\n".join(CELLS[:2])
+        asked = client.execute(code.replace("40", "100_000"))
+        metrics = tmp_path / "runs" / "notebook" / "metrics.jsonl"
+        while not (metrics.exists() and b'"loss"' in metrics.read_bytes()):
+            time.sleep(0.1)
+            assert kernel.is_alive()
+        kernel.interrupt_kernel()
+        reply = client.get_shell_msg(timeout=120)
+        while reply["parent_header"].get("msg_id") != asked:
+            reply = client.get_shell_msg(timeout=120)
+        assert reply["content"]["ename"] == "Interrupted", reply["content"]
+        assert "stopped at step" in reply["content"]["evalue"]
+        (saved,) = (tmp_path / "runs" / "notebook" / "checkpoints").iterdir()
+        assert int(saved.name[5:]) > 0
+        again = client.execute("assert signal.getsignal(signal.SIGTERM) is before", reply=True)
+        assert again["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        kernel.shutdown_kernel(now=True)
