@@ -121,7 +121,7 @@ def test_it_trains_and_denoises(notebook):
 
 
 def test_it_shows_progress_and_no_escape_codes(notebook):
-    folder, made = notebook
+    _, made = notebook
     assert shown(made, 1, "application/vnd.jupyter.widget-view+json")
     for number in range(len(CELLS) - 1):
         assert "\x1b" not in said(made, number)
@@ -139,7 +139,9 @@ def test_a_refusal_is_one_line(notebook):
 
 
 def test_the_button_interrupt_saves_the_step(tmp_path):
-    manager = pytest.importorskip("jupyter_client", reason="jupyter_client is not installed").manager
+    manager = pytest.importorskip(
+        "jupyter_client", reason="jupyter_client is not installed"
+    ).manager
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
     kernel = manager.KernelManager(kernel_name=_kernel(tmp_path))
     try:

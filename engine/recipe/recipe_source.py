@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from engine.recipe.recipe import Recipe
@@ -51,6 +52,8 @@ def _written(value: Any, indent: int) -> str:
         if isinstance(value, tuple):
             parts = [_written(part, indent) for part in value]
             return f"({', '.join(parts)}{',' * (len(parts) == 1)})"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f'float("{value}")'
         return str(value.__name__) if callable(value) else repr(value)
     inner = indent + 4
     fields = [

@@ -56,9 +56,10 @@ def test_an_array_gives_the_bits_of_the_command(
     assert (result.output != hu).mean() > 0.5
     ours = {*OF_A_FILE, "input_sha256"}  # the headers differ
     assert without(result.facts, ours) == without(facts, ours)
-    assert result.residual_hu.tobytes() == (
-        hu.astype(np.float32) - result.output.astype(np.float32)
-    ).tobytes()
+    assert (
+        result.residual_hu.tobytes()
+        == (hu.astype(np.float32) - result.output.astype(np.float32)).tobytes()
+    )
     np.testing.assert_array_equal(result.hu, result.output.astype(np.float32))
 
 

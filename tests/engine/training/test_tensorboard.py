@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -85,6 +88,31 @@ def test_a_file_is_cut_where_an_event_is_incomplete_or_damaged(opened, tmp_path,
     path.write_bytes(whole[:at] if harm == "cut short" else whole[:at] + b"\xff" * 20)
     filled(opened(3), 4, 5)
     assert steps(tmp_path / "events")["training/loss"] == [1, 2, 4, 5]
+
+
+READ = """
+import json, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+read = EventAccumulator(sys.argv[1], {"histograms": 0, "images": 0})
+read.Reload()
+scalars = {tag: [at.step for at in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+histograms = {tag: [at.histogram_value.num for at in read.Histograms(tag)]
+              for tag in read.Tags()["histograms"]}
+print(json.dumps([scalars, histograms, [at.step for at in read.Images("validation")]]))
+"""
+
+
+def test_tensorboard_itself_reads_the_files(opened, tmp_path):
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    filled(opened(-1), 1, 6)
+    filled(opened(3), 4, 5)
+    line = [sys.executable, "-c", READ, str(tmp_path / "events")]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    scalars, histograms, images = json.loads(done.stdout)
+    assert scalars == {"training/loss": [1, 2, 3, 4, 5], "validation/psnr_db": [2, 4]}
+    assert histograms == {"weights/a": [5.0] * 5}
+    assert images == [2, 4]
 
 
 def test_a_histogram_counts_every_finite_value(opened, tmp_path):
