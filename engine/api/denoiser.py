@@ -15,7 +15,7 @@ import numpy.typing as npt
 from engine import runtime
 from engine.denoising.batch import Slices
 from engine.denoising.denoise import Denoised, DenoiseSettings, check_dose, second_scan
-from engine.denoising.denoise_scans import DenoiseRequest, Work, draw
+from engine.denoising.denoise_scans import DenoiseRequest, Work, announced, draw
 from engine.errors import BadUsage
 from engine.plots import Figure
 from engine.recipe.recipe import Recipe
@@ -209,14 +209,12 @@ class Denoiser:
     def _denoised(
         self, scan: Scan, second: Scan | None, settings: DenoiseSettings
     ) -> tuple[Denoised, Work]:
-        for each in (scan, *([second] if second else [])):
-            self._terminal.warn_once({each.path: each.warnings})
+        scans = announced([scan, second] if second else [scan], self._terminal)
         self._start()
         request = replace(self._request, settings=settings)
         if settings.photons not in self._works:
             self._works[settings.photons] = Work.begin(request, self._model, self._terminal)
         work = replace(self._works[settings.photons], request=request)
-        scans = [scan, second] if second else [scan]
         with Slices.of([scan.shape[0]], self._terminal) as slices:
             return work.denoise(scans, slices, lambda: None), work
 

@@ -166,7 +166,7 @@ def _denoise_all(
         for number in waiting:
             loaded: list[Scan] = []  # the scan before is freed first
             with tally.noted(request.scans[number]):
-                loaded = _loaded(read(number), terminal)
+                loaded = announced(read(number), terminal)
                 if work is None:
                     make_places([outputs[n] for n in waiting], request.output, request.preview)
                     work = Work.begin(request, model, terminal)
@@ -208,7 +208,7 @@ def _voxels(scans: list[Scan]) -> list[Scan]:
     return [scan.loaded() for scan in scans]
 
 
-def _loaded(scans: list[Scan], terminal: Terminal) -> list[Scan]:
+def announced(scans: list[Scan], terminal: Terminal) -> list[Scan]:
     """The same scans in memory. Warns about oddities."""
     scan, *others = scans
     if sidecar.is_of(scan.path, scan.sha256()):

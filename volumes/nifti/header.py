@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import struct
 from dataclasses import dataclass, replace
@@ -173,29 +172,6 @@ def new_head(shape: Shape, spacing_mm: SpacingMm, dtype: npt.DTypeLike = np.int1
     made["scl_slope"], made["scl_inter"] = 1.0, 0.0
     made["magic"] = b"n+1"
     return bytes(made.binaryblock).ljust(352, b"\0")
-
-
-def head_of(image: Any, stored: npt.NDArray[Any], scaling: tuple[float, float]) -> bytes:
-    """The head of a single file that would hold an image of nibabel.
-
-    Args:
-        image: NIfTI-1 or NIfTI-2. Its affine counts, where its header has another.
-        stored: its stored values.
-        scaling: slope and intercept.
-    """
-    kind: Any = nib.Nifti2Header if image.header.sizeof_hdr == 540 else nib.Nifti1Header
-    block = kind(image.header.binaryblock, endianness=image.header.endianness, check=False)
-    block.extensions.extend(image.header.extensions)
-    block["magic"], block["vox_offset"] = block.single_magic, 0
-    block.set_data_shape(stored.shape)
-    block.set_data_dtype(stored.dtype)
-    block["scl_slope"], block["scl_inter"] = scaling
-    if image.affine is not None and not np.allclose(image.affine, block.get_best_affine()):
-        block.set_sform(image.affine, "aligned")
-        block.set_qform(image.affine, "unknown")
-    file = io.BytesIO()
-    block.write_to(file)
-    return file.getvalue().ljust(int(block["vox_offset"]), b"\0")
 
 
 def refuse_other_dtype(path: Path, dtype: np.dtype[Any]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.errors import BadInput
-from volumes.nifti.header import head_of, new_head, read_header, refuse_other_dtype
+from volumes.nifti.header import new_head, read_header, refuse_other_dtype
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.nifti.scan import Scan, Stored, scan_of_header
 from volumes.volume import SpacingMm
@@ -68,7 +68,7 @@ def scan_of_image(image: Any, trust: ReadOptions = STRICT) -> Scan:
     stored = np.asarray(proxy.get_unscaled() if scaled else proxy)
     refuse_other_dtype(_IMAGE, stored.dtype)
     scaling = (float(proxy.slope), float(proxy.inter)) if scaled else (1.0, 0.0)
-    return _scan(_IMAGE, head_of(image, stored, scaling), stored, trust)
+    return _scan(_IMAGE, _head_of(image, stored, scaling), stored, trust)
 
 
 def image_like(scan: Scan, stored: Stored) -> NiftiImage:
@@ -78,6 +78,29 @@ def image_like(scan: Scan, stored: Stored) -> NiftiImage:
 
 
 _NIFTI2 = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")  # 540, in both byte orders
+
+
+def _head_of(image: Any, stored: npt.NDArray[Any], scaling: tuple[float, float]) -> bytes:
+    """The head of a single file that would hold an image of nibabel.
+
+    Args:
+        image: NIfTI-1 or NIfTI-2. Its affine counts, where its header has another.
+        stored: its stored values.
+        scaling: slope and intercept.
+    """
+    kind: Any = nib.Nifti2Header if image.header.sizeof_hdr == 540 else nib.Nifti1Header
+    block = kind(image.header.binaryblock, endianness=image.header.endianness, check=False)
+    block.extensions.extend(image.header.extensions)
+    block["magic"], block["vox_offset"] = block.single_magic, 0
+    block.set_data_shape(stored.shape)
+    block.set_data_dtype(stored.dtype)
+    block["scl_slope"], block["scl_inter"] = scaling
+    if image.affine is not None and not np.allclose(image.affine, block.get_best_affine()):
+        block.set_sform(image.affine, "aligned")
+        block.set_qform(image.affine, "unknown")
+    file = io.BytesIO()
+    block.write_to(file)
+    return file.getvalue().ljust(int(block["vox_offset"]), b"\0")
 
 
 class _InMemory:

@@ -36,6 +36,19 @@ def test_without_an_output_nothing_is_written(trained, phantom_file, tmp_path, c
     assert (tmp_path / "figure.png").read_bytes() == result.figure.png
 
 
+def test_a_scan_that_was_denoised_already_is_told_with_and_without_an_output(
+    trained, phantom_file, tmp_path, capfd
+):
+    given = {"model": trained, "quiet": True}
+    once = engine.denoise(phantom_file, output=tmp_path / "once.nii.gz", **given).output
+    capfd.readouterr()
+    twice = engine.denoise(once, **given)
+    assert "was denoised already, as its sidecar says" in capfd.readouterr().err
+    written = engine.denoise(once, output=tmp_path / "twice.nii.gz", **given)
+    assert twice.warnings == written.warnings
+    assert "was denoised already, as its sidecar says" in twice.warnings
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
