@@ -2,25 +2,51 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from engine.shadowing import refuse_shadowed
 
 if TYPE_CHECKING:
-    from engine import losses, objectives, schedules
+    from engine import errors, losses, objectives, schedules
+    from engine.api.denoiser import load
+    from engine.api.denoising import denoise
+    from engine.api.evaluation import evaluate
+    from engine.api.fitting import fit
+    from engine.api.phantoms import phantom
+    from engine.errors import Refusal
     from engine.recipe.recipe import Recipe
 
 refuse_shadowed()
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "__version__", "losses", "objectives", "schedules"]
+__all__ = [
+    "Recipe", "Refusal", "__version__", "denoise", "errors", "evaluate", "fit", "load", "losses",
+    "objectives", "phantom", "schedules",
+]  # fmt: skip
+
+# Imported when it is first wanted: `engine --help` does without numpy.
+_PLACES = {
+    "Recipe": "engine.recipe.recipe",
+    "Refusal": "engine.errors",
+    "denoise": "engine.api.denoising",
+    "evaluate": "engine.api.evaluation",
+    "fit": "engine.api.fitting",
+    "load": "engine.api.denoiser",
+    "phantom": "engine.api.phantoms",
+}
+_MODULES = ("errors", "losses", "objectives", "schedules")
 
 
 def __getattr__(name: str) -> Any:
-    """`engine.Recipe`, imported when it is first wanted: `engine --help` does without numpy."""
-    if name == "Recipe":
-        from engine.recipe.recipe import Recipe
-
-        return Recipe
+    """What the package exports, and is not imported yet."""
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name]), name)
+    if name in _MODULES:
+        return import_module(f"engine.{name}")
     raise AttributeError(f"module 'engine' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,41 @@ from volumes.window import Window
 
 _ZOOM = 0.35
 
+Place = Path | io.BytesIO  # where a PNG is written
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A PNG, which a notebook shows.
+
+    Attributes:
+        png: its bytes.
+    """
+
+    png: bytes = field(repr=False)
+
+    @classmethod
+    def drawn(cls, draw: Callable[[Place], None]) -> Figure:
+        """What a function draws into the place that it is given."""
+        place = io.BytesIO()
+        draw(place)
+        return cls(place.getvalue())
+
+    def save(self, path: str | Path) -> None:
+        """Writes the PNG. An existing file is replaced.
+
+        Raises:
+            CannotWrite: if it cannot be written.
+        """
+        with whole_file(Path(path), overwrite=True) as file:
+            file.write(self.png)
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
 
 def panel(
-    path: Path,
+    path: Place,
     images_hu: dict[str, npt.NDArray[np.float32]],
     residual_hu: npt.NDArray[np.float32],
     title: str,
@@ -26,7 +62,7 @@ def panel(
     """Draws slices side by side. Each is shown completely and with its centre enlarged.
 
     Args:
-        path: of the PNG. An existing file is replaced.
+        path: of the PNG. An existing file is replaced. A buffer takes its bytes.
         images_hu: slices (Y, X) by name.
         residual_hu: the removed part (Y, X), shown in its own window.
         title: of the figure.
@@ -68,13 +104,17 @@ def plain(text: str) -> str:
     return one_line(text).encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
-def save(figure: Any, path: Path, *, dpi: int) -> None:
-    """Writes a figure as PNG. An existing file is replaced.
+def save(figure: Any, path: Place, *, dpi: int) -> None:
+    """Writes a figure as PNG. An existing file is replaced. A buffer takes its bytes.
 
     Raises:
         CannotWrite: if it cannot be written.
     """
-    with warnings.catch_warnings(), whole_file(path, overwrite=True) as file:
+    place: Any = path if isinstance(path, io.BytesIO) else None
+    with (
+        warnings.catch_warnings(),
+        nullcontext(place) if place else whole_file(Path(path), overwrite=True) as file,  # type: ignore[arg-type]
+    ):
         # A name in another script or with an emoji: matplotlib draws a box for it.
         warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         warnings.filterwarnings("ignore", "Matplotlib currently does not support")

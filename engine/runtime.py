@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from engine import standard_streams
 from engine.errors import BadUsage
@@ -72,11 +72,13 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
         xla: auto compiles on GPUs only: on a CPU the compiled step is several times slower.
 
     Raises:
-        BadUsage: if a requested device does not exist.
+        BadUsage: if a requested device does not exist, or this process computes on others already.
     """
     check(devices, precision, xla)
     tf = tensorflow()
     strategy, names, gpus = _layout(devices)
+    if gpus:  # TensorFlow's default, which `start_inference` may have changed
+        tf.config.experimental.enable_tensor_float_32_execution(True)
     precision = _precision(tf, gpus) if precision == "auto" else precision
     compiled = bool(gpus) if xla == "auto" else xla == "on"
     about = {
@@ -99,7 +101,7 @@ def start_inference(devices: str = "auto", precision: str = "auto", xla: str = "
     TensorFloat-32, which is TensorFlow's default for convolutions on GPUs.
 
     Raises:
-        BadUsage: if a requested device does not exist.
+        BadUsage: as `start`.
     """
     check(devices, precision, xla)
     started = start(devices, "float32" if precision == "auto" else precision, xla)
@@ -140,21 +142,46 @@ def _gpu_bytes() -> int | None:
 _KIND = "GPU"
 
 
+class _Layout(NamedTuple):
+    """The strategy of a process, the names of its devices, and the GPUs among them."""
+
+    strategy: Any
+    names: list[str]
+    gpus: list[Any]
+
+
+_layouts: list[_Layout] = []  # of this process: at most one
+
+
 @cache
-def _layout(devices: str) -> tuple[Any, list[str], list[Any]]:
-    """The strategy, the names of its devices, and the GPUs among them, set once per process."""
+def _layout(devices: str) -> _Layout:
+    """The layout of these devices, set once per process.
+
+    Raises:
+        BadUsage: if a device does not exist, or the process has another layout.
+    """
     tf = tensorflow()
     with _quiet():
-        gpus = _gpus(tf, devices)
+        gpus, cpus = _chosen(tf, devices), _cpus(devices)
+        for known in _layouts:
+            if known.gpus != gpus or (not gpus and len(known.names) != cpus):
+                used = ", ".join(name.removeprefix("/") for name in known.names)
+                cause = f"asks for {devices}, but this process computes on {used} since its start"
+                remedy = "Leave it out, or start Python anew: TensorFlow takes devices once"
+                raise BadUsage("--devices", cause, remedy)
+            return known
+        _show(tf, gpus, devices)
         _started_gpus.extend(gpus)
-        if gpus:
-            names = [f"/gpu:{i}" for i in range(len(gpus))]
-        else:
-            names = _logical_cpus(tf, int(devices.partition(":")[2] or 1))
+        names = [f"/gpu:{i}" for i in range(len(gpus))] or _logical_cpus(tf, cpus)
         tf.config.list_logical_devices()
-        if len(names) > 1:
-            return tf.distribute.MirroredStrategy(names), names, gpus
-        return tf.distribute.OneDeviceStrategy(names[0]), names, gpus
+        distribute = tf.distribute
+        strategy = (
+            distribute.MirroredStrategy(names)
+            if len(names) > 1
+            else distribute.OneDeviceStrategy(names[0])
+        )
+        _layouts.append(_Layout(strategy, names, gpus))
+        return _layouts[0]
 
 
 @cache
@@ -232,26 +259,44 @@ def _unnamed_file() -> BinaryIO:
     return open(os.devnull, "r+b")
 
 
-def _gpus(tf: Any, devices: str) -> list[Any]:
+def _chosen(tf: Any, devices: str) -> list[Any]:
+    """The GPUs among the devices that are asked for."""
     present = tf.config.list_physical_devices("GPU")
     kind, _, numbers = devices.partition(":")
     if kind == "cpu":
-        chosen = []
-    elif numbers:
+        return []
+    if numbers:
         wanted = [int(number) for number in numbers.split(",")]
         if max(wanted) >= len(present):
             cause = f"asks for GPU {max(wanted)}, but TensorFlow sees {len(present)}"
             raise BadUsage("--devices", cause, "Choose one of these, or use auto")
-        chosen = [present[number] for number in wanted]
-    else:
-        if kind == "gpu" and not present:
-            cause = "asks for a GPU, but TensorFlow sees none"
-            raise BadUsage("--devices", cause, "Install respr-engine[cuda], or use auto or cpu")
-        chosen = list(present)
-    tf.config.set_visible_devices(chosen, "GPU")
-    for gpu in chosen:
-        tf.config.experimental.set_memory_growth(gpu, True)
-    return chosen
+        return [present[number] for number in wanted]
+    if kind == "gpu" and not present:
+        cause = "asks for a GPU, but TensorFlow sees none"
+        raise BadUsage("--devices", cause, "Install respr-engine[cuda], or use auto or cpu")
+    return list(present)
+
+
+def _cpus(devices: str) -> int:
+    """The logical devices on the CPU that are asked for."""
+    kind, _, number = devices.partition(":")
+    return int(number or 1) if kind == "cpu" else 1
+
+
+def _show(tf: Any, gpus: list[Any], devices: str) -> None:
+    """Lets TensorFlow see these GPUs alone, and lets their memory grow.
+
+    Raises:
+        BadUsage: if the program around has computed with TensorFlow already, on other devices.
+    """
+    try:
+        tf.config.set_visible_devices(gpus, "GPU")
+        for gpu in gpus:
+            tf.config.experimental.set_memory_growth(gpu, True)
+    except RuntimeError as error:
+        if tf.config.get_visible_devices("GPU") != gpus:
+            cause = f"asks for {devices}, but TensorFlow has computed on others in this process"
+            raise BadUsage("--devices", cause, "Leave it out, or start Python anew") from error
 
 
 def _logical_cpus(tf: Any, count: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -31,10 +33,16 @@ _TABLE_COLUMNS = 100
 
 
 class Terminal:
-    """Output for the user: results on stdout, everything else on stderr."""
+    """Output for the user: results on stdout, everything else on stderr, or in the notebook.
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
-        self.quiet, self.verbose = quiet, verbose
+    Args:
+        quiet: prints only results, warnings and errors.
+        verbose: prints details, too.
+        results: prints results. The Python API returns them instead.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, results: bool = True) -> None:
+        self.quiet, self.verbose, self._results = quiet, verbose, results
         self._warned: set[str] = set()
         self._err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
@@ -65,29 +73,21 @@ class Terminal:
 
     def result(self, text: str) -> None:
         """Prints a line of the result on stdout."""
-        print(text, flush=True)
+        if self._results:
+            print(text, flush=True)
 
     def table(self, title: str, columns: list[str], rows: list[list[str]]) -> None:
         """Prints a table of results on stdout."""
-        table = Table(title=title, title_justify="left", box=SIMPLE)
-        for i, column in enumerate(columns):
-            # Numbers are not wrapped. A name that is too long for the terminal is wrapped, not cut.
-            if i:
-                table.add_column(column, justify="right", no_wrap=True)
-            else:
-                table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
         # In a pipe, the table is never cut. On a narrow terminal, lines wrap without loss; rich
         # would cut numbers.
         width = max(Console().width, _TABLE_COLUMNS) if _is_terminal(sys.stdout) else 1000
         # Without a height rich would take 80 columns where TERM=dumb.
         console = Console(highlight=False, width=width, height=25, markup=False, emoji=False)
-        console.print(table)
+        console.print(_table(title, columns, rows))
 
     @contextmanager
     def progress(self, what: str, total: int, done: int = 0, unit: str = "") -> Iterator[Bar]:
-        """A progress bar. It is hidden if stderr is not a terminal.
+        """A progress bar. It is hidden if stderr is neither a terminal nor a notebook.
 
         Args:
             what: is done.
@@ -99,13 +99,39 @@ class Terminal:
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[note]}", markup=False), _Rate(), TimeRemainingColumn(),
         )  # fmt: skip
-        hidden = self.quiet or not _is_terminal(sys.stderr)
+        # In a notebook rich draws with ipywidgets.
+        notebook = self._err.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        hidden = self.quiet or not (_is_terminal(sys.stderr) or notebook)
         with Progress(
             *columns, console=self._err, disable=hidden, transient=True,
             speed_estimate_period=_RATE_OVER_S,
             redirect_stdout=_is_terminal(sys.stdout),  # results in a pipe stay there
         ) as progress:  # fmt: skip
             yield Bar(progress, what, total, done, unit)
+
+
+def table_text(title: str, columns: list[str], rows: list[list[str]]) -> str:
+    """A table of results as plain text, as wide as it needs to be."""
+    file = io.StringIO()
+    console = Console(
+        file=file, width=1000, highlight=False, markup=False, emoji=False, force_jupyter=False,
+        color_system=None,
+    )  # fmt: skip
+    console.print(_table(title, columns, rows))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for i, column in enumerate(columns):
+        # Numbers are not wrapped. A name that is too long for the terminal is wrapped, not cut.
+        if i:
+            table.add_column(column, justify="right", no_wrap=True)
+        else:
+            table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 class _Rate(ProgressColumn):

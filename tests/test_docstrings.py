@@ -15,8 +15,23 @@ MODULES = [
 ]
 
 
+@pytest.fixture(scope="session")
+def place(tmp_path_factory):
+    """The folder that the examples of the Python API run in: phantoms, and a run of two steps."""
+    import engine
+
+    folder = tmp_path_factory.mktemp("examples")
+    engine.phantom(folder / "phantoms", cases=4, shape=(12, 48, 48))
+    changes = ["crop.shape=8,16,16", "network.width=2", "batch=1", "split.validation=1",
+               "split.test=1", "validate_slices=2"]  # fmt: skip
+    engine.fit("unet3d", changes, data=folder / "phantoms", run=folder / "runs" / "unet3d", steps=2)
+    return folder
+
+
 @pytest.mark.parametrize("module", MODULES)
-def test_the_examples_of_a_module_print_what_they_say(cpu, module):
+def test_the_examples_of_a_module_print_what_they_say(cpu, request, monkeypatch, module):
+    if module.startswith("engine.api."):
+        monkeypatch.chdir(request.getfixturevalue("place"))
     found = doctest.testmod(importlib.import_module(module))
     assert found.attempted > 0
     assert found.failed == 0

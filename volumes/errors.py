@@ -23,6 +23,10 @@ class Refusal(Exception):
         end = "" if self.remedy.endswith("?") else "."
         super().__init__(one_line(f"{self.path}: {self.cause}. {self.remedy}{end}"))
 
+    def _render_traceback_(self) -> list[str]:
+        """The line that a notebook shows in place of a traceback; `%tb` still shows that."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def one_line(text: str) -> str:
     """The text on one line: control characters, which a file name may contain, become spaces."""

@@ -72,7 +72,7 @@ def evaluate(
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
-    from engine.comparison.evaluate import EvaluateRequest, evaluate
+    from engine.comparison.evaluate import EvaluateRequest, evaluate, show
     from engine.terminal import Terminal
 
     request = EvaluateRequest(
@@ -83,4 +83,5 @@ def evaluate(
         overwrite=overwrite, run_code=run_code,
         reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
-    evaluate(request, Terminal(quiet=quiet))
+    terminal = Terminal(quiet=quiet)
+    show(evaluate(request, terminal), terminal)

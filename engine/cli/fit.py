@@ -86,6 +86,14 @@ def fit(
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Of weights, crops and noise.")
     ] = None,
+    histograms: Annotated[
+        int | None, typer.Option("--histograms", metavar="N", min=1, help="Show histograms of "
+                                 "weights and gradients in TensorBoard, every N steps.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="A:B", help="Profile the steps A to B, for "
+                                 "TensorBoard's profiler.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and the cost of a step.")
     ] = False,
@@ -106,6 +114,7 @@ def fit(
     from engine.terminal import Terminal
     from engine.training.fit import fit as train
     from engine.training.fit_request import FitRequest
+    from engine.training.observation import Observation, profiled_steps
     from engine.training.signals import interruptible
 
     stop = context.with_resource(interruptible())
@@ -121,6 +130,7 @@ def fit(
         start_checkpoint=start_checkpoint, fresh=fresh, accept_changes=accept_changes,
         skip_bad=skip_bad, dry_run=dry_run, time=time, json=json,
         devices=devices, precision=precision, xla=xla, cache=cache, run_code=run_code,
+        observation=Observation(histograms, profiled_steps(profile) if profile else None),
         reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     terminal = Terminal(quiet=quiet, verbose=verbose)

@@ -23,7 +23,7 @@ from engine.comparison.noise_levels import Level, added_levels, scanned_levels
 from engine.comparison.scored_cases import prior_of, read_volumes, split_cases, window_of
 from engine.errors import BadUsage
 from engine.output_paths import refuse_existing, refuse_file_name
-from engine.report.results import Row
+from engine.report.results import Picture, Row
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
 from volumes import Window
@@ -45,7 +45,7 @@ class EvaluateRequest:
     Attributes:
         methods: run folders and names of methods, each with an optional @PRIOR.
         data: folder of the cases, or a file of pairs.
-        output: folder of the report.
+        output: folder of the report; None writes none.
         split: "test", "validation" or "all".
         noise: levels of added or recorded noise, such as "gaussian:0.02,0.1".
         kinds: levels of a simulated scanner, such as "low_dose:1e5".
@@ -62,7 +62,7 @@ class EvaluateRequest:
 
     methods: tuple[str, ...]
     data: Path
-    output: Path
+    output: Path | None = None
     split: str = "test"
     noise: str | None = None
     kinds: str | None = None
@@ -77,8 +77,29 @@ class EvaluateRequest:
     run_code: bool = False
 
 
-def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
-    """Compares methods and writes the report.
+@dataclass(frozen=True)
+class Evaluated:
+    """What a comparison gives.
+
+    Attributes:
+        title: of the table of scores.
+        window: of every score.
+        about: description of the comparison.
+        rows: the scores of each method, case and level.
+        pictures: the middle slice of the first case at each level.
+        written: the files of the report.
+    """
+
+    title: str
+    window: Window
+    about: dict[str, Any]
+    rows: Sequence[Row]
+    pictures: Sequence[Picture]
+    written: Sequence[Path]
+
+
+def evaluate(request: EvaluateRequest, terminal: Terminal) -> Evaluated:
+    """Compares methods, and writes the report if a folder is named.
 
     Raises:
         Refusal: of the kind that the exit code of the contract names.
@@ -91,14 +112,15 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> None:
     methods = resolve_methods(request.methods, request.checkpoint, run_code=request.run_code)
     refuse_without_dose(methods, levels)
     comparison = _prepare(request, methods, levels, terminal)
-    make_folder(request.output)  # hours may pass before the report is written
+    if request.output is not None:
+        make_folder(request.output)  # hours may pass before the report is written
     runtime.start_inference(request.devices)
     rows, settings, pictures = compare(comparison, terminal.say)
     about = _about(request, comparison, settings)
-    written = write(request.output, about, rows, pictures)  # hours of work: before it is shown
-    _print(request, comparison.window, rows, about, terminal)
-    for path in written:
-        terminal.result(str(path))
+    output = request.output
+    written = [] if output is None else write(output, about, rows, pictures)
+    title = _title(request, comparison.window)
+    return Evaluated(title, comparison.window, about, rows, pictures, written)
 
 
 def _check(request: EvaluateRequest) -> tuple[Level, ...]:
@@ -119,8 +141,9 @@ def _check(request: EvaluateRequest) -> tuple[Level, ...]:
         cause = "has no meaning with a protocol that scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
     runtime.check(request.devices, "auto", "auto")
-    refuse_file_name(request.output, "-o")
-    refuse_existing([request.output / "report.json"], overwrite=request.overwrite)
+    if request.output is not None:
+        refuse_file_name(request.output, "-o")
+        refuse_existing([request.output / "report.json"], overwrite=request.overwrite)
     return levels
 
 
@@ -182,23 +205,31 @@ def _prepare(
     )  # fmt: skip
 
 
-def _print(
-    request: EvaluateRequest, window: Window, rows: Sequence[Row], about: dict[str, Any],
-    terminal: Terminal,
-) -> None:  # fmt: skip
-    """The table of scores, what must be said of them, and the settings of each method."""
-    from engine.report.summary import remarks, summary
+def show(evaluated: Evaluated, terminal: Terminal) -> None:
+    """Prints the table of scores, what must be said of them, and the files of the report."""
+    from engine.report.summary import summary
     from engine.report.tables import table
 
-    entries = summary(rows, about["oracles"])
-    terminal.table(_title(request, window), *table(entries, window.unit_name))
-    for remark in remarks(entries):
-        terminal.result(remark)
-    for level, text in about["levels"].items():
-        terminal.result(f"{level}: {text}")
-    for level, chosen in about["settings"].items():
-        for name, setting in chosen.items():
-            terminal.result(f"{level}: {name}: {setting}")
+    entries = summary(evaluated.rows, evaluated.about["oracles"])
+    terminal.table(evaluated.title, *table(entries, evaluated.window.unit_name))
+    for line in (*explained(evaluated), *map(str, evaluated.written)):
+        terminal.result(line)
+
+
+def explained(evaluated: Evaluated) -> list[str]:
+    """The lines below the table: what must be said of the scores, and each method's settings."""
+    from engine.report.summary import remarks, summary
+
+    about = evaluated.about
+    return [
+        *remarks(summary(evaluated.rows, about["oracles"])),
+        *(f"{level}: {text}" for level, text in about["levels"].items()),
+        *(
+            f"{level}: {name}: {setting}"
+            for level, chosen in about["settings"].items()
+            for name, setting in chosen.items()
+        ),
+    ]
 
 
 def _levels(request: EvaluateRequest) -> tuple[Level, ...]:

@@ -235,8 +235,13 @@ def check_dose(request: DenoiseSettings, recipe: Recipe) -> None:
         raise BadUsage("--photons", f"the {kind} takes no dose", "Leave it out")
 
 
-def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
+def second_scan(scan: Scan, recipe: Recipe, second: Path | Scan | None) -> Scan | None:
     """The second scan that is the prior, with a checked header; None without one.
+
+    Args:
+        scan: that is denoised.
+        recipe: of the network.
+        second: a file, or a scan in memory.
 
     Raises:
         BadInput: if it is not on the grid of the first.
@@ -250,13 +255,17 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | None) -> Scan | None:
     if not recipe.network.sees_prior:
         kind = type(recipe.network).__name__
         raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
-    other = nifti.open_scan(second, replace(scan.trust, volume=None))
+    other = (
+        second
+        if isinstance(second, Scan)
+        else nifti.open_scan(second, replace(scan.trust, volume=None))
+    )
     same = other.shape == scan.shape and np.allclose(
         _corners(other), _corners(scan), atol=_SAME_PLACE_MM
     )
     if not same:
         cause = f"is not on the grid of {scan.path}"
-        raise BadInput(second, cause, "Register and resample it to that scan first")
+        raise BadInput(other.path, cause, "Register and resample it to that scan first")
     return other
 
 

@@ -32,7 +32,7 @@ from engine.denoising.shared_memory import SharedMemory, volume_bytes
 from engine.denoising.writer import write
 from engine.inference.predictor import Predictor
 from engine.output_paths import exists
-from engine.plots import panel
+from engine.plots import Place, panel
 from engine.runs.metrics_file import harm
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
@@ -153,7 +153,7 @@ def _denoise_all(
     While one is denoised, the next is read and the last is written, if memory allows. TensorFlow is
     imported after the first is read.
     """
-    work: _Work | None = None
+    work: Work | None = None
     depths = [scan.shape[0] for scan, *_ in waiting.values()]
     memory = SharedMemory(waiting, model, request.settings, residual=request.residual)
     with (
@@ -166,10 +166,10 @@ def _denoise_all(
         for number in waiting:
             loaded: list[Scan] = []  # the scan before is freed first
             with tally.noted(request.scans[number]):
-                loaded = _loaded(read(number), terminal)
+                loaded = announced(read(number), terminal)
                 if work is None:
                     make_places([outputs[n] for n in waiting], request.output, request.preview)
-                    work = _Work.begin(request, model, terminal)
+                    work = Work.begin(request, model, terminal)
                 replaces = request.overwrite or earlier[number] is Earlier.INTERRUPTED
                 denoised = work.denoise(loaded, slices, behind.check)
                 behind.put(
@@ -208,7 +208,7 @@ def _voxels(scans: list[Scan]) -> list[Scan]:
     return [scan.loaded() for scan in scans]
 
 
-def _loaded(scans: list[Scan], terminal: Terminal) -> list[Scan]:
+def announced(scans: list[Scan], terminal: Terminal) -> list[Scan]:
     """The same scans in memory. Warns about oddities."""
     scan, *others = scans
     if sidecar.is_of(scan.path, scan.sha256()):
@@ -241,18 +241,18 @@ def _draw_missing(scan: Scan, output: Output, model: Model, terminal: Terminal) 
 
 
 @dataclass(frozen=True)
-class _Work:
-    """The shared part of all scans of a command: one model, loaded once."""
+class Work:
+    """The shared part of all scans of a command, or of a session: one model, loaded once."""
 
     request: DenoiseRequest
     model: Model
     predictor: Predictor
-    made: dict[str, Any]  # versions and machine, for the sidecars
+    started: Runtime
     odd: list[str]  # warnings about the model, for the sidecars
     terminal: Terminal
 
     @classmethod
-    def begin(cls, request: DenoiseRequest, model: Model, terminal: Terminal) -> _Work:
+    def begin(cls, request: DenoiseRequest, model: Model, terminal: Terminal) -> Work:
         """Imports TensorFlow and loads the network."""
         terminal.say(f"Model: {request.run.folder}, step {model.step:,}")
         harmful = harm(request.run, model.step)
@@ -264,10 +264,9 @@ class _Work:
                 f"--devices {request.devices}: only the first one is used. Several compute if each "
                 "has a command of its own, with a part of the scans"
             )
-        made = sidecar.made(started, reproducible=request.settings.reproducible)
         predictor = _predictor(model, request, started)
         odd = [f"the model {harmful}"] if harmful else []
-        return cls(request, model, predictor, made, odd, terminal)
+        return cls(request, model, predictor, started, odd, terminal)
 
     def denoise(self, scans: list[Scan], slices: Slices, check: Callable[[], None]) -> Denoised:
         """Denoises one scan, with the second scan if that is the prior.
@@ -296,10 +295,11 @@ class _Work:
 
     def write(self, denoised: Denoised, output: Output, tally: Tally, *, overwrite: bool) -> None:
         """Writes the files of a scan and shows their paths."""
-        scan, about, request, path = denoised.scan, denoised.about, self.request, output.path
+        scan, request, path = denoised.scan, self.request, output.path
         # Warnings about the input and the model were shown before.
-        found = tuple(words for words in about["warnings"] if words not in scan.warnings)
-        about.update(self.made, warnings=[*self.odd, *about["warnings"]])
+        warnings = denoised.about["warnings"]
+        found = tuple(words for words in warnings if words not in scan.warnings)
+        denoised.about.update(self.facts(denoised))
         with tally.noted(scan.path):
             for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
                 self.terminal.result(str(written))
@@ -309,8 +309,14 @@ class _Work:
             self.terminal.warn_once({path: found})
             tally.done += 1
 
+    def facts(self, denoised: Denoised) -> dict[str, Any]:
+        """The content of the sidecar of a scan, without the hashes of its files."""
+        made = sidecar.made(self.started, reproducible=self.request.settings.reproducible)
+        about = denoised.about
+        return {**about, **made, "warnings": [*self.odd, *about["warnings"]]}
 
-def draw(denoised: Denoised, path: Path, window: Window) -> None:
+
+def draw(denoised: Denoised, path: Place, window: Window) -> None:
     """Draws the middle slice of input, output and residual."""
     scan = denoised.scan
     middle = scan.shape[0] // 2

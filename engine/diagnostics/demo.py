@@ -50,7 +50,7 @@ def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: b
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
-    source = find_recipe(request.recipe or DEFAULT)
+    source = find_recipe(str(request.recipe or DEFAULT))
     name = source.stem
     if not load_recipe(source).noise.additive:
         cause = f"needs additive noise, and {name} has other noise"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.plots import middle, plain, save
+from engine.plots import Place, middle, plain, save
 from engine.scoring.removed_noise import RemovedNoise
 from volumes.volume import Unit
 from volumes.window import Window
@@ -26,11 +25,11 @@ _LINES = ("-", ":", "-.")
 _NAME_LETTERS = 28
 
 
-def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit], window: Window) -> None:
+def slices(path: Place, case: str, level: str, images_hu: dict[str, Unit], window: Window) -> None:
     """Figure of slices: each image whole, enlarged about its middle, and its residual.
 
     Args:
-        path: of the PNG, replaced if it exists.
+        path: of the PNG, replaced if it exists; or a buffer.
         case: name of the case.
         level: of the noise, such as "10%".
         images_hu: slices (Y, X) by name; "clean" and "noisy" come first.
@@ -66,11 +65,11 @@ def slices(path: Path, case: str, level: str, images_hu: dict[str, Unit], window
     save(figure, path, dpi=_DPI)
 
 
-def boxes(path: Path, series: Series) -> None:
+def boxes(path: Place, series: Series) -> None:
     """Box plots of the PSNR of cases, a panel for each noise level; dashed: mean of the noisy scan.
 
     Args:
-        path: of the PNG, replaced if it exists.
+        path: of the PNG, replaced if it exists; or a buffer.
         series: PSNR of every case in dB, by method and level of noise.
     """
     shown = list(next(iter(series.values())))
@@ -101,11 +100,11 @@ def boxes(path: Path, series: Series) -> None:
     save(figure, path, dpi=_DPI)
 
 
-def levels(path: Path, series: Series) -> None:
+def levels(path: Place, series: Series) -> None:
     """Plot of mean PSNR against noise; below the dashed line a method is worse than its input.
 
     Args:
-        path: of the PNG, replaced if it exists.
+        path: of the PNG, replaced if it exists; or a buffer.
         series: PSNR of every case in dB, by method and level of noise.
     """
     figure = _figure(9.5, max(5.0, 1.0 + 0.24 * len(series)))
@@ -133,13 +132,13 @@ def levels(path: Path, series: Series) -> None:
     save(figure, path, dpi=_DPI)
 
 
-def noise_power(path: Path, spectra: Spectra, unit: str = "HU") -> None:
+def noise_power(path: Place, spectra: Spectra, unit: str = "HU") -> None:
     """Plot of the noise power of what each method removed, a panel for each noise level.
 
     Dashed: the noise that was added.
 
     Args:
-        path: of the PNG, replaced if it exists.
+        path: of the PNG, replaced if it exists; or a buffer.
         spectra: by noise level and method.
         unit: of the images.
     """

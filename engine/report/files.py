@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.plots import Place
 from engine.report import figures
 from engine.report.html import report_body
 from engine.report.markdown import markdown
@@ -44,29 +46,49 @@ def write(
     entries = summary(rows, about.get("oracles", ()))
     window = Window(**about["data_range"])
     spectra = noise_spectra(rows)
-    drawn = {folder / f"slices-{_file(picture.level)}.png": picture for picture in pictures}
+    drawn = {folder / f"{_slices(picture)}.png": picture for picture in pictures}
     paths = [
         _text(folder / "scores.csv", _csv(rows)),
         _text(folder / "report.json", _json(about, entries, rows)),
         _text(folder / "report.md", markdown(about, entries, drawn, spectra=bool(spectra))),
     ]
-    for path, picture in drawn.items():
-        figures.slices(path, picture.case, picture.level, picture.slices, window)
-    series: figures.Series = {}
-    for row in rows:
-        series.setdefault(row.method, {}).setdefault(row.level, []).append(row.scores["psnr_db"])
-    figures.boxes(folder / "cases.png", series)
-    figures.levels(folder / "levels.png", series)
-    paths += [*drawn, folder / "cases.png", folder / "levels.png"]
+    for name, draw in drawings(rows, pictures, window).items():
+        draw(folder / f"{name}.png")
+        paths.append(folder / f"{name}.png")
     if spectra:
-        figures.noise_power(folder / "noise_power.png", spectra, window.unit_name)
-        paths += [
-            folder / "noise_power.png",
-            _text(folder / "noise_power.csv", _spectra_csv(rows)),
-        ]
+        paths.append(_text(folder / "noise_power.csv", _spectra_csv(rows)))
     body = _html(paths, pictures, window)
     paths.append(_text(folder / "report.html", page("Comparison of denoising methods", body)))
     return paths
+
+
+def drawings(
+    rows: Sequence[Row], pictures: Sequence[Picture], window: Window
+) -> dict[str, Callable[[Place], None]]:
+    """The figures of a comparison by name, each as a function that draws it into a place."""
+    series: figures.Series = {}
+    for row in rows:
+        series.setdefault(row.method, {}).setdefault(row.level, []).append(row.scores["psnr_db"])
+    of_slices = {
+        _slices(picture): partial(
+            figures.slices, case=picture.case, level=picture.level, images_hu=picture.slices,
+            window=window,
+        )
+        for picture in pictures
+    }  # fmt: skip
+    found: dict[str, Callable[[Place], None]] = {
+        **of_slices,
+        "cases": partial(figures.boxes, series=series),
+        "levels": partial(figures.levels, series=series),
+    }
+    if spectra := noise_spectra(rows):
+        unit = window.unit_name
+        found["noise_power"] = partial(figures.noise_power, spectra=spectra, unit=unit)
+    return found
+
+
+def _slices(picture: Picture) -> str:
+    return f"slices-{_file(picture.level)}"
 
 
 def _html(paths: Sequence[Path], pictures: Sequence[Picture], window: Window) -> str:

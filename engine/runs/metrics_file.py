@@ -120,6 +120,22 @@ def strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def metrics_rows(run: Run) -> list[dict[str, Any]]:
+    """All rows of metrics.jsonl. Lines that are no rows are skipped.
+
+    Raises:
+        OSError: if the file exists, but cannot be read.
+    """
+    found = []
+    if run.metrics.is_file():
+        with open(run.metrics, "rb") as lines:
+            for line in lines:
+                with suppress(ValueError):
+                    row = json_files.parse_json(line)
+                    found += [row] if isinstance(row, dict) and "step" in row else []
+    return found
+
+
 class Validation(NamedTuple):
     """The scores of a method at a step: means over cases."""
 

@@ -7,9 +7,7 @@ recipe file that was edited since then differs from those values: that is a chan
 
 from __future__ import annotations
 
-import filecmp
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.errors import Mismatch
@@ -54,14 +52,14 @@ def to_plain(settings: Settings) -> dict[str, dict[str, Any]]:
     return {name: setting._asdict() for name, setting in settings.items()}
 
 
-def of_run(run: Run, record: RunRecord, source: Path, file: Recipe) -> dict[str, Setting]:
+def of_run(run: Run, record: RunRecord, source: bytes, file: Recipe) -> dict[str, Setting]:
     """The own settings of the run in a folder; none if there is no run.
 
     Args:
         run: in the folder.
         record: of the run. Earlier versions recorded no settings: then all differences count, if
             the run's copy of the recipe file equals the file, else those that its command named.
-        source: the recipe file of the present command.
+        source: content of the recipe file of the present command.
         file: its recipe, without overrides.
 
     Raises:
@@ -75,7 +73,7 @@ def of_run(run: Run, record: RunRecord, source: Path, file: Recipe) -> dict[str,
         return {}
     own = between(file, run.recipe())
     copy = run.folder / "recipe.py"
-    if copy.is_file() and filecmp.cmp(copy, source, shallow=False):
+    if copy.is_file() and copy.read_bytes() == source:
         return own
     return {name: setting for name, setting in own.items() if is_named(name, record.command)}
 

@@ -277,14 +277,14 @@ class Run:
         return [change]
 
     def begin(
-        self, wanted: Recipe, source: Path | None, about: Mapping[str, Any],
+        self, wanted: Recipe, source: Path | bytes | None, about: Mapping[str, Any],
         record: RunRecord | None = None, changes: Sequence[compatibility.Changes] | None = None,
     ) -> RunRecord:  # fmt: skip
         """Writes recipe, its code and run.json, and records accepted changes.
 
         Args:
             wanted: the recipe.
-            source: its file. None keeps the copy of the run.
+            source: its file, or the content of one. None keeps the copy of the run.
             about: new content of run.json.
             record: its present content; None reads it.
             changes: the accepted changes; None accepts none.
@@ -320,9 +320,10 @@ class Run:
         # run.json first: a process killed in between must not lose the initial weights.
         self._write(NAME, json.dumps(content, indent=2) + "\n")
         parts = foreign_parts.code_behind(wanted)
-        code = parts or (recipe_code.at(source) if source else None)
+        code = parts or (recipe_code.at(source) if isinstance(source, Path) else None)
         if source is not None:
-            self._write("recipe.py", code.files[RECIPE] if code else source.read_bytes())
+            written = source if isinstance(source, bytes) else source.read_bytes()
+            self._write("recipe.py", code.files[RECIPE] if code else written)
         if code is not None and (parts is not None or len(code.files) > 1):
             kept_code.keep(self.folder, code)
         self._write("recipe.json", serialization.to_json(wanted))

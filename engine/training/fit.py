@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -93,7 +94,7 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     refuse_uneven(recipe, started)
     if not checkpoint.steps(run.checkpoints):
         warn_of_network(recipe, terminal)
-    about = about_program(recipe, started) | about
+    about = about_program(recipe, started, request.command) | about
     if (own := prepared.requested.own) is not None:
         about["own_settings"] = own_settings.to_plain(own)
     terminal.detail(json.dumps({name: about[name] for name in DECIDES_BITS}))
@@ -117,7 +118,11 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     if on_device and (cause := device_cache.too_large(examples)):
         terminal.say(f"{request.data}: is read from the disk: {cause}")
         on_device = False
-    plan = TrainingPlan(run, record, recipe, started, examples, validation, terminal, on_device)
+    plan = TrainingPlan(
+        run, record, recipe, started, examples, validation, terminal, on_device,
+        request.observation,
+    )  # fmt: skip
+    terminal.say(f"To watch it: tensorboard --logdir {shlex.quote(str(run.folder))}")
     Trainer(plan, resumed.start).train(stop)
 
 

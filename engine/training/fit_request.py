@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import BadUsage
+from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import DEFAULT, find_recipe
+from engine.training.observation import SCALARS, Observation
 from volumes.nifti.read_options import STRICT, ReadOptions
 
 
@@ -15,11 +17,12 @@ class FitRequest:
     """The options of `engine fit`. The Python API takes the same ones.
 
     Attributes:
-        recipe: path of a recipe file, the name of one that ships, or the folder of a run to resume.
-            None is the recipe of the run in the run folder; without a run, the default recipe.
+        recipe: path of a recipe file, the name of one that ships, the folder of a run to resume, or
+            a recipe. None is the recipe of the run in the run folder; without a run, the default
+            recipe.
         overrides: fields of the recipe to replace, such as "batch=4".
         data: folder of the cases, or a file of pairs.
-        run: run folder. None is runs/<name of the recipe>.
+        run: run folder. None is runs/<name of the recipe>; a recipe without a file has no name.
         start: run whose weights a new run starts from.
         start_checkpoint: of that run: best, last or a step. None is best.
         fresh: start anew. An existing run is moved aside.
@@ -32,6 +35,8 @@ class FitRequest:
         cache: where the volumes are held: disk (mapped into memory) or device.
         reading: options for reading scans.
         run_code: run code that the named runs keep, see `engine.runs.kept_code`.
+        observation: what TensorBoard shows beside the scalars.
+        command: its words, for run.json; empty takes those of the process.
         preset: overrides that belong to the recipe, as those of the demo do. A run that was begun
             with others on top of them goes on with those.
 
@@ -40,7 +45,7 @@ class FitRequest:
         PosixPath('runs/unet2d')
     """
 
-    recipe: str | None
+    recipe: str | Recipe | None
     overrides: tuple[str, ...] = ()
     data: Path = Path("data")
     run: Path | None = None
@@ -58,23 +63,34 @@ class FitRequest:
     cache: str = "disk"
     reading: ReadOptions = STRICT
     run_code: bool = False
+    observation: Observation = SCALARS
+    command: tuple[str, ...] = ()
     preset: tuple[str, ...] = ()
 
     @property
     def run_folder(self) -> Path:
-        """The run folder."""
+        """The run folder.
+
+        Raises:
+            BadUsage: if there is no such recipe, or it has no name.
+        """
         if self.run is not None:
             return self.run
+        if isinstance(self.recipe, Recipe):
+            cause = "is missing, and a recipe without a file has no name"
+            raise BadUsage("--run", cause, "Name the run folder")
         file = _recipe_file(self.recipe)
         return Path(str(self.recipe)) if file is None else Path("runs") / file.stem
 
     @property
     def source(self) -> Path | None:
-        """The recipe file; None if the recipe is that of the run in the run folder.
+        """The recipe file; None if the recipe is that of the run in the run folder, or an object.
 
         Raises:
             BadUsage: if there is no such recipe, or the named run is not the one to train.
         """
+        if isinstance(self.recipe, Recipe):
+            return None
         if self.recipe is None:
             own = _is_run(self.run_folder) and not self.fresh
             return None if own else find_recipe(DEFAULT)

@@ -9,6 +9,7 @@ from engine.errors import BadUsage
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import foreign, load_recipe
+from engine.recipe.recipe_source import recipe_source
 from engine.runs import initial_weights, prior_network
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
@@ -62,6 +63,7 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)
     device_cache.check(request.cache, recipe)
+    request.observation.refuse_beyond(recipe.steps)
     found = list_cases(recipe, request.data, terminal, request.reading, record.tops)
     if scale := found.scale():
         terminal.say(f"{request.data}: {scale.told}")
@@ -76,11 +78,14 @@ def _requested(
     request: FitRequest, run: Run, record: RunRecord, terminal: Terminal
 ) -> RequestedRecipe:
     """The requested recipe. Only a recipe file that the command names is run."""
+    resumed = None if request.fresh else run
+    if isinstance(request.recipe, Recipe):
+        text = recipe_source(request.recipe).encode()
+        return requested_recipe.of_file(text, request.recipe, request.overrides, resumed, record)
     source = request.source
     if source is None:
         return requested_recipe.of_run(run, record, request.overrides)
     if foreign(source):
         terminal.say(f"Running the Python code of {source}")
     file = override(load_recipe(source), request.preset)
-    resumed = None if request.fresh else run
-    return requested_recipe.of_file(source, file, request.overrides, resumed, record)
+    return requested_recipe.of_file(source.read_bytes(), file, request.overrides, resumed, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,10 @@ def about_cases(volumes: dict[str, list[Volume]], found: CaseList) -> dict[str, 
     }
 
 
-def about_program(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
-    """Versions, devices, seed and command."""
+def about_program(
+    recipe: Recipe, started: runtime.Runtime, command: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Versions, devices, seed and command: its words, or those of the process."""
     from engine import __version__
 
     return {
@@ -45,7 +48,7 @@ def about_program(recipe: Recipe, started: runtime.Runtime) -> dict[str, Any]:
         "replicas": started.replicas,
         "seed": recipe.seed,
         "scores": SCORES_VERSION,
-        "command": ["engine", *map(_without_folders, sys.argv[1:])],
+        "command": [*map(_without_folders, command or ["engine", *sys.argv[1:]])],
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from engine.recipe.overrides import override
@@ -20,13 +19,13 @@ class RequestedRecipe(NamedTuple):
 
     Attributes:
         recipe: with the own settings of the run that is resumed, and the overrides.
-        source: its file; None if it is that of the run.
+        source: content of its file; None if it is that of the run.
         file: the recipe of the file alone; None if it is not known.
         kept: what the run goes on with that the command does not name, such as network.width=4.
     """
 
     recipe: Recipe
-    source: Path | None
+    source: bytes | None
     file: Recipe | None
     kept: Sequence[str] = ()
 
@@ -37,12 +36,12 @@ class RequestedRecipe(NamedTuple):
 
 
 def of_file(
-    source: Path, file: Recipe, overrides: Sequence[str], run: Run | None, record: RunRecord
+    source: bytes, file: Recipe, overrides: Sequence[str], run: Run | None, record: RunRecord
 ) -> RequestedRecipe:
     """The recipe of a file, with the own settings of a run and with overrides.
 
     Args:
-        source: the file.
+        source: content of the file.
         file: its recipe.
         overrides: of the command.
         run: that is resumed, if its folder contains one; None starts anew.

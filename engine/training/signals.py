@@ -31,10 +31,15 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """A request to stop this process: whether there is one, and its signal."""
+    """A request to stop this process: whether there is one, and its signal.
 
-    def __init__(self) -> None:
+    Args:
+        exits: whether a second request ends the process. If not, it raises KeyboardInterrupt.
+    """
+
+    def __init__(self, *, exits: bool = True) -> None:
         self.asked: str | None = None
+        self._exits = exits
         self._since_s = 0.0
         self._at_once = False
 
@@ -63,6 +68,10 @@ class Stop:
 
         Files on the disk are complete at any moment, so that only the steps since the last
         checkpoint are lost. A second Ctrl-C exits with 130, another signal with 75.
+
+        Raises:
+            Stopped: at the first request, within `at_once`.
+            KeyboardInterrupt: at the second one, if it does not end the process.
         """
         now_s = time.monotonic()
         if not self.asked:
@@ -72,16 +81,25 @@ class Stop:
             return
         pressed = number == signal.SIGINT
         if now_s - self._since_s >= (_ONE_PRESS_S if pressed else _ONE_REQUEST_S):
+            if not self._exits:
+                raise KeyboardInterrupt
             os._exit(130 if pressed else 75)
 
 
 @contextmanager
-def interruptible() -> Iterator[Stop]:
+def interruptible(*, exits: bool = True) -> Iterator[Stop]:
     """Records TERM, INT, HUP and USR1 while the block runs. They do not end the process.
 
-    If HUP was ignored before, as under nohup, it stays ignored.
+    If HUP was ignored before, as under nohup, it stays ignored. Only the main thread receives
+    signals: in another one, nothing is recorded.
+
+    Args:
+        exits: whether a second request ends the process, as in `Stop`.
     """
-    stop = Stop()
+    stop = Stop(exits=exits)
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     caught = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
     before = {number: signal.signal(number, stop) for number in caught}

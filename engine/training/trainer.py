@@ -23,6 +23,8 @@ from engine.terminal import Terminal
 from engine.training import out_of_memory
 from engine.training.batches import Clock, feed
 from engine.training.health import Health
+from engine.training.observation import SCALARS, Observation
+from engine.training.observer import Observer
 from engine.training.saver import Saver
 from engine.training.signals import Stop, Stopped
 from engine.training.state import TrainingState
@@ -51,6 +53,7 @@ class TrainingPlan:
         validation: scores the network.
         terminal: shows messages and progress.
         on_device: whether the volumes are copied to the devices, which then cut the crops.
+        observation: what TensorBoard shows beside the scalars.
     """
 
     run: Run
@@ -61,6 +64,7 @@ class TrainingPlan:
     validation: Validation
     terminal: Terminal
     on_device: bool = False
+    observation: Observation = SCALARS
 
 
 class Trainer:
@@ -127,7 +131,7 @@ class Trainer:
             self._before_the_first_step()
             if self._finished:
                 return self.progress
-            with self._batches(stop) as batches:
+            with self._observing() as self._observer, self._batches(stop) as batches:
                 for batch in batches:
                     if self.progress.step == first:  # nothing has to be saved before
                         self.training.step.trace(batch, tf.constant(0.0))
@@ -169,11 +173,13 @@ class Trainer:
     def _learn(self, batch: Batch) -> None:
         step, before = self.progress.step, self._done
         rate = self.recipe.learning_rate(step, self.recipe.steps)
-        learned = self.training.step(batch, tf.constant(rate, tf.float32))
+        with self._observer.around(step + 1, batch):
+            learned = self.training.step(batch, tf.constant(rate, tf.float32))
         self.progress = replace(self.progress, step=step + 1)
         self._done = StepDone(step + 1, learned, rate, *self._clock.lap())
         if before is not None:  # while the device works on this step
             self._note_step(before)
+        self._observer.after(step + 1, learned)
 
     def _note(self) -> None:
         """Writes the row of the last step, and waits for its numbers."""
@@ -285,6 +291,13 @@ class Trainer:
                 return stop.asked is not None
 
             yield fed.batches(first, recipe.steps, waiting)
+
+    def _observing(self) -> Observer:
+        asked, done, step = self.plan.observation, self.progress.step, self.training.step
+        if asked.profile is not None and asked.profile[1] <= done:
+            words = "{:,} to {:,} are done already".format(*asked.profile)
+            self.plan.terminal.warn(f"{self.run.folder}: no profile: steps {words}")
+        return Observer(asked, step, self.run.tensorboard, self._log)
 
     def _resume(self, found: Progress) -> None:
         record, path = self.plan.record, checkpoint.place(self.run.checkpoints, found.step)

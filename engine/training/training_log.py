@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import numpy.typing as npt
+
 from engine.errors import DiskFull
 from engine.plots import panel
 from engine.recipe.metric import Metric
@@ -45,7 +47,7 @@ class TrainingLog:
         self._metrics = MetricsFile(
             run.metrics, first or -1, terminal.warn, unvalidated=unvalidated
         )
-        self._events = Events(run.tensorboard, first, terminal.warn)
+        self._events = Events(run.tensorboard, first or -1, terminal.warn, unvalidated=unvalidated)
         self._bar: Bar | None = None
 
     def __enter__(self) -> TrainingLog:
@@ -109,6 +111,14 @@ class TrainingLog:
             better = "larger" if metric.larger_is_better else "smaller"
             words += f", {metric.name} {scored.mean[metric.name]:.4g} ({better} is better)"
         self._terminal.say(f"step {step:,}: validation {words}")
+
+    def histograms(self, step: int, values: dict[str, npt.NDArray[Any]]) -> None:
+        """Logs distributions by tag, in TensorBoard alone."""
+        self._events.histograms(step, values)
+
+    def warn(self, text: str) -> None:
+        """Warns of what concerns the run."""
+        self._terminal.warn(f"{self._run.folder}: {text}")
 
     def sync(self) -> None:
         """Writes all rows to disk, so that they survive a crash.

@@ -104,33 +104,73 @@ def test_another_backend_of_keras_is_overruled(cpu, monkeypatch):
 
 def test_auto_takes_all_gpus_and_lets_their_memory_grow():
     tf, gpus, noted = machine((8, 0), (8, 0))
-    assert runtime._gpus(tf, "auto") == gpus
+    assert runtime._chosen(tf, "auto") == gpus
+    runtime._show(tf, gpus, "auto")
     assert noted.visible == gpus
     assert noted.growing == gpus
 
 
 def test_numbers_choose_among_the_gpus():
-    tf, gpus, noted = machine((8, 0), (8, 0), (8, 0))
-    assert runtime._gpus(tf, "gpu:0,2") == [gpus[0], gpus[2]]
-    assert noted.visible == [gpus[0], gpus[2]]
+    tf, gpus, _ = machine((8, 0), (8, 0), (8, 0))
+    assert runtime._chosen(tf, "gpu:0,2") == [gpus[0], gpus[2]]
 
 
 def test_on_the_cpu_every_gpu_is_hidden():
     tf, _, noted = machine((8, 0))
-    assert runtime._gpus(tf, "cpu:2") == []
+    runtime._show(tf, runtime._chosen(tf, "cpu:2"), "cpu:2")
     assert noted.visible == []
 
 
 def test_a_gpu_that_is_not_there_is_refused():
     tf, _, _ = machine((8, 0))
     with pytest.raises(BadUsage, match="asks for GPU 3, but TensorFlow sees 1"):
-        runtime._gpus(tf, "gpu:0,3")
+        runtime._chosen(tf, "gpu:0,3")
 
 
 def test_a_gpu_is_refused_where_there_is_none():
     tf, _, _ = machine()
     with pytest.raises(BadUsage, match="TensorFlow sees none"):
-        runtime._gpus(tf, "gpu")
+        runtime._chosen(tf, "gpu")
+
+
+def test_a_second_call_for_other_devices_is_refused_in_one_line(cpu):
+    with pytest.raises(BadUsage, match=r"^--devices: asks for cpu:2, but .* computes on cpu:0 "):
+        runtime.start("cpu:2")
+    assert runtime.start("cpu").strategy is cpu.strategy
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_devices_that_the_program_around_has_taken_are_used_or_refused(same):
+    tf, gpus, _ = machine((8, 0), (8, 0))
+
+    def taken(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    tf.config.set_visible_devices = taken
+    tf.config.get_visible_devices = lambda _: gpus if same else gpus[:1]
+    if same:
+        runtime._show(tf, gpus, "auto")
+    else:
+        with pytest.raises(BadUsage, match="has computed on others"):
+            runtime._show(tf, gpus, "auto")
+
+
+def test_training_after_inference_has_the_arithmetic_of_training(cpu, monkeypatch):
+    said = []
+    experimental = SimpleNamespace(
+        enable_tensor_float_32_execution=said.append,
+        get_device_details=lambda gpu: {"device_name": "a"},
+    )
+    threading = SimpleNamespace(get_intra_op_parallelism_threads=lambda: 1)
+    config = SimpleNamespace(experimental=experimental, threading=threading)
+    fake = SimpleNamespace(config=config, __version__="2")
+    monkeypatch.setattr(runtime, "tensorflow", lambda: fake)
+    monkeypatch.setattr(
+        runtime, "_layout", lambda devices: (None, ["/gpu:0"], [SimpleNamespace(name="a")])
+    )
+    runtime.start_inference("auto")
+    runtime.start("auto", "float32")
+    assert said == [True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import sys
 import time
 
 from engine.runs.metrics_file import MetricsFile
-from engine.terminal import Terminal
+from engine.terminal import Terminal, table_text
 
 
 def said(capfd, terminal):
@@ -41,6 +41,18 @@ def test_a_table_in_a_pipe_is_whole(capfd):
     assert err == ""
     for cell in ("test case", *columns, "noisy", "20.00", "a" * 60, "0.9"):
         assert cell in out
+
+
+def test_a_table_as_text_is_that_of_a_pipe(capfd):
+    words = "test case", ["method", "PSNR"], [["noisy", "20.00"], ["a" * 60, "40.00"]]
+    Terminal().table(*words)
+    printed = capfd.readouterr().out.splitlines()
+    assert table_text(*words) == "\n".join(line.rstrip() for line in printed)
+
+
+def test_results_are_left_to_who_returns_them(capfd):
+    Terminal(results=False).result("a path")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_progress_is_hidden_if_stderr_is_not_a_terminal(capfd):

@@ -1,5 +1,6 @@
 """NIfTI: reading, checking and writing scans."""
 
+from volumes.nifti.image import NiftiImage, image_like, scan_of_array, scan_of_image
 from volumes.nifti.scan import Scan, Stored, bits, open_scan
 from volumes.nifti.writer import (
     write_derived,
@@ -10,10 +11,14 @@ from volumes.nifti.writer import (
 )
 
 __all__ = [
+    "NiftiImage",
     "Scan",
     "Stored",
     "bits",
+    "image_like",
     "open_scan",
+    "scan_of_array",
+    "scan_of_image",
     "write_derived",
     "write_hu",
     "write_like",

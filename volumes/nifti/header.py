@@ -6,15 +6,17 @@ import math
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 
 from volumes.errors import BadInput
 from volumes.nifti.array_axes import doubts, is_placed, renamed
-from volumes.nifti.checked_stream import DOWNLOAD, Stream
+from volumes.nifti.checked_stream import DOWNLOAD
 from volumes.nifti.orientation import Affine, read_affine
+from volumes.volume import Shape, SpacingMm
 
 _DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8",
@@ -113,7 +115,16 @@ class Header:
         return replace(self, affine=renamed(self.affine, axes), warnings=(*self.warnings, *odd))
 
 
-def read_header(stream: Stream, *, pair: bool = False) -> Header:
+class Bytes(Protocol):
+    """The bytes of a file from its first one, on disk or in memory."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102 (of the file, for messages)
+
+    def read(self, count: int) -> bytes: ...  # noqa: D102 (fewer at the end)
+
+
+def read_header(stream: Bytes, *, pair: bool = False) -> Header:
     """Reads and checks the header of a NIfTI file.
 
     Args:
@@ -147,11 +158,13 @@ def read_header(stream: Stream, *, pair: bool = False) -> Header:
     return Header(head, order, offset, shape, dtype, slope, inter, affine, placed, tuple(odd))
 
 
-def new_head(shape: tuple[int, int, int], affine: Affine) -> bytes:
-    """The head of a new file of int16 HU."""
+def new_head(shape: Shape, spacing_mm: SpacingMm, dtype: npt.DTypeLike = np.int16) -> bytes:
+    """The head of a new file of HU (Z, Y, X) in the axis order of KiTS19."""
+    affine = np.zeros((4, 4))
+    affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-step for step in spacing_mm), 1.0]
     made: Any = nib.Nifti1Header(endianness="<")
     made.set_data_shape(shape)
-    made.set_data_dtype(np.int16)
+    made.set_data_dtype(dtype)
     made.set_sform(affine, 2)
     made.set_qform(affine, 0)
     made.set_xyzt_units("mm")
@@ -159,6 +172,16 @@ def new_head(shape: tuple[int, int, int], affine: Affine) -> bytes:
     made["scl_slope"], made["scl_inter"] = 1.0, 0.0
     made["magic"] = b"n+1"
     return bytes(made.binaryblock).ljust(352, b"\0")
+
+
+def refuse_other_dtype(path: Path, dtype: np.dtype[Any]) -> None:
+    """Refuses voxels of a datatype that no NIfTI scan has.
+
+    Raises:
+        BadInput: naming it.
+    """
+    if dtype.str[1:] not in _DTYPES.values():
+        raise BadInput(path, f"is {dtype.name}, not HU", "Convert it to int16 or float32 HU")
 
 
 def _order_and_size(path: Path, first: bytes, *, pair: bool) -> tuple[str, int]:

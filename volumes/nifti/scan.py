@@ -7,6 +7,7 @@ affine, not by the order of the array.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -225,6 +226,27 @@ class Scan:
         content = _Content(stored, sha256, tuple(odd))
         return replace(self._warned(odd, census), _content=content)
 
+    def holding(self, stored: Stored) -> Scan:
+        """As `loaded`, of voxels that are in memory already. They must not change from now on.
+
+        The SHA-256 is that of an uncompressed file of this header and these voxels.
+
+        Args:
+            stored: stored values, of the datatype and shape of the header.
+
+        Raises:
+            BadInput: if they are not plausible Hounsfield units.
+        """
+        census, found = Census(), hashlib.sha256(self.head)
+        for slice_ in self.canonical(stored):
+            census.add(self.hu(slice_))
+        for piece in stored.T:  # in the order of the file
+            found.update(np.ascontiguousarray(piece).data)
+        held = stored.view()
+        held.flags.writeable = False
+        content = _Content(held, found.hexdigest(), ())
+        return replace(self._warned([], census), _content=content)
+
     def _census(self, stream: Stream, buffer: Callable[[int], memoryview]) -> Census:
         """The counts of all voxels, which are read into the buffer of their first byte."""
         census = Census()
@@ -364,13 +386,25 @@ def open_scan(path: str | Path, trust: ReadOptions = STRICT) -> Scan:
     if whole.nbytes > trust.most_bytes:
         cause = f"holds {whole.nbytes / 2**30:.1f} GiB of voxels, more than {trust.gib:g}"
         raise BadInput(path, cause, "Raise --max-gib if this is intended")
+    odd = (*_misnamed(voxels), *header.warnings)
+    return replace(
+        scan_of_header(path, header, trust), files=files, stamps=tuple(stamps), promised=promised,
+        warnings=odd,
+    )  # fmt: skip
+
+
+def scan_of_header(path: Path, header: Header, trust: ReadOptions) -> Scan:
+    """A scan of no file, with a checked header of one volume.
+
+    Raises:
+        BadInput: if it is longer than a body.
+    """
     order_zyx = np.argsort(orientation(header.affine)[:, 0])
     z, y, x = (header.shape[axis] for axis in order_zyx)
     apart_mm = spacing_mm(header.affine)
     refuse_too_long(path, apart_mm, (z, y, x))
     return Scan(
-        path, header, (z, y, x), apart_mm, trust, files, tuple(stamps), promised,
-        (*_misnamed(voxels), *header.warnings),
+        path, header, (z, y, x), apart_mm, trust, (), (), header.nbytes, header.warnings
     )  # fmt: skip
 
 

@@ -85,10 +85,8 @@ def write_hu(path: Path, hu: HU, spacing_mm: SpacingMm, *, overwrite: bool = Fal
     Raises:
         CannotWrite: if `path` exists or the system reports an error.
     """
-    affine = np.zeros((4, 4))
-    affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-step for step in spacing_mm), 1.0]
     with whole_file(path, overwrite=overwrite) as file:
-        _write(file, path, new_head(hu.shape, affine), hu)
+        _write(file, path, new_head(hu.shape, spacing_mm), hu)
 
 
 def _refuse_in_place(scan: Scan, path: Path) -> None:

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -41,12 +42,37 @@ def test_the_handlers_of_before_come_back_after_an_error():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_in_another_thread_signals_are_left_alone():
+    before = [signal.getsignal(getattr(signal, name)) for name in SIGNALS]
+    seen = []
+
+    def work():
+        with interruptible() as stop:
+            seen.append([signal.getsignal(getattr(signal, name)) for name in SIGNALS])
+            seen.append(stop.asked)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before, None]
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds that pass when the test says so."""
     now_s = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now_s[0])
     return now_s
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_request_may_raise_instead_of_ending_the_process(monkeypatch, clock, second):
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"exits with {code}"))
+    with interruptible(exits=False):
+        signal.raise_signal(signal.SIGINT)
+        clock[0] += 1.5
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(getattr(signal, second))
 
 
 @pytest.mark.parametrize("first", SIGNALS)

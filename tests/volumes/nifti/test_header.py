@@ -108,7 +108,8 @@ def test_bytes_without_a_slope_give_a_warning(read):
 
 
 def test_a_new_head_is_one_that_nibabel_reads():
-    made = nib.Nifti1Header(new_head((3, 4, 5), np.diag([2.0, 3, 4, 1]))[:348])
+    made = nib.Nifti1Header(new_head((3, 4, 5), (2.0, 3.0, 4.0))[:348])
     assert made.get_data_shape() == (3, 4, 5)
     assert made.get_data_dtype() == np.int16
-    np.testing.assert_array_equal(made.get_best_affine(), np.diag([2.0, 3, 4, 1]))
+    expected = [[0, 0, -4, 0], [0, -3, 0, 0], [-2, 0, 0, 0], [0, 0, 0, 1]]
+    np.testing.assert_array_equal(made.get_best_affine(), expected)
