@@ -17,6 +17,7 @@ from nibabel.orientations import (
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
+from engine.objectives import NeighbourSlices
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import find_recipe, load_recipe
@@ -36,10 +37,12 @@ def shrinking(name: str = "unet3d") -> list[str]:
     scanner = []
     if isinstance(recipe.noise, Scanned):
         scanner = ["noise.scanner.geometry.views=120", "noise.scanner.geometry.bins=41"]
+    alone = isinstance(recipe.objective, NeighbourSlices)
+    thick = ["objective.limit_mm=9"] if alone else []  # as the slices of phantoms
     return [
-        *network, *scanner, f"crop.shape={depth},16,16", "batch=2", "steps=4", "validate_every=4",
-        "checkpoint_every=2", "validate_slices=4", "split.validation=1", "split.test=1",
-        "learning_rate=1e-3",
+        *network, *scanner, *thick, f"crop.shape={depth},16,16", "batch=2", "steps=4",
+        "validate_every=4", "checkpoint_every=2", "validate_slices=4", "split.validation=1",
+        "split.test=1", "learning_rate=1e-3",
     ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ def agreeing(difference: Any, limit: float) -> Any:
         >>> difference = np.zeros((1, 1, 16, 16, 1), np.float32)
         >>> difference[:, :, :, 8:] = 100
         >>> agreeing(difference, 30.0).numpy()[0, 0, 0, :, 0].astype(int).tolist()
-        [1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        [1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     """
     import tensorflow as tf
 
