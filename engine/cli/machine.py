@@ -62,6 +62,8 @@ def bench(
                                         "compared.")] = 5,
     steps: Annotated[int | None, typer.Option("--steps", min=3, help="Of step: training steps a "
                                               "round. Default: 10.")] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Of step: only show which operations "
+                                          "take its time.")] = False,
     of_shape: Annotated[str | None, typer.Option("--shape", metavar="Z,Y,X", help="Of denoise: "
                                                  "voxels. Default: 32,128,128.")] = None,
     width: Annotated[int | None, typer.Option("--width", min=1, help="Of denoise: channels of the "
@@ -76,7 +78,8 @@ def bench(
     from engine.terminal import Terminal
 
     own: dict[str, dict[str, object]] = {
-        "step": {"--steps": steps}, "denoise": {"--shape": of_shape, "--width": width},
+        "step": {"--steps": steps, "--profile": profile or None},
+        "denoise": {"--shape": of_shape, "--width": width},
         "feed": {"--depths": depths},
     }  # fmt: skip
     if what not in own:
@@ -88,7 +91,10 @@ def bench(
     if what == "step":
         from engine.diagnostics.benchmark import step
 
-        step.compare(steps or 10, rounds, Terminal(quiet=quiet))
+        if profile:
+            step.profile(steps or 10, Terminal(quiet=quiet))
+        else:
+            step.compare(steps or 10, rounds, Terminal(quiet=quiet))
     elif what == "feed":
         from engine.diagnostics.benchmark import feed
 

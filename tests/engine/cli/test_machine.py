@@ -12,6 +12,8 @@ def asked(monkeypatch):
     for name, module in (("step", step), ("denoise", denoise), ("feed", feed)):
         noted = partial(lambda name, *given: found.append((name, given[:-1])), name)
         monkeypatch.setattr(module, "compare", noted)
+    profiled = lambda steps, terminal: found.append(("profile", steps))  # noqa: E731
+    monkeypatch.setattr(step, "profile", profiled)
     return found
 
 
@@ -20,6 +22,7 @@ def asked(monkeypatch):
     [
         ([], ("step", (10, 5))),
         (["step", "--steps", "6", "--rounds", "2"], ("step", (6, 2))),
+        (["step", "--profile", "--steps", "4"], ("profile", 4)),
         (["feed"], ("feed", ([16, 29, 40, 64, 300, 1059], 5))),
         (["feed", "--depths", "40,64", "--rounds", "3"], ("feed", ([40, 64], 3))),
         (["denoise"], ("denoise", ((32, 128, 128), 16, 5))),
