@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,22 +68,19 @@ def drawings(
     series: figures.Series = {}
     for row in rows:
         series.setdefault(row.method, {}).setdefault(row.level, []).append(row.scores["psnr_db"])
-    of_slices = {
-        _slices(picture): partial(
-            figures.slices, case=picture.case, level=picture.level, images_hu=picture.slices,
-            window=window,
-        )
-        for picture in pictures
-    }  # fmt: skip
     found: dict[str, Callable[[Place], None]] = {
-        **of_slices,
-        "cases": partial(figures.boxes, series=series),
-        "levels": partial(figures.levels, series=series),
+        **{_slices(picture): _drawing(picture, window) for picture in pictures},
+        "cases": lambda place: figures.boxes(place, series),
+        "levels": lambda place: figures.levels(place, series),
     }
     if spectra := noise_spectra(rows):
         unit = window.unit_name
-        found["noise_power"] = partial(figures.noise_power, spectra=spectra, unit=unit)
+        found["noise_power"] = lambda place: figures.noise_power(place, spectra, unit)
     return found
+
+
+def _drawing(picture: Picture, window: Window) -> Callable[[Place], None]:
+    return lambda place: figures.slices(place, picture.case, picture.level, picture.slices, window)
 
 
 def _slices(picture: Picture) -> str:
