@@ -130,7 +130,7 @@ def evaluate(
         >>> [(row["method"], row["level"]) for row in found.rows if row["case"] == "case_00000"]
         [('noisy', '10%'), ('prior', '10%')]
         >>> list(found.figures)
-        ['slices-10pc', 'cases', 'levels']
+        ['slices-10pc', 'cases', 'levels', 'noise_power']
     """
     place = None if output is None else Path(output)
     request = EvaluateRequest(

@@ -33,7 +33,8 @@ class Buffers:
         >>> array = buffers.array((2, 3), np.int16)
         >>> place, view = array.ctypes.data, array[1:]
         >>> del array
-        >>> buffers.array((2, 3), np.int16).ctypes.data == place
+        >>> other = buffers.array((2, 3), np.int16)
+        >>> other.ctypes.data == place
         False
         >>> del view
         >>> buffers.array((2, 3), np.int16).ctypes.data == place
