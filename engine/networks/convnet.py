@@ -69,8 +69,7 @@ class ConvNet3D:
         """
         kept = 2 * sum(self.widths)
         widest = max(
-            (step + 2) * before + step * after
-            for before, after in pairwise((1, *self.widths, 1))
+            (step + 2) * before + step * after for before, after in pairwise((1, *self.widths, 1))
         )
         return STREAM_BYTES + int(1.35 * 4 * pixels * (kept + widest))
 
