@@ -8,16 +8,21 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from volumes.errors import one_line
 from volumes.storage.atomic import whole_file
+from volumes.volume import SpacingMm
 from volumes.window import Window
 
 _ZOOM = 0.35
+_PLANE_IN, _MOST_PLANE_IN = 3.6, 10.0  # width of a plane, largest height
+_FEWEST_SLICES = 4  # of which other planes are drawn
+_BOX = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}  # behind text
+_BARS_MM = (100, 50, 20, 10, 5, 2, 1)
 
 Place = Path | io.BytesIO  # where a PNG is written
 
@@ -90,6 +95,100 @@ def panel(
         axes[0, column].set_title(plain(name))
     figure.suptitle(f"{plain(title)}   window [{low:g}, {high:g}] {unit}", fontsize=10)
     save(figure, path, dpi=110)
+
+
+class Planes(NamedTuple):
+    """The planes of a volume through one of its voxels.
+
+    Attributes:
+        axial: (Y, X).
+        coronal: (Z, X).
+        sagittal: (Z, Y).
+    """
+
+    axial: npt.NDArray[np.float32]
+    coronal: npt.NDArray[np.float32]
+    sagittal: npt.NDArray[np.float32]
+
+
+def planes(
+    path: Place, images_hu: dict[str, Planes], residual_hu: Planes, spacing_mm: SpacingMm,
+    title: str, window: Window,
+) -> None:  # fmt: skip
+    """Draws three planes of volumes side by side, in true proportions and with a scale bar.
+
+    All planes have the same scale. Coronal and sagittal planes of less than 4 slices are left out.
+
+    Args:
+        path: of the PNG. An existing file is replaced. A buffer takes its bytes.
+        images_hu: planes by name.
+        residual_hu: the removed part, shown in its own window.
+        spacing_mm: distance of neighbouring voxels along (Z, Y, X).
+        title: of the figure.
+        window: of the images. It determines the displayed range.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    z, y, x = spacing_mm
+    pixels_mm = {"axial": (y, x), "coronal": (z, x), "sagittal": (z, y)}
+    rows = [*pixels_mm] if len(residual_hu.coronal) >= _FEWEST_SLICES else ["axial"]
+    spread = max(3 * float(np.std(residual_hu.axial, dtype=np.float64)), 1.0)
+    (low, high), unit = window.shown, window.unit_name
+    shown = {
+        **{f"{name} [{low:g}, {high:g}] {unit}": (image, low, high)
+           for name, image in images_hu.items()},
+        f"residual ±{spread:.0f} {unit}": (residual_hu, -spread, spread),
+    }  # fmt: skip
+    sizes_mm = [_size_mm(getattr(residual_hu, row), pixels_mm[row]) for row in rows]
+    tallest, widest = (max(sizes) for sizes in zip(*sizes_mm, strict=True))
+    per_mm = min(_PLANE_IN / widest, _MOST_PLANE_IN / tallest)  # inches
+    heights = [max(per_mm * height, 0.1) for height, _ in sizes_mm]
+    figure = Figure(
+        figsize=(max(per_mm * widest, 1.5) * len(shown), sum(heights) + 0.9),
+        layout="constrained", facecolor="white",
+    )  # fmt: skip
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(
+        len(rows), len(shown), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for column, (name, (image, least, most)) in enumerate(shown.items()):
+        for row, plane in enumerate(rows):
+            axis, voxels = axes[row, column], getattr(image, plane)
+            height_mm, width_mm = _size_mm(voxels, pixels_mm[plane])
+            axis.imshow(
+                voxels, cmap="gray", vmin=least, vmax=most, interpolation="none",
+                extent=(0, width_mm, height_mm, 0), aspect="equal",
+            )  # fmt: skip
+            axis.set(xlim=(0, widest), xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            axis.text(
+                0.01, 0.98, plane, transform=axis.transAxes, va="top", color="white", fontsize=8,
+                bbox=_BOX,
+            )  # fmt: skip
+        _scale_bar(axes[0, column], *reversed(sizes_mm[0]))
+        axes[0, column].set_title(plain(name), fontsize=10)
+    figure.suptitle(plain(title), fontsize=10)
+    save(figure, path, dpi=110)
+
+
+def _size_mm(plane: npt.NDArray[np.float32], pixel_mm: tuple[float, float]) -> tuple[float, float]:
+    """Height and width of a plane."""
+    return plane.shape[0] * pixel_mm[0], plane.shape[1] * pixel_mm[1]
+
+
+def _scale_bar(axis: Any, width_mm: float, height_mm: float) -> None:
+    """A bar of a round length at the lower left."""
+    length = next((mm for mm in _BARS_MM if mm <= width_mm / 3), None)
+    if length is None:
+        return
+    left, low = 0.04 * width_mm, height_mm - 0.05 * width_mm
+    axis.plot([left, left + length], [low, low], color="white", lw=3, solid_capstyle="butt")
+    axis.plot([left, left + length], [low, low], color="black", lw=1, solid_capstyle="butt")
+    axis.annotate(
+        f"{length:g} mm", (left, low), xytext=(0, 4), textcoords="offset points", color="white",
+        fontsize=8, bbox=_BOX,
+    )  # fmt: skip
 
 
 def plain(text: str) -> str:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from engine import runtime
 from engine.denoising.batch import Slices
 from engine.denoising.denoise import Denoised, DenoiseSettings, check_dose, second_scan
-from engine.denoising.denoise_scans import DenoiseRequest, Work, announced, draw
+from engine.denoising.denoise_scans import DenoiseRequest, Work, announced
+from engine.denoising.pictures import draw_planes
 from engine.errors import BadUsage
 from engine.plots import Figure
 from engine.recipe.recipe import Recipe
@@ -84,8 +85,8 @@ class DenoiseResult(Generic[Kind]):
 
     @cached_property
     def figure(self) -> Figure:
-        """The middle slice of input, output and residual, as `denoise --preview` draws it."""
-        return Figure.drawn(lambda place: draw(self._denoised(), place, self._window))
+        """The middle planes of input, output and residual, as `denoise --preview` draws it."""
+        return Figure.drawn(lambda place: draw_planes(self._denoised(), place, self._window))
 
 
 class Denoiser:

@@ -95,7 +95,7 @@ def denoise(
         photons: a ray, of the scan.
         reproducible: no time and no machine in the facts.
         strip_phi: clear free text of the header.
-        preview: PNG of the middle slice, beside an output.
+        preview: PNG of the middle planes, beside an output.
         save_residual: also write input - output, beside an output.
         overwrite: replace an existing output.
         devices: as in `engine.load`; so are `precision`, `xla` and `quiet`.
@@ -138,8 +138,8 @@ def denoise(
     drawn = None if preview is None else Path(preview)
     request = DenoiseRequest(
         (path,), newest_run() if model is None else Run(Path(model)), str(checkpoint), settings,
-        Path(output), drawn, save_residual, overwrite, devices=devices, precision=precision,
-        xla=xla, reading=ReadOptions(hu=assume_hu),
+        Path(output), preview=drawn, residual=save_residual, overwrite=overwrite,
+        devices=devices, precision=precision, xla=xla, reading=ReadOptions(hu=assume_hu),
     )  # fmt: skip
     denoise_scans(request, Terminal(quiet=quiet, results=False))
     (place,) = outputs_of((path,), Path(output), drawn, residual=save_residual, several=False)

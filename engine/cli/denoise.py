@@ -53,9 +53,14 @@ def denoise(
     ] = False,
     preview: Annotated[
         Path | None,
-        typer.Option("--preview", metavar="PNG", help="Draw the middle slice into a PNG. With "
+        typer.Option("--preview", metavar="PNG", help="Draw the middle planes into a PNG. With "
                      "several scans, preview.png draws CASE_preview.png beside each output, and a "
                      "folder takes CASE.png.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="HTML", help="Write a page with a viewer: slices, windows, "
+                     "curtain, residual. It needs no network. Names of several as for --preview.")
     ] = None,
     strength: Annotated[
         float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
@@ -116,7 +121,7 @@ def denoise(
             prior, shape(tile, "--tile") if tile else None, strength, photons, reproducible,
             strip_phi,
         ),
-        output=output, preview=preview, residual=save_residual, overwrite=overwrite,
+        output=output, preview=preview, page=html, residual=save_residual, overwrite=overwrite,
         only_plan=plan, timed=timed, shard=None if shard is None else Shard.parse(shard),
         devices=devices, precision=precision, xla=xla, reading=reading,
     )  # fmt: skip

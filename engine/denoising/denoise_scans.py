@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from engine import runtime
 from engine.denoising import sidecar
 from engine.denoising.batch import Slices, Tally, scans_in_words
@@ -24,6 +22,7 @@ from engine.denoising.denoise import (
 )
 from engine.denoising.earlier import Earlier, EarlierOutputs
 from engine.denoising.expected_time import Pace, in_words
+from engine.denoising.pictures import draw_planes, write_page
 from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
 from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.denoising.scan_files import scan_files
@@ -32,7 +31,6 @@ from engine.denoising.shared_memory import SharedMemory, volume_bytes
 from engine.denoising.writer import write
 from engine.inference.predictor import Predictor
 from engine.output_paths import exists
-from engine.plots import Place, panel
 from engine.runs.metrics_file import harm
 from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
@@ -55,7 +53,8 @@ class DenoiseRequest:
         checkpoint: of the run: best, last or a step.
         settings: how the network is applied.
         output: a file for one scan, else a folder; None writes beside each scan.
-        preview: picture of the middle slice, see `engine.denoising.preview_paths`.
+        preview: picture of the middle planes, see `engine.denoising.preview_paths`.
+        page: HTML page with a viewer, likewise.
         residual: whether input - output is written as well.
         overwrite: whether existing files are replaced.
         only_plan: whether only tiles and memory are shown.
@@ -73,6 +72,7 @@ class DenoiseRequest:
     settings: DenoiseSettings = field(default_factory=DenoiseSettings)
     output: Path | None = None
     preview: Path | None = None
+    page: Path | None = None
     residual: bool = False
     overwrite: bool = False
     only_plan: bool = False
@@ -119,8 +119,9 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         _show_plans([scan for scan, *_ in found.values()], request, model, terminal)
         return tally.end()
     outputs = outputs_of(
-        scans, request.output, request.preview, residual=request.residual, several=several
-    )
+        scans, request.output, request.preview, residual=request.residual, several=several,
+        page=request.page,
+    )  # fmt: skip
     _refuse_outputs(request, [outputs[number] for number in found], keep=batch)
     earlier = dict.fromkeys(found, Earlier.NOTHING)
     if not request.overwrite:
@@ -134,9 +135,10 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         _tell_kept([earlier[number] for number in kept], len(chosen), terminal)
     places = [outputs[number] for number in earlier]
     remove_orphans(file for place in places for file in place.files(residual=True))
+    looks = (request.preview, request.page)
     with tally.summarised():
         if kept:
-            make_places([outputs[number] for number in kept], request.output, request.preview)
+            make_places([outputs[number] for number in kept], request.output, looks)
         for number in kept:
             with tally.noted(request.scans[number]):
                 _draw_missing(found[number][0], outputs[number], model, terminal)
@@ -168,7 +170,8 @@ def _denoise_all(
             with tally.noted(request.scans[number]):
                 loaded = announced(read(number), terminal)
                 if work is None:
-                    make_places([outputs[n] for n in waiting], request.output, request.preview)
+                    looks = (request.preview, request.page)
+                    make_places([outputs[n] for n in waiting], request.output, looks)
                     work = Work.begin(request, model, terminal)
                 replaces = request.overwrite or earlier[number] is Earlier.INTERRUPTED
                 denoised = work.denoise(loaded, slices, behind.check)
@@ -232,12 +235,15 @@ def _tell_kept(kept: list[Earlier], count: int, terminal: Terminal) -> None:
 
 
 def _draw_missing(scan: Scan, output: Output, model: Model, terminal: Terminal) -> None:
-    """Draws the picture of a finished scan if it does not exist, from its files."""
-    if output.preview is None or exists(output.preview):
+    """Draws the picture and the page of a finished scan that do not exist, from its files."""
+    missing = [path for path in output.looks if not exists(path)]
+    if not missing:
         return
     after = nifti.open_scan(output.path, ReadOptions(hu=True, gib=math.inf)).read()
-    draw(Denoised(scan, scan.read(), after, {}), output.preview, model.recipe.window)
-    terminal.result(str(output.preview))
+    denoised = Denoised(scan, scan.read(), after, {})
+    for path in missing:
+        _look(denoised, output, path, model.recipe.window)
+        terminal.result(str(path))
 
 
 @dataclass(frozen=True)
@@ -303,9 +309,9 @@ class Work:
         with tally.noted(scan.path):
             for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
                 self.terminal.result(str(written))
-            if output.preview:
-                draw(denoised, output.preview, self.model.recipe.window)
-                self.terminal.result(str(output.preview))
+            for look in output.looks:
+                _look(denoised, output, look, self.model.recipe.window)
+                self.terminal.result(str(look))
             self.terminal.warn_once({path: found})
             tally.done += 1
 
@@ -316,16 +322,9 @@ class Work:
         return {**about, **made, "warnings": [*self.odd, *about["warnings"]]}
 
 
-def draw(denoised: Denoised, path: Place, window: Window) -> None:
-    """Draws the middle slice of input, output and residual."""
-    scan = denoised.scan
-    middle = scan.shape[0] // 2
-    before, after = (
-        np.nan_to_num(scan.hu(scan.canonical(stored)[middle]))
-        for stored in (denoised.before, denoised.after)
-    )
-    title = f"slice {middle} of {scan.shape[0]}"
-    panel(path, {"input": before, "denoised": after}, before - after, title, window)
+def _look(denoised: Denoised, output: Output, path: Path, window: Window) -> None:
+    """Draws the picture or writes the page."""
+    (write_page if path == output.page else draw_planes)(denoised, path, window)
 
 
 def _predictor(model: Model, request: DenoiseRequest, started: Runtime) -> Predictor:

@@ -31,16 +31,21 @@ _SUFFIX, _REMOVED = "_denoised", "_residual"
 
 
 class Output(NamedTuple):
-    """Where one scan is written, and its picture."""
+    """Where one scan is written, and the looks at it: its picture and its page."""
 
     path: Path
     preview: Path | None
+    page: Path | None = None
+
+    @property
+    def looks(self) -> list[Path]:
+        """The picture and the page, if they are wanted."""
+        return [path for path in (self.preview, self.page) if path]
 
     def files(self, *, residual: bool) -> list[Path]:
         """Every file that is written for the scan."""
         more = [beside(self.path, _REMOVED)] if residual else []
-        more += [self.preview] if self.preview else []
-        return [self.path, sidecar_path(self.path), *more]
+        return [self.path, sidecar_path(self.path), *more, *self.looks]
 
     def refuse_existing(self) -> None:
         """Refuses a picture or a scan that exists.
@@ -57,8 +62,7 @@ class Output(NamedTuple):
         Raises:
             CannotWrite: naming it.
         """
-        if self.preview:
-            refuse_existing([self.preview], overwrite=False)
+        refuse_existing(self.looks, overwrite=False)
 
     def refuse_others(self, *, residual: bool) -> None:
         """Refuses what not even --overwrite replaces.
@@ -75,7 +79,7 @@ class Output(NamedTuple):
 
 def outputs_of(
     scans: Sequence[Path], output: Path | None, preview: Path | None, *, residual: bool,
-    several: bool,
+    several: bool, page: Path | None = None,
 ) -> list[Output]:  # fmt: skip
     """The output of every scan of a command. What exists there is not considered.
 
@@ -85,6 +89,7 @@ def outputs_of(
         preview: value of `--preview`, see `engine.denoising.preview_paths`.
         residual: whether residuals are written.
         several: whether there may be several scans, as in a folder.
+        page: value of `--html`, likewise.
 
     Raises:
         BadUsage: if the output does not suit the scans, or two outputs have the same path.
@@ -93,10 +98,11 @@ def outputs_of(
     if several and len(scans) == 1 and output is not None and is_scan_name(output):
         raise BadUsage(output, "is one file for a folder", "Name a folder with -o")
     paths = output_paths(scans, output, _SUFFIX)
-    pictures: list[Path] = []
-    if preview is not None:
-        pictures = preview_paths(preview, scans, paths, several=several)
-    outputs = [Output(*places) for places in zip_longest(paths, pictures)]
+    looks = [
+        [] if look is None else preview_paths(look, scans, paths, several=several, ending=ending)
+        for look, ending in ((preview, ".png"), (page, ".html"))
+    ]
+    outputs = [Output(*places) for places in zip_longest(paths, *looks)]
     files = [file for each in outputs for file in each.files(residual=residual)]
     refuse_inputs(files, scans)
     refuse_twice(files)
@@ -129,13 +135,15 @@ def without_outputs(
     return tuple(path for path in scans if os.path.abspath(path) not in made)
 
 
-def make_places(outputs: Sequence[Output], output: Path | None, preview: Path | None) -> None:
-    """Makes the folders of `-o` and `--preview`.
+def make_places(
+    outputs: Sequence[Output], output: Path | None, looks: Sequence[Path | None]
+) -> None:
+    """Makes the folders of `-o`, and of `--preview` and `--html`.
 
     Raises:
         CannotWrite: if one cannot be made, or another folder is missing.
     """
-    pictures = [each.preview for each in outputs if each.preview]
-    if any(picture.parent == preview for picture in pictures):
-        make_folder(pictures[0].parent)
-    make_place(output, [*(each.path for each in outputs), *pictures])
+    shown = [look for each in outputs for look in each.looks]
+    for folder in dict.fromkeys(look.parent for look in shown if look.parent in looks):
+        make_folder(folder)
+    make_place(output, [*(each.path for each in outputs), *shown])

@@ -11,9 +11,10 @@ from volumes.dataset import case_name
 
 
 def preview_paths(
-    preview: Path, scans: Sequence[Path], outputs: Sequence[Path], *, several: bool
-) -> list[Path]:
-    """The picture of each scan.
+    preview: Path, scans: Sequence[Path], outputs: Sequence[Path], *, several: bool,
+    ending: str = ".png",
+) -> list[Path]:  # fmt: skip
+    """The picture of each scan, or its page.
 
     Args:
         preview: the value of `--preview`. For one scan a PNG file. For several, a name such as
@@ -22,6 +23,7 @@ def preview_paths(
         scans: the inputs.
         outputs: the denoised scan of each.
         several: whether the command may have several scans.
+        ending: of their names; .html for the value of `--html`.
 
     Raises:
         BadUsage: if it is the name of another file.
@@ -31,12 +33,13 @@ def preview_paths(
         >>> preview_paths(Path("slice.png"), scans, outputs, several=True)
         [PosixPath('out/a_slice.png'), PosixPath('out/b_slice.png')]
     """
-    png = preview.suffix.lower() == ".png" and not preview.is_dir()
-    if several and png:
+    named = preview.suffix.lower() == ending and not preview.is_dir()
+    if several and named:
         names = [beside(path, f"_{preview.stem}") for path in outputs]
-        return [path.with_name(f"{split_name(path)[0]}.png") for path in names]
+        return [path.with_name(f"{split_name(path)[0]}{ending}") for path in names]
     if several and (preview.is_dir() or not is_other_file(preview)):
-        return [preview / f"{case_name(scan)}.png" for scan in scans]
-    if not png and not preview.is_dir():
-        raise BadUsage(preview, "is not a PNG file name", "Use a name that ends in .png")
+        return [preview / f"{case_name(scan)}{ending}" for scan in scans]
+    if not named and not preview.is_dir():
+        kind = {".png": "a PNG", ".html": "an HTML"}[ending]
+        raise BadUsage(preview, f"is not {kind} file name", f"Use a name that ends in {ending}")
     return [preview]

@@ -160,7 +160,7 @@ def noise_power(path: Place, spectra: Spectra, unit: str = "HU") -> None:
         axis.set_ylabel(f"removed noise power ({unit}² mm²)")
         axis.grid(alpha=0.3)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * columns)
     save(figure, path, dpi=_DPI)
 
 

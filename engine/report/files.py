@@ -92,7 +92,11 @@ def _html(paths: Sequence[Path], pictures: Sequence[Picture], window: Window) ->
     text = next(path for path in paths if path.name == "report.md").read_text("utf-8")
     shown = (path for path in paths if path.suffix == ".png" and path.stem[:7] != "slices-")
     drawn = {path.name: path.read_bytes() for path in shown}
-    stacks = {picture.level: picture.stack for picture in pictures if picture.stack is not None}
+    stacks = {
+        f"{picture.case}, {picture.level} noise": picture.stack
+        for picture in pictures
+        if picture.stack is not None
+    }
     return report_body(text, drawn, viewer(stacks, window) if stacks else "")
 
 

@@ -11,6 +11,11 @@ _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
+def heading(text: str) -> str:
+    """Plain text as HTML on one line, such as the name of a file."""
+    return html.escape(one_line(text)).encode(errors="backslashreplace").decode()
+
+
 def page(title: str, body: str) -> str:
     """The text of a page with the style and the script of the viewer and of sortable tables.
 
@@ -26,6 +31,6 @@ def page(title: str, body: str) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{html.escape(one_line(title))}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<title>{heading(title)}</title>\n<style>\n{style}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
     )

@@ -46,6 +46,13 @@ function startViewer(root, data) {
     made.append(...children);
     return made;
   };
+  const group = (name, ...children) => {
+    const title = element("span", { className: "title" }, name);
+    const made = element("div", { className: "group" }, title, ...children);
+    made.setAttribute("role", "group");
+    made.setAttribute("aria-label", name);
+    return made;
+  };
   const labelled = (text, input) => element("label", {}, text, input);
   const set = (change) => { Object.assign(state, change); show(); };
   const choice = (id, names, chosen, change) => {
@@ -104,25 +111,24 @@ function startViewer(root, data) {
   const oneChoice = choice("one", names(), 0, (value) => set({ one: value }));
   const otherChoice = choice("other", names(), 1, (value) => set({ other: value }));
   const curtainInput = range("position", 0, 1, 0.005, 0.5, (value) => set({ curtain: value }));
-  const pickers = element("fieldset", {}, element("legend", {}, "Images"));
-  const curtainControls = element("fieldset", {}, element("legend", {}, "Curtain"),
-    labelled("left", oneChoice), labelled("right", otherChoice),
+  const pickers = group("Images");
+  const curtainControls = group("Curtain", labelled("left", oneChoice), labelled("right", otherChoice),
     labelled("position", curtainInput));
   const zoomText = element("span", { className: "count", style: "min-width: 3.5rem" });
   const images = element("div", { className: "images" });
   const readout = element("p", { className: "readout" });
   root.append(
     element("div", { className: "bar" },
+      data.stacks.length > 1 ? labelled("Scan", stackChoice)
+        : element("span", {}, data.stacks[0].name),
       labelled("Slice", sliceInput), sliceCount,
-      ...(data.stacks.length > 1 ? [labelled("Noise", stackChoice)] : []),
-      element("fieldset", {}, element("legend", {}, "Show"), besideButton, curtainButton),
+      group("Show", besideButton, curtainButton),
       labelled("residual", residualInput)),
     element("div", { className: "bar" },
-      element("fieldset", {}, element("legend", {}, "Window"), ...presets,
+      group("Window", ...presets,
         labelled("level", levelInput), labelled("width", widthInput),
         labelled("residual \u00b1", spreadInput), data.unit),
-      element("fieldset", {}, element("legend", {}, "Zoom"),
-        button("\u2212", null, () => zoomBy(0.5), "out"), zoomText,
+      group("Zoom", button("\u2212", null, () => zoomBy(0.5), "out"), zoomText,
         button("+", null, () => zoomBy(2), "in"),
         button("whole", null, () => set({ zoom: 1, y: 0.5, x: 0.5 }), "whole"))),
     element("div", { className: "bar" }, pickers, curtainControls),
@@ -269,7 +275,7 @@ function startViewer(root, data) {
       }
       const what = of.map((i) => names()[i]).join(" | ");
       title.textContent = state.residual ? `residual of ${what}` : what;
-      canvas.setAttribute("aria-label", `${title.textContent}, ${sliceCount.textContent}`);
+      canvas.setAttribute("aria-label", `${title.textContent}, slice ${sliceCount.textContent}`);
     }
     root.dataset.state = JSON.stringify({ ...state, chosen: [...state.chosen] });
     delete root.dataset.pending;
@@ -280,7 +286,7 @@ function startViewer(root, data) {
     sliceInput.max = String(stack.numbers.length - 1);
     sliceInput.value = String(state.slice);
     sliceInput.disabled = stack.numbers.length < 2;
-    sliceCount.textContent = `${stack.numbers[state.slice]} of 0 to ${stack.depth - 1}`;
+    sliceCount.textContent = `${stack.numbers[state.slice]} (0 to ${stack.depth - 1})`;
     sliceInput.setAttribute("aria-valuetext", `slice ${sliceCount.textContent}`);
     besideButton.setAttribute("aria-pressed", String(state.mode === "beside"));
     curtainButton.setAttribute("aria-pressed", String(state.mode === "curtain"));

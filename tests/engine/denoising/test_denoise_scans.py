@@ -823,3 +823,27 @@ def test_a_folder_of_other_things_is_refused_in_one_line(
 def test_a_folder_is_refused_before_tensorflow_is_imported(unet_run, tmp_path):
     ended = fresh("denoise", tmp_path, "-m", unet_run)
     assert (ended.code, ended.slow) == (3, set())
+
+
+# -- Pages -----------------------------------------------------------------------------------------
+
+
+def test_a_page_with_a_viewer_is_written_beside_each_output(engine, unet_run, scans, tmp_path):
+    words = ("denoise", *scans, "-m", unet_run, "-q", "-o", tmp_path / "out", "--html", "look.html")
+    assert engine(*words)[0] == 0
+    pages = sorted((tmp_path / "out").glob("*_look.html"))
+    assert len(pages) == len(scans)
+    text = pages[0].read_text("utf-8")
+    assert '"name":"input"' in text
+    assert '"name":"denoised"' in text
+    assert "http" not in text.replace("http-equiv", "")  # it loads nothing
+    pages[0].unlink()
+    assert engine(*words)[0] == 0  # written again, from the files
+    assert pages[0].read_text("utf-8") == text
+
+
+def test_a_page_must_be_named_html(engine, unet_run, scans, tmp_path):
+    code, _, err = engine("denoise", scans[0], "-m", unet_run, "--html", tmp_path / "look.png")
+    assert code == 2
+    assert "is not an HTML file name" in err
+    assert not list(tmp_path.glob("*.png"))

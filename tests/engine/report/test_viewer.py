@@ -192,7 +192,7 @@ def test_the_slider_shows_its_slice(opened, stacks, number):
     expected = shown(stacks["2%"].images["tv"][number], *PRESETS[0])
     np.testing.assert_array_equal(opened.grey(2), expected)
     assert opened.script('return document.querySelector(".count").textContent').startswith(
-        f"{10 + 3 * number} of 0 to 39"
+        f"{10 + 3 * number} (0 to 39)"
     )
 
 
