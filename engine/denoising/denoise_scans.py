@@ -22,8 +22,8 @@ from engine.denoising.denoise import (
 )
 from engine.denoising.earlier import Earlier, EarlierOutputs
 from engine.denoising.expected_time import Pace, in_words
-from engine.denoising.pictures import draw_planes, write_page
 from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
+from engine.denoising.pictures import draw_planes, write_page
 from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.denoising.scan_files import scan_files
 from engine.denoising.shard import Shard
@@ -135,10 +135,10 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         _tell_kept([earlier[number] for number in kept], len(chosen), terminal)
     places = [outputs[number] for number in earlier]
     remove_orphans(file for place in places for file in place.files(residual=True))
-    looks = (request.preview, request.page)
+    pictures = (request.preview, request.page)
     with tally.summarised():
         if kept:
-            make_places([outputs[number] for number in kept], request.output, looks)
+            make_places([outputs[number] for number in kept], request.output, pictures)
         for number in kept:
             with tally.noted(request.scans[number]):
                 _draw_missing(found[number][0], outputs[number], model, terminal)
@@ -170,8 +170,8 @@ def _denoise_all(
             with tally.noted(request.scans[number]):
                 loaded = announced(read(number), terminal)
                 if work is None:
-                    looks = (request.preview, request.page)
-                    make_places([outputs[n] for n in waiting], request.output, looks)
+                    pictures = (request.preview, request.page)
+                    make_places([outputs[n] for n in waiting], request.output, pictures)
                     work = Work.begin(request, model, terminal)
                 replaces = request.overwrite or earlier[number] is Earlier.INTERRUPTED
                 denoised = work.denoise(loaded, slices, behind.check)
@@ -236,13 +236,13 @@ def _tell_kept(kept: list[Earlier], count: int, terminal: Terminal) -> None:
 
 def _draw_missing(scan: Scan, output: Output, model: Model, terminal: Terminal) -> None:
     """Draws the picture and the page of a finished scan that do not exist, from its files."""
-    missing = [path for path in output.looks if not exists(path)]
+    missing = [path for path in output.pictures if not exists(path)]
     if not missing:
         return
     after = nifti.open_scan(output.path, ReadOptions(hu=True, gib=math.inf)).read()
     denoised = Denoised(scan, scan.read(), after, {})
     for path in missing:
-        _look(denoised, output, path, model.recipe.window)
+        _draw(denoised, output, path, model.recipe.window)
         terminal.result(str(path))
 
 
@@ -309,9 +309,9 @@ class Work:
         with tally.noted(scan.path):
             for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
                 self.terminal.result(str(written))
-            for look in output.looks:
-                _look(denoised, output, look, self.model.recipe.window)
-                self.terminal.result(str(look))
+            for picture in output.pictures:
+                _draw(denoised, output, picture, self.model.recipe.window)
+                self.terminal.result(str(picture))
             self.terminal.warn_once({path: found})
             tally.done += 1
 
@@ -322,7 +322,7 @@ class Work:
         return {**about, **made, "warnings": [*self.odd, *about["warnings"]]}
 
 
-def _look(denoised: Denoised, output: Output, path: Path, window: Window) -> None:
+def _draw(denoised: Denoised, output: Output, path: Path, window: Window) -> None:
     """Draws the picture or writes the page."""
     (write_page if path == output.page else draw_planes)(denoised, path, window)
 

@@ -31,21 +31,21 @@ _SUFFIX, _REMOVED = "_denoised", "_residual"
 
 
 class Output(NamedTuple):
-    """Where one scan is written, and the looks at it: its picture and its page."""
+    """Where one scan is written, and the pictures of it: a figure and a page."""
 
     path: Path
     preview: Path | None
     page: Path | None = None
 
     @property
-    def looks(self) -> list[Path]:
+    def pictures(self) -> list[Path]:
         """The picture and the page, if they are wanted."""
         return [path for path in (self.preview, self.page) if path]
 
     def files(self, *, residual: bool) -> list[Path]:
         """Every file that is written for the scan."""
         more = [beside(self.path, _REMOVED)] if residual else []
-        return [self.path, sidecar_path(self.path), *more, *self.looks]
+        return [self.path, sidecar_path(self.path), *more, *self.pictures]
 
     def refuse_existing(self) -> None:
         """Refuses a picture or a scan that exists.
@@ -62,7 +62,7 @@ class Output(NamedTuple):
         Raises:
             CannotWrite: naming it.
         """
-        refuse_existing(self.looks, overwrite=False)
+        refuse_existing(self.pictures, overwrite=False)
 
     def refuse_others(self, *, residual: bool) -> None:
         """Refuses what not even --overwrite replaces.
@@ -98,11 +98,11 @@ def outputs_of(
     if several and len(scans) == 1 and output is not None and is_scan_name(output):
         raise BadUsage(output, "is one file for a folder", "Name a folder with -o")
     paths = output_paths(scans, output, _SUFFIX)
-    looks = [
-        [] if look is None else preview_paths(look, scans, paths, several=several, ending=ending)
-        for look, ending in ((preview, ".png"), (page, ".html"))
+    pictures = [
+        [] if picture is None else preview_paths(picture, scans, paths, several=several, ending=ending)
+        for picture, ending in ((preview, ".png"), (page, ".html"))
     ]
-    outputs = [Output(*places) for places in zip_longest(paths, *looks)]
+    outputs = [Output(*places) for places in zip_longest(paths, *pictures)]
     files = [file for each in outputs for file in each.files(residual=residual)]
     refuse_inputs(files, scans)
     refuse_twice(files)
@@ -136,14 +136,14 @@ def without_outputs(
 
 
 def make_places(
-    outputs: Sequence[Output], output: Path | None, looks: Sequence[Path | None]
+    outputs: Sequence[Output], output: Path | None, pictures: Sequence[Path | None]
 ) -> None:
     """Makes the folders of `-o`, and of `--preview` and `--html`.
 
     Raises:
         CannotWrite: if one cannot be made, or another folder is missing.
     """
-    shown = [look for each in outputs for look in each.looks]
-    for folder in dict.fromkeys(look.parent for look in shown if look.parent in looks):
+    shown = [picture for each in outputs for picture in each.pictures]
+    for folder in dict.fromkeys(picture.parent for picture in shown if picture.parent in pictures):
         make_folder(folder)
     make_place(output, [*(each.path for each in outputs), *shown])
