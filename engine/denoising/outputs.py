@@ -99,7 +99,9 @@ def outputs_of(
         raise BadUsage(output, "is one file for a folder", "Name a folder with -o")
     paths = output_paths(scans, output, _SUFFIX)
     pictures = [
-        [] if picture is None else preview_paths(picture, scans, paths, several=several, ending=ending)
+        []
+        if picture is None
+        else preview_paths(picture, scans, paths, several=several, ending=ending)
         for picture, ending in ((preview, ".png"), (page, ".html"))
     ]
     outputs = [Output(*places) for places in zip_longest(paths, *pictures)]
