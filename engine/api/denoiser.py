@@ -16,11 +16,12 @@ from engine import runtime
 from engine.denoising.batch import Slices
 from engine.denoising.denoise import Denoised, DenoiseSettings, check_dose, second_scan
 from engine.denoising.denoise_scans import DenoiseRequest, Work, announced
+from engine.denoising.network_choice import SCANNER, NetworkChoice
 from engine.denoising.pictures import draw_planes
 from engine.errors import BadUsage
 from engine.plots import Figure
 from engine.recipe.recipe import Recipe
-from engine.runs.run import Run, newest_run
+from engine.runs.run import named_run
 from engine.runs.trained_model import open_model
 from engine.terminal import Terminal
 from volumes import nifti
@@ -101,7 +102,7 @@ class Denoiser:
 
     def __init__(self, request: DenoiseRequest, terminal: Terminal) -> None:
         runtime.check(request.devices, request.precision, request.xla)
-        self._model = open_model(request.run, request.checkpoint)
+        self._model = open_model(request.run or named_run(SCANNER), request.checkpoint)
         self._request, self._terminal = request, terminal
         self._works: dict[float | None, Work] = {}
 
@@ -194,21 +195,40 @@ class Denoiser:
         settings = DenoiseSettings(
             None, tile, strength, photons, reproducible, strip_phi
         )  # fmt: skip
+        source = opened(scan, spacing_mm, options)
+        wanted = None if prior is None else opened(prior, spacing_mm, options)
+        return self.applied(source, settings, wanted, array=is_array(scan))
+
+    def applied(
+        self, source: Scan, settings: DenoiseSettings, prior: Scan | None = None,
+        choice: NetworkChoice | None = None, *, array: bool,
+    ) -> DenoiseResult[Any]:  # fmt: skip
+        """Denoises a scan in memory; see `denoise`.
+
+        Args:
+            source: the scan.
+            settings: how.
+            prior: a second scan, if that is the prior.
+            choice: why this network was chosen; None if it was named.
+            array: whether the output is an array.
+        """
         check_dose(settings, self.recipe)
-        source = _scan(scan, spacing_mm, options)
-        wanted = None if prior is None else _scan(prior, spacing_mm, options)
-        second = second_scan(source, self.recipe, wanted)
-        denoised, work = self._denoised(source, second, settings)
+        second = second_scan(source, self.recipe, prior)
+        denoised, work = self._denoised(source, second, settings, choice)
         output: Any = (
             np.ascontiguousarray(denoised.scan.canonical(denoised.after))
-            if _is_array(scan)
+            if array
             else nifti.image_like(denoised.scan, denoised.after)
         )
         facts = json.loads(json.dumps(work.facts(denoised)))  # as a sidecar is read
         return DenoiseResult(output, facts, lambda: denoised, self.recipe.window)
 
     def _denoised(
-        self, scan: Scan, second: Scan | None, settings: DenoiseSettings
+        self,
+        scan: Scan,
+        second: Scan | None,
+        settings: DenoiseSettings,
+        choice: NetworkChoice | None,
     ) -> tuple[Denoised, Work]:
         scans = announced([scan, second] if second else [scan], self._terminal)
         self._start()
@@ -216,6 +236,7 @@ class Denoiser:
         if settings.photons not in self._works:
             self._works[settings.photons] = Work.begin(request, self._model, self._terminal)
         work = replace(self._works[settings.photons], request=request)
+        work = work if choice is None else work.chosen(choice)
         with Slices.of([scan.shape[0]], self._terminal) as slices:
             return work.denoise(scans, slices, lambda: None), work
 
@@ -232,7 +253,7 @@ def load(
     """Loads the network of a run. TensorFlow is imported when it is first applied.
 
     Args:
-        run: its folder; None is the newest under ./runs.
+        run: its folder, or the name of a network that ships; None is ct_denoiser.
         checkpoint: "best", "last" or a step.
         devices: auto, cpu, gpu or gpu:0. TensorFlow takes them once in a process.
         precision: auto (float32), float32, bfloat16 or float16.
@@ -252,17 +273,18 @@ def load(
         3979
     """
     request = DenoiseRequest(
-        (), newest_run() if run is None else Run(Path(run)), str(checkpoint), devices=devices,
+        (), named_run(SCANNER if run is None else run), str(checkpoint), devices=devices,
         precision=precision, xla=xla,
     )  # fmt: skip
     return Denoiser(request, Terminal(quiet=quiet, results=False))
 
 
-def _is_array(scan: Any) -> bool:
+def is_array(scan: Any) -> bool:
+    """Whether a scan is neither a path nor an image of nibabel."""
     return not isinstance(scan, str | Path) and not hasattr(scan, "dataobj")
 
 
-def _scan(scan: Any, spacing_mm: SpacingMm | None, options: ReadOptions) -> Scan:
+def opened(scan: Any, spacing_mm: SpacingMm | None, options: ReadOptions) -> Scan:
     """What was given, as a scan in memory.
 
     Raises:
@@ -272,7 +294,7 @@ def _scan(scan: Any, spacing_mm: SpacingMm | None, options: ReadOptions) -> Scan
     if isinstance(scan, str | Path):
         _refuse_spacing(str(scan), spacing_mm)
         return nifti.open_scan(scan, options).loaded()
-    if not _is_array(scan):
+    if not is_array(scan):
         _refuse_spacing("image", spacing_mm)
         return nifti.scan_of_image(scan, options)
     if spacing_mm is None:

@@ -8,13 +8,21 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
-from engine.api.denoiser import Array, DenoiseOptions, DenoiseResult, load
+from engine.api.denoiser import (
+    Array,
+    DenoiseOptions,
+    DenoiseResult,
+    is_array,
+    load,
+    opened,
+)
 from engine.denoising import sidecar
 from engine.denoising.denoise import Denoised, DenoiseSettings
 from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+from engine.denoising.network_choice import SCANNER, choose_network
 from engine.denoising.outputs import outputs_of
 from engine.errors import BadUsage
-from engine.runs.run import Run, newest_run
+from engine.runs.run import named_run
 from engine.terminal import Terminal
 from volumes import nifti
 from volumes.nifti.read_options import ReadOptions
@@ -84,7 +92,8 @@ def denoise(
     Args:
         scan: an array in HU (Z, Y, X), an image of nibabel, or the path of a NIfTI file, as in
             `Denoiser.denoise`.
-        model: run folder; None is the newest under ./runs.
+        model: run folder, or the name of a network that ships; None chooses one of these by the
+            noise of the scan.
         checkpoint: "best", "last" or a step.
         output: file or folder of the result. Only a path can have one.
         spacing_mm: of an array.
@@ -121,13 +130,16 @@ def denoise(
                             ("overwrite", overwrite)):  # fmt: skip
             if value:
                 raise BadUsage(name, "has no effect without an output", "Name an output")
+        options = ReadOptions(hu=assume_hu)
+        source = opened(scan, spacing_mm, options)
+        choice = None if model is not None else choose_network(source)
         loaded = load(
-            model, checkpoint=checkpoint, devices=devices, precision=precision, xla=xla, quiet=quiet
-        )
-        return loaded.denoise(
-            scan, spacing_mm=spacing_mm, prior=prior, tile=tile, strength=strength,
-            photons=photons, reproducible=reproducible, strip_phi=strip_phi, assume_hu=assume_hu,
+            choice.network if choice else model, checkpoint=checkpoint, devices=devices,
+            precision=precision, xla=xla, quiet=quiet,
         )  # fmt: skip
+        settings = DenoiseSettings(None, tile, strength, photons, reproducible, strip_phi)
+        second = None if prior is None else opened(prior, spacing_mm, options)
+        return loaded.applied(source, settings, second, choice, array=is_array(scan))
     path = _file(scan, "an output")
     if spacing_mm is not None:
         raise BadUsage("spacing_mm", f"is given, but {path} has its own", "Leave it out")
@@ -137,7 +149,7 @@ def denoise(
     )  # fmt: skip
     drawn = None if preview is None else Path(preview)
     request = DenoiseRequest(
-        (path,), newest_run() if model is None else Run(Path(model)), str(checkpoint), settings,
+        (path,), None if model is None else named_run(model), str(checkpoint), settings,
         Path(output), preview=drawn, residual=save_residual, overwrite=overwrite,
         devices=devices, precision=precision, xla=xla, reading=ReadOptions(hu=assume_hu),
     )  # fmt: skip
@@ -151,7 +163,8 @@ def denoise(
         before, after = (nifti.open_scan(each, options) for each in (path, place.path))
         return Denoised(before, before.read(), after.read(), facts)
 
-    return DenoiseResult(place.path, facts, written, request.run.recipe().window)
+    run = request.run or named_run(SCANNER)  # those that ship have one window
+    return DenoiseResult(place.path, facts, written, run.recipe().window)
 
 
 def _file(scan: Any, what: str) -> Path:

@@ -37,7 +37,8 @@ def denoise(
     model: Annotated[
         Path | None,
         typer.Option("-m", "--model", readable=False,
-                     help="A run folder. Default: the newest under ./runs."),
+                     help="A run folder, ct_denoiser or gaussian_denoiser. Default: one of these "
+                     "two, by the noise of each scan."),
     ] = None,
     output: Output = None,
     prior: Annotated[
@@ -107,14 +108,14 @@ def denoise(
     from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
     from engine.denoising.shard import Shard
     from engine.errors import BadUsage
-    from engine.runs.run import Run, newest_run
+    from engine.runs.run import named_run
     from engine.terminal import Terminal
 
     if timed and not plan:
         raise BadUsage("--time", "has no effect without --plan", "Add --plan, or leave it out")
     terminal = Terminal(quiet=quiet, verbose=verbose)
     reading = read_options(assume_hu, allow_bad_crc, max_gib, volume, axes)
-    run = Run(model or newest_run().folder, run_code)
+    run = None if model is None else named_run(model, run_code)
     request = DenoiseRequest(
         scans=tuple(volumes), run=run, checkpoint=checkpoint,
         settings=DenoiseSettings(
@@ -160,12 +161,12 @@ def verify(
     from engine.denoising.rerun import Repetition
     from engine.denoising.verify import verify as checked
     from engine.errors import BadUsage
-    from engine.runs.run import Run
+    from engine.runs.run import named_run
     from engine.terminal import Terminal
 
     runtime.check(devices, "auto", "auto")
     if prior is not None and not again:
         raise BadUsage("--prior", "has no effect without --again", "Add --again, or leave it out")
     repetition = Repetition(prior, devices, Terminal(quiet=quiet)) if again else None
-    for line in checked(path, Run(model, run_code) if model else None, source, repetition):
+    for line in checked(path, named_run(model, run_code) if model else None, source, repetition):
         print(line, flush=True)

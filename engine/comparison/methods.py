@@ -12,8 +12,9 @@ from engine.errors import BadUsage, Mismatch
 from engine.inference.predictor import Predictor, photons_told
 from engine.inference.tiling import blocks_of, plan
 from engine.recipe.network_prior import parse_prior
+from engine.recipe.shipped_networks import shipped_names
 from engine.runs.prior_network import model_of
-from engine.runs.run import Run
+from engine.runs.run import named_run
 from engine.runs.trained_model import Model, open_model
 from volumes.sampling.noise import Noise
 from volumes.sampling.priors import NeighbourMean
@@ -94,15 +95,15 @@ def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
         if given and not METHODS[base].sees_prior:
             raise BadUsage(word, f"{base} sees no prior", f"Name {base} alone")
         return ComparedMethod(base + suffix, base, None, given)
-    if not Path(base).is_dir():
-        raise BadUsage(
-            word, "is not a method", f"Name a run folder, or one of {', '.join(METHODS)}"
-        )
-    name = Path(base).resolve().name
+    run = named_run(base, run_code)
+    if not run.folder.is_dir():
+        known = ", ".join([*shipped_names(), *METHODS])
+        raise BadUsage(word, "is not a method", f"Name a run folder, or one of {known}")
+    name = run.folder.resolve().name
     if name in METHODS or name == "clean":
         cause = f"is a run named {name}, which has another meaning in the tables"
         raise Mismatch(Path(base), cause, "Rename it")
-    model = open_model(Run(Path(base), run_code), checkpoint)
+    model = open_model(run, checkpoint)
     if given and not model.recipe.network.sees_prior:
         kind = type(model.recipe.network).__name__
         raise BadUsage(word, f"{kind} sees no prior", "Name the run alone")

@@ -21,18 +21,19 @@ from engine.denoising.denoise import (
     second_scan,
 )
 from engine.denoising.earlier import Earlier, EarlierOutputs
-from engine.denoising.expected_time import Pace, in_words
+from engine.denoising.network_choice import SCANNER, WHITE, NetworkChoice, choose_network
 from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
 from engine.denoising.pictures import draw_planes, write_page
 from engine.denoising.pipeline import Ahead, Behind, Worker
+from engine.denoising.plans import plan_in_words, show_plans
 from engine.denoising.scan_files import scan_files
 from engine.denoising.shard import Shard
-from engine.denoising.shared_memory import SharedMemory, volume_bytes
+from engine.denoising.shared_memory import SharedMemory
 from engine.denoising.writer import write
 from engine.inference.predictor import Predictor
 from engine.output_paths import exists
 from engine.runs.metrics_file import harm
-from engine.runs.run import Run
+from engine.runs.run import Run, named_run
 from engine.runs.trained_model import Model, open_model
 from engine.runtime import Runtime
 from engine.terminal import Terminal
@@ -49,7 +50,8 @@ class DenoiseRequest:
 
     Attributes:
         scans: NIfTI files, or folders of cases.
-        run: run folder of the network.
+        run: run folder of the network; None chooses a network that ships for each scan, by its
+            noise.
         checkpoint: of the run: best, last or a step.
         settings: how the network is applied.
         output: a file for one scan, else a folder; None writes beside each scan.
@@ -67,7 +69,7 @@ class DenoiseRequest:
     """
 
     scans: tuple[Path, ...]
-    run: Run
+    run: Run | None = None
     checkpoint: str = "best"
     settings: DenoiseSettings = field(default_factory=DenoiseSettings)
     output: Path | None = None
@@ -110,12 +112,11 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         return
     batch = several or request.shard is not None
     tally = Tally(len(chosen), terminal, batch=batch)
-    model = open_model(request.run, request.checkpoint)
+    models = _models(request)
+    model = models[0]  # those that ship differ in their weights alone
     check_dose(request.settings, model.recipe)
     found = _read_headers(request, chosen, model, tally)
     if request.only_plan:
-        if request.devices.startswith("gpu"):
-            runtime.start_inference(request.devices)  # tells the memory of the GPU
         _show_plans([scan for scan, *_ in found.values()], request, model, terminal)
         return tally.end()
     outputs = outputs_of(
@@ -126,8 +127,9 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     earlier = dict.fromkeys(found, Earlier.NOTHING)
     if not request.overwrite:
         known = EarlierOutputs.of(
-            model, request.settings, request.precision, residual=request.residual
-        )
+            models, request.settings, request.precision, residual=request.residual,
+            chosen=request.run is None,
+        )  # fmt: skip
         earlier = known.of_scans({n: found[n][0] for n in found}, outputs, tally, terminal)
     kept = [number for number in earlier if earlier[number].finished]
     waiting = {number: found[number] for number in earlier if number not in kept}
@@ -143,11 +145,12 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
             with tally.noted(request.scans[number]):
                 _draw_missing(found[number][0], outputs[number], model, terminal)
                 tally.kept += 1
-        _denoise_all(waiting, request, model, outputs, earlier, tally, terminal)
+        _denoise_all(waiting, request, models, outputs, earlier, tally, terminal)
 
 
 def _denoise_all(
-    waiting: dict[int, list[Scan]], request: DenoiseRequest, model: Model, outputs: list[Output],
+    waiting: dict[int, list[Scan]], request: DenoiseRequest, models: list[Model],
+    outputs: list[Output],
     earlier: dict[int, Earlier], tally: Tally, terminal: Terminal,
 ) -> None:  # fmt: skip
     """Denoises scans, given by their number, in order.
@@ -155,9 +158,9 @@ def _denoise_all(
     While one is denoised, the next is read and the last is written, if memory allows. TensorFlow is
     imported after the first is read.
     """
-    work: Work | None = None
+    works = Works(request, models, terminal)
     depths = [scan.shape[0] for scan, *_ in waiting.values()]
-    memory = SharedMemory(waiting, model, request.settings, residual=request.residual)
+    memory = SharedMemory(waiting, models[0], request.settings, residual=request.residual)
     with (
         Slices.of(depths, terminal) as slices,
         Worker("reads scans") as reading,
@@ -169,10 +172,10 @@ def _denoise_all(
             loaded: list[Scan] = []  # the scan before is freed first
             with tally.noted(request.scans[number]):
                 loaded = announced(read(number), terminal)
-                if work is None:
+                if not works.begun:
                     pictures = (request.preview, request.page)
                     make_places([outputs[n] for n in waiting], request.output, pictures)
-                    work = Work.begin(request, model, terminal)
+                work = works.of(loaded[0])
                 replaces = request.overwrite or earlier[number] is Earlier.INTERRUPTED
                 denoised = work.denoise(loaded, slices, behind.check)
                 behind.put(
@@ -182,6 +185,29 @@ def _denoise_all(
                 if not memory.holds_written(number):
                     behind.wait()
         behind.wait()
+
+
+def _models(request: DenoiseRequest) -> list[Model]:
+    """The model of a request, or those that it chooses from."""
+    runs = [named_run(SCANNER), named_run(WHITE)] if request.run is None else [request.run]
+    return [open_model(run, request.checkpoint) for run in runs]
+
+
+def _show_plans(
+    scans: list[Scan], request: DenoiseRequest, model: Model, terminal: Terminal
+) -> None:
+    predictor = None
+    if request.timed or request.devices.startswith("gpu"):  # tells the memory of the GPU
+        started = runtime.start_inference(request.devices, request.precision, request.xla)
+        predictor = _predictor(model, request, started) if request.timed else None
+    show_plans(
+        scans, model, request.settings, terminal, predictor=predictor, residual=request.residual
+    )
+
+
+def _predictor(model: Model, request: DenoiseRequest, started: Runtime) -> Predictor:
+    photons = request.settings.photons
+    return Predictor.of(model, photons, precision=started.precision, xla=started.xla)
 
 
 def _refuse_outputs(request: DenoiseRequest, outputs: list[Output], *, keep: bool) -> None:
@@ -248,7 +274,11 @@ def _draw_missing(scan: Scan, output: Output, model: Model, terminal: Terminal) 
 
 @dataclass(frozen=True)
 class Work:
-    """The shared part of all scans of a command, or of a session: one model, loaded once."""
+    """The shared part of the scans of a command, or of a session: one model, loaded once.
+
+    Attributes:
+        choice: why this model denoises the scan at hand; None if it was named.
+    """
 
     request: DenoiseRequest
     model: Model
@@ -256,14 +286,16 @@ class Work:
     started: Runtime
     odd: list[str]  # warnings about the model, for the sidecars
     terminal: Terminal
+    choice: NetworkChoice | None = None
 
     @classmethod
     def begin(cls, request: DenoiseRequest, model: Model, terminal: Terminal) -> Work:
         """Imports TensorFlow and loads the network."""
-        terminal.say(f"Model: {request.run.folder}, step {model.step:,}")
-        harmful = harm(request.run, model.step)
+        folder = model.run.folder
+        terminal.say(f"Model: {folder}, step {model.step:,}")
+        harmful = harm(model.run, model.step)
         if harmful:
-            terminal.warn(f"{request.run.folder}: {harmful}")
+            terminal.warn(f"{folder}: {harmful}")
         started = runtime.start_inference(request.devices, request.precision, request.xla)
         if started.replicas > 1:
             terminal.warn(
@@ -273,6 +305,13 @@ class Work:
         predictor = _predictor(model, request, started)
         odd = [f"the model {harmful}"] if harmful else []
         return cls(request, model, predictor, started, odd, terminal)
+
+    def chosen(self, choice: NetworkChoice) -> Work:
+        """The work on a scan for which the model was chosen."""
+        request = self.request
+        if not choice.helps:
+            request = replace(request, settings=replace(request.settings, strength=0.0))
+        return replace(self, request=request, choice=choice)
 
     def denoise(self, scans: list[Scan], slices: Slices, check: Callable[[], None]) -> Denoised:
         """Denoises one scan, with the second scan if that is the prior.
@@ -284,7 +323,7 @@ class Work:
         """
         scan, second = scans[0], scans[1] if len(scans) > 1 else None
         request = self.request
-        self.terminal.detail(_plan(scan, self.model, request.settings))
+        self.terminal.detail(plan_in_words(scan, self.model, request.settings))
         tiles = plan_for(scan, self.model.recipe, request.settings)
         with slices.scan(scan.path.name, scan.shape[0], tiles.count) as at:
 
@@ -318,45 +357,46 @@ class Work:
     def facts(self, denoised: Denoised) -> dict[str, Any]:
         """The content of the sidecar of a scan, without the hashes of its files."""
         made = sidecar.made(self.started, reproducible=self.request.settings.reproducible)
-        about = denoised.about
-        return {**about, **made, "warnings": [*self.odd, *about["warnings"]]}
+        about, warnings = denoised.about, [*self.odd, *denoised.about["warnings"]]
+        if self.choice is None:
+            return {**about, **made, "warnings": warnings}
+        chosen = {"network_choice": self.choice.about()}
+        return {**about, **chosen, **made, "warnings": [*self.choice.warnings(), *warnings]}
+
+
+class Works:
+    """The work with each model of a command, begun with the first scan that needs the model.
+
+    Args:
+        request: of the command.
+        models: those that it chooses from; one if the command names it.
+        terminal: shows messages.
+
+    Attributes:
+        begun: the work by the name of its run folder.
+    """
+
+    def __init__(self, request: DenoiseRequest, models: list[Model], terminal: Terminal) -> None:
+        self._request, self._terminal = request, terminal
+        self._models = {model.run.folder.name: model for model in models}
+        self.begun: dict[str, Work] = {}
+
+    def of(self, scan: Scan) -> Work:
+        """The work on a scan in memory."""
+        if self._request.run is not None:
+            (name,) = self._models
+            return self._begun(name)
+        choice = choose_network(scan)
+        self._terminal.say(f"{scan.path.name}: {choice}")
+        self._terminal.warn_once({scan.path: choice.warnings()})
+        return self._begun(choice.network).chosen(choice)
+
+    def _begun(self, name: str) -> Work:
+        if name not in self.begun:
+            self.begun[name] = Work.begin(self._request, self._models[name], self._terminal)
+        return self.begun[name]
 
 
 def _draw(denoised: Denoised, output: Output, path: Path, window: Window) -> None:
     """Draws the picture or writes the page."""
     (write_page if path == output.page else draw_planes)(denoised, path, window)
-
-
-def _predictor(model: Model, request: DenoiseRequest, started: Runtime) -> Predictor:
-    photons = request.settings.photons
-    return Predictor.of(model, photons, precision=started.precision, xla=started.xla)
-
-
-def _show_plans(
-    scans: list[Scan], request: DenoiseRequest, model: Model, terminal: Terminal
-) -> None:
-    """Shows tiles and memory of each scan, and the expected time if it is asked for."""
-    pace = None
-    if scans and request.timed:
-        started = runtime.start_inference(request.devices, request.precision, request.xla)
-        predictor = _predictor(model, request, started)
-        pace = Pace.of(scans[0], model, predictor, request.settings)
-    for scan in scans:
-        expected = f"; about {in_words(pace.seconds([scan]))}" if pace else ""
-        terminal.result(_plan(scan, model, request.settings) + expected)
-    if len(scans) > 1:
-        each = dict(enumerate([scan] for scan in scans))
-        shared = SharedMemory(each, model, request.settings, residual=request.residual)
-        terminal.say(shared.in_words())
-    if pace:
-        words = f"{in_words(pace.seconds(scans))} on this machine, without writing"
-        terminal.result(f"{scans_in_words(len(scans))}: about {words}")
-
-
-def _plan(scan: Scan, model: Model, settings: DenoiseSettings) -> str:
-    plan = plan_for(scan, model.recipe, settings)
-    return (
-        f"{scan.path}: {' x '.join(map(str, scan.shape))} voxels, {plan}; "
-        f"memory about {plan.bytes / 2**30:.2f} GiB for the network and "
-        f"{volume_bytes(scan) / 2**30:.2f} GiB for the scan"
-    )

@@ -6,8 +6,9 @@ of this scan by this model with these settings, and the hashes of input and outp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -42,29 +43,33 @@ class Earlier(Enum):
 
 @dataclass(frozen=True)
 class EarlierOutputs:
-    """Recognises earlier output of one model with one set of settings.
+    """Recognises earlier output of a command's models with its settings.
 
     Attributes:
-        model: of this command.
-        origin: what a sidecar records of it.
+        models: of this command.
+        origins: what a sidecar records of each.
         settings: of this command.
         precision: of this command.
         residual: whether a residual belongs to each output.
+        chosen: whether the noise of each scan decides which model denoises it.
     """
 
-    model: Model
-    origin: dict[str, Any]
+    models: Sequence[Model]
+    origins: list[dict[str, Any]]
     settings: DenoiseSettings
     precision: str
     residual: bool
+    chosen: bool = False
 
     @classmethod
     def of(
-        cls, model: Model, settings: DenoiseSettings, precision: str = "auto", *, residual: bool
-    ) -> EarlierOutputs:
+        cls, models: Sequence[Model], settings: DenoiseSettings, precision: str = "auto", *,
+        residual: bool, chosen: bool = False,
+    ) -> EarlierOutputs:  # fmt: skip
         """Those of a command."""
         precision = sidecar.FULL_PRECISION if precision == "auto" else precision
-        return cls(model, sidecar.origin(model), settings, precision, residual)
+        origins = [sidecar.origin(model) for model in models]
+        return cls(models, origins, settings, precision, residual, chosen)
 
     def of_scans(
         self, scans: dict[int, Scan], outputs: list[Output], tally: Tally, terminal: Terminal
@@ -136,7 +141,11 @@ class EarlierOutputs:
 
     def _difference(self, scan: Scan, said: dict[str, Any]) -> str | None:
         """The first difference between a sidecar and what this command would record, in words."""
-        settings, recipe = self.settings, self.model.recipe
+        settings, recipe, choice = self.settings, self.models[0].recipe, said.get("network_choice")
+        if (choice is not None) != self.chosen:
+            return _DIFFERENCES["model"]
+        if isinstance(choice, dict) and choice.get("helps") is False:
+            settings = replace(settings, strength=0.0)
         if ("time" not in said) != settings.reproducible:
             return f"{'without' if settings.reproducible else 'with'} --reproducible"
         if settings.reproducible or settings.tile:
@@ -146,7 +155,8 @@ class EarlierOutputs:
         if sidecar.precision_of(said) != self.precision:
             return "with another --precision"
         second = second_scan(scan, recipe, settings.prior)
-        wanted = self.origin | input_record(scan, settings, second, recipe.window)
+        same = (origin for origin in self.origins if origin["model"] == said.get("model"))
+        wanted = next(same, self.origins[0]) | input_record(scan, settings, second, recipe.window)
         for name in [*wanted, *(name for name in _OPTIONAL if name not in wanted)]:
             if said.get(name) != wanted.get(name):
                 return _DIFFERENCES.get(name, f"with another {name}")

@@ -16,10 +16,11 @@ from engine.diagnostics.noise_description import noise_content, noise_rows
 from engine.errors import BadUsage, Mismatch
 from engine.output_paths import sidecar_path
 from engine.recipe.serialization import CODE
+from engine.recipe.shipped_networks import shipped_names
 from engine.recipe.summary import plain_text
 from engine.runs import kept_code
 from engine.runs.metrics_file import validations
-from engine.runs.run import Run
+from engine.runs.run import Run, named_run
 from engine.scoring.scan_noise import ScanNoise, scan_noise
 from volumes import nifti
 from volumes.dataset.layouts import Contents, holds_files, look
@@ -71,6 +72,8 @@ def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) ->
         Mismatch: if a folder is neither a run nor one of scans.
         BadInput: if a file is not a scan, or it is not clear which scans of a folder are its cases.
     """
+    if str(path) in shipped_names():
+        return Description(_run(named_run(path)))
     if not path.is_dir():
         return _scan(path, trust, noise=noise)
     if noise:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.errors import BadUsage
+from engine.recipe.shipped_networks import shipped_names
 from volumes.sampling.prior_sources import Clean, Noisy, SliceTV, Source, Turned
 from volumes.sampling.priors import NeighbourMean
 
-KINDS = "mean, noisy, tv, clean, turned or a run folder, each with an optional :RADIUS"
+KINDS = (
+    "mean, noisy, tv, clean, turned, a network that ships or a run folder, each with an optional "
+    ":RADIUS"
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def parse_prior(text: str) -> NeighbourMean:
         "clean": (Clean(), 4),
         "turned": (Turned(), 4),
     }
-    if name not in known and os.sep not in name and not (name and Path(name).is_dir()):
+    named = name in known or name in shipped_names()
+    if not named and os.sep not in name and not (name and Path(name).is_dir()):
         raise BadUsage(text, "is no prior", f"Use {KINDS}")
     source, usual = known.get(name, (Estimated(name), 0))
     return NeighbourMean(radius=int(radius) if radius else usual, of=source)

@@ -14,7 +14,7 @@ from engine.errors import BadUsage, Mismatch
 from engine.recipe.network_prior import KINDS, Estimated, copy_in
 from engine.recipe.recipe import Recipe
 from engine.runs import kept_code
-from engine.runs.run import Run
+from engine.runs.run import Run, named_run
 from engine.runs.trained_model import Model, open_model
 from volumes.boxes import reflected
 from volumes.sampling.prior_sources import Source
@@ -83,9 +83,10 @@ def model_of(source: Source, *, run_code: bool = False) -> Model:
         Mismatch: if the run cannot be used, or its network sees a prior or the dose, or is not 2D.
     """
     named = cast(Estimated, source)  # the only one that names a network
-    if not Path(named.network_run).is_dir():
+    run = named_run(named.network_run, run_code)
+    if not run.folder.is_dir():
         raise BadUsage(named.network_run, "is no prior", f"Use {KINDS}")
-    model = open_model(Run(Path(named.network_run), run_code), named.checkpoint)
+    model = open_model(run, named.checkpoint)
     network = model.recipe.network
     if network.sees_prior or network.radius[0]:
         cause = f"holds a {type(network).__name__}; a prior is made slice by slice"

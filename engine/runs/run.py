@@ -6,7 +6,6 @@ import datetime
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from engine.errors import CannotWrite, Mismatch
 from engine.recipe import foreign_parts, recipe_code, serialization
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_code import RECIPE
+from engine.recipe.shipped_networks import folder_of
 from engine.runs import compatibility, kept_code, lock
 from engine.runs.record import NAME, RunRecord, read_record, required_record
 from volumes.storage.atomic import make_folder, refuse_unwritable, whole_file
@@ -415,26 +415,14 @@ class Run:
         return self.folder / ".lock"
 
 
-def newest_run(root: Path = Path("runs")) -> Run:
-    """The run whose checkpoints changed last, by the modification times of their folders.
+def named_run(name: str | Path, run_code: bool = False) -> Run:
+    """The run that a path, or the name of a network that ships, stands for.
 
-    Steps of different runs are not comparable, so that only the clock can tell. If it is wrong,
-    nothing is guessed.
+    Args:
+        name: such as runs/unet2d or ct_denoiser.
+        run_code: see `Run`.
 
     Raises:
-        Mismatch: if there is no run, or one was saved in the future.
+        BadUsage: if the name is that of a network that ships, and of a folder here.
     """
-    runs = [path.parent for path in root.glob("*/checkpoints") if checkpoint.steps(path)]
-    remedy = "Name one by --model"
-    if not runs:
-        cause = "holds no run with a checkpoint"
-        raise Mismatch(root, cause, f"{remedy}, or train one with `engine fit`")
-    saved_at = {path: (path / "checkpoints").stat().st_mtime for path in runs}
-    newest = max(runs, key=saved_at.__getitem__)
-    if len(runs) > 1 and saved_at[newest] > time.time() + _CLOCKS_DIFFER_S:
-        raise Mismatch(
-            newest,
-            "was saved in the future: a clock was wrong, and the newest run is unknown",
-            remedy,
-        )
-    return Run(newest)
+    return Run(folder_of(name), run_code)

@@ -14,7 +14,7 @@ from engine.runs import initial_weights, prior_network
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
+from engine.runs.run import Run, named_run
 from engine.terminal import Terminal
 from engine.training import device_cache, requested_recipe
 from engine.training.cases import CaseList, list_cases
@@ -56,7 +56,7 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
     start = None
     if request.start is not None:
         which = request.start_checkpoint or "best"
-        source = Run(request.start, request.run_code)
+        source = named_run(request.start, request.run_code)
         start = initial_weights.find_initial_weights(source, which, recipe, run)
     run.refuse_locked()
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
