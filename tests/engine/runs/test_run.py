@@ -7,19 +7,19 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
-from engine.errors import BadInput, CannotWrite, Locked, Mismatch
+from engine.errors import BadInput, BadUsage, CannotWrite, Locked, Mismatch
 from engine.recipe.overrides import override
 from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import fingerprint
 from engine.runs.compatibility import MAY_CHANGE
-from engine.runs.run import Run, newest_run
+from engine.runs.run import Run, named_run
 from tests.engine.tiny import shrinking, tiny
 
 CASES = {"training": {"case_00000": "aa"}, "validation": {"case_00001": "bb"}}
@@ -453,50 +453,18 @@ def test_a_run_that_is_being_trained_is_not_moved_aside(run):
     assert run.recipe() == tiny()
 
 
-# -- The newest run --------------------------------------------------------------------------------
+def test_a_name_of_a_network_that_ships_is_its_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert named_run("ct_denoiser").recipe().average == 0.998
+    assert named_run("runs/mine").folder == Path("runs/mine")
 
 
-@pytest.fixture
-def runs(tmp_path):
-    """Three runs, saved one after the other, and one that has no checkpoint."""
-    root = tmp_path / "runs"
-    for age, name in enumerate(("c", "a", "b")):
-        save(Run(root / name), 2)
-        os.utime(root / name / "checkpoints", (1000 + age, 1000 + age))
-    (root / "empty" / "checkpoints").mkdir(parents=True)
-    return root
-
-
-def test_the_newest_run_is_the_one_saved_last(runs):
-    assert newest_run(runs).folder.name == "b"
-    os.utime(runs / "c" / "checkpoints", (2000, 2000))
-    assert newest_run(runs).folder.name == "c"
-
-
-def test_a_checkpoint_makes_a_run_the_newest(runs):
-    save(Run(runs / "a"), 4)
-    assert newest_run(runs).folder.name == "a"
-
-
-def test_where_a_clock_was_wrong_no_run_is_taken_for_the_newest(runs):
-    ahead = time.time() + 365 * 86400
-    os.utime(runs / "c" / "checkpoints", (ahead, ahead))
-    with pytest.raises(Mismatch, match="saved in the future"):
-        newest_run(runs)
-
-
-def test_the_only_run_is_the_newest_whatever_its_time(tmp_path):
-    save(Run(tmp_path / "a"), 2)
-    ahead = time.time() + 365 * 86400
-    os.utime(tmp_path / "a" / "checkpoints", (ahead, ahead))
-    assert newest_run(tmp_path).folder.name == "a"
-
-
-@pytest.mark.parametrize("root", ["none", "empty"])
-def test_without_a_checkpoint_there_is_no_newest_run(tmp_path, root):
-    (tmp_path / "empty" / "mine" / "checkpoints").mkdir(parents=True)
-    with pytest.raises(Mismatch, match="holds no run with a checkpoint"):
-        newest_run(tmp_path / root)
+def test_a_folder_with_the_name_of_a_network_that_ships_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ct_denoiser").mkdir()
+    with pytest.raises(BadUsage, match=f"folder here. Rename that one, or write {tmp_path}"):
+        named_run("ct_denoiser")
+    assert named_run(tmp_path / "ct_denoiser").folder == tmp_path / "ct_denoiser"
 
 
 def test_run_json_of_a_training_records_the_cases_by_their_content(trained, dataset):
