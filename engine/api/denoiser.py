@@ -248,7 +248,8 @@ class Denoiser:
 
 def load(
     run: str | Path | None = None, *, checkpoint: str | int = "best", devices: str = "auto",
-    precision: str = "auto", xla: str = "auto", quiet: bool = False,
+    precision: str = "auto", xla: str = "auto", run_code: bool = False,
+    quiet: bool = False,
 ) -> Denoiser:  # fmt: skip
     """Loads the network of a run. TensorFlow is imported when it is first applied.
 
@@ -258,6 +259,7 @@ def load(
         devices: auto, cpu, gpu or gpu:0. TensorFlow takes them once in a process.
         precision: auto (float32), float32, bfloat16 or float16.
         xla: auto, on or off.
+        run_code: run the Python files that the run keeps, if they define its parts.
         quiet: show only warnings.
 
     Raises:
@@ -273,7 +275,7 @@ def load(
         3979
     """
     request = DenoiseRequest(
-        (), named_run(SCANNER if run is None else run), str(checkpoint), devices=devices,
+        (), named_run(SCANNER if run is None else run, run_code), str(checkpoint), devices=devices,
         precision=precision, xla=xla,
     )  # fmt: skip
     return Denoiser(request, Terminal(quiet=quiet, results=False))

@@ -40,6 +40,7 @@ class NetworkOptions(DenoiseOptions, total=False):
     devices: str
     precision: str
     xla: str
+    run_code: bool
     quiet: bool
 
 
@@ -80,6 +81,7 @@ def denoise(
     devices: str = "auto",
     precision: str = "auto",
     xla: str = "auto",
+    run_code: bool = False,
     assume_hu: bool = False,
     quiet: bool = False,
 ) -> DenoiseResult[Any]:
@@ -110,6 +112,7 @@ def denoise(
         devices: as in `engine.load`; so are `precision`, `xla` and `quiet`.
         precision: of the inner layers.
         xla: auto, on or off.
+        run_code: as in `engine.load`.
         assume_hu: accept values that do not look like HU.
         quiet: show only warnings.
 
@@ -135,7 +138,7 @@ def denoise(
         choice = None if model is not None else choose_network(source)
         loaded = load(
             choice.network if choice else model, checkpoint=checkpoint, devices=devices,
-            precision=precision, xla=xla, quiet=quiet,
+            precision=precision, xla=xla, run_code=run_code, quiet=quiet,
         )  # fmt: skip
         settings = DenoiseSettings(None, tile, strength, photons, reproducible, strip_phi)
         second = None if prior is None else opened(prior, spacing_mm, options)
@@ -149,7 +152,7 @@ def denoise(
     )  # fmt: skip
     drawn = None if preview is None else Path(preview)
     request = DenoiseRequest(
-        (path,), None if model is None else named_run(model), str(checkpoint), settings,
+        (path,), None if model is None else named_run(model, run_code), str(checkpoint), settings,
         Path(output), preview=drawn, residual=save_residual, overwrite=overwrite,
         devices=devices, precision=precision, xla=xla, reading=ReadOptions(hu=assume_hu),
     )  # fmt: skip

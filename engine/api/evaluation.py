@@ -97,6 +97,7 @@ def evaluate(
     overwrite: bool = False,
     devices: str = "auto",
     assume_hu: bool = False,
+    run_code: bool = False,
     quiet: bool = False,
 ) -> EvaluateResult:
     """Compares methods on the same cases with the same noise.
@@ -118,6 +119,7 @@ def evaluate(
         overwrite: replace an existing report.
         devices: auto, cpu, gpu or gpu:0. TensorFlow takes them once in a process.
         assume_hu: accept values that do not look like HU.
+        run_code: run the Python files that the named runs keep, if they define parts of these runs.
         quiet: show only warnings.
 
     Raises:
@@ -136,6 +138,7 @@ def evaluate(
     request = EvaluateRequest(
         tuple(map(str, methods)), Path(data), place, split, noise, kinds, protocol, slices,
         str(checkpoint), tuning, allow_seen, devices, overwrite, ReadOptions(hu=assume_hu),
+        run_code,
     )  # fmt: skip
     return EvaluateResult(compared(request, Terminal(quiet=quiet, results=False)), place)
 

@@ -73,6 +73,7 @@ def fit(
     precision: str = "auto",
     xla: str = "auto",
     assume_hu: bool = False,
+    run_code: bool = False,
     quiet: bool = False,
 ) -> FitResult:
     """Trains a recipe, or resumes the training in its run folder.
@@ -102,6 +103,7 @@ def fit(
         precision: auto, float32, bfloat16 or float16.
         xla: auto, on or off.
         assume_hu: accept values that do not look like HU.
+        run_code: run the Python files that the named runs keep, if they define parts of these runs.
         quiet: show only warnings.
 
     Raises:
@@ -138,7 +140,7 @@ def fit(
         recipe=named, overrides=(*overrides, *words), data=Path(data), run=_path(run),
         start=_path(start), start_checkpoint=start_checkpoint, fresh=fresh,
         accept_changes=accept_changes, skip_bad=skip_bad, devices=devices, precision=precision,
-        xla=xla, reading=ReadOptions(hu=assume_hu),
+        xla=xla, run_code=run_code, reading=ReadOptions(hu=assume_hu),
         observation=Observation(histograms, profile),
         command=("engine.fit", title, *overrides, *(f"{name}={given[name]}" for name in given)),
     )  # fmt: skip

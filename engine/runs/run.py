@@ -18,7 +18,7 @@ from engine.checkpoints.checkpoint import Progress
 from engine.errors import CannotWrite, Mismatch
 from engine.recipe import foreign_parts, recipe_code, serialization
 from engine.recipe.recipe import Recipe
-from engine.recipe.recipe_code import RECIPE
+from engine.recipe.recipe_code import RECIPE, RecipeCode
 from engine.recipe.shipped_networks import folder_of
 from engine.runs import compatibility, kept_code, lock
 from engine.runs.record import NAME, RunRecord, read_record, required_record
@@ -86,9 +86,7 @@ class Run:
             Mismatch: if the folder is not a run, or needs code that must not run.
             BadUsage: if that code fails.
         """
-        fields = self.fields()
-        code = kept_code.opened(self.folder, fields, trusted=self.run_code)
-        return serialization.rebuilt(self.folder / "recipe.json", fields, code)
+        return self._rebuilt(self.fields(), None)
 
     def recipe_by(self, wanted: Recipe) -> Recipe:
         """The resolved recipe of the run, with the parts of a recipe that has run in place of its.
@@ -98,10 +96,14 @@ class Run:
         Raises:
             Mismatch: as `recipe`, or if that recipe lacks a part of the run.
         """
-        code = foreign_parts.code_behind(wanted)
+        return self._rebuilt(self.fields(), foreign_parts.code_behind(wanted))
+
+    def _rebuilt(self, fields: Mapping[str, Any], code: RecipeCode | None) -> Recipe:
+        """The recipe of plain fields, its foreign parts from given code, else from the run's."""
+        path = self.folder / "recipe.json"
         if code is None:
-            return self.recipe()
-        path, fields = self.folder / "recipe.json", self.fields()
+            code = kept_code.opened(self.folder, fields, trusted=self.run_code)
+            return serialization.rebuilt(path, fields, code)
         try:
             return serialization.from_plain(fields, code)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -246,11 +248,11 @@ class Run:
         """
         if not (self.folder / "recipe.json").exists():
             return []
+        fields, code = self.fields(), foreign_parts.code_behind(wanted)
         rewritten: list[str] = []
         if checkpoint.steps(self.checkpoints):  # else nothing was learned by the earlier code
-            code = foreign_parts.code_behind(wanted)
-            rewritten = kept_code.differences(self.folder, self.fields(), code)
-        change = compatibility.of_recipe(self.recipe_by(wanted), wanted, rewritten)
+            rewritten = kept_code.differences(self.folder, fields, code)
+        change = compatibility.of_recipe(self._rebuilt(fields, code), wanted, rewritten)
         change.refuse(self.folder, accepted=accepted)
         return [change]
 

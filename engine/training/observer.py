@@ -114,7 +114,7 @@ class Observer:
     def _replica(self, batch: Batch) -> list[Any]:
         step, scale = self._step, tf.identity(self._step.adam.scale)
         before = [tf.identity(variable) for variable in step.moving]
-        _, gradients = step.local(batch, scale)
+        _, gradients = step.summed(batch, scale)
         # Batch statistics and the states of dropout are those of before the step.
         for variable, value in zip(step.moving, before, strict=True):
             variable.assign(value)

@@ -75,7 +75,7 @@ class TrainingStep:
 
     def _replica(self, batch: Batch, learning_rate: Any) -> tuple[Any, ...]:
         moving = [tf.identity(variable) for variable in self.moving]
-        loss, gradients = self._summed(batch, tf.identity(self.adam.scale))
+        loss, gradients = self.summed(batch, tf.identity(self.adam.scale))
         replica = tf.distribute.get_replica_context()
         if replica.num_replicas_in_sync > 1:
             loss, *gradients = replica.all_reduce("SUM", [tf.identity(loss), *gradients])
@@ -87,7 +87,7 @@ class TrainingStep:
             self.average.update(finite)
         return loss, finite, norm
 
-    def _summed(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
+    def summed(self, batch: Batch, scale: Any) -> tuple[Any, list[Any]]:
         """The loss and the gradients of a replica's share, summed over its parts."""
         first, *others = zip(*(tf.split(tensor, self.parts) for tensor in batch), strict=True)
         loss, gradients = self.local(Batch(*first), scale)
