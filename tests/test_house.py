@@ -34,7 +34,7 @@ ORDER = {
         "scoring",
         "simulation report",
         "training denoising",
-        "comparison",
+        "comparison export",
         "characterization",
         "diagnostics",
         "cli api",
@@ -71,6 +71,9 @@ DOORS = {
         "engine/diagnostics/benchmark/feed_ways.py",
     },
     "torchio": {"engine/diagnostics/benchmark/feed_ways.py"},
+    "onnx": {"engine/export/onnx_file.py"},
+    "onnxruntime": {"engine/export/onnx_file.py"},
+    "tf2onnx": {"engine/export/onnx_file.py"},
     "rich": {"engine/terminal.py"},
     "matplotlib": {
         "engine/plots.py",

@@ -193,13 +193,20 @@ def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
         raise BadUsage("--tile", cause, "Choose one tile as large as the scan")
 
 
+def input_bounds(recipe: Recipe) -> tuple[float, float]:
+    """The bounds to which a network's input is clipped, in window units.
+
+    In clipped training a network never sees values above the window's end and its noise. Voxels
+    that no scanner measured must not spoil their neighbours, even with a linear network.
+    """
+    floor, ceiling = recipe.noise.bounds
+    return floor, ceiling if recipe.window.clip else _LINEAR_CEILING
+
+
 def _noisy_blocks(
     scan: Scan, source: Stored, mask: npt.NDArray[np.bool_], recipe: Recipe
 ) -> Blocks:
-    # In clipped training a network never sees values above the window's end and its noise. Voxels
-    # that no scanner measured must not spoil their neighbours, even with a linear network.
-    floor, ceiling = recipe.noise.bounds
-    ceiling = ceiling if recipe.window.clip else _LINEAR_CEILING
+    floor, ceiling = input_bounds(recipe)
 
     def block(box: Box) -> Unit:
         hu = scan.hu(np.ascontiguousarray(read_box(source, box)))
