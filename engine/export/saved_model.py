@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from engine.errors import CannotWrite
 from engine.export.agreement import Tensors
+from engine.inference.predictor import tensor
 from volumes.storage.atomic import cannot_write, sync_folder, synced_file
 
 DESCRIPTION = "network.json"
@@ -50,10 +51,8 @@ class SavedModel:
         self._served = tf.saved_model.load(str(folder)).signatures["serving_default"]
 
     def apply(self, images: Tensors) -> npt.NDArray[np.float32]:
-        """The estimate, (B, Z, Y, X, 1) in window units."""
-        import tensorflow as tf
-
-        found = self._served(**{name: tf.constant(image) for name, image in images.items()})
+        """The estimate of one volume, (1, Z, Y, X, 1) in window units."""
+        found = self._served(**{name: tensor(image[0, ..., 0]) for name, image in images.items()})
         return np.asarray(found["estimate"].numpy(), np.float32)
 
     def keep(self, target: Path, about: dict[str, Any]) -> None:

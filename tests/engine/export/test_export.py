@@ -115,7 +115,7 @@ def test_the_example_gives_the_voxels_of_engine_denoise(
     (code,) = re.findall(r"<!-- onnx -->\n```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     noise = np.random.default_rng(0).normal(0, 40, phantom_hu.shape)
-    stored = np.rint(phantom_hu + noise).astype(np.int16)
+    stored = np.rint(phantom_hu + noise).astype(np.int16)[:, :61, :50]  # no multiple of the stride
     tiny.scan_file(Path("scan.nii.gz"), stored, axes="LPS")
     assert engine("export", WEIGHTS, "denoiser.onnx")[0] == 0
     assert engine("denoise", "scan.nii.gz", "-m", WEIGHTS, "-o", "own.nii.gz")[0] == 0
