@@ -47,6 +47,7 @@ ORDER = {
         "padding",
         "tiles",
         "nifti",
+        "dicom",
         "tomography dataset",
         "sampling phantoms",
     ],
@@ -74,6 +75,7 @@ DOORS = {
     "onnx": {"engine/export/onnx_file.py"},
     "onnxruntime": {"engine/export/onnx_file.py"},
     "tf2onnx": {"engine/export/onnx_file.py"},
+    "pydicom": {"volumes/dicom/slices.py"},
     "rich": {"engine/terminal.py"},
     "matplotlib": {
         "engine/plots.py",

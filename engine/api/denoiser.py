@@ -24,6 +24,7 @@ from engine.runs.run import Run, newest_run
 from engine.runs.trained_model import open_model
 from engine.terminal import Terminal
 from volumes import nifti
+from volumes.dicom import open_ct
 from volumes.nifti import Scan
 from volumes.nifti.read_options import ReadOptions
 from volumes.volume import Shape, SpacingMm
@@ -271,7 +272,7 @@ def _scan(scan: Any, spacing_mm: SpacingMm | None, options: ReadOptions) -> Scan
     """
     if isinstance(scan, str | Path):
         _refuse_spacing(str(scan), spacing_mm)
-        return nifti.open_scan(scan, options).loaded()
+        return open_ct(Path(scan), options).loaded()
     if not _is_array(scan):
         _refuse_spacing("image", spacing_mm)
         return nifti.scan_of_image(scan, options)

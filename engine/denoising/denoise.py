@@ -21,8 +21,8 @@ from engine.inference.tiling import Blocks, Plan, plan
 from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
 from engine.scoring.residual import leak_warnings
-from volumes import nifti
 from volumes.boxes import Box, read_box
+from volumes.dicom import open_ct
 from volumes.nifti import Scan, Stored
 from volumes.nifti.deidentify import cleared
 from volumes.padding import padding_of
@@ -101,7 +101,7 @@ def denoise(
     each in a thread: at most one tile before the network and two behind it are in memory.
 
     Args:
-        scan: from `nifti.open_scan`; a loaded one is not read again.
+        scan: from `open_ct`; a loaded one is not read again.
         model: whose window, prior and network are used.
         estimator: from `model.estimator`.
         request: options.
@@ -263,9 +263,7 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | Scan | None) -> Scan 
         kind = type(recipe.network).__name__
         raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
     other = (
-        second
-        if isinstance(second, Scan)
-        else nifti.open_scan(second, replace(scan.trust, volume=None))
+        second if isinstance(second, Scan) else open_ct(second, replace(scan.trust, volume=None))
     )
     same = other.shape == scan.shape and np.allclose(
         _corners(other), _corners(scan), atol=_SAME_PLACE_MM
