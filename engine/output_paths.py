@@ -30,7 +30,7 @@ def split_name(path: Path) -> tuple[str, str]:
     for ending in (".nii.gz", ".nii"):
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)], path.name[-len(ending) :]
-    for ending in (".hdr", ".img", ".hdr.gz", ".img.gz"):  # the output of a pair is one file
+    for ending in (".hdr", ".img", ".hdr.gz", ".img.gz", ".dcm"):  # the output is one file
         if path.name.lower().endswith(ending):
             return path.name[: -len(ending)], ".nii.gz"
     return path.name, ".nii.gz"

@@ -25,6 +25,7 @@ from engine.runs.run import named_run
 from engine.runs.trained_model import open_model
 from engine.terminal import Terminal
 from volumes import nifti
+from volumes.dicom import open_ct
 from volumes.nifti import Scan
 from volumes.nifti.read_options import ReadOptions
 from volumes.volume import Shape, SpacingMm
@@ -295,7 +296,7 @@ def opened(scan: Any, spacing_mm: SpacingMm | None, options: ReadOptions) -> Sca
     """
     if isinstance(scan, str | Path):
         _refuse_spacing(str(scan), spacing_mm)
-        return nifti.open_scan(scan, options).loaded()
+        return open_ct(Path(scan), options).loaded()
     if not is_array(scan):
         _refuse_spacing("image", spacing_mm)
         return nifti.scan_of_image(scan, options)

@@ -21,8 +21,8 @@ from engine.inference.tiling import Blocks, Plan, plan
 from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
 from engine.scoring.residual import leak_warnings
-from volumes import nifti
 from volumes.boxes import Box, read_box
+from volumes.dicom import open_ct
 from volumes.nifti import Scan, Stored
 from volumes.nifti.deidentify import cleared
 from volumes.padding import padding_of
@@ -101,7 +101,7 @@ def denoise(
     each in a thread: at most one tile before the network and two behind it are in memory.
 
     Args:
-        scan: from `nifti.open_scan`; a loaded one is not read again.
+        scan: from `open_ct`; a loaded one is not read again.
         model: whose window, prior and network are used.
         estimator: from `model.estimator`.
         request: options.
@@ -193,13 +193,20 @@ def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
         raise BadUsage("--tile", cause, "Choose one tile as large as the scan")
 
 
+def input_bounds(recipe: Recipe) -> tuple[float, float]:
+    """The bounds to which a network's input is clipped, in window units.
+
+    In clipped training a network never sees values above the window's end and its noise. Voxels
+    that no scanner measured must not spoil their neighbours, even with a linear network.
+    """
+    floor, ceiling = recipe.noise.bounds
+    return floor, ceiling if recipe.window.clip else _LINEAR_CEILING
+
+
 def _noisy_blocks(
     scan: Scan, source: Stored, mask: npt.NDArray[np.bool_], recipe: Recipe
 ) -> Blocks:
-    # In clipped training a network never sees values above the window's end and its noise. Voxels
-    # that no scanner measured must not spoil their neighbours, even with a linear network.
-    floor, ceiling = recipe.noise.bounds
-    ceiling = ceiling if recipe.window.clip else _LINEAR_CEILING
+    floor, ceiling = input_bounds(recipe)
 
     def block(box: Box) -> Unit:
         hu = scan.hu(np.ascontiguousarray(read_box(source, box)))
@@ -256,9 +263,7 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | Scan | None) -> Scan 
         kind = type(recipe.network).__name__
         raise BadUsage("--prior", f"{kind} sees no prior", "Use a model that does, or leave it out")
     other = (
-        second
-        if isinstance(second, Scan)
-        else nifti.open_scan(second, replace(scan.trust, volume=None))
+        second if isinstance(second, Scan) else open_ct(second, replace(scan.trust, volume=None))
     )
     same = other.shape == scan.shape and np.allclose(
         _corners(other), _corners(scan), atol=_SAME_PLACE_MM

@@ -26,7 +26,7 @@ from engine.denoising.outputs import Output, make_places, outputs_of, without_ou
 from engine.denoising.pictures import draw_planes, write_page
 from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.denoising.plans import plan_in_words, show_plans
-from engine.denoising.scan_files import scan_files
+from engine.denoising.scan_files import named, scan_files
 from engine.denoising.shard import Shard
 from engine.denoising.shared_memory import SharedMemory
 from engine.denoising.writer import write
@@ -38,6 +38,7 @@ from engine.runs.trained_model import Model, open_model
 from engine.runtime import Runtime
 from engine.terminal import Terminal
 from volumes import nifti
+from volumes.dicom import open_ct
 from volumes.nifti import Scan
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.storage.atomic import remove_orphans
@@ -101,6 +102,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         Refusal: of the kind that the exit code of the contract names.
     """
     runtime.check(request.devices, request.precision, request.xla)
+    request = replace(request, scans=tuple(map(named, request.scans)))
     scans = scan_files(request.scans, request.reading, terminal)
     several = len(scans) > 1 or scans != request.scans
     if several:
@@ -124,6 +126,8 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
         page=request.page,
     )  # fmt: skip
     _refuse_outputs(request, [outputs[number] for number in found], keep=batch)
+    for number, (scan, *_) in found.items():
+        outputs[number].refuse_patient(scan)
     earlier = dict.fromkeys(found, Earlier.NOTHING)
     if not request.overwrite:
         known = EarlierOutputs.of(
@@ -226,7 +230,7 @@ def _read_headers(
     for number in chosen:
         path = request.scans[number]
         with tally.noted(path):
-            scan = nifti.open_scan(path, request.reading)
+            scan = open_ct(path, request.reading)
             second = second_scan(scan, model.recipe, request.settings.prior)
             found[number] = [scan] if second is None else [scan, second]
     return found

@@ -24,7 +24,9 @@ from engine.output_paths import (
     split_name,
 )
 from engine.terminal import Terminal
+from volumes.dicom import Series
 from volumes.errors import listed
+from volumes.nifti import Scan
 from volumes.storage.atomic import make_folder
 
 _SUFFIX, _REMOVED = "_denoised", "_residual"
@@ -63,6 +65,18 @@ class Output(NamedTuple):
             CannotWrite: naming it.
         """
         refuse_existing(self.pictures, overwrite=False)
+
+    def refuse_patient(self, scan: Scan) -> None:
+        """Refuses a name that identifies the patient of a DICOM series.
+
+        Raises:
+            BadUsage: naming it.
+        """
+        if isinstance(scan, Series) and any(
+            scan.identifies(path.name) for path in self.files(residual=False)
+        ):
+            cause = "would have a name that identifies the patient, by the fields of the series"
+            raise BadUsage(self.path, cause, "Choose another name with -o")
 
     def refuse_others(self, *, residual: bool) -> None:
         """Refuses what not even --overwrite replaces.

@@ -11,6 +11,7 @@ from engine.errors import BadInput
 from engine.output_paths import sidecar_path
 from engine.terminal import Terminal
 from volumes.dataset import find_cases
+from volumes.dicom import holds_slices
 from volumes.errors import listed
 from volumes.nifti.read_options import ReadOptions
 from volumes.storage import json_files
@@ -22,7 +23,8 @@ def scan_files(paths: Sequence[Path], reading: ReadOptions, terminal: Terminal) 
     Outputs of the engine and masks are no cases of a folder. A file is taken as it is.
 
     Args:
-        paths: files, or folders of cases as in `volumes.dataset.find_cases`.
+        paths: files, folders of DICOM series, or folders of cases as in
+            `volumes.dataset.find_cases`.
         reading: options for reading scans.
         terminal: warns about what is left out.
 
@@ -32,8 +34,18 @@ def scan_files(paths: Sequence[Path], reading: ReadOptions, terminal: Terminal) 
     return tuple(
         scan
         for path in paths
-        for scan in (_of_folder(path, reading, terminal) if os.path.isdir(path) else [path])
+        for scan in (_of_folder(path, reading, terminal) if _is_folder(path) else [path])
     )
+
+
+def named(path: Path) -> Path:
+    """The path, absolute if it has no name of its own, which outputs need: "." and ".."."""
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder of cases. The folder of a DICOM series is one scan."""
+    return os.path.isdir(path) and not holds_slices(path)
 
 
 def _of_folder(folder: Path, reading: ReadOptions, terminal: Terminal) -> list[Path]:

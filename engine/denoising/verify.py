@@ -22,6 +22,7 @@ from engine.runs.trained_model import Model, open_model
 from engine.runtime import code_sha256
 from engine.scoring.residual import alike, describe_residual, leak_warnings
 from volumes import nifti
+from volumes.dicom import open_ct
 from volumes.nifti import Scan
 from volumes.nifti.deidentify import cleared
 from volumes.nifti.read_options import ReadOptions
@@ -74,7 +75,7 @@ def verify(
         yield "input: not checked, name it by --input"
         yield "kept voxels: not checked without the input"
     else:
-        denoised = nifti.open_scan(source, _input_options(said))
+        denoised = open_ct(source, _input_options(said))
         _refuse_unlike(
             source,
             denoised.sha256(),

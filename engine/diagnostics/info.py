@@ -22,8 +22,8 @@ from engine.runs import kept_code
 from engine.runs.metrics_file import validations
 from engine.runs.run import Run, named_run
 from engine.scoring.scan_noise import ScanNoise, scan_noise
-from volumes import nifti
 from volumes.dataset.layouts import Contents, holds_files, look
+from volumes.dicom import holds_slices, open_ct
 from volumes.nifti.read_options import STRICT, ReadOptions
 from volumes.padding import padding
 from volumes.storage import json_files
@@ -74,7 +74,7 @@ def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) ->
     """
     if str(path) in shipped_names():
         return Description(_run(named_run(path)))
-    if not path.is_dir():
+    if not path.is_dir() or holds_slices(path):
         return _scan(path, trust, noise=noise)
     if noise:
         raise BadUsage("--noise", f"measures a scan, and {path} is a folder", "Name a scan")
@@ -107,7 +107,7 @@ def _named(names: Sequence[str]) -> str:
 
 def _scan(path: Path, trust: ReadOptions, *, noise: bool) -> Description:
     # Values that do not look like HU are accepted: this is the command to inspect them.
-    scan = nifti.open_scan(path, replace(trust, hu=True)).loaded()
+    scan = open_ct(path, replace(trust, hu=True)).loaded()
     hu = scan.read_hu()
     outside = padding(hu)
     measured = hu[~outside]

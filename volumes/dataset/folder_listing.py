@@ -15,6 +15,7 @@ from volumes.storage import digest, json_files
 _ANY = re.IGNORECASE | re.DOTALL  # a name may hold a line break
 _SCAN = re.compile(r"(?P<name>.+)\.nii(\.gz)?\Z", _ANY)
 _HALF = re.compile(r"(?P<name>.+)\.(hdr|img)(\.gz)?\Z", _ANY)
+_SLICE = re.compile(r"(?P<name>.+)\.dcm\Z", _ANY)
 _PHOTOGRAPH = re.compile(r"(?P<name>.+)\.png\Z", _ANY)
 # Files that the engine writes beside a scan, and estimates of other programs, are not scans.
 _MADE = re.compile(r"(_denoised|_residual|^prediction)$", re.IGNORECASE)
@@ -119,7 +120,9 @@ def case_name(path: Path) -> str:
         >>> case_name(Path("kits19/case_00001/imaging.nii.gz")), case_name(Path("flat/a.nii"))
         ('case_00001', 'a')
     """
-    match = next((m for kind in (_SCAN, _PHOTOGRAPH, _HALF) if (m := kind.match(path.name))), None)
+    match = next(
+        (m for kind in (_SCAN, _PHOTOGRAPH, _HALF, _SLICE) if (m := kind.match(path.name))), None
+    )
     name = match["name"] if match else path.name
     # Links are not followed: data stores link every scan into one folder of objects.
     return Path(os.path.abspath(path)).parent.name if name.lower() in _NAMES_NO_CASE else name

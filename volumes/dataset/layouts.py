@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from volumes.dataset.folder_listing import Listing, case_name, is_folder_of_labels, stem
+from volumes.dicom.folder import refuse_below
 from volumes.errors import BadInput
 
 _CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})", re.DOTALL)
@@ -154,6 +155,7 @@ def look(folder: Path, noisy: str | None = None) -> Contents:
     if noisy is not None:
         cause = f"holds no case_*/imaging.nii.gz, beside which {noisy}.nii.gz could lie"
         raise BadInput(folder, cause, "Put each case into a folder of its own")
+    refuse_below(folder)
     cause = "holds neither case_*/imaging.nii.gz nor NIfTI files nor PNG photographs"
     if deep.labels:
         cause = f"holds neither scans nor photographs, only label maps such as {deep.labels[0]}"

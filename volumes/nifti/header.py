@@ -162,14 +162,30 @@ def new_head(shape: Shape, spacing_mm: SpacingMm, dtype: npt.DTypeLike = np.int1
     """The head of a new file of HU (Z, Y, X) in the axis order of KiTS19."""
     affine = np.zeros((4, 4))
     affine[[2, 1, 0, 3], [0, 1, 2, 3]] = [*(-step for step in spacing_mm), 1.0]
+    return placed_head(shape, affine, dtype, code=2)
+
+
+def placed_head(
+    stored_shape: Shape, affine: Affine, dtype: npt.DTypeLike,
+    scaling: tuple[float, float] = (1.0, 0.0), *, code: int = 1,
+) -> bytes:  # fmt: skip
+    """The head of a new file without any text.
+
+    Args:
+        stored_shape: in the order of the file.
+        affine: (4, 4), stored index -> RAS millimetres.
+        dtype: of the stored values.
+        scaling: slope and intercept: HU = slope * stored + intercept.
+        code: of the affine: 1 for the scanner's coordinates, 2 for aligned ones.
+    """
     made: Any = nib.Nifti1Header(endianness="<")
-    made.set_data_shape(shape)
+    made.set_data_shape(stored_shape)
     made.set_data_dtype(dtype)
-    made.set_sform(affine, 2)
+    made.set_sform(affine, code)
     made.set_qform(affine, 0)
     made.set_xyzt_units("mm")
     made["vox_offset"] = 352
-    made["scl_slope"], made["scl_inter"] = 1.0, 0.0
+    made["scl_slope"], made["scl_inter"] = scaling
     made["magic"] = b"n+1"
     return bytes(made.binaryblock).ljust(352, b"\0")
 

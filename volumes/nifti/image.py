@@ -113,7 +113,21 @@ class _InMemory:
         return self._file.read(count)
 
 
-def _scan(path: Path, head: bytes, stored: Stored, trust: ReadOptions) -> Scan:
+def scan_of_head(path: Path, head: bytes, trust: ReadOptions) -> Scan:
+    """A scan of the header of a single file, without voxels.
+
+    Args:
+        path: for messages.
+        head: all bytes before the first voxel.
+        trust: options for reading it.
+
+    Raises:
+        BadInput: if the header is inconsistent, or not that of one volume.
+    """
     whole = read_header(_InMemory(path, head))
-    scan = scan_of_header(path, whole.volume(path, trust.volume).with_axes(trust.axes), trust)
+    return scan_of_header(path, whole.volume(path, trust.volume).with_axes(trust.axes), trust)
+
+
+def _scan(path: Path, head: bytes, stored: Stored, trust: ReadOptions) -> Scan:
+    scan = scan_of_head(path, head, trust)
     return scan.holding(stored.astype(scan.dtype, copy=False))

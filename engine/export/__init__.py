@@ -1,0 +1,1 @@
+"""Export: a trained network as a file for other programs, checked against the engine."""
