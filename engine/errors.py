@@ -15,6 +15,7 @@ __all__ = [
     "Mismatch",
     "NumericalFailure",
     "OutOfMemory",
+    "PeerLost",
     "Refusal",
 ]
 
@@ -55,5 +56,11 @@ class Locked(Refusal):
 
 class Interrupted(Refusal):
     """A run that was stopped on request, after it saved a checkpoint."""
+
+    exit_code = 75
+
+
+class PeerLost(Refusal):
+    """A process of a training on several machines that has died or did not start."""
 
     exit_code = 75

@@ -61,7 +61,10 @@ def check(devices: str, precision: str, xla: str) -> None:
             raise BadUsage(f"--{option}", f"does not accept {value!r}", remedy)
 
 
-def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> Runtime:
+def start(
+    devices: str = "auto", precision: str = "auto", xla: str = "auto",
+    workers: Workers | None = None,
+) -> Runtime:  # fmt: skip
     """Imports and configures TensorFlow.
 
     Args:
@@ -70,13 +73,16 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
         precision: auto is float32 on a CPU, bfloat16 on GPUs from compute capability 8.0, float16
             with loss scaling on older ones.
         xla: auto compiles on GPUs only: on a CPU the compiled step is several times slower.
+        workers: the processes that share a batch. It returns when each has called it, and
+            TensorFlow then handles SIGTERM.
 
     Raises:
         BadUsage: if a requested device does not exist, or this process computes on others already.
     """
     check(devices, precision, xla)
     tf = tensorflow()
-    strategy, names, gpus = _layout(devices)
+    strategy, names, gpus = _layout(devices, workers)
+    processes = 1 if workers is None else len(workers.addresses)
     if gpus:  # TensorFlow's default, which `start_inference` may have changed
         tf.config.experimental.enable_tensor_float_32_execution(True)
     precision = _precision(tf, gpus) if precision == "auto" else precision
@@ -84,13 +90,13 @@ def start(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> 
     about = {
         "tensorflow": tf.__version__,
         "keras": __import__("keras").__version__,
-        "devices": [_name(tf, gpu) for gpu in gpus] or names,
+        "devices": ([_name(tf, gpu) for gpu in gpus] or names) * processes,
         "onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"],
         "threads": _threads(tf),
         "precision": precision,
         "xla": compiled,
     }
-    return Runtime(strategy, len(names), precision, compiled, about)
+    return Runtime(strategy, len(names) * processes, precision, compiled, about)
 
 
 def start_inference(devices: str = "auto", precision: str = "auto", xla: str = "auto") -> Runtime:
@@ -142,6 +148,13 @@ def _gpu_bytes() -> int | None:
 _KIND = "GPU"
 
 
+class Workers(NamedTuple):
+    """The processes of one training: their "host:port" by rank, and the rank of this one."""
+
+    addresses: tuple[str, ...]
+    rank: int
+
+
 class _Layout(NamedTuple):
     """The strategy of a process, the names of its devices, and the GPUs among them."""
 
@@ -154,7 +167,7 @@ _layouts: list[_Layout] = []  # of this process: at most one
 
 
 @cache
-def _layout(devices: str) -> _Layout:
+def _layout(devices: str, workers: Workers | None = None) -> _Layout:
     """The layout of these devices, set once per process.
 
     Raises:
@@ -173,15 +186,23 @@ def _layout(devices: str) -> _Layout:
         _show(tf, gpus, devices)
         _started_gpus.extend(gpus)
         names = [f"/gpu:{i}" for i in range(len(gpus))] or _logical_cpus(tf, cpus)
-        tf.config.list_logical_devices()
-        distribute = tf.distribute
-        strategy = (
-            distribute.MirroredStrategy(names)
-            if len(names) > 1
-            else distribute.OneDeviceStrategy(names[0])
-        )
-        _layouts.append(_Layout(strategy, names, gpus))
+        _layouts.append(_Layout(_strategy(tf, names, workers), names, gpus))
         return _layouts[0]
+
+
+def _strategy(tf: Any, names: list[str], workers: Workers | None) -> Any:
+    """The strategy of these devices, in this process or in several."""
+    distribute = tf.distribute
+    if workers is not None:  # before TensorFlow lists its devices
+        resolver = distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": list(workers.addresses)}),
+            task_type="worker", task_id=workers.rank, rpc_layer="grpc",
+        )  # fmt: skip
+        return distribute.MultiWorkerMirroredStrategy(resolver)
+    tf.config.list_logical_devices()
+    if len(names) > 1:
+        return distribute.MirroredStrategy(names)
+    return distribute.OneDeviceStrategy(names[0])
 
 
 @cache

@@ -44,6 +44,7 @@ class Terminal:
     def __init__(self, *, quiet: bool = False, verbose: bool = False, results: bool = True) -> None:
         self.quiet, self.verbose, self._results = quiet, verbose, results
         self._warned: set[str] = set()
+        self._silent = False
         self._err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
     def say(self, text: str) -> None:
@@ -56,8 +57,14 @@ class Terminal:
         if self.verbose:
             self.say(text)
 
+    def silence(self) -> None:
+        """From here on prints errors alone: another process of this training says the rest."""
+        self.quiet, self.verbose, self._results, self._silent = True, False, False, True
+
     def warn(self, text: str) -> None:
         """Prints a warning, also with -q."""
+        if self._silent:
+            return
         self._err.print(one_line(f"engine: warning: {text}"), markup=False)
 
     def warn_once(self, odd: Odd) -> None:

@@ -166,6 +166,7 @@ def test_tensorflow_is_imported_at_the_top_only_by_what_runs_after_the_refusals(
         "engine/training/state.py",
         "engine/training/step.py",
         "engine/training/trainer.py",
+        "engine/training/worker.py",
     }
     top = {
         module.split(".")[0]
@@ -209,6 +210,7 @@ def test_arrays_become_tensors_in_few_places(file: Path) -> None:
         "engine/training/batches.py",
         "engine/training/device_cache.py",
         "engine/training/trainer.py",
+        "engine/training/worker.py",
         "engine/training/step_cost.py",
         "engine/inference/predictor.py",
         "engine/diagnostics/benchmark/step.py",
@@ -235,7 +237,10 @@ def test_files_of_users_run_in_one_place(file: Path) -> None:
 def test_nothing_reaches_out(file: Path) -> None:
     ways_out = {"socket", "ssl", "http", "urllib", "ftplib", "smtplib", "requests", "aiohttp"}
     used = {module.split(".")[0] for module in imported(parsed(file))}
-    assert not used & ways_out
+    # The processes of one training, on machines that the user names.
+    assert not used & ways_out or (used & ways_out, name(file)) == (
+        {"socket"}, "engine/training/cluster.py",
+    )  # fmt: skip
     assert "subprocess" not in used or name(file) in {
         "engine/diagnostics/benchmark/step.py",
         "engine/diagnostics/benchmark/denoise.py",

@@ -51,7 +51,8 @@ class Feed:
         self._examples, self._batch, self._strategy = examples, batch, strategy
         self._parts = parts
         self._readers = readers
-        replicas = strategy.num_replicas_in_sync
+        self._mine = _own_replicas(strategy)
+        replicas = len(self._mine)
         self._buffers = Buffers(2 * replicas * (_AHEAD + _IN_USE))  # clean and noisy have one size
         self._dtype = examples.dtype  # of every batch, so that the step is traced once
         self._reading: dict[int, str] = {}  # the case that is being read, by step
@@ -90,27 +91,29 @@ class Feed:
             yield self._distributed(shares)
 
     def _shares(self, step: int) -> list[Batch]:
-        """The batch of a step, split into one share per replica."""
-        first, drawn = step * self._batch, []
-        for i in range(first, first + self._batch):
-            with self._named(step, self._examples.case(i)):
-                drawn.append(self._examples[i])
-        shares = [self._share(step, share) for share in self._shared(drawn)]
+        """The shares of a batch of the replicas of this process. No other example is read."""
+        shares = [[self._drawn(step, i) for i in share] for share in self._shared(step)]
+        found = [self._share(step, drawn) for drawn in shares]
         self._reading.pop(step, None)
-        return shares
+        return found
 
-    def _shared(self, drawn: Sequence[Example]) -> list[list[Example]]:
-        """The examples of each replica: its share of every part, one part after the other.
+    def _shared(self, step: int) -> list[list[int]]:
+        """The numbers of the examples of each replica of this process.
 
-        A part holds the same examples for any number of replicas, which batch normalisation sees.
+        They are its share of every part, one part after the other. A part holds the same examples
+        for any number of replicas, which batch normalisation sees.
         """
-        replicas = self._strategy.num_replicas_in_sync
-        part = len(drawn) // self._parts
-        count = part // replicas
+        part = self._batch // self._parts
+        count = part // self._strategy.num_replicas_in_sync
+        parts = range(step * self._batch, (step + 1) * self._batch, part)
         return [
-            [e for first in range(0, len(drawn), part) for e in drawn[first + k :][:count]]
-            for k in range(0, part, count)
+            [first + replica * count + k for first in parts for k in range(count)]
+            for replica in self._mine
         ]
+
+    def _drawn(self, step: int, i: int) -> Example:
+        with self._named(step, self._examples.case(i)):
+            return self._examples[i]
 
     def _share(self, step: int, drawn: Sequence[Example]) -> Batch:
         """Examples as arrays. Their voxels come last: to copy them empties the caches."""
@@ -177,7 +180,7 @@ class Feed:
 
     def _one_a_replica(self, arrays: tuple[Any, ...]) -> Any:
         def tensor(context: Any) -> Any:
-            replica = context.replica_id_in_sync_group
+            replica = context.replica_id_in_sync_group - self._mine.start
             return self._tensor(arrays[replica], replica)
 
         return self._strategy.experimental_distribute_values_from_function(tensor)
@@ -188,6 +191,16 @@ class Feed:
             assert self._cache is not None
             return self._cache.voxels(found, replica)
         return tf.experimental.dlpack.from_dlpack(found.__dlpack__())
+
+
+def _own_replicas(strategy: Any) -> range:
+    """The replicas of this process among those of all. Each process has as many."""
+    resolver = strategy.cluster_resolver
+    count = strategy.num_replicas_in_sync
+    if resolver is None:
+        return range(count)
+    count //= len(resolver.cluster_spec().as_dict()["worker"])
+    return range(resolver.task_id * count, (resolver.task_id + 1) * count)
 
 
 class Clock:

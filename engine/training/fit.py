@@ -18,6 +18,7 @@ from engine.runs.run import Run
 from engine.terminal import Terminal
 from engine.training import device_cache
 from engine.training.cases import read_cases
+from engine.training.cluster import Cluster, joined
 from engine.training.fit_request import FitRequest
 from engine.training.preparation import Prepared, prepare
 from engine.training.provenance import DECIDES_BITS, about_program
@@ -50,29 +51,38 @@ def fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
     folder = request.run_folder
     try:
         with stop.at_once():
-            return _fit(request, terminal, stop)
+            if request.dry_run:
+                _dry_run(request, terminal)
+                return None
+            with joined(stop, terminal) as cluster:
+                refuse_alone(request, cluster)
+                return (_fit if cluster.chief else _work)(request, terminal, stop, cluster)
     except Stopped as stopped:  # before its first step: nothing had to be saved
         cause = f"stopped before its first step by {stopped}"
         raise Interrupted(folder, cause, "Run the same command to resume") from None
 
 
-def _fit(request: FitRequest, terminal: Terminal, stop: Stop) -> Run | None:
-    prepared = prepare(request, terminal)
-    if request.dry_run:
-        from engine.training.dry_run import dry_run
+def _dry_run(request: FitRequest, terminal: Terminal) -> None:
+    from engine.training.dry_run import dry_run
 
-        prepared.say_resumed(terminal)
-        dry_run(prepared, request, terminal)
-        return None
+    prepared = prepare(request, terminal)
+    prepared.say_resumed(terminal)
+    dry_run(prepared, request, terminal)
+
+
+def _fit(request: FitRequest, terminal: Terminal, stop: Stop, cluster: Cluster) -> Run:
+    prepared = prepare(request, terminal)
     run = prepared.run
     if request.fresh and (aside := run.set_aside()):
         terminal.say(f"The existing run is now {aside}")
     with run.locked(terminal.warn):
-        _train(prepared, request, terminal, stop)
+        _train(prepared, request, terminal, stop, cluster)
     return run
 
 
-def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop) -> None:
+def _train(
+    prepared: Prepared, request: FitRequest, terminal: Terminal, stop: Stop, cluster: Cluster
+) -> None:
     """Trains the run. The caller holds its lock."""
     recipe, run = prepared.recipe, prepared.run
     run.sweep()
@@ -90,7 +100,8 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     # TensorFlow takes seconds to import. Errors that do not need it were raised above.
     stop.check()
     terminal.say("\n".join(summary.lines(recipe)))
-    started = runtime.start(request.devices, request.precision, request.xla)
+    cluster.tell("start")
+    started = _started(request, stop, cluster)
     refuse_uneven(recipe, started)
     if not checkpoint.steps(run.checkpoints):
         warn_of_network(recipe, terminal)
@@ -106,13 +117,11 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
     stop.check()
     for note in notes:
         terminal.warn(f"{run.folder}: {note}")
+    cluster.tell({"precision": started.precision, "xla": started.xla})
     from engine.training.trainer import Trainer, TrainingPlan
     from engine.training.validation import Validation
 
-    examples = Examples(
-        volumes["training"], recipe.crop, recipe.noise, recipe.prior, recipe.seed,
-        recipe.objective.halo,
-    )  # fmt: skip
+    examples = _examples(recipe, volumes["training"])
     validation = Validation(recipe, _until_stopped(volumes["validation"], stop.check))
     on_device = request.cache == "device"
     if on_device and (cause := device_cache.too_large(examples)):
@@ -120,10 +129,75 @@ def _train(prepared: Prepared, request: FitRequest, terminal: Terminal, stop: St
         on_device = False
     plan = TrainingPlan(
         run, record, recipe, started, examples, validation, terminal, on_device,
-        request.observation,
+        request.observation, cluster,
     )  # fmt: skip
     terminal.say(f"To watch it: tensorboard --logdir {shlex.quote(str(run.folder))}")
+    cluster.gather()
     Trainer(plan, resumed.start).train(stop)
+
+
+def _work(request: FitRequest, terminal: Terminal, stop: Stop, cluster: Cluster) -> Run:
+    """Works for the chief until it ends. Nothing is written.
+
+    The chief begins the run first, so that this process resumes what is in the run folder.
+
+    Raises:
+        SystemExit: with the exit code of the chief.
+    """
+    cluster.told()
+    started = _started(request, stop, cluster)
+    if (computes := cluster.told()) != {"precision": started.precision, "xla": started.xla}:
+        cause = f"differs: the chief computes with {computes}, this machine with {started.about}"
+        raise BadUsage("--precision", cause, "Name --precision and --xla")
+    prepared = prepare(replace(request, fresh=False), terminal, locked=True)
+    run = prepared.run
+    resumed = compare_run(prepared, request, terminal.warn, rename=False)
+    volumes, found = read_cases(
+        prepared.cases, prepared.recipe, terminal, stop.check, skip_bad=request.skip_bad
+    )
+    compare_cases(
+        prepared, replace(request, accept_changes=False), resumed, terminal, volumes, found
+    )
+    recipe = replace(prepared.recipe, prior=resolved(prepared.recipe.prior, run.folder))
+    from engine.training.worker import Worker
+
+    examples = _examples(recipe, volumes["training"])
+    on_device = request.cache == "device" and not device_cache.too_large(examples)
+    cluster.gather()
+    stop.hold()  # from here on the chief decides when to stop
+    worker = Worker(recipe, started, cluster)
+    worker.work(run, examples, on_device=on_device)
+    return run
+
+
+def _started(request: FitRequest, stop: Stop, cluster: Cluster) -> runtime.Runtime:
+    """The runtime of this process, and of all that share its batches."""
+    addresses = tuple(cluster.addresses)
+    workers = runtime.Workers(addresses, cluster.rank) if addresses else None
+    started = runtime.start(request.devices, request.precision, request.xla, workers)
+    stop.listen()  # TensorFlow has taken SIGTERM for itself
+    return started
+
+
+def _examples(recipe: Recipe, volumes: Sequence[Volume]) -> Examples:
+    return Examples(
+        volumes, recipe.crop, recipe.noise, recipe.prior, recipe.seed, recipe.objective.halo
+    )
+
+
+def refuse_alone(request: FitRequest, cluster: Cluster) -> None:
+    """Refuses options of a training in one process, if there are several.
+
+    Raises:
+        BadUsage: naming the option.
+    """
+    for option, given in (
+        ("--histograms", request.observation.histograms),
+        ("--devices cpu:", request.devices.startswith("cpu:")),
+    ):
+        if given and cluster.size > 1:
+            cause = f"works in one process, and this training has {cluster.size}"
+            raise BadUsage(option, cause, "Leave it out")
 
 
 def warn_of_network(recipe: Recipe, terminal: Terminal) -> None:

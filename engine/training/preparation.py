@@ -38,8 +38,13 @@ class Prepared(NamedTuple):
             terminal.say(f"{self.run.folder}: goes on with its own {', '.join(kept)}")
 
 
-def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
+def prepare(request: FitRequest, terminal: Terminal, *, locked: bool = False) -> Prepared:
     """Resolves a request: recipe, run folder, initial weights, prior and cases.
+
+    Args:
+        request: the options.
+        terminal: shows messages.
+        locked: whether another process of this training holds the lock of the run.
 
     Raises:
         Refusal: an error for the user. Its class sets the exit code.
@@ -58,7 +63,8 @@ def prepare(request: FitRequest, terminal: Terminal) -> Prepared:
         which = request.start_checkpoint or "best"
         source = named_run(request.start, request.run_code)
         start = initial_weights.find_initial_weights(source, which, recipe, run)
-    run.refuse_locked()
+    if not locked:
+        run.refuse_locked()
     # With --fresh, the existing run has not been moved aside yet: its copy of the network counts.
     prior = prior_network.resolve(recipe.prior, recipe.window, run)
     runtime.check(request.devices, request.precision, request.xla)

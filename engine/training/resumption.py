@@ -5,7 +5,6 @@ A dry run makes the same comparisons as a training.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -116,8 +115,6 @@ def resume_notes(
             )
     if any(text.startswith("scores:") for change in changes for text in change.learned):
         notes.append("is scored by another rule now: scores before and after are not comparable")
-    if "TF_CONFIG" in os.environ:
-        notes.append("TF_CONFIG is ignored: this process trains alone")
     return notes
 
 

@@ -7,7 +7,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -42,6 +42,16 @@ class Stop:
         self._exits = exits
         self._since_s = 0.0
         self._at_once = False
+        self._caught: list[signal.Signals] = []
+
+    def listen(self, caught: Iterable[signal.Signals] | None = None) -> None:
+        """Handles signals of this process, in its main thread; without any, those of before again.
+
+        TensorFlow takes SIGTERM for itself when it connects several processes.
+        """
+        self._caught = self._caught if caught is None else list(caught)
+        for number in self._caught:
+            signal.signal(number, self)
 
     def check(self) -> None:
         """Raises Stopped if a stop was requested."""
@@ -102,7 +112,8 @@ def interruptible(*, exits: bool = True) -> Iterator[Stop]:
         return
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     caught = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
-    before = {number: signal.signal(number, stop) for number in caught}
+    before = {number: signal.getsignal(number) for number in caught}
+    stop.listen(caught)
     woken = signal.set_wakeup_fd(-1)  # `ends_soon` does not end a training within its step
     try:
         yield stop

@@ -22,6 +22,7 @@ from engine.runtime import Runtime
 from engine.terminal import Terminal
 from engine.training import out_of_memory
 from engine.training.batches import Clock, feed
+from engine.training.cluster import ALONE, Cluster
 from engine.training.health import Health
 from engine.training.observation import SCALARS, Observation
 from engine.training.observer import Observer
@@ -54,6 +55,7 @@ class TrainingPlan:
         terminal: shows messages and progress.
         on_device: whether the volumes are copied to the devices, which then cut the crops.
         observation: what TensorBoard shows beside the scalars.
+        cluster: the processes that share the batches. This one is the chief.
     """
 
     run: Run
@@ -65,6 +67,7 @@ class TrainingPlan:
     terminal: Terminal
     on_device: bool = False
     observation: Observation = SCALARS
+    cluster: Cluster = ALONE
 
 
 class Trainer:
@@ -131,6 +134,7 @@ class Trainer:
             self._before_the_first_step()
             if self._finished:
                 return self.progress
+            self._tell_beginning()
             with self._observing() as self._observer, self._batches(stop) as batches:
                 for batch in batches:
                     if self.progress.step == first:  # nothing has to be saved before
@@ -170,8 +174,14 @@ class Trainer:
             self._validate()
             self._save(last=True)
 
+    def _tell_beginning(self) -> None:
+        step = self.progress.step
+        saved = step in checkpoint.steps(self.run.checkpoints)
+        self.plan.cluster.tell({"step": step, "saved": saved})
+
     def _learn(self, batch: Batch) -> None:
         step, before = self.progress.step, self._done
+        self.plan.cluster.tell(step)
         rate = self.recipe.learning_rate(step, self.recipe.steps)
         with self._observer.around(step + 1, batch):
             learned = self.training.step(batch, tf.constant(rate, tf.float32))

@@ -12,7 +12,7 @@ from volumes import Crop, Gaussian, NeighbourMean
 from volumes.errors import BadInput
 from volumes.sampling.examples import Examples
 
-ONE, TWO = SimpleNamespace(num_replicas_in_sync=1), SimpleNamespace(num_replicas_in_sync=2)
+ONE, TWO = (SimpleNamespace(num_replicas_in_sync=n, cluster_resolver=None) for n in (1, 2))
 
 
 @pytest.fixture
