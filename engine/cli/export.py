@@ -13,7 +13,10 @@ from engine.cli.options import Debug, Overwrite, Quiet, RunCode, Which
 
 @app.command()
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", readable=False, help="A run folder, or a network that ships.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", readable=False,
+                             help="A run folder, or the name of a network that ships.")
+    ],
     target: Annotated[
         Path,
         typer.Argument(metavar="PATH", readable=False,
@@ -41,5 +44,6 @@ def export(
     from engine.runs.run import named_run
     from engine.terminal import Terminal
 
-    request = ExportRequest(named_run(model, run_code), target, checkpoint, scan, licence, overwrite)
+    run = named_run(model, run_code)
+    request = ExportRequest(run, target, checkpoint, scan, licence, overwrite)
     exported(request, Terminal(quiet=quiet))
