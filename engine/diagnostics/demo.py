@@ -13,6 +13,7 @@ from engine.runs.run import Run
 from engine.scoring.metrics import scores
 from engine.simulation.degrade import degrade
 from engine.terminal import Terminal
+from engine.training.cluster import seat
 from engine.training.fit import fit
 from engine.training.fit_request import FitRequest
 from engine.training.signals import Stop
@@ -50,6 +51,9 @@ def fit_demo(request: FitRequest, terminal: Terminal, stop: Stop, *, own_data: b
     Raises:
         Refusal: of the kind that the exit code of the contract names.
     """
+    if not request.dry_run and seat() is not None:
+        cause = "trains in one process, and TF_CONFIG or srun starts several"
+        raise BadUsage("--demo", cause, "Leave it out, or start one process")
     source = find_recipe(str(request.recipe or DEFAULT))
     name = source.stem
     if not load_recipe(source).noise.additive:

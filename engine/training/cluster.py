@@ -36,6 +36,7 @@ _SILENT_S, _PROBES = (
     3,
 )  # a machine without power or network: noticed after (1 + 3) * 15 s at most
 _FIRST_PORT, _PORTS = 12_000, 16_000  # below those that systems give to clients
+_NO_ANSWER = ("AbortedError", "DeadlineExceededError", "UnavailableError")  # of TensorFlow
 _AGAIN = "Run the same command to resume"
 
 
@@ -72,7 +73,7 @@ def seat(environment: Mapping[str, str] = os.environ) -> Seat | None:
     """
     if "TF_CONFIG" in environment:
         return _of_tf_config(environment["TF_CONFIG"])
-    if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+    if environment.get("SLURM_STEP_NUM_TASKS", "1") != "1":
         return _of_slurm(environment)
     return None
 
@@ -265,14 +266,17 @@ class Cluster:
         # The main thread of a worker ends with this code when it next waits for a word.
         if link.left.wait(0 if self.chief or code is None else _GRACE_S):
             return
+        assert self._seat is not None
+        who = self._seat.names[next(r for r, each in self._links.items() if each is link)]
         if code is None:
-            who = next(rank for rank, each in self._links.items() if each is link)
-            assert self._seat is not None
-            cause = f"{self._seat.names[who]} has died, and ends this training"
-            self._terminal.refusal(PeerLost("cluster", cause, _AGAIN))
             code = PeerLost.exit_code
-            for other in self._links.values():
-                other.send({"end": code})
+            cause = f"{who} has died, and ends this training"
+            self._terminal.refusal(PeerLost("cluster", cause, _AGAIN))
+        elif self.chief:
+            cause = f"{who} has ended with exit code {code}, and ends this training"
+            self._terminal.refusal(PeerLost("cluster", cause, "Its own message says why"))
+        for other in self._links.values():
+            other.send({"end": code})
         remove_temporaries()
         os._exit(code)
 
@@ -389,9 +393,13 @@ def joined(stop: Stop, terminal: Terminal, *, patience_s: float = PATIENCE_S) ->
     except SystemExit as end:
         code = int(end.code or 0)
         raise
-    except Exception:
-        # TensorFlow tells of a process that has died in words of its own, if it notices it first.
-        time.sleep(_POLL_S * 10)
+    except Exception as error:
+        # TensorFlow may notice first that a process has died. Within this second, the thread of its
+        # link ends this process, and says so.
+        time.sleep(1.0)
+        if type(error).__name__ in _NO_ANSWER:
+            code = PeerLost.exit_code
+            raise PeerLost("cluster", "a process no longer answers", _AGAIN) from error
         raise
     finally:
         cluster.leave(code)

@@ -55,10 +55,14 @@ class Worker:
                 on_device=on_device,
             ) as fed,
         ):
+            before = None
             for step, batch in enumerate(fed.batches(first, recipe.steps), first):
                 self._cluster.told()
                 rate = recipe.learning_rate(step, recipe.steps)
-                self._training.step(batch, tf.constant(rate, tf.float32))
+                learned = self._training.step(batch, tf.constant(rate, tf.float32))
+                if before is not None:  # as the chief waits: no more than one step is ahead
+                    float(before.loss)
+                before = learned
             self._cluster.told()  # the chief validates and saves
 
     def _restore(self, run: Run, step: int) -> None:

@@ -336,8 +336,8 @@ def test_a_disk_without_room_keeps_what_it_has(small_disk, monkeypatch, asked):
 def test_a_full_disk_is_not_reported_as_full_memory(engine, monkeypatch, text, code):
     from tensorflow import errors
 
-    def failing(*_):
+    def failing(*_, **__):
         raise errors.ResourceExhaustedError(None, None, text)
 
-    monkeypatch.setattr("engine.diagnostics.info.about", failing)
+    monkeypatch.setattr("engine.diagnostics.info.describe", failing)
     assert engine("info", "anything")[0] == code

@@ -41,12 +41,12 @@ def test_the_table_is_that_of_the_command(found, request, trained, dataset, tmp_
 def test_the_figures_are_those_of_the_report(found):
     written = {path.stem: path.read_bytes() for path in found.folder.glob("*.png")}
     assert {name: figure.png for name, figure in found.figures.items()} == written
-    assert set(written) == {"slices-5pc", "slices-10pc", "cases", "levels"}
+    assert set(written) == {"slices-5pc", "slices-10pc", "cases", "levels", "noise_power"}
 
 
 def test_a_notebook_shows_table_and_figures(found):
     shown = found._repr_html_()
-    assert shown.count("<img ") == 4
+    assert shown.count("<img ") == 5
     for row in ("noisy", "tv"):
         assert f"<td>{row}</td>" in shown
     assert "<th>SSIM</th>" in shown

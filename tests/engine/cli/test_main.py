@@ -176,12 +176,6 @@ def test_a_scan_whose_voxels_are_damaged_ends_with_3(fit, dataset, tmp_path):
     assert "damaged" in assert_refused(fit("-q", data=tmp_path / "data"), 3, bad)["cause"]
 
 
-def test_denoising_without_a_run_ends_with_5(engine, scan, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    told = assert_refused(engine("denoise", scan), 5, "runs")
-    assert "engine fit" in told["remedy"]
-
-
 def test_a_model_that_is_no_run_ends_with_5(engine, scan, tmp_path):
     assert_refused(engine("denoise", scan, "-m", tmp_path), 5)
 
@@ -250,10 +244,10 @@ def test_debug_shows_where_a_refusal_comes_from_and_keeps_its_code(engine, tmp_p
 def test_every_error_has_an_exit_code(
     engine, scan, monkeypatch, error, code, said
 ):  # fmt: skip
-    def failing(*_):
+    def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr("engine.diagnostics.info.about", failing)
+    monkeypatch.setattr("engine.diagnostics.info.describe", failing)
     found, out, err = engine("info", scan)
     assert (found, out) == (code, "")
     assert said in err
@@ -280,7 +274,7 @@ LIGHT = {
     "info of a run": 0, "plan": 0, "phantom": 0, "degrade": 0, "fit of bad data": 3,
     "fit of damaged data": 3, "fit of no recipe": 2, "fit from no run": 5,
     "fit from another network": 5, "fit from no step": 5, "denoise of a bad scan": 3,
-    "denoise into existing output": 4, "denoise without a run": 5,
+    "denoise into existing output": 4,
 }  # fmt: skip
 
 
@@ -314,7 +308,6 @@ def light(unet_run, dataset, tmp_path_factory):
         "fit from no step": [*fit, dataset, "--from", unet_run, "--from-checkpoint", "7"],
         "denoise of a bad scan": [*denoise, folder / "bad.nii"],
         "denoise into existing output": [*denoise, scan, "-o", folder / "taken.nii"],
-        "denoise without a run": ["denoise", scan],
     }
     plain = {name: [str(word) for word in line] for name, line in words.items()}
     done = subprocess.run(

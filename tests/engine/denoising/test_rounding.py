@@ -267,6 +267,6 @@ def test_a_plan_has_the_memory_of_the_gpu_that_was_asked_for(engine, unet_run, s
     _, host, _ = engine("denoise", scan, "-m", unet_run, "--plan")
     assert not started
     _, gpu, _ = engine("denoise", scan, "-m", unet_run, "--plan", "--devices", "gpu:0")
-    assert started == [("gpu:0",)]
+    assert started == [("gpu:0", "auto", "auto")]
     assert "slabs of" in host
     assert "slabs of" in gpu

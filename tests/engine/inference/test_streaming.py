@@ -304,7 +304,7 @@ def on_gpu(monkeypatch, gib, host_gib=1):
 
 
 @pytest.mark.parametrize(("gib", "step", "tile"), [
-    (139, 8, (8, 512, 512)), (16, 8, (8, 512, 512)), (8, 4, (8, 512, 512)), (5, 2, (8, 512, 512)),
+    (139, 8, (8, 512, 512)), (16, 8, (8, 512, 512)), (8, 8, (8, 512, 512)), (5, 4, (8, 512, 512)),
     (4, 2, (8, 512, 256)), (1, 2, (8, 256, 128)),
 ])  # fmt: skip
 def test_on_a_gpu_its_memory_decides_and_not_that_of_the_host(monkeypatch, gib, step, tile):

@@ -30,8 +30,9 @@ def trained(cpu, volume, tmp_path):
         run.folder.mkdir(exist_ok=True)
         validation, terminal = Validation(recipe, [volume]), Terminal(quiet=True)
         plan = TrainingPlan(
-            run, RunRecord(), recipe, cpu, examples, validation, terminal, observation
-        )
+            run, RunRecord(), recipe, cpu, examples, validation, terminal,
+            observation=observation,
+        )  # fmt: skip
         trainer = Trainer(plan)
         trainer.train(Stop())
         return trainer
