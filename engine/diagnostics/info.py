@@ -54,11 +54,6 @@ class Description:
         return content | ({} if self.noise is None else {"noise": noise_content(self.noise)})
 
 
-def about(path: Path, trust: ReadOptions = STRICT) -> Rows:
-    """Names and values that describe a scan, a run or a folder of scans, as `describe`."""
-    return describe(path, trust).rows
-
-
 def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) -> Description:
     """Describes a scan, a run or a folder of scans.
 

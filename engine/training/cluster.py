@@ -31,10 +31,8 @@ from volumes.storage.json_files import parse_json
 PATIENCE_S = 300.0  # for processes that a batch system starts one after the other
 _GRACE_S = 20.0  # for a process to end by itself
 _POLL_S = 0.1
-_SILENT_S, _PROBES = (
-    15,
-    3,
-)  # a machine without power or network: noticed after (1 + 3) * 15 s at most
+# A machine without power or network is noticed after (1 + 3) * 15 s at most.
+_SILENT_S, _PROBES = 15, 3
 _FIRST_PORT, _PORTS = 12_000, 16_000  # below those that systems give to clients
 _NO_ANSWER = ("AbortedError", "DeadlineExceededError", "UnavailableError")  # of TensorFlow
 _AGAIN = "Run the same command to resume"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.diagnostics.info import about, describe
+from engine.diagnostics.info import describe
 from engine.errors import BadInput, Mismatch
 from engine.runs.run import Run
 from tests.engine.tiny import scan_file, tiny, untrained
@@ -12,7 +12,7 @@ from volumes import nifti, random_draws
 
 
 def rows(path):
-    return dict(about(path))
+    return dict(describe(path).rows)
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_a_file_that_is_no_scan_is_refused(tmp_path):
     path = tmp_path / "notes.nii"
     path.write_text("not a scan")
     with pytest.raises(BadInput):
-        about(path)
+        describe(path).rows
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(Mismatch):
-        about(tmp_path)
+        describe(tmp_path).rows
 
 
 def test_info_shows_the_step_and_the_fingerprint_of_the_last_checkpoint(trained):
@@ -104,7 +104,7 @@ def test_a_damaged_run_is_refused(tmp_path, cpu):
     run = untrained(tmp_path / "run", tiny(), cpu)
     (run.checkpoints / "step-00000001" / "state.json").write_text("{}")
     with pytest.raises(Mismatch, match="is damaged"):
-        about(run.folder)
+        describe(run.folder).rows
 
 
 def test_info_shows_the_model_of_a_denoised_scan(engine, unet_run, scan):
@@ -126,9 +126,9 @@ def test_info_shows_the_noise_of_a_degraded_scan(engine, scan):
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "5", '{"model": 3}', '{"model": {}}', "\xff"])
 def test_a_foreign_file_beside_a_scan_does_no_harm(scan, text):
-    alone = about(scan)
+    alone = describe(scan).rows
     scan.with_name("scan.json").write_bytes(text.encode("latin-1"))
-    assert about(scan)[: len(alone)] == alone
+    assert describe(scan).rows[: len(alone)] == alone
 
 
 def test_the_command_prints_names_and_values(engine, scan):
