@@ -56,12 +56,12 @@ def test_a_file_that_is_no_scan_is_refused(tmp_path):
     path = tmp_path / "notes.nii"
     path.write_text("not a scan")
     with pytest.raises(BadInput):
-        describe(path).rows
+        describe(path)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(Mismatch):
-        describe(tmp_path).rows
+        describe(tmp_path)
 
 
 def test_info_shows_the_step_and_the_fingerprint_of_the_last_checkpoint(trained):
@@ -104,7 +104,7 @@ def test_a_damaged_run_is_refused(tmp_path, cpu):
     run = untrained(tmp_path / "run", tiny(), cpu)
     (run.checkpoints / "step-00000001" / "state.json").write_text("{}")
     with pytest.raises(Mismatch, match="is damaged"):
-        describe(run.folder).rows
+        describe(run.folder)
 
 
 def test_info_shows_the_model_of_a_denoised_scan(engine, unet_run, scan):
