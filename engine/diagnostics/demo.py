@@ -13,9 +13,9 @@ from engine.runs.run import Run
 from engine.scoring.metrics import scores
 from engine.simulation.degrade import degrade
 from engine.terminal import Terminal
-from engine.training.cluster import seat
 from engine.training.fit import fit
 from engine.training.fit_request import FitRequest
+from engine.training.seat import seat
 from engine.training.signals import Stop
 from volumes import nifti, random_draws
 from volumes.dataset import find_cases

@@ -166,7 +166,9 @@ def test_training_after_inference_has_the_arithmetic_of_training(cpu, monkeypatc
     fake = SimpleNamespace(config=config, __version__="2")
     monkeypatch.setattr(runtime, "tensorflow", lambda: fake)
     monkeypatch.setattr(
-        runtime, "_layout", lambda devices: (None, ["/gpu:0"], [SimpleNamespace(name="a")])
+        runtime,
+        "_layout",
+        lambda devices, workers=None: (None, ["/gpu:0"], [SimpleNamespace(name="a")]),
     )
     runtime.start_inference("auto")
     runtime.start("auto", "float32")
@@ -193,7 +195,7 @@ def test_inference_on_a_gpu_is_float32_to_the_last_bit_unless_asked(
     experimental = SimpleNamespace(enable_tensor_float_32_execution=said.append)
     fake = SimpleNamespace(config=SimpleNamespace(experimental=experimental))
     monkeypatch.setattr(runtime, "tensorflow", lambda: fake)
-    monkeypatch.setattr(runtime, "_layout", lambda devices: (None, [], gpus))
+    monkeypatch.setattr(runtime, "_layout", lambda devices, workers=None: (None, [], gpus))
     monkeypatch.setattr(runtime, "start", lambda *words: asked.append(words))
     for precision in ("auto", "float32", "bfloat16"):
         runtime.start_inference("auto", precision)
