@@ -108,7 +108,7 @@ def _table(
 
 def _notes(found: Mapping[int, _Found]) -> list[str]:
     converted = [
-        f"{one.megabytes / one.conversion.seconds:.0f} MB/s at {depth} slices"
+        f"{one.megabytes / one.conversion.processor_s:.0f} MB at {depth} slices"
         for depth, one in found.items()
     ]
     lines = [
@@ -116,7 +116,7 @@ def _notes(found: Mapping[int, _Found]) -> list[str]:
         "largest. The plain copy writes the voxels of the same crops into one buffer; where a "
         "volume is shallower than the crop, its reflection was added before. The others deliver "
         "four crops for each scan that they load, without worker processes.",
-        f"The scans are converted once, at {', '.join(converted)} of int16.",
+        f"Scans are converted once, in a second of processor time: {', '.join(converted)}.",
     ]
     if gone := packages.missing(*PACKAGES):
         lines.append(f"Not compared, because it is not installed: {', '.join(gone)}.")

@@ -37,5 +37,5 @@ def test_every_way_has_its_time_and_its_ratio_at_every_depth(printed):
 
 
 def test_the_conversion_and_what_is_missing_are_told(printed):
-    assert re.search(r"converted once, at \d+ MB/s at 3 slices, \d+ MB/s at 20 slices of", printed)
+    assert re.search(r"processor time: \d+ MB at 3 slices, \d+ MB at 20 slices\.", printed)
     assert printed.endswith("Not compared, because it is not installed: PyTorch, MONAI, TorchIO.\n")
