@@ -7,10 +7,9 @@ when it is first written to.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ class Buffers:
         spare: the free pieces of memory of one size that are kept.
 
     Example:
-        >>> buffers = Buffers(spare=1)
+        >>> buffers = Buffers(spare=2)
         >>> array = buffers.array((2, 3), np.int16)
         >>> place, view = array.ctypes.data, array[1:]
         >>> del array
@@ -43,21 +42,23 @@ class Buffers:
 
     def __init__(self, spare: int) -> None:
         self._spare = spare
-        self._free: dict[int, SimpleQueue[Any]] = defaultdict(SimpleQueue)
+        # The last piece that became free is the next to be used: it may still be in a cache. The
+        # methods of a deque may be called by threads, and by the end of an array in any of them.
+        self._free: dict[int, deque[npt.NDArray[np.uint8]]] = defaultdict(deque)
 
     def array(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """An array with any content, aligned as TensorFlow needs it to share its memory."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         free = self._free[size]
         try:
-            memory = free.get_nowait()
-        except Empty:
+            memory = free.pop()
+        except IndexError:
             memory = _aligned(size)
         return np.asarray(_Lent(memory, shape, dtype, partial(self._give_back, free)))
 
-    def _give_back(self, free: SimpleQueue[Any], memory: npt.NDArray[np.uint8]) -> None:
-        if free.qsize() < self._spare:
-            free.put(memory)
+    def _give_back(self, free: deque[npt.NDArray[np.uint8]], memory: npt.NDArray[np.uint8]) -> None:
+        if len(free) < self._spare:
+            free.append(memory)
 
 
 class _Lent:
@@ -75,7 +76,6 @@ class _Lent:
         self.__array_interface__ = memory.view(dtype).reshape(shape).__array_interface__
 
     def __del__(self) -> None:
-        # In whichever thread lets go of the array: a simple queue may be filled there.
         self._give_back(self._memory)
 
 

@@ -121,7 +121,7 @@ def _monai(cases: FeedCases, kind: str) -> Iterator[Any]:
 
     block = _block(cases)
     steps = transforms.Compose([
-        transforms.LoadImaged(["image"], image_only=True, dtype=np.int16),
+        transforms.LoadImaged(["image"], "NibabelReader", image_only=True, dtype=np.int16),
         transforms.EnsureChannelFirstd(["image"]),
         transforms.SpatialPadd(["image"], (block[0], -1, -1), mode="reflect"),
         transforms.RandSpatialCropSamplesd(["image"], block, _PER_LOAD, random_size=False),

@@ -56,7 +56,7 @@ def test_no_more_memory_is_kept_than_asked_for():
     buffers = Buffers(3)
     del (many := {"arrays": [buffers.array(SHAPE, np.int16) for _ in range(10)]})["arrays"]
     assert not many
-    assert sum(free.qsize() for free in buffers._free.values()) == 3
+    assert sum(len(free) for free in buffers._free.values()) == 3
 
 
 def test_arrays_of_other_sizes_have_memory_of_their_own():

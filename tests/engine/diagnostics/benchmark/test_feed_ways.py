@@ -5,6 +5,9 @@ from engine.diagnostics.benchmark import feed_ways
 from engine.diagnostics.benchmark.feed_cases import FeedCases
 from volumes import Crop
 
+# MONAI warns of readers of other formats that lack their libraries.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
 
 @pytest.fixture(scope="module", params=[9, 20])
 def cases(cpu, request, tmp_path_factory):
