@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,21 +19,20 @@ _CHARBONNIER = 1e-3  # window units: 1.4 HU of 1400
 _SSIM_PIXELS = 11
 
 
-class _Addable:
+class _Addable(ABC):
     """What can be scaled by a number and added to other losses."""
 
-    @property
-    def _terms(self) -> tuple[Term, ...]:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, clean: Any, estimate: Any) -> Any: ...
 
     def __rmul__(self, weight: float) -> Sum:
-        return Sum(tuple(Term(weight * term.weight, term.loss) for term in self._terms))
+        return Sum(tuple(Term(weight * term.weight, term.loss) for term in _terms_of(self)))
 
     def __add__(self, other: Function) -> Sum:
-        return Sum((*self._terms, *_terms_of(other)))
+        return Sum((*_terms_of(self), *_terms_of(other)))
 
     def __radd__(self, other: Function) -> Sum:
-        return Sum((*_terms_of(other), *self._terms))
+        return Sum((*_terms_of(other), *_terms_of(self)))
 
 
 class Loss(_Addable):
@@ -60,10 +60,6 @@ class Loss(_Addable):
 
     def __repr__(self) -> str:
         return self.__name__
-
-    @property
-    def _terms(self) -> tuple[Term, ...]:
-        return (Term(1.0, self),)
 
 
 @dataclass(frozen=True)
@@ -105,15 +101,11 @@ class Sum(_Addable):
     def __str__(self) -> str:
         return " + ".join(map(str, self.terms))
 
-    @property
-    def _terms(self) -> tuple[Term, ...]:
-        return self.terms
-
 
 def _terms_of(loss: Function) -> tuple[Term, ...]:
     if not callable(loss):
         raise TypeError(f"{loss!r} is no loss")
-    return loss._terms if isinstance(loss, _Addable) else (Term(1.0, loss),)
+    return loss.terms if isinstance(loss, Sum) else (Term(1.0, loss),)
 
 
 @Loss

@@ -462,14 +462,17 @@ def test_code_of_a_run_folder_does_not_run_by_itself(
     assert {path.name for path in tmp_path.iterdir()} <= {"run", "scan.nii", "outside", "x.py"}
 
 
+def _refused_with_run_code(engine, run: Path, folder: Path) -> None:
+    scan = scan_file(folder / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
+    code, out, err = engine("denoise", scan, "-m", run, "-q", "--run-code")
+    assert (code, out, err.count("\n")) == (5, "", 1), err
+
+
 @pytest.mark.parametrize("name", FORGED)
 def test_forged_code_does_not_run_although_the_user_asks(
     engine, innocent: Path, tmp_path: Path, faults: Faults, name: str
 ) -> None:
-    run = _received(innocent, tmp_path, FORGED[name])
-    scan = scan_file(tmp_path / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
-    code, out, err = engine("denoise", scan, "-m", run, "-q", "--run-code")
-    assert (code, out, err.count("\n")) == (5, "", 1), err
+    _refused_with_run_code(engine, _received(innocent, tmp_path, FORGED[name]), tmp_path)
     assert not (tmp_path / "ran").exists()
     faults.handled()
 
@@ -478,10 +481,7 @@ def test_forged_code_does_not_run_although_the_user_asks(
 def test_a_part_that_the_code_does_not_define_is_refused(
     engine, innocent: Path, tmp_path: Path, faults: Faults, name: str
 ) -> None:
-    run = _received(innocent, tmp_path, MISNAMED[name])
-    scan = scan_file(tmp_path / "scan.nii", np.full((3, 8, 8), 40, "<i2"))
-    code, out, err = engine("denoise", scan, "-m", run, "-q", "--run-code")
-    assert (code, out, err.count("\n")) == (5, "", 1), err
+    _refused_with_run_code(engine, _received(innocent, tmp_path, MISNAMED[name]), tmp_path)
     faults.handled()
 
 
