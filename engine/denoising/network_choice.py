@@ -10,7 +10,7 @@ from volumes.nifti import Scan
 
 WHITE, SCANNER = "gaussian_denoiser", "ct_denoiser"
 # The weakest noise that the networks have learned, 0.5 % of the window. There `ct_denoiser` gains
-# 0.1 dB, and at half of it loses 5 dB: `engine evaluate noisy ct_denoiser --slices 4
+# 0.7 dB, and at half of it loses 3 dB: `engine evaluate noisy ct_denoiser --slices 4
 # --noise gaussian:0.0025,0.005 --split validation`.
 LEAST_NOISE_HU = 7.0
 
