@@ -69,12 +69,19 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        if not self._thread.ident:
-            return
-        if kind is not None and not issubclass(kind, Exception):
+        try:
+            self._end(stop=kind is not None and not issubclass(kind, Exception))
+        except KeyboardInterrupt:  # Ctrl-C while the last tasks were waited for
+            self._end(stop=True)
+            raise
+
+    def _end(self, *, stop: bool) -> None:
+        """Waits until the thread has ended: after its tasks, or at once."""
+        if stop and self._thread.ident:
             self._stop()
         self._tasks.put(None)
-        self._thread.join()
+        if self._thread.ident:
+            self._thread.join()
 
     def _stop(self) -> None:
         """Ends the thread as Ctrl-C ends the main one, so that it removes its temporary files."""

@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 import time
 from functools import partial
@@ -165,3 +167,25 @@ def test_a_thread_that_waits_holds_nothing():
         del array
         gc.collect()
         assert held() is None
+
+
+@pytest.mark.usefixtures("several")
+def test_ctrl_c_while_the_last_tasks_are_waited_for_leaves_no_thread():
+    begun = threading.Event()
+
+    def slow():
+        begun.set()
+        for _ in range(40):
+            time.sleep(0.01)
+
+    def stop():
+        begun.wait()
+        time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), Worker("behind") as worker:
+        worker.submit(slow)
+        worker.submit(slow)
+        threading.Thread(target=stop).start()
+    assert threading.active_count() == before
