@@ -38,6 +38,7 @@ class Worker:
         self.beside = processors() > 1
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._ended = threading.Event()
 
     def submit(self, task: Callable[[], Result]) -> Future[Result]:
         """The result of a task, which is done as soon as those before it are."""
@@ -61,6 +62,8 @@ class Worker:
                 del task  # and what it holds
         except KeyboardInterrupt:  # of `_stop`, between two tasks
             return
+        finally:
+            self._ended.set()
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +84,7 @@ class Worker:
             self._stop()
         self._tasks.put(None)
         if self._thread.ident:
+            self._ended.wait()  # a `join` that Ctrl-C interrupts takes the thread for ended
             self._thread.join()
 
     def _stop(self) -> None:

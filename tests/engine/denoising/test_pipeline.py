@@ -184,7 +184,7 @@ def test_ctrl_c_while_the_last_tasks_are_waited_for_leaves_no_thread():
         os.kill(os.getpid(), signal.SIGINT)
 
     before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt), Worker("behind") as worker:
+    with pytest.raises(KeyboardInterrupt), Worker("behind") as worker:  # noqa: PT012
         worker.submit(slow)
         worker.submit(slow)
         threading.Thread(target=stop).start()
