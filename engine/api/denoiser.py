@@ -15,9 +15,11 @@ import numpy.typing as npt
 from engine import runtime
 from engine.denoising.batch import Slices
 from engine.denoising.denoise import Denoised, DenoiseSettings, check_dose, second_scan
-from engine.denoising.denoise_scans import DenoiseRequest, Work, announced
+from engine.denoising.denoise_request import DenoiseRequest
+from engine.denoising.denoise_scans import announced
 from engine.denoising.network_choice import SCANNER, NetworkChoice
 from engine.denoising.pictures import draw_planes
+from engine.denoising.work import Work
 from engine.errors import BadUsage
 from engine.plots import Figure
 from engine.recipe.recipe import Recipe

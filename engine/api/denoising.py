@@ -18,7 +18,8 @@ from engine.api.denoiser import (
 )
 from engine.denoising import sidecar
 from engine.denoising.denoise import Denoised, DenoiseSettings
-from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+from engine.denoising.denoise_request import DenoiseRequest
+from engine.denoising.denoise_scans import denoise_scans
 from engine.denoising.network_choice import SCANNER, choose_network
 from engine.denoising.outputs import outputs_of
 from engine.errors import BadUsage

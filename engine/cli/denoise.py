@@ -105,7 +105,8 @@ def denoise(
     Research use, not a medical device.
     """
     from engine.denoising.denoise import DenoiseSettings
-    from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+    from engine.denoising.denoise_request import DenoiseRequest
+    from engine.denoising.denoise_scans import denoise_scans
     from engine.denoising.shard import Shard
     from engine.errors import BadUsage
     from engine.runs.run import named_run

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+from engine.denoising.denoise_request import DenoiseRequest
+from engine.denoising.denoise_scans import denoise_scans
 from engine.errors import BadUsage
 from engine.recipe.recipe_file import DEFAULT, find_recipe, load_recipe
 from engine.runs.run import Run

@@ -27,7 +27,7 @@ SCANS = 24
 def denoise(words: list[str], said: Path, seed: int) -> None:
     """The process: each stage is delayed at random, as by a slow disk or a busy processor."""
     from engine.cli.main import run
-    from engine.denoising import denoise_scans, finishing, pipeline
+    from engine.denoising import finishing, pipeline, work
     from volumes.nifti import Scan
 
     with open(said, "wb", buffering=0) as file:
@@ -37,7 +37,7 @@ def denoise(words: list[str], said: Path, seed: int) -> None:
     for owner, name in (
         (Scan, "loaded"),
         (finishing.Finishing, "finish"),
-        (denoise_scans, "write"),
+        (work, "write"),
     ):
         setattr(owner, name, _delayed(getattr(owner, name), random.Random(f"{seed}{name}")))
     code = run(["denoise", *words])

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from engine import runtime
-from engine.denoising.denoise_scans import DenoiseRequest, denoise_scans
+from engine.denoising.denoise_request import DenoiseRequest
+from engine.denoising.denoise_scans import denoise_scans
 from engine.inference.predictor import Predictor
 from engine.inference.tiling import plan
 from engine.recipe.overrides import override

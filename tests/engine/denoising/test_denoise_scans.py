@@ -237,11 +237,11 @@ def test_scans_are_read_ahead_and_written_behind_with_the_same_bytes_and_order(
 ):
     import threading
 
-    from engine.denoising import denoise_scans, pipeline
+    from engine.denoising import pipeline, work
     from volumes.nifti import Scan
 
     monkeypatch.setattr(pipeline, "processors", lambda: processors)
-    read, written = Scan.loaded, denoise_scans.write
+    read, written = Scan.loaded, work.write
     readers, writers = [], []
 
     def loaded(scan):
@@ -253,7 +253,7 @@ def test_scans_are_read_ahead_and_written_behind_with_the_same_bytes_and_order(
         return written(*args, **options)
 
     monkeypatch.setattr(Scan, "loaded", loaded)
-    monkeypatch.setattr(denoise_scans, "write", write)
+    monkeypatch.setattr(work, "write", write)
     words = ("denoise", *five, "-m", unet_run, "-q", "--reproducible", "--save-residual")
     code, out, _ = engine(*words, "-o", tmp_path / "out")
     assert code == 0
@@ -277,18 +277,18 @@ def test_scans_are_read_ahead_and_written_behind_with_the_same_bytes_and_order(
 def test_an_output_that_cannot_be_written_stops_the_command_and_finished_ones_stay(
     engine, unet_run, five, tmp_path, monkeypatch, processors
 ):
-    from engine.denoising import denoise_scans, pipeline
+    from engine.denoising import pipeline, work
     from engine.errors import CannotWrite
 
     monkeypatch.setattr(pipeline, "processors", lambda: processors)
-    written = denoise_scans.write
+    written = work.write
 
     def write(denoised, path, **options):
         if path.name.startswith("scan1"):
             raise CannotWrite(path, "cannot be written: full", "Free some space")
         return written(denoised, path, **options)
 
-    monkeypatch.setattr(denoise_scans, "write", write)
+    monkeypatch.setattr(work, "write", write)
     code, out, err = engine("denoise", *five, "-m", unet_run, "-o", tmp_path / "out")
     assert code == 4
     assert "scan1_denoised.nii.gz: cannot be written: full" in err
