@@ -29,7 +29,7 @@ import numpy as np
 
 _PRECISIONS = ("bfloat16", "float32", "float16")
 _LEAVE_S = 20.0  # of the whole, to save and to bring files home
-_TINY = ("crop.shape=8,16,16", "network.width=2", "batch=2")
+_TINY = ("crop.shape=8,16,16", "network.width=2", "network.levels=2", "batch=2")
 _STOP_S = 60.0  # for a training to save its last checkpoint
 
 

@@ -9,7 +9,7 @@ import pytest
 from engine.checkpoints import checkpoint
 from tests.gpu import ten_minutes
 
-WORDS = ["respr_unet3d", "crop.shape=8,16,16", "network.width=2", "batch=2", "steps=3"]
+WORDS = ["respr_unet3d", *ten_minutes.SMALL.words, "steps=3"]
 SPLIT = ["split.validation=1", "split.test=1"]
 
 
