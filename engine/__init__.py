@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.api.fitting import fit
     from engine.api.phantoms import phantom
     from engine.errors import Refusal
+    from engine.recipe.network_prior import Estimated
     from engine.recipe.recipe import Recipe
 
 refuse_shadowed()
@@ -22,12 +23,13 @@ refuse_shadowed()
 __version__ = "0.1.0"
 
 __all__ = [
-    "Recipe", "Refusal", "__version__", "denoise", "errors", "evaluate", "fit", "load", "losses",
-    "objectives", "phantom", "schedules",
+    "Estimated", "Recipe", "Refusal", "__version__", "denoise", "errors", "evaluate", "fit", "load",
+    "losses", "objectives", "phantom", "schedules",
 ]  # fmt: skip
 
 # Imported when it is first wanted: `engine --help` does without numpy.
 _PLACES = {
+    "Estimated": "engine.recipe.network_prior",
     "Recipe": "engine.recipe.recipe",
     "Refusal": "engine.errors",
     "denoise": "engine.api.denoising",

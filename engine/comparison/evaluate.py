@@ -20,7 +20,13 @@ from engine.comparison.eligibility import (
 )
 from engine.comparison.methods import ComparedMethod, resolve_methods
 from engine.comparison.noise_levels import Level, added_levels, scanned_levels
-from engine.comparison.scored_cases import prior_of, read_volumes, split_cases, window_of
+from engine.comparison.scored_cases import (
+    prior_of,
+    read_volumes,
+    split_cases,
+    window_of,
+    with_split,
+)
 from engine.errors import BadUsage
 from engine.output_paths import refuse_existing, refuse_file_name
 from engine.report.results import Picture, Row
@@ -170,14 +176,15 @@ def _prepare(
     found = find(beside, listener=terminal)
     cases = [replace(case, noisy=None) for case in found]
     whole = "--no-tuning" if request.split == "all" else "--split all --no-tuning"
-    scored = split_cases(request.data, models, cases, request.split, whole)
+    splitting = with_split(models)
+    scored = split_cases(request.data, splitting, cases, request.split, whole)
     if scale := cases[0].scale():
         terminal.say(f"{request.data}: {scale.told}")
     tuning: Sequence[Case] = ()
     if request.tuning and any(
         METHODS[method.classical]().candidates()[1:] for method in methods if method.classical
     ):
-        tuning = split_cases(request.data, models, cases, "validation", whole)
+        tuning = split_cases(request.data, splitting, cases, "validation", whole)
     scanned = any(level.noise.scanned for level in levels)
     if scanned:
         for case in (*scored, *tuning):
@@ -192,7 +199,7 @@ def _prepare(
             recorded[level.label] = read_volumes(store, noisy, terminal)
     held = [volumes[case.name] for case in scored]
     tuned = [volumes[case.name] for case in tuning]
-    refuse_others(request.data, request.split, models, held)
+    refuse_others(request.data, request.split, splitting, held)
     if not request.allow_seen:
         refuse_seen(request.data, methods, held)
         refuse_seen_in_tuning(request.data, methods, tuned)

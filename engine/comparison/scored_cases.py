@@ -14,6 +14,14 @@ from volumes.dataset.store import Store
 from volumes.volume import Volume
 
 
+def with_split(models: dict[str, Model]) -> dict[str, Model]:
+    """The models whose split counts: imported ones, which come from other data, have none here.
+
+    Without others they have: on the data that they learned from.
+    """
+    return {n: model for n, model in models.items() if model.record.names_tell} or models
+
+
 def split_cases(
     data: Path, models: dict[str, Model], cases: Sequence[Case], side: str, remedy: str
 ) -> Sequence[Case]:
@@ -50,7 +58,8 @@ def split_cases(
     found = [case for case in cases if case.name in names]
     if not names or len(found) < len(names):
         missing = sorted(set(names) - {case.name for case in cases}) or ["any"]
-        raise Mismatch(data, f"does not hold {missing[0]} of {side}", "Name the data of the runs")
+        remedy = "Name the data of the runs, or use --split all"
+        raise Mismatch(data, f"does not hold {missing[0]} of {side}", remedy)
     return found
 
 

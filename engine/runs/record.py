@@ -78,6 +78,15 @@ class RunRecord:
         return own if formed else None
 
     @property
+    def names_tell(self) -> bool:
+        """Whether a scan with the name of one of its cases is taken for that case.
+
+        Not with imported weights: they are used beside other data, where case_00001 is another
+        scan. Then only the content of a scan counts.
+        """
+        return "imported_from" not in self.content or not self.voxels
+
+    @property
     def started_from(self) -> Mapping[str, Any] | None:
         """The initial weights, as in `engine.runs.initial_weights`; None if there are none."""
         return self.content.get("started_from")

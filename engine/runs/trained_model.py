@@ -49,10 +49,11 @@ class Model:
     def seen(self, volumes: Sequence[Volume]) -> list[str]:
         """Names of those volumes that it was trained on, by name, file or voxels.
 
-        Cases of the runs that it was started from count by content only: other data sets use the
-        same names.
+        Cases of imported weights, and of the runs that it was started from, count by content only:
+        other data sets use the same names.
         """
-        training, learned = self.record.cases.get("training", {}), set(self.record.learned_from)
+        learned = set(self.record.learned_from)
+        training = self.record.cases.get("training", {}) if self.record.names_tell else {}
         return [v.case for v in volumes if v.case in training or learned & set(v.hashes)]
 
     def network(self, precision: str = "float32") -> Any:

@@ -30,8 +30,8 @@ SCANNED = [
 ]  # fmt: skip
 
 
-# Without clean scans: nothing is compared with them.
-ALONE = ["selfsupervised_unet2d"]
+# Without clean scans, and with the network in the box behind the prior: compared with no other.
+ALONE = ["respr_denoiser", "selfsupervised_unet2d"]
 
 
 @pytest.fixture(params=VOLUMES + SLICES + PHOTOGRAPHS + PAIRS + BLIND + SCANNED + ALONE)

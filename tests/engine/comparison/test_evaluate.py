@@ -13,6 +13,7 @@ import pytest
 from engine.checkpoints.checkpoint import fingerprint
 from engine.comparison import compare
 from engine.comparison.classical import METHODS, tuned
+from engine.recipe.shipped_networks import folder_of
 from engine.runs.run import Run
 from tests.engine.tiny import scan_file, tiny, untrained, voxels
 from volumes import Gaussian, Split
@@ -317,6 +318,26 @@ def test_a_training_case_under_another_name_is_refused(evaluate, trained, datase
 def test_unseen_cases_of_other_data_are_scored(evaluate, trained, many, tmp_path):
     assert evaluate(trained, "--split", "all", data=many)[0] == 0
     assert len(rows(tmp_path / "report")) == 9
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_networks_that_ship_are_scored_beside_a_run_on_cases_of_the_same_names(
+    evaluate, trained, tmp_path
+):
+    assert {"case_00001"} <= set(Run(folder_of("ct_denoiser")).record().cases["training"])
+    assert evaluate("ct_denoiser", "--split", "all", "--slices", "1")[0] == 0
+    assert len(rows(tmp_path / "report")) == 4
+    result = evaluate(trained, "ct_denoiser", "--overwrite", output=tmp_path / "both")
+    assert result[0] == 0, result[2]
+    assert {row["case"] for row in rows(tmp_path / "both")} == set(side(trained, "test"))
+
+
+def test_imported_weights_are_not_scored_on_what_they_learned_from(
+    engine, evaluate, trained, dataset, tmp_path
+):
+    assert engine("import", trained, "--run", tmp_path / "weights")[0] == 0
+    told = assert_refused(evaluate(tmp_path / "weights", "--split", "all"), 5, dataset)
+    assert told["cause"] == f"weights was trained on {side(trained, 'training')[0]}"
 
 
 def test_a_run_that_trained_on_a_test_case_of_another_run_is_refused(evaluate, trained, tmp_path):

@@ -18,8 +18,8 @@ from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Split, Windo
 SHIPPED = [
     "cnn2", "cnn4", "cnn7", "convnet2d", "convnet3d", "ct_denoiser", "dncnn", "dncnn_bsd",
     "dncnn_plain", "gaussian_denoiser", "lowdose_dncnn", "lowdose_respr_unet3d", "lowdose_unet2d",
-    "resnet2d", "respr_unet3d", "selfsupervised_unet2d", "sparseview_dncnn", "sparseview_unet2d",
-    "unet2d", "unet2d_residual", "unet2d_residual_bn", "unet3d",
+    "resnet2d", "respr_denoiser", "respr_unet3d", "selfsupervised_unet2d", "sparseview_dncnn",
+    "sparseview_unet2d", "unet2d", "unet2d_residual", "unet2d_residual_bn", "unet3d",
 ]  # fmt: skip
 
 
