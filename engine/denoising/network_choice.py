@@ -23,11 +23,13 @@ class NetworkChoice:
         network: name of a network that ships.
         noise_hu: standard deviation of the noise of the scan; None if it could not be measured.
         unevenness: of its spectrum, 1 for white noise; None if it could not be measured.
+        rise: of its spectrum, likewise.
     """
 
     network: str
     noise_hu: float | None
     unevenness: float | None
+    rise: float | None = None
 
     @property
     def helps(self) -> bool:
@@ -36,20 +38,18 @@ class NetworkChoice:
 
     def about(self) -> dict[str, Any]:
         """Plain data, for the sidecar."""
-        rounded = {
-            name: None if value is None else float(f"{value:.3g}")
-            for name, value in (("noise_hu", self.noise_hu), ("unevenness", self.unevenness))
-        }
+        measured = {"noise_hu": self.noise_hu, "unevenness": self.unevenness, "rise": self.rise}
+        rounded = {n: None if v is None else float(f"{v:.3g}") for n, v in measured.items()}
         return {"network": self.network, **rounded, "helps": self.helps}
 
     def __str__(self) -> str:
         """The choice in words."""
-        if self.noise_hu is None or self.unevenness is None:
+        if self.noise_hu is None or self.unevenness is None or self.rise is None:
             return f"{self.network}, because the noise of the scan could not be measured"
         colour = "white" if self.network == WHITE else "coloured"
         return (
-            f"{self.network}: the noise is {colour} (spectrum uneven by {self.unevenness:.2g}), "
-            f"{self.noise_hu:.3g} HU"
+            f"{self.network}: the noise is {colour} (spectrum uneven by {self.unevenness:.2g}, "
+            f"rising by {self.rise:.2g}), {self.noise_hu:.3g} HU"
         )
 
     def warnings(self) -> tuple[str, ...]:
@@ -69,4 +69,4 @@ def choose_network(scan: Scan) -> NetworkChoice:
         scan: a loaded one is not read again.
     """
     found = scan_noise(scan.canonical(scan.read()), scan.spacing_mm, scan.hu)
-    return NetworkChoice(found.network or SCANNER, found.sigma_hu, found.unevenness)
+    return NetworkChoice(found.network or SCANNER, found.sigma_hu, found.unevenness, found.rise)

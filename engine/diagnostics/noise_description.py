@@ -25,7 +25,7 @@ def noise_rows(found: ScanNoise) -> list[tuple[str, str]]:
         (
             "noise colour",
             f"{found.colour}: the power of frequencies differs by a factor of "
-            f"{found.unevenness:.2f}",
+            f"{found.unevenness:.2f}, and rises by one of {found.rise:.2f}",
         ),
         ("network for it", f"{found.network}"),
     ]
@@ -49,6 +49,7 @@ def noise_content(found: ScanNoise) -> dict[str, Any]:
         "sigma": found.sigma,
         "colour": found.colour,
         "unevenness": found.unevenness,
+        "rise": found.rise,
         "bands": list(found.bands),
         "correlation_within_slices": found.neighbours,
         "correlation_between_slices": found.between_slices,

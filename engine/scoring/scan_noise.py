@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -38,12 +38,14 @@ _PEAK, _ABOVE = 0.25, 1.3
 _DIFFERENT = 1.05
 # Cycles per pixel. Below them the spectrum also holds anatomy; above 0.5 are its corners.
 _BANDS = (0.16, 0.24, 0.32, 0.4, 0.5, 0.72)
-# Measured: white noise of 14 to 140 HU on phantoms 1.0 to 1.3, of 70 HU on 12 real scans 1.05 to
-# 1.24. Real scans 2.7 to 160; sharp kernels (D45f, B60f) in large pixels 1.4 to 1.9.
-# By PSNR on three real scans with noise of 1 to 10 %, the network for white noise is better by 0.5
-# to 1.6 dB where it is white, and by up to 1.5 dB at 1.25 (exponent 0.2, cut-off 1). At 1.55 (0.6,
-# 0.6) the network for kernels is better by up to 8 dB, at 2.8 (0.2, 0.6) by up to 11 dB.
+# Measured on real scans: white noise of 70 to 140 HU is uneven by 1.02 to 1.19 and rises by at most
+# 1.01 (single slices of phantoms: 1.03). Simulated low dose and sharp kernels (D45f, B60f) are uneven
+# by 1.2 to 3 and, where by less than 1.5, rise by 1.1 to 1.6. Soft kernels are uneven by 4 to 160.
+# By PSNR, the network for white noise is better by 0.5 to 1.6 dB where it is white, and by up to
+# 1.5 dB at 1.25 (exponent 0.2, cut-off 1). The network for kernels is better by 4 dB on simulated low
+# dose and D45f, and by up to 8 dB at 1.55 (0.6, 0.6).
 MOST_UNEVEN_WHITE = 1.35
+MOST_RISE_WHITE = 1.06
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,17 @@ class ScanNoise:
         return max(self.bands) / min(self.bands) if self.bands else None
 
     @property
+    def rise(self) -> float | None:
+        """How much a band has of the power of a slower one, at most: 1 for white noise.
+
+        The scan's own noise under white noise adds power to slow bands. Only the filter of a
+        reconstruction gives fast ones more.
+        """
+        if not self.bands:
+            return None
+        return max(fast / slow for slow, fast in combinations(self.bands, 2))
+
+    @property
     def neighbours(self) -> float | None:
         """Correlation of neighbouring pixels within slices, from the spectrum: 0 if white."""
         if self.power is None:
@@ -120,9 +133,10 @@ class ScanNoise:
     @property
     def colour(self) -> str | None:
         """White or coloured."""
-        if self.unevenness is None:
+        if self.unevenness is None or self.rise is None:
             return None
-        return "white" if self.unevenness <= MOST_UNEVEN_WHITE else "coloured"
+        white = self.unevenness <= MOST_UNEVEN_WHITE and self.rise <= MOST_RISE_WHITE
+        return "white" if white else "coloured"
 
     @property
     def network(self) -> str | None:

@@ -12,6 +12,7 @@ from engine.denoising.sidecar import origin
 from engine.recipe.shipped_networks import shipped_names
 from engine.runs.run import named_run
 from engine.runs.trained_model import open_model
+from engine.scoring.scan_noise import MOST_UNEVEN_WHITE
 from volumes import nifti, random_draws
 from volumes.nifti.read_options import STRICT
 from volumes.phantoms.abdomen import abdomen
@@ -45,12 +46,18 @@ def test_white_noise_gets_the_network_that_learned_white_noise(scans):
     assert chosen(scans / "kernel.nii.gz").network == SCANNER
 
 
+def test_a_simulated_low_dose_gets_the_network_for_scanners(engine, scans, tmp_path):
+    low = tmp_path / "low.nii.gz"
+    assert engine("degrade", scans / "weak.nii.gz", "--as", "low_dose:1e5", "-o", low)[0] == 0
+    assert chosen(low).network == SCANNER
+
+
 def test_the_choice_tells_the_figures_that_it_rests_on(scans):
     words = str(chosen(scans / "kernel.nii.gz"))
     assert words.startswith("ct_denoiser: the noise is coloured (spectrum uneven by ")
     about = chosen(scans / "white.nii.gz").about()
     assert about["noise_hu"] == pytest.approx(70, rel=0.1)
-    assert 1 <= about["unevenness"] < 1.35
+    assert 1 <= about["unevenness"] <= MOST_UNEVEN_WHITE
 
 
 def test_a_scan_whose_noise_cannot_be_measured_gets_the_network_for_scanners(tmp_path):
