@@ -22,7 +22,7 @@ def card(
     checkpoint: Which = "best",
     renew: Annotated[
         list[Path] | None,
-        typer.Option("--renew", metavar="FILE", exists=True, dir_okay=False, help="Also write the "
+        typer.Option("--renew", metavar="FILE", help="Also write the "
                      "cards in a Markdown file anew, each between <!-- card of RUN --> and "
                      "<!-- end -->."),
     ] = None,
@@ -34,6 +34,7 @@ def card(
     """
     from engine.diagnostics.card import make_card
     from engine.diagnostics.card_text import markdown, renewed, required, write_card
+    from engine.errors import BadUsage
     from engine.runs.run import named_run
     from engine.terminal import Terminal
     from volumes.storage.atomic import whole_file
@@ -44,6 +45,8 @@ def card(
         terminal.say(f"written: {write_card(named, make_card(named, checkpoint, reports))}")
     terminal.result(markdown(required(run)))
     for path in renew or []:
-        text = renewed(path.read_text("utf-8"))
+        if not path.is_file():
+            raise BadUsage(path, "is no file", "Name a Markdown file with marks for cards")
+        text = renewed(path.read_text("utf-8", "surrogateescape"))
         with whole_file(path, overwrite=True) as file:
-            file.write(text.encode())
+            file.write(text.encode("utf-8", "surrogateescape"))

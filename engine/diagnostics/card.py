@@ -204,7 +204,7 @@ def _characteristics(report: Report, name: str) -> dict[str, Any]:
             "hu_bias": max(found["hu_bias"].values(), key=abs),
             "auc": _mean([found["auc"].get(rod) for rod in sorted(rods)]),
         }
-        rows.append([method, f"{photons:g}", *row.values()])
+        rows.append([method, f"{photons:,.0f}", *row.values()])
     titles, digits = zip(*_CHARACTERISTICS.values(), strict=True)
     title = (
         f"Noise, resolution, HU and detectability. Phantom {report['phantom']}, "

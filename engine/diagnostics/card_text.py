@@ -98,7 +98,7 @@ def markdown(card: Card) -> str:
 def plain(card: Card) -> str:
     """The short tables for the terminal, the licence, and where the network fails."""
     shown = [
-        table_text(one_line(table["title"]), *_cells(table))
+        f"{one_line(table['title'])}\n{table_text('', *_cells(table))}"
         for table in card["tables"]
         if table["kind"] in ("psnr", "rmse", "characteristics")
     ]
@@ -107,30 +107,31 @@ def plain(card: Card) -> str:
 
 
 def scores(cards: Sequence[Card]) -> str:
-    """Tables of PSNR and RMSE in Markdown, with the networks of several cards in each.
+    """One table of PSNR and RMSE in Markdown, with the networks of several cards.
 
     Raises:
         BadUsage: if the cards are not made of the same reports.
     """
-    parts = []
     of_each = [[table for table in card["tables"] if table["kind"] in ("psnr", "rmse")]
                for card in cards]  # fmt: skip
-    if len({len(found) for found in of_each}) > 1:
-        raise _unequal(cards)
-    for same in zip(*of_each, strict=True):
-        if len({(table["title"], *table["columns"]) for table in same}) > 1:
-            raise _unequal(cards)
-        own = {card["name"] for card in cards}
-        rows = {row[0]: row for table in same for row in table["rows"]}
-        ordered = sorted(rows.values(), key=lambda row: row[0] in own)
-        parts.append(f"{same[0]['title']}\n\n{grid(_cells({**same[0], 'rows': ordered}))}")
-    return "\n\n".join(parts)
-
-
-def _unequal(cards: Sequence[Card]) -> BadUsage:
-    names = " and ".join(card["name"] for card in cards)
-    cause = "were measured on different cases, slices or noise"
-    return BadUsage(f"cards of {names}", cause, "Make them of the same reports")
+    names = {card["name"] for card in cards}
+    if len({str([(table["title"], table["columns"]) for table in found]) for found in of_each}) > 1:
+        cause, remedy = "differ in cases, slices or noise", "Make them of the same reports"
+        raise BadUsage(f"cards of {' and '.join(sorted(names))}", cause, remedy)
+    columns: list[str] = []
+    found: dict[str, dict[str, str]] = {}  # by method and column
+    for table in (table for same in zip(*of_each, strict=True) for table in same):
+        titles, rows = _cells(table)
+        recorded = table["kind"] == "rmse"  # of which the mean alone is shown
+        first, unit = (-1, "RMSE (HU)") if recorded else (1, "PSNR (dB)")
+        shown = [f"{unit}, {'recorded' if recorded else title}" for title in titles[first:]]
+        columns += [title for title in shown if title not in columns]
+        for row in rows:
+            found.setdefault(row[0], {}).update(zip(shown, row[first:], strict=True))
+    methods = sorted(found, key=lambda method: method in names)  # the networks last
+    content = [[method, *(found[method].get(of, _NONE) for of in columns)] for method in methods]
+    measured = _items(table["title"] for table in of_each[0])
+    return f"{grid((['method', *columns], content))}\n\n{measured}"
 
 
 def renewed(text: str) -> str:
@@ -165,4 +166,4 @@ def _cells(table: dict[str, Any]) -> Table:
 
 
 def _cell(value: Any, digits: int) -> str:
-    return f"{value:.{digits}f}" if json_files.is_number(value) else str(value or _NONE)
+    return f"{value:z.{digits}f}" if json_files.is_number(value) else str(value or _NONE)

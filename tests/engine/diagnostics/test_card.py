@@ -103,8 +103,8 @@ def test_bias_is_told_by_tissue_at_every_level(run, report):
 def test_characteristics_are_told_by_method_and_dose(run, characterized):
     card = make_card(run, "best", [characterized])
     (before, after) = tables(card)["characteristics"]["rows"]
-    assert before == ["reconstruction", "100000", 40, 1, 0.5, 1, -2, 30, 0.7]
-    assert after == ["trained", "100000", 10, 0.25, 0.5, 0.5, -2, 30, 0.7]
+    assert before == ["reconstruction", "100,000", 40, 1, 0.5, 1, -2, 30, 0.7]
+    assert after == ["trained", "100,000", 10, 0.25, 0.5, 0.5, -2, 30, 0.7]
     assert card["remarks"] == ["trained at 1e5 raises."]
 
 
@@ -202,15 +202,15 @@ def test_a_document_is_renewed_between_its_marks_alone(run, report, engine, tmp_
     assert renewed(text) == text
 
 
-def test_networks_of_the_same_reports_share_a_table(run, report):
+def test_networks_of_the_same_reports_share_a_short_table(run, report):
     card = make_card(run, "best", [report()])
     other = json.loads(json.dumps(card).replace("trained", "better"))
     other["tables"][0]["rows"][1][1] = 36.0
     text = scores([card, other])
-    assert text.index("| noisy | 25.00 |") < text.index("| trained | 34.50 |")
-    assert "| better | 36.00 |" in text
+    assert text.index("| noisy | 25.00 | 9.0 |") < text.index("| trained | 34.50 | 9.0 |")
+    assert "| better | 36.00 | 9.0 |" in text
     other["tables"][0]["title"] += " Other cases."
-    with pytest.raises(BadUsage, match="different cases"):
+    with pytest.raises(BadUsage, match="cards of better and trained: differ in cases"):
         scores([card, other])
 
 
