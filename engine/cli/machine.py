@@ -36,7 +36,7 @@ def info(
 ) -> None:  # fmt: skip
     """Describe a scan, a run or a folder of scans.
 
-    A run includes the fingerprint of its last checkpoint.
+    A run includes the fingerprint of its last checkpoint, and the tables of its card.
     """
     from json import dumps
 
@@ -50,6 +50,8 @@ def info(
     width = max(len(name) for name, _ in found.rows)
     for name, value in found.rows:
         print(f"{name:<{width}}  {value}")
+    if found.shown:
+        print(found.shown)
 
 
 @app.command()

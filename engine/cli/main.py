@@ -12,7 +12,7 @@ from typing import Any
 
 # Each of these registers its commands, in the order of the help.
 # isort: off
-from engine.cli import fit, denoise, evaluate, characterize, data, export, machine  # noqa: F401
+from engine.cli import fit, denoise, evaluate, characterize, card, data, export, machine  # noqa: F401
 
 # isort: on
 from engine import standard_streams

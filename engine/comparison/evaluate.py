@@ -279,6 +279,7 @@ def _about(
         "protocol": request.protocol,
         "split": request.split,
         "cases": {volume.case: volume.sha256 for volume in comparison.cases},
+        "spacing_mm": {volume.case: list(volume.spacing_mm) for volume in comparison.cases},
         "tuned_on": [volume.case for volume in comparison.tuning],
         "slices": request.slices or "all",
         "data_range": asdict(comparison.window),
@@ -286,6 +287,7 @@ def _about(
         "levels": {
             level.label: level.noise.describe(comparison.window) for level in comparison.levels
         },
+        "recorded": [level.label for level in comparison.levels if level.noise.file is not None],
         "noise_seed": comparison.noise_seed,
         "prior": asdict(comparison.prior) | {"of": repr(comparison.prior.of)},
         "settings": settings,

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from engine.checkpoints import checkpoint
+from engine.diagnostics.card import Card
+from engine.diagnostics.card_text import plain, read_card
 from engine.diagnostics.noise_description import noise_content, noise_rows
 from engine.errors import BadUsage, Mismatch
 from engine.output_paths import sidecar_path
@@ -40,10 +42,14 @@ class Description:
     Attributes:
         rows: names and values.
         noise: of a scan, if it was asked for.
+        card: of a run, if it has one.
+        shown: the tables of the card.
     """
 
     rows: Rows
     noise: ScanNoise | None = None
+    card: Card | None = None
+    shown: str = ""
 
     def content(self) -> dict[str, Any]:
         """The same for JSON. A name that stands in several rows has a list of values."""
@@ -51,7 +57,8 @@ class Description:
         for name in {name for name, _ in self.rows}:
             values = [value for other, value in self.rows if other == name]
             content[name] = values if name == "warning" else values[0]
-        return content | ({} if self.noise is None else {"noise": noise_content(self.noise)})
+        more = {"card": self.card, "noise": self.noise and noise_content(self.noise)}
+        return content | {name: value for name, value in more.items() if value is not None}
 
 
 def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) -> Description:
@@ -68,19 +75,15 @@ def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) ->
         BadInput: if a file is not a scan, or it is not clear which scans of a folder are its cases.
     """
     if str(path) in shipped_names():
-        return Description(_run(named_run(path)))
+        return _run(named_run(path))
     if not path.is_dir() or holds_slices(path):
         return _scan(path, trust, noise=noise)
     if noise:
         raise BadUsage("--noise", f"measures a scan, and {path} is a folder", "Name a scan")
-    return Description(_folder_rows(path))
-
-
-def _folder_rows(path: Path) -> Rows:
     if (path / "recipe.json").exists() or not holds_files(path):
         return _run(Run(path))
     Run(path).refuse_part()
-    return _folder(look(path))
+    return Description(_folder(look(path)))
 
 
 def _folder(found: Contents) -> Rows:
@@ -157,7 +160,17 @@ def _precision(told: str | dict[str, Any]) -> str:
     return f"{told['compute']}, {rmse:g} HU (RMSE) from float32, at most {largest:g} HU"
 
 
-def _run(run: Run) -> Rows:
+def _run(run: Run) -> Description:
+    rows = _run_rows(run)
+    try:
+        card = read_card(run)
+        shown = "" if card is None else plain(card)
+    except Mismatch as refusal:  # the run itself is intact
+        return Description([*rows, ("warning", str(refusal))])
+    return Description(rows, card=card, shown=shown)
+
+
+def _run_rows(run: Run) -> Rows:
     fields = run.fields()
     if CODE in fields:  # what it is made of is told without running its code
         rows, steps = _foreign(run, fields)
