@@ -121,6 +121,7 @@ class Feed:
         batch = Batch(
             hu,
             noisy_hu,
+            self._stacked([np.bool_(example.mirrored) for example in drawn]),
             self._stacked([example.weights for example in drawn]),
             self._stacked([np.float32(example.sigma) for example in drawn]),
             self._stacked([example.spectrum for example in drawn]),

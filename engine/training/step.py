@@ -20,8 +20,9 @@ _OTHER_KEY = 0x2545F491  # the random numbers of the objective are not those of 
 class Batch(NamedTuple):
     """The tensors of B examples; see `volumes.sampling.examples.Example`."""
 
-    hu: Any  # (B, Z + 2 halo, Y, X) int16, or float32 if not whole numbers
+    hu: Any  # (B, Z + 2 halo, Y, X) int16, or float32 if not whole numbers; X is not mirrored yet
     noisy_hu: Any  # likewise; (B, 0, Y, X) if the step adds the noise
+    mirrored: Any  # (B,) bool, along X
     weights: Any  # (B, Z, Z + 2 halo) float32; (B, Z, 0) without a prior
     sigma: Any  # (B,) float32
     spectrum: Any  # (B, S) float32; (B, 0) for white noise
@@ -115,10 +116,12 @@ class TrainingStep:
     def images(self, batch: Batch) -> Images:
         """The images of a batch: noise, prior and dose as the network receives them."""
         clean = self.window.clean(batch.hu[..., None])  # (B, Z + 2 halo, Y, X, 1)
+        clean = _mirrored(clean, batch.mirrored)
         if self.noise.additive:
             noisy = self.noise.add(clean, batch.sigma, batch.spectrum, batch.keys)
         else:
             noisy = self.window.noisy(batch.noisy_hu[..., None], self.noise.bounds)
+            noisy = _mirrored(noisy, batch.mirrored)
         prior = dose = None
         if self.sees_dose:
             dose = tf.reshape(batch.dose, (-1, 1, 1, 1, 1))
@@ -130,3 +133,11 @@ class TrainingStep:
             clean[:, inner], noisy[:, inner], prior, dose, noisy, batch.slices,
             tf.bitwise.bitwise_xor(batch.keys, _OTHER_KEY), self.window.width_hu,
         )  # fmt: skip
+
+
+def _mirrored(images: Any, mirrored: Any) -> Any:
+    """(B, Z, Y, X, C) images, mirrored along X where the (B,) flags say so.
+
+    They are float32: TensorFlow cannot mirror int16 on a GPU.
+    """
+    return tf.where(mirrored[:, None, None, None, None], tf.reverse(images, [3]), images)

@@ -28,6 +28,12 @@ class Pose:
         reversed_ = block[tuple(slice(None, None, -1 if m else 1) for m in self.mirror)]
         return np.rot90(reversed_, self.quarters, axes=(1, 2))
 
+    def apart(self) -> tuple[Pose, bool]:
+        """A pose that does not mirror X, and whether X is mirrored after it."""
+        z, y, x = self.mirror
+        # To mirror X and then turn is to turn the other way and then mirror X.
+        return (Pose((z, y, False), -self.quarters % 4), True) if x else (self, False)
+
     def written_to(self, out: npt.NDArray[Voxel]) -> npt.NDArray[Voxel]:
         """A view of an array. A block that is written to it stands in the array in this pose."""
         upright = np.rot90(out, -self.quarters, axes=(1, 2))

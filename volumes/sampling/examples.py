@@ -26,9 +26,11 @@ class Example:
 
     Attributes:
         clean: the block of the clean volume, (Z + 2 halo, Y, X) with the slices that the prior and
-            the objective need.
+            the objective need, before X is mirrored.
         noisy: the same block of the recorded or scanned noisy copy, or of the scan as it is; None
             if noise is added on the accelerator.
+        mirrored: whether the accelerator mirrors X of both: it does so at no cost, the host in one
+            more pass.
         weights: (Z, Z + 2 halo) of the prior; empty (Z, 0) without a prior.
         sigma: of the noise, as a fraction of the window; NaN if unknown.
         spectrum: (S,) of the noise, see `noise_spectrum.Spectrum.vector`; (0,) for white noise.
@@ -41,6 +43,7 @@ class Example:
 
     clean: Cut
     noisy: Cut | None
+    mirrored: bool
     weights: npt.NDArray[np.float32]
     sigma: float
     spectrum: npt.NDArray[np.float32]
@@ -53,12 +56,15 @@ class Example:
     @property
     def hu(self) -> HU:
         """(Z + 2 halo, Y, X) clean HU in the datatype of the volume, read anew."""
-        return self.clean.voxels()
+        return self._voxels(self.clean)
 
     @property
     def noisy_hu(self) -> HU:
         """(Z + 2 halo, Y, X) noisy HU, read anew; empty (0, Y, X) without a noisy copy."""
-        return self.hu[:0] if self.noisy is None else self.noisy.voxels()
+        return self.hu[:0] if self.noisy is None else self._voxels(self.noisy)
+
+    def _voxels(self, cut: Cut) -> HU:
+        return cut.voxels()[..., :: -1 if self.mirrored else 1]
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,8 @@ class Examples:
         """Example i."""
         leader, volume = self._leader(i), self._volume(i)
         rng = random_draws.rng(self.seed, "crop", i)
-        box, pose = self.crop.draw(_shape(volume.hu), rng)
+        box, drawn = self.crop.draw(_shape(volume.hu), rng)
+        pose, mirrored = drawn.apart()
         if leader != i:
             led, _ = self.crop.draw(_shape(volume.hu), random_draws.rng(self.seed, "crop", leader))
             box = Box((led.start[0], *box.start[1:]), box.shape)
@@ -138,7 +145,9 @@ class Examples:
         key = random_draws.device_key(self.seed, "noise", i)
         slices = reflected(halo_box.start[0], halo_box.shape[0], volume.hu.shape[0])
         slices = slices[:: -1 if pose.mirror[0] else 1]
-        return Example(clean, noisy, weights, sigma, spectrum, dose, key, slices, volume.case, box)
+        return Example(
+            clean, noisy, mirrored, weights, sigma, spectrum, dose, key, slices, volume.case, box
+        )
 
     def case(self, i: int) -> str:
         """The name of the case of example i. No voxel is read."""

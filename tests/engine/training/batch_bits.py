@@ -1,7 +1,8 @@
 """Batches of several kinds of training, and the hashes of their bytes.
 
 `python -m tests.engine.training.batch_bits` prints the hashes. Those in `batch_sha256.json` are of
-the program before its batches were written into buffers that are used again.
+the program before its batches were written into buffers that are used again, and before X was
+mirrored on the device.
 """
 
 import hashlib
@@ -52,6 +53,12 @@ def kinds():
     }  # fmt: skip
 
 
+def mirrored(voxels, flags):
+    """(B, Z, Y, X) voxels of a batch as the step sees them."""
+    flags = np.asarray(flags)[:, None, None, None]
+    return np.where(flags, voxels[..., ::-1], voxels)
+
+
 def sha256(examples, strategy, *, on_device=False):
     """The SHA-256 of the datatypes, shapes and bytes of the first batches."""
     from engine.training.batches import feed
@@ -61,6 +68,8 @@ def sha256(examples, strategy, *, on_device=False):
         for batch in fed.batches(0, STEPS):
             for field in FIELDS:
                 array = getattr(batch, field).numpy()
+                if field in ("hu", "noisy_hu"):
+                    array = mirrored(array, batch.mirrored)
                 found.update(f"{array.dtype.str} {array.shape}".encode())
                 found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()

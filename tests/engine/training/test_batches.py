@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.training.reader_threads import READER, Readers
-from tests.engine.training.batch_bits import KNOWN, kinds, sha256
+from tests.engine.training.batch_bits import KNOWN, kinds, mirrored, sha256
 from volumes import Crop, Gaussian, NeighbourMean
 from volumes.errors import BadInput
 from volumes.sampling.examples import Examples
@@ -64,23 +64,29 @@ def gathered(feed, examples, strategy, start, stop, batch=2):
 def test_a_batch_holds_the_examples_of_its_step_in_order(cpu, feed, examples):
     found = gathered(feed, examples, cpu.strategy, 0, 3)
     assert len(found) == 3
-    for step, (hu, noisy_hu, weights, sigma, spectrum, dose, keys, slices) in enumerate(found):
+    flips = set()
+    for step, (hu, noisy_hu, flags, weights, sigma, spectrum, dose, keys, slices) in enumerate(
+        found
+    ):
+        flips |= set(flags.tolist())
         assert noisy_hu.shape == (2, 0, *hu.shape[2:])  # it is simulated where the step runs
         for place in range(2):
             example = examples[2 * step + place]
-            np.testing.assert_array_equal(hu[place], example.hu)
+            np.testing.assert_array_equal(mirrored(hu, flags)[place], example.hu)
             np.testing.assert_array_equal(weights[place], example.weights)
             np.testing.assert_array_equal(keys[place], example.key)
             np.testing.assert_array_equal(slices[place], example.slices)
             assert sigma[place] == np.float32(example.sigma)
             assert spectrum[place].size == 0  # it is white
             assert np.isnan(dose[place])  # white noise has none
+    assert flips == {False, True}
 
 
 def test_a_batch_has_the_types_that_the_step_is_traced_for(cpu, feed, examples):
     given = gathered(feed, examples, cpu.strategy, 0, 1)[0]
     assert [array.dtype for array in given] == [
-        np.int16, np.int16, np.float32, np.float32, np.float32, np.float32, np.int32, np.int32,
+        np.int16, np.int16, bool, np.float32, np.float32, np.float32, np.float32, np.int32,
+        np.int32,
     ]  # fmt: skip
 
 
@@ -188,7 +194,7 @@ def test_voxels_are_not_copied_into_their_tensor(cpu, examples):
     batch = fed._distributed(shares)
     for tensor, array in zip(batch, shares[0], strict=True):
         assert not array.size or shared(tensor).ctypes.data == array.ctypes.data
-    np.testing.assert_array_equal(batch.hu[1], examples[1].hu)
+    np.testing.assert_array_equal(batch.hu[1], examples[1].clean.voxels())
 
 
 def test_a_tensor_that_is_kept_is_never_written_over(cpu, tf, feed, examples):
@@ -205,7 +211,7 @@ def test_a_tensor_that_is_kept_is_never_written_over(cpu, tf, feed, examples):
             if step % 7 == 0:
                 kept[step] = uses[step // 7 % len(uses)](batch.hu)
     for step, found in kept.items():
-        expected = np.stack([examples[2 * step + k].hu for k in range(2)])
+        expected = np.stack([examples[2 * step + k].clean.voxels() for k in range(2)])
         use = uses[step // 7 % len(uses)]
         np.testing.assert_array_equal(found, use(tf.constant(expected)))
 

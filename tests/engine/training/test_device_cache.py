@@ -29,7 +29,7 @@ def test_every_value_of_int16_arrives_unchanged(cpu):
     for i in range(8):
         found = cache.voxels([examples[i].clean], 0)
         assert found.dtype == "int16"
-        np.testing.assert_array_equal(found[0], examples[i].hu)
+        np.testing.assert_array_equal(found[0], examples[i].clean.voxels())
 
 
 def test_volumes_that_fill_more_than_half_of_the_memory_do_not_fit(cpu, volume, monkeypatch):

@@ -112,6 +112,16 @@ def test_flips_and_turns_make_the_eight_poses_of_a_square_equally_often():
     assert np.abs(counts - 200).max() < 5 * np.sqrt(200)
 
 
+def test_every_pose_is_one_that_does_not_mirror_x_and_perhaps_its_mirror_image():
+    block = np.arange(2 * 3 * 3).reshape(2, 3, 3)
+    for z, y, x, quarters in product((False, True), (False, True), (False, True), range(4)):
+        whole = Pose((z, y, x), quarters)
+        rest, mirrored = whole.apart()
+        assert not rest.mirror[2]
+        found = rest.of(block)[..., :: -1 if mirrored else 1]
+        np.testing.assert_array_equal(found, whole.of(block))
+
+
 @pytest.mark.parametrize("shape", [(1, 12, 10), (8, 10, 12)])
 def test_turns_of_a_crop_that_is_not_square_are_refused(shape):
     with pytest.raises(ValueError, match=r"crop\.turns needs slices that are square"):
