@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -72,19 +73,21 @@ def _measured(cases: FeedCases, rounds: int, plane: int, terminal: Terminal) -> 
     cases.write(plane)
     conversion = timed(cases.convert)
     megabytes = sum(volume.hu.nbytes for volume in cases.volumes) / 1e6
-    compared = ways(cases)
-    for name, way in compared.items():
-        terminal.say(f"{name} ...")
-        way.turn()
-    terminal.say(f"{rounds} rounds ...")
-    times = take_turns({name: way.turn for name, way in compared.items()}, rounds)
+    with ExitStack() as stack:
+        compared = ways(cases, stack)
+        for name, way in compared.items():
+            terminal.say(f"{name} ...")
+            way.turn()
+        terminal.say(f"{rounds} rounds ...")
+        times = take_turns({name: way.turn for name, way in compared.items()}, rounds)
     crops = {name: way.crops for name, way in compared.items()}
-    del compared, way  # they hold what is to be dropped from the memory
+    del compared, way, stack  # they hold what is to be dropped from the memory
     if hasattr(os, "posix_fadvise"):
         times[_COLD], crops[_COLD] = [], _COLD_CROPS
         for _ in range(rounds):
             cases.forget()
-            times[_COLD].append(timed(ours(cases, _COLD_CROPS, flips=True)))
+            with ExitStack() as stack:
+                times[_COLD].append(timed(ours(cases, _COLD_CROPS, stack, flips=True)))
     return _Found(
         {
             name: [Taken(one.seconds / crops[name], one.processor_s / crops[name]) for one in taken]

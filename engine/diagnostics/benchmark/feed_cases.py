@@ -20,6 +20,7 @@ from volumes.volume import HU, Volume
 
 BATCH = 2
 CROP = Crop((32, 256, 256), central=0.8)
+_COPIED = 96  # crops, all different: those of one deep case would stay in the cache
 _DRAWN = 8  # slices of the phantom; deeper cases repeat them, with noise moved about
 _SIGMA_HU = 20.0
 # Together the cases exceed the processor's caches, as a data set does.
@@ -88,7 +89,7 @@ class FeedCases:
     def prepared(self) -> list[tuple[HU, Box]]:
         """What a plain copy of the first crops needs: arrays that hold their voxels, and boxes."""
         examples, arrays, found = self.examples(flips=False), dict[str, HU](), []
-        for i in range(4 * len(self.volumes)):
+        for i in range(_COPIED):
             cut, case = examples[i].clean, examples[i].case
             hu, box = deep_enough(cut.hu, cut.box)
             found.append((arrays.setdefault(case, hu), box))

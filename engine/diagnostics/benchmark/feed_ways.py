@@ -9,6 +9,7 @@ four crops for each volume that they load.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
@@ -37,13 +38,13 @@ class FeedWay(NamedTuple):
     turn: Callable[[], None]
 
 
-def ways(cases: FeedCases) -> dict[str, FeedWay]:
-    """All ways, as far as their packages are installed."""
+def ways(cases: FeedCases, stack: ExitStack) -> dict[str, FeedWay]:
+    """All ways, as far as their packages are installed. They end with the stack."""
     many = 24
     found = {
         COPY: FeedWay(many, _copy(cases, many)),
-        OURS: FeedWay(many, ours(cases, many, flips=True)),
-        UNFLIPPED: FeedWay(many, ours(cases, many, flips=False)),
+        OURS: FeedWay(many, ours(cases, many, stack, flips=True)),
+        UNFLIPPED: FeedWay(many, ours(cases, many, stack, flips=False)),
         REFERENCE: FeedWay(1, _reference(cases)),
     }
     if packages.package("monai") is not None:
@@ -69,17 +70,17 @@ def _copy(cases: FeedCases, crops: int) -> Callable[[], None]:
     return turn
 
 
-def ours(cases: FeedCases, crops: int, *, flips: bool) -> Callable[[], None]:
-    """The engine's feed, up to the tensors."""
+def ours(cases: FeedCases, crops: int, stack: ExitStack, *, flips: bool) -> Callable[[], None]:
+    """The engine's feed, up to the tensors. Its threads end with the stack."""
     from engine.training.batches import feed
 
-    examples, strategy, step = cases.examples(flips=flips), runtime.start("cpu").strategy, 0
+    strategy, step = runtime.start("cpu").strategy, 0
+    fed = stack.enter_context(feed(cases.examples(flips=flips), BATCH, strategy))
 
     def turn() -> None:
         nonlocal step
-        with feed(examples, BATCH, strategy) as fed:
-            for _ in fed.batches(step, step + crops // BATCH):
-                step += 1
+        for _ in fed.batches(step, step + crops // BATCH):
+            step += 1
 
     return turn
 

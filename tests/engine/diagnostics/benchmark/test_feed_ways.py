@@ -1,3 +1,5 @@
+from contextlib import ExitStack
+
 import numpy as np
 import pytest
 
@@ -18,10 +20,11 @@ def cases(cpu, request, tmp_path_factory):
 
 
 def test_every_way_takes_its_turns(cases):
-    for way in feed_ways.ways(cases).values():
-        for _ in range(2):
-            way.turn()
-        assert way.crops > 0
+    with ExitStack() as stack:
+        for way in feed_ways.ways(cases, stack).values():
+            for _ in range(2):
+                way.turn()
+            assert way.crops > 0
 
 
 @pytest.mark.parametrize("kind", ["PersistentDataset", "CacheDataset"])
