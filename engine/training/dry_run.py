@@ -11,6 +11,7 @@ from engine.recipe import summary
 from engine.recipe.serialization import to_json
 from engine.runs.initial_weights import InitialWeights
 from engine.terminal import Terminal
+from engine.training.bfloat16 import refuse_shallow
 from engine.training.cases import outline_cases
 from engine.training.fit import refuse_uneven, warn_of_network
 from engine.training.fit_request import FitRequest
@@ -33,6 +34,7 @@ def dry_run(prepared: Prepared, request: FitRequest, terminal: Terminal) -> None
     start = _rehearse(prepared, request, terminal)
     started = runtime.start(request.devices, request.precision, request.xla)
     refuse_uneven(recipe, started)
+    refuse_shallow(recipe, started)
     warn_of_network(recipe, terminal)
     cost = step_cost(recipe, started.precision)
     about: dict[str, Any] = {

@@ -17,6 +17,7 @@ from engine.runs import compatibility, own_settings
 from engine.runs.run import Run
 from engine.terminal import Terminal
 from engine.training import device_cache
+from engine.training.bfloat16 import refuse_shallow
 from engine.training.cases import read_cases
 from engine.training.cluster import Cluster, joined
 from engine.training.fit_request import FitRequest
@@ -103,6 +104,7 @@ def _train(
     cluster.tell("start")
     started = _started(request, stop, cluster)
     refuse_uneven(recipe, started)
+    refuse_shallow(recipe, started)
     if not checkpoint.steps(run.checkpoints):
         warn_of_network(recipe, terminal)
     about = about_program(recipe, started, request.command) | about

@@ -44,15 +44,10 @@ def step_cost(recipe: Recipe, precision: str = "float32") -> StepCost:
         recipe: what is trained.
         precision: of the network's inner layers.
     """
-    import keras
-
     model = recipe.network.build()
-    crops = [keras.KerasTensor((recipe.batch, *recipe.crop.shape, 1)) for _ in model.inputs]
-    whole = keras.Model(model.inputs, [layer.output for layer in model.layers])
-    shapes = whole.compute_output_spec(crops if len(crops) > 1 else crops[0])
     size = {
-        id(layer.output): math.prod(shape.shape) * _BYTES[precision]
-        for layer, shape in zip(model.layers, shapes, strict=True)
+        tensor: math.prod(shape) * _BYTES[precision]
+        for tensor, shape in shapes_at_crop(model, recipe).items()
     }
     kept = {id(tensor) for layer in model.layers for tensor in _kept(layer)}
     normalised = [layer for layer in model.layers if "BatchNormalization" in type(layer).__name__]
@@ -66,6 +61,18 @@ def step_cost(recipe: Recipe, precision: str = "float32") -> StepCost:
     )
     voxels = recipe.examples_per_step * math.prod(recipe.crop.shape)
     return StepCost(parameters, voxels, round(needed))
+
+
+def shapes_at_crop(model: Any, recipe: Recipe) -> dict[int, tuple[int, ...]]:
+    """The shapes of the tensors of a network for the batch of a recipe, by identity."""
+    import keras
+
+    crops = [keras.KerasTensor((recipe.batch, *recipe.crop.shape, 1)) for _ in model.inputs]
+    whole = keras.Model(model.inputs, [layer.output for layer in model.layers])
+    shapes = whole.compute_output_spec(crops if len(crops) > 1 else crops[0])
+    return {
+        id(layer.output): shape.shape for layer, shape in zip(model.layers, shapes, strict=True)
+    }
 
 
 def _kept(layer: Any) -> list[Any]:

@@ -214,16 +214,19 @@ def test_a_step_in_lower_precision_learns_finite_weights(tf, training, batch, pr
     }
 
 
-def test_lower_precision_learns_nearly_what_float32_does(tf, training, batch):
-    recipe = tiny("unet3d")
-    losses = {}
-    for precision in ("float32", "bfloat16", "float16"):
-        ours = training(recipe, precision=precision)
-        losses[precision] = [
-            float(ours.step(batch(recipe, step), tf.constant(1e-2))[0]) for step in range(10)
-        ]
-    for precision in ("bfloat16", "float16"):
-        np.testing.assert_allclose(losses[precision], losses["float32"], rtol=0.1)
+def test_every_precision_and_xla_follow_the_loss_curve_of_float32(tf, training, batch):
+    recipe = small("unet3d")
+    batches = [batch(recipe, step) for step in range(30)]
+
+    def curve(precision, xla):
+        ours = training(recipe, precision=precision, xla=xla)
+        return np.array([float(ours.step(given, tf.constant(3e-3)).loss) for given in batches])
+
+    exact = curve("float32", False)
+    assert exact[-1] < exact[0] / 5
+    for precision, apart in {"float32": 1e-5, "bfloat16": 0.05, "float16": 0.005}.items():
+        for xla in (False, True):
+            np.testing.assert_allclose(curve(precision, xla), exact, rtol=apart, err_msg=precision)
 
 
 @pytest.mark.parametrize("name", ["unet3d", "dncnn"])
