@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ class Ended(NamedTuple):
 
     codes: list[int]
     said: list[str]  # on stderr
+    at_s: list[float]  # on one clock
 
 
 class Processes:
@@ -35,7 +37,11 @@ class Processes:
         )  # fmt: skip
 
     def run(
-        self, count: int, command: list[str], sent: tuple[int, int, int] | None = None
+        self,
+        count: int,
+        command: list[str],
+        sent: tuple[int, int, int] | None = None,
+        after_s: float = 0.0,
     ) -> Ended:
         """Runs a command of the engine in several processes.
 
@@ -44,15 +50,19 @@ class Processes:
             command: its words.
             sent: (rank, signal, step): the process of this rank gets the signal in this step that
                 it computes, counted from 1.
+            after_s: from the beginning of this step to the signal.
         """
-        asked = {"count": count, "command": command, "sent": sent, "folder": str(self._folder)}
+        asked = {
+            "count": count, "command": command, "sent": sent, "after_s": after_s,
+            "folder": str(self._folder),
+        }  # fmt: skip
         assert self._forked.stdin is not None
         assert self._forked.stdout is not None
         self._forked.stdin.write(json.dumps(asked) + "\n")
         self._forked.stdin.flush()
-        codes = json.loads(self._forked.stdout.readline())
+        codes, at_s = json.loads(self._forked.stdout.readline())
         said = [(self._folder / f"stderr-{rank}").read_text() for rank in range(count)]
-        return Ended(codes, said)
+        return Ended(codes, said, at_s)
 
     def close(self) -> None:
         self._forked.communicate()
@@ -86,7 +96,7 @@ def _started(asked: dict, ports: list[int], rank: int) -> int:
             os.dup2(os.open(Path(asked["folder"]) / f"{name}-{rank}", flags), number)
         os.environ["TF_CONFIG"] = tf_config(ports, rank)
         if asked["sent"] is not None and asked["sent"][0] == rank:
-            _signal_in_step(*asked["sent"][1:])
+            _signal_in_step(*asked["sent"][1:], asked["after_s"])
         from engine.cli.main import main
 
         try:
@@ -97,22 +107,26 @@ def _started(asked: dict, ports: list[int], rank: int) -> int:
         os._exit(code)
 
 
-def _signal_in_step(number: int, step: int) -> None:
+def _signal_in_step(number: int, step: int, after_s: float) -> None:
     from engine.training.step import TrainingStep
 
     call, steps = TrainingStep.__call__, iter(range(1, 1000))
 
     def sent(self, *given):
         if next(steps) == step:
-            os.kill(os.getpid(), number)
+            if after_s:
+                threading.Timer(after_s, os.kill, (os.getpid(), number)).start()
+            else:
+                os.kill(os.getpid(), number)
         return call(self, *given)
 
     TrainingStep.__call__ = sent
 
 
-def _ended(processes: list[int]) -> list[int]:
-    """The exit codes of processes. Those that do not end are killed."""
+def _ended(processes: list[int]) -> tuple[list[int], list[float]]:
+    """The exit codes of processes, and when they ended. Those that do not end are killed."""
     codes: dict[int, int] = {}
+    at_s: dict[int, float] = {}
     until = time.monotonic() + _LIMIT_S
     while len(codes) < len(processes):
         for process in processes:
@@ -120,10 +134,11 @@ def _ended(processes: list[int]) -> list[int]:
                 found, status = os.waitpid(process, os.WNOHANG)
                 if found:
                     codes[process] = os.waitstatus_to_exitcode(status)
+                    at_s[process] = time.monotonic()
                 elif time.monotonic() > until:
                     os.kill(process, signal.SIGKILL)
         time.sleep(0.02)
-    return [codes[process] for process in processes]
+    return [codes[process] for process in processes], [at_s[process] for process in processes]
 
 
 def _serve() -> None:

@@ -32,3 +32,8 @@ def rows(run: Path) -> list[dict]:
         {name: value for name, value in json.loads(line).items() if name not in clock}
         for line in (run / "metrics.jsonl").read_text().splitlines()
     ]
+
+
+def losses(run: Path) -> list[float]:
+    """The loss of each step."""
+    return [row["loss"] for row in rows(run) if "loss" in row]

@@ -40,6 +40,7 @@ GATES = {
     "G18": "streams that are closed, full or narrow, odd environments, and any names of files",
     "G19": "kill -9 among many scans in shards: the files of one undisturbed command",
     "G20": "scans read, denoised and written at once: delays of any stage, Ctrl-C at any moment",
+    "G21": "kill -9 of one of several processes: the others end, and any number resumes",
 }
 BEGIN, END = "<!-- gates -->", "<!-- /gates -->"
 
