@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.engine.tiny import tiny
+from volumes import Recorded
 from volumes.sampling.examples import Examples
 
 
@@ -185,6 +186,22 @@ def test_mirrored_crops_have_the_prior_of_the_mirrored_volume(training, batch, v
         whole = np.tensordot(weights, deep, 1)[box.slices[0]]
         expected = _mirrored_like(clean.numpy()[0, ..., 0], slab[box.slices[0]], whole)
         np.testing.assert_allclose(prior.numpy()[0, ..., 0], expected, atol=1e-5)
+
+
+def test_clean_and_recorded_crops_are_mirrored_where_their_example_is(cpu, training, volume):
+    from engine.training.batches import feed
+
+    recipe = replace(small("dncnn", "batch=8"), noise=Recorded())
+    pair = replace(volume, noisy_hu=(volume.hu // 2).astype(np.int16))
+    examples = Examples([pair], recipe.crop, recipe.noise, None, recipe.seed)
+    step = training(recipe).step
+    with feed(examples, 8, cpu.strategy) as fed:
+        clean, noisy, *_ = step.images(next(fed.batches(0, 1)))
+    assert {examples[i].mirrored for i in range(8)} == {False, True}
+    for i in range(8):
+        for image, hu in ((clean, examples[i].hu), (noisy, examples[i].noisy_hu)):
+            unit = np.clip((hu + 1000.0) / 1400, 0, 1)
+            np.testing.assert_allclose(image[i, ..., 0], unit, atol=1e-6)
 
 
 def _mirrored_like(shown, original, other):
