@@ -7,6 +7,9 @@ leave spikes of noise in soft tissue, so the neighbourhood of a voxel decides. T
 the mean of the noisy neighbours, which does not depend on the network, and the network's estimate,
 which shows thin bone that the mean dilutes. The estimate counts only where the local mean is near
 the top of the window.
+
+A wire or clip beside air has a low mean. So a voxel far above the window is also kept if another
+one beside it is: noise makes single such voxels, and hardly ever two.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from volumes.window import Window
 _ABOVE_HU = (-75.0, 25.0)  # mean of the neighbours: keep
 _CONTRADICTED_HU = (-200.0, -100.0)  # mean of the neighbours: let the estimate count
 _SATURATED_HU = (-70.0, 0.0)  # estimate: keep
+_METAL_HU, _BESIDE_METAL_HU = (300.0, 450.0), (200.0, 400.0)  # the voxel; its highest neighbour
 _SIGMA_VOXELS = 0.8
 _TRUNCATE = 4.0
 _ROUNDING_HU = 1.0  # far more than a mean can exceed its largest value by
@@ -68,7 +72,26 @@ class BoneWeight:
         if part is not None:
             inner = part.slices
             weight[inner] = self._of_mean(self._mean(around, part), estimate[inner])
+            self._keep_metal(weight, around)
         return weight
+
+    def _keep_metal(self, weight: Unit, around: Unit) -> None:
+        """Raises the weight of voxels far above the window that have such a neighbour."""
+        least = self.window.unit(self.window.high_hu + _METAL_HU[0])
+        z, y, x = np.nonzero(self.within(around) > least)
+        if not z.size:
+            return
+        far_z, far_y, far_x = self._reach
+        plane = np.arange(-1, 2)
+        square = around[
+            (z + far_z)[:, None, None],
+            (y + far_y)[:, None, None] + plane[:, None],
+            (x + far_x)[:, None, None] + plane,
+        ]
+        own, square[:, 1, 1] = square[:, 1, 1].copy(), -np.inf
+        kept = _rise(self._above_hu(own), *_METAL_HU)
+        kept *= _rise(self._above_hu(square.max(axis=(1, 2))), *_BESIDE_METAL_HU)
+        weight[z, y, x] = np.maximum(weight[z, y, x], kept)
 
     def _of_mean(self, mean: Unit, estimate: Unit) -> Unit:
         mean = self._above_hu(mean)

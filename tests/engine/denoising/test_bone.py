@@ -53,6 +53,16 @@ def test_a_spike_of_noise_is_not_kept():
     assert weight(hu, estimate_hu=flat(60)).max() < 0.01
 
 
+def test_a_wire_beside_air_is_kept():
+    hu = flat(-1000)
+    hu[3, 10, 10:12] = 1800, 3000
+    found = weight(hu, estimate_hu=flat(-1000))
+    assert (found[3, 10, 10:12] == 1).all()
+    assert np.count_nonzero(found > 0.5) == 2
+    hu[3, 10, 11] = -1000
+    assert weight(hu, estimate_hu=flat(-1000)).max() < 0.01
+
+
 def test_the_rim_of_bone_is_kept_without_a_step():
     ramp = np.linspace(0, 900, 181)
     found = weight(np.broadcast_to(ramp, (4, 9, 181)))[2, 4]
