@@ -34,7 +34,8 @@ def padding(voxels: npt.NDArray[Any], hu: Callable[[Slice], Slice] = np.asarray)
       in air also reaches such values, but only in isolated voxels.
     - A constant outside the field of view, of any value. A field of view is convex, so that
       whatever lies outside of it reaches a corner of the slice. Candidates are the connected
-      regions of equal voxels that hold a corner. Corners may differ in their values.
+      regions of equal voxels that hold a corner. Voxels that are not finite connect them. Corners
+      may differ in their values.
     - A slice of one value, if it is as low as air (-900 HU), or if another slice has noise.
 
     A candidate is padding in three cases:
@@ -112,13 +113,14 @@ def _outside_field(slice_: Slice) -> Mask:
     for value in np.unique(slice_[_CORNERS]):
         if not _is_flat_in_a_corner(slice_, value):
             continue
-        regions, count = ndimage.label(slice_ == value)
+        equal = slice_ == value
+        regions, count = ndimage.label(equal | ~np.isfinite(slice_))
         everywhere = bool(regions[_CORNERS].all())
         held = np.unique(regions[_CORNERS][regions[_CORNERS] > 0])
-        sizes = np.bincount(regions.ravel(), minlength=count + 1)
-        away = int(sizes[1:].sum() - sizes[held].sum())
+        sizes = np.bincount(regions[equal], minlength=count + 1)
+        away = int(sizes.sum() - sizes[held].sum())
         for label in held:
-            region = regions == label
+            region = (regions == label) & equal
             if _is_padding(slice_, region, float(value), away, everywhere=everywhere):
                 found |= region
     return found
@@ -139,7 +141,7 @@ def _is_padding(slice_: Slice, region: Mask, value: float, away: int, *, everywh
         region: its mask.
         value: its value.
         away: number of voxels of the same value that are connected to no corner.
-        everywhere: whether all corners have that value.
+        everywhere: whether all corners have that value, or are not finite.
     """
     from scipy import ndimage
 

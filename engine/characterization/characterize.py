@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engine.characterization.measuring import QualityProtocol
     from engine.characterization.quantities import Doses, Found
 
-_LEAST = 8  # realisations: fewer cannot be split for training and testing
+_LEAST = 16  # realisations: half of fewer cannot train an observer with five channels
 _BEAMS = {"fan": FanBeam, "parallel": Parallel}
 
 

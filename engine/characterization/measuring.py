@@ -32,7 +32,7 @@ class QualityProtocol:
         scanner: that scans them.
         pixel_mm: width of the pixels of the modules.
         doses: photons per ray, ascending; the last is the full dose.
-        realisations: of every module at every dose, at least 8.
+        realisations: of every module at every dose, at least 16.
         lesions: a real slice with lesions; None without one.
         seed: of all noise, and of the readers.
     """

@@ -167,6 +167,14 @@ def test_non_finite_voxels_are_padding_wherever_they_lie(body, value):
     np.testing.assert_array_equal(padding(hu), ~np.isfinite(hu))
 
 
+def test_a_corner_that_is_not_finite_leaves_the_padding_of_the_others(body):
+    outside = ~disc(body.shape)
+    hu = np.where(outside, np.float32(-1024), np.clip(body - 22, -1024, None))  # clipped air
+    assert padding(hu)[outside].all()
+    hu[:, :3, :3] = np.nan
+    assert padding(hu)[outside].all()
+
+
 def test_a_slice_without_one_finite_voxel_is_all_padding():
     assert padding(np.full((1, 5, 5), np.nan)).all()
 

@@ -10,7 +10,7 @@ import pytest
 from engine.cli.main import run
 from volumes import nifti
 
-QUICK = ["--dose", "3e4,3e5", "--realisations", "8", "--pixel", "1.5", "--filter", "hann"]
+QUICK = ["--dose", "3e4,3e5", "--realisations", "16", "--pixel", "1.5", "--filter", "hann"]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_report_has_tables_figures_and_every_number(report) -> None:
         assert (report / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"({name}.png)" in text
     content = json.loads((report / "report.json").read_text())
-    assert content["realisations"] == 8
+    assert content["realisations"] == 16
     assert content["scan"]["lesions"]
     with open(report / "quantities.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -60,7 +60,7 @@ def test_an_existing_report_is_refused(report, capsys) -> None:
         (["--dose", "many"], "--dose"),
         (["--dose", "1e5,1e5"], "--dose"),
         (["--dose", "0"], "--dose"),
-        (["--realisations", "7"], "--realisations"),
+        (["--realisations", "15"], "--realisations"),
         (["--phantom", "water"], "--phantom"),
         (["--filter", "sharp"], "--filter"),
         (["--beam", "cone"], "--beam"),
