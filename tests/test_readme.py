@@ -74,7 +74,7 @@ def test_the_example_of_python_runs(cpu, tmp_path, monkeypatch, phantom_hu):
     found = {"noisy_hu": np.rint(noisy).astype(np.int16)}
     exec(code, found)
     assert found["trained"].run == Path("runs/respr_unet3d")
-    assert found["denoised"].output.shape == phantom_hu.shape
+    assert found["denoised_hu"].shape == phantom_hu.shape
 
 
 @pytest.mark.parametrize("page", [README, ROOT / "recipes" / "README.md"], ids=["short", "whole"])
