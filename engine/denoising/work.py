@@ -13,6 +13,7 @@ from engine.denoising.batch import Slices, Tally
 from engine.denoising.denoise import Denoised, denoise, plan_for
 from engine.denoising.denoise_request import DenoiseRequest
 from engine.denoising.network_choice import NetworkChoice, choose_network
+from engine.denoising.noise_reduction import NoiseReduction
 from engine.denoising.outputs import Output
 from engine.denoising.pictures import draw_planes, write_page
 from engine.denoising.plans import plan_in_words
@@ -95,10 +96,10 @@ class Work:
     def write(self, denoised: Denoised, output: Output, tally: Tally, *, overwrite: bool) -> None:
         """Writes the files of a scan and shows their paths."""
         scan, request, path = denoised.scan, self.request, output.path
-        # Warnings about the input and the model were shown before.
-        warnings = denoised.about["warnings"]
-        found = tuple(words for words in warnings if words not in scan.warnings)
         denoised.about.update(self.facts(denoised))
+        # Warnings about the input and the model were shown before.
+        shown = {*scan.warnings, *self.odd, *(self.choice.warnings() if self.choice else ())}
+        found = tuple(words for words in denoised.about["warnings"] if words not in shown)
         with tally.noted(scan.path):
             for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
                 self.terminal.result(str(written))
@@ -110,12 +111,18 @@ class Work:
 
     def facts(self, denoised: Denoised) -> dict[str, Any]:
         """The content of the sidecar of a scan, without the hashes of its files."""
+        about = {**denoised.about}
+        warnings = [*self.odd, *about["warnings"]]
+        if self.choice is not None:
+            about["network_choice"] = self.choice.about()
+            warnings = [*self.choice.warnings(), *warnings]
+        if (noise := NoiseReduction.of(denoised)) is not None:
+            about["noise_hu"] = noise.about()
+            self.terminal.say(f"{denoised.scan.path.name}: {noise}")
+            if self.choice is None and (doubt := noise.doubt(self.model.recipe)):
+                warnings.append(doubt)
         made = sidecar.made(self.started, reproducible=self.request.settings.reproducible)
-        about, warnings = denoised.about, [*self.odd, *denoised.about["warnings"]]
-        if self.choice is None:
-            return {**about, **made, "warnings": warnings}
-        chosen = {"network_choice": self.choice.about()}
-        return {**about, **chosen, **made, "warnings": [*self.choice.warnings(), *warnings]}
+        return {**about, **made, "warnings": warnings}
 
 
 class Works:
