@@ -15,7 +15,7 @@ from engine.checkpoints import checkpoint
 from engine.diagnostics.card import Card
 from engine.diagnostics.card_text import plain, read_card
 from engine.diagnostics.noise_description import noise_content, noise_rows
-from engine.errors import BadUsage, Mismatch
+from engine.errors import BadInput, BadUsage, Mismatch, did_you_mean
 from engine.output_paths import sidecar_path
 from engine.recipe.serialization import CODE
 from engine.recipe.shipped_networks import shipped_names
@@ -76,6 +76,8 @@ def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) ->
     """
     if str(path) in shipped_names():
         return _run(named_run(path))
+    if (meant := did_you_mean(str(path), shipped_names(), "")) and not path.exists():
+        raise BadInput(path, "does not exist", meant)
     if not path.is_dir() or holds_slices(path):
         return _scan(path, trust, noise=noise)
     if noise:

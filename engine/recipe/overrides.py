@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Sequence
 from typing import Any
 
 from engine import losses, objectives, schedules
-from engine.errors import BadUsage
+from engine.errors import BadUsage, did_you_mean
 from engine.recipe import network_prior
 from engine.recipe.metric import SCORES, Metric
 from engine.recipe.recipe import Recipe
@@ -41,8 +40,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
     fields = [field.name for field in dataclasses.fields(owner)]
     if names[0] not in fields:
-        near = difflib.get_close_matches(names[0], fields, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(fields)}"
+        hint = did_you_mean(names[0], fields, f"Known here: {', '.join(fields)}")
         raise BadUsage(whole, f"{type(owner).__name__} has no field {names[0]}", hint)
     current = getattr(owner, names[0])
     if len(names) > 1:

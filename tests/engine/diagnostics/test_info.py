@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +63,11 @@ def test_a_file_that_is_no_scan_is_refused(tmp_path):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(Mismatch):
         describe(tmp_path)
+
+
+def test_a_misspelled_network_is_refused_with_the_one_that_was_meant():
+    with pytest.raises(BadInput, match=r"Did you mean ct_denoiser\?"):
+        describe(Path("ct_denoizer"))
 
 
 def test_info_shows_the_step_and_the_fingerprint_of_the_last_checkpoint(trained):
