@@ -727,6 +727,16 @@ def test_pictures_of_a_folder_lie_beside_each_output(engine, unet_run, kits):
     assert picture.read_bytes() == drawn
 
 
+def test_messages_and_pages_of_a_folder_name_its_cases(engine, kits):
+    code, _, err = engine("denoise", kits, "--html", "page.html")
+    assert code == 0
+    assert err.startswith("case_0: ct_denoiser: ")
+    assert "\ncase_1: ct_denoiser: " in err
+    page = (kits / "case_0" / "imaging_page.html").read_text()
+    assert "<h1>case_0</h1>" in page
+    assert "imaging.nii.gz" not in page
+
+
 def test_a_folder_of_one_case_is_named_as_one_of_several(engine, unet_run, kits, tmp_path):
     shutil.rmtree(kits / "case_1")
     words = ("denoise", kits, "-m", unet_run, "-q", "-o")
