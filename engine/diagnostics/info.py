@@ -93,10 +93,15 @@ def _folder(found: Contents) -> Rows:
         ("folder", str(found.folder)),
         ("layout", found.layout.name + (f", in {found.place}" if found.place else "")),
         ("cases", _named([name for name, _ in found.scans])),
-        ("label maps", _named([path.name for path in found.labels])),
-        ("not read", _named([path.name for path in found.others])),
+        ("label maps", _named(_within(found.folder, found.labels))),
+        ("outputs, not read", _named(_within(found.folder, found.outputs))),
+        ("not read", _named(_within(found.folder, found.others))),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _within(folder: Path, paths: Sequence[Path]) -> list[str]:
+    return [str(path.relative_to(folder)) for path in paths]
 
 
 def _named(names: Sequence[str]) -> str:

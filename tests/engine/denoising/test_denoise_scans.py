@@ -796,7 +796,7 @@ def test_entries_of_a_folder_that_are_no_cases_are_told(engine, unet_run, kits, 
         ("empty", "holds neither"),
         ("text", "holds neither"),
         ("masks", "holds neither"),
-        ("denoised", "holds neither"),
+        ("denoised", "holds no scan, only 1 output of this program such as one_denoised"),
         ("photographs", "holds photographs, and no NIfTI scan"),
         ("degraded", "holds no scan but those that the engine wrote"),
         ("run", "holds neither"),
@@ -812,7 +812,8 @@ def test_a_folder_of_other_things_is_refused_in_one_line(
     elif kind == "masks":
         shutil.copy(scans[0], folder / "segmentation.nii.gz")
     elif kind == "denoised":
-        assert engine("denoise", scans[0], "-m", unet_run, "-q", "-o", folder)[0] == 0
+        words = ("denoise", scans[0], "-m", unet_run, "-q", "-o", folder, "--preview")
+        assert engine(*words, folder / "one_slice.png")[0] == 0
     elif kind == "degraded":
         words = ("degrade", scans[0], "--as", "gaussian:0.1,gaussian:0.2", "-q", "-o", folder)
         assert engine(*words)[0] == 0

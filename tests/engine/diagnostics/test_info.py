@@ -65,6 +65,19 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         describe(tmp_path)
 
 
+def test_outputs_that_are_no_cases_of_a_folder_are_named(engine, unet_run, scan):
+    words = ("-m", unet_run, "-q", "--preview")
+    assert engine("denoise", scan, *words, scan.with_name("look.png"))[0] == 0
+    other = scan.with_name("less_noise.nii.gz")
+    assert engine("denoise", scan, *words[:3], "-o", other)[0] == 0
+    told = rows(scan.parent)
+    assert told["cases"] == "1: scan"
+    assert told["outputs, not read"] == "2: less_noise.nii.gz, scan_denoised.nii.gz"
+    scan.unlink()
+    with pytest.raises(BadInput, match="holds no scan, only 2 outputs of this program such as le"):
+        describe(scan.parent)
+
+
 def test_a_misspelled_network_is_refused_with_the_one_that_was_meant():
     with pytest.raises(BadInput, match=r"Did you mean ct_denoiser\?"):
         describe(Path("ct_denoizer"))
