@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from engine.checkpoints import checkpoint
 from engine.diagnostics.card import Card
 from engine.diagnostics.card_text import plain, read_card
 from engine.diagnostics.noise_description import noise_content, noise_rows
+from engine.diagnostics.run_scores import score_rows
 from engine.errors import BadInput, BadUsage, Mismatch, did_you_mean
 from engine.output_paths import sidecar_path
 from engine.recipe.serialization import CODE
 from engine.recipe.shipped_networks import shipped_names
 from engine.recipe.summary import plain_text
 from engine.runs import kept_code
-from engine.runs.metrics_file import validations
 from engine.runs.run import Run, named_run
 from engine.scoring.scan_noise import ScanNoise, scan_noise
 from volumes.dataset.layouts import Contents, holds_files, look
@@ -202,14 +201,11 @@ def _run_rows(run: Run) -> Rows:
     last = checkpoint.place(run.checkpoints, found[-1])
     progress = checkpoint.verified(last)
     rows.append(("step", f"{progress.step:,} of {steps:,}"))
-    if progress.best_mse:
-        psnr = -10 * np.log10(progress.best_mse)
-        rows.append(
-            ("best", f"step {progress.best_step:,}, validation PSNR of the mean MSE {psnr:.2f} dB")
-        )
+    if progress.best_step is not None:
+        rows.append(("best", f"step {progress.best_step:,}"))
     if progress.best_score is not None:
         rows.append(("best by", f"{plain_text(fields['best_by'])} {progress.best_score:.6g}"))
-    rows += _scores(run)
+    rows += score_rows(run, progress.best_step)
     return [*rows, ("fingerprint", checkpoint.fingerprint(last))]
 
 
@@ -231,27 +227,3 @@ def _foreign(run: Run, fields: Mapping[str, Any]) -> tuple[Rows, int]:
         raise Mismatch(run.folder / "recipe.json", cause, remedy) from error
     rows += [("code", f"{code.place(name)}, sha256 {code.hashes[name]}") for name in code.hashes]
     return rows, steps
-
-
-def _scores(run: Run) -> Rows:
-    """The last validation of each method."""
-    latest: dict[str, str] = {}
-    try:
-        for row in validations(run):
-            with suppress(ValueError, TypeError, KeyError):
-                latest[row.method] = _means(row.mean)
-    except OSError as error:
-        return [("validation", f"metrics.jsonl cannot be read: {error.strerror or error}")]
-    return [(f"validation, {method}", scores) for method, scores in latest.items()]
-
-
-def _means(mean: dict[str, float | None]) -> str:
-    shown = (
-        ("PSNR", "psnr_db", 2, "dB"), ("SSIM", "ssim", 4, ""),
-        ("relative L2", "relative_l2_percent", 2, "%"), ("RMSE", "rmse_hu", 1, "HU"),
-    )  # fmt: skip
-    parts = []
-    for title, name, digits, unit in shown:
-        value = mean[name]
-        parts.append(f"{title} {'none' if value is None else f'{value:.{digits}f} {unit}'.strip()}")
-    return ", ".join(parts)
