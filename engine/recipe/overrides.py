@@ -16,6 +16,9 @@ from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import plain
 from engine.schedules import Constant, Cosine, Piecewise, WarmUp
 from volumes import NeighbourMean
+from volumes.sampling.additive_noise import AdditiveNoise
+from volumes.sampling.coloured_noise import Coloured
+from volumes.sampling.noise import Gaussian
 
 _SCHEDULES = (Constant, Cosine, Piecewise, WarmUp)
 
@@ -59,12 +62,24 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
         value = objectives.parse_objective(text)
     elif names[0] == "loss":
         value = losses.parse_loss(text)
+    elif whole == "noise" and ":" in text:
+        value = _added_noise(text)
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")
     else:
         value = _parsed(text, typing.get_type_hints(type(owner))[names[0]])
     return dataclasses.replace(owner, **{names[0]: value})
+
+
+def _added_noise(text: str) -> AdditiveNoise:
+    """Noise of one level, as `engine evaluate` and `engine degrade` name it."""
+    kind, _, value = text.partition(":")
+    if kind == Gaussian.name:
+        return Gaussian(_parsed(value, float))
+    if kind == Coloured.name:
+        return Coloured.parse(value)
+    raise ValueError("takes gaussian:SIGMA or coloured:SIGMA, or parts such as noise.sigma=0.1")
 
 
 def _parsed(text: str, kind: Any) -> Any:
