@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +114,7 @@ def _scan(path: Path, trust: ReadOptions, *, noise: bool) -> Description:
     hu = scan.read_hu()
     outside = padding(hu)
     measured = hu[~outside]
-    span = "none" if measured.size == 0 else f"{measured.min()} to {measured.max()}"
+    span = "none" if measured.size == 0 else f"{measured.min():.6g} to {measured.max():.6g}"
     middle = (
         [] if measured.size == 0 else [f"{p:.0f}" for p in np.percentile(measured, (1, 50, 99))]
     )
@@ -142,7 +141,7 @@ def _provenance(path: Path) -> Rows:
     try:
         content = json_files.read_json(sidecar_path(path))
         if "degradation" in content:
-            return [(name, json.dumps(value)) for name, value in content.items()]
+            return [(_spaced(name), _readable(value)) for name, value in content.items()]
         network = content["recipe"]["network"]
         return [
             ("denoised by", f"{network['kind']} at step {content['model']['step']:,}"),
@@ -150,12 +149,27 @@ def _provenance(path: Path) -> Rows:
             ("input", content["input_sha256"]),
             ("strength", f"{content['strength']:g}"),
             ("precision", _precision(content["precision"])),
-            ("voxels", json.dumps(content["voxels"])),
-            ("change in HU", json.dumps(content["change_hu"])),
+            ("voxels", _readable(content["voxels"])),
+            ("change in HU", _readable(content["change_hu"])),
             ("notice", content["notice"]),
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _readable(value: Any) -> str:
+    """A value of a sidecar in words: `total 3,145,728, changed 0`."""
+    if isinstance(value, dict | list):
+        named = value.items() if isinstance(value, dict) else (("", part) for part in value)
+        parts = [f"{_spaced(name)} {_readable(part)}".strip() for name, part in named]
+        return ", ".join(parts) or "none"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.6g}"
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_hu", " HU").replace("_", " ")
 
 
 def _precision(told: str | dict[str, Any]) -> str:

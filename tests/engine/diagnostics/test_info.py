@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ def test_padding_is_left_out_of_the_range(scan):
     told = rows(scan)
     assert told["HU"] == "-49 to 50"
     assert told["padding"] == "75.0% of the voxels"
+
+
+def test_values_that_are_no_whole_numbers_are_rounded_for_the_reader(tmp_path):
+    hu = np.linspace(-1032.5596923828125, 1504.25, 256).reshape(4, 8, 8)
+    assert rows(scan_file(tmp_path / "scan.nii", hu.astype("<f4")))["HU"] == "-1032.56 to 1504.25"
 
 
 def test_a_scan_of_padding_alone_has_no_range(tmp_path):
@@ -152,13 +158,17 @@ def test_info_shows_the_model_of_a_denoised_scan(engine, unet_run, scan):
     assert told["model"] == checkpoint.fingerprint(Run(unet_run).checkpoint("last"))
     assert told["strength"] == "1"
     assert told["precision"] == "float32"
+    assert told["voxels"] == "total 400, above window 0, changed 100, saturated 0, padding 300"
+    assert re.match(r"mean \S+, std \S+, p0\.1 \S+, ", told["change in HU"])
     assert "not a medical device" in told["notice"]
 
 
 def test_info_shows_the_noise_of_a_degraded_scan(engine, scan):
     assert engine("degrade", scan, "--as", "gaussian:0.1", "--seed", "4")[0] == 0
     told = rows(scan.with_name("scan_gaussian-0.1.nii.gz"))
-    assert json.loads(told["degradation"]) == {"kind": "gaussian", "sigma": 0.1}
+    assert told["degradation"] == "kind gaussian, sigma 0.1"
+    assert told["sigma HU"] == "140"
+    assert told["warnings"] == "none"
     assert told["seed"] == "4"
 
 
