@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from volumes.errors import BadInput, CannotWrite, DiskFull, Refusal
 
 __all__ = [
@@ -18,6 +21,17 @@ __all__ = [
     "PeerLost",
     "Refusal",
 ]
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """The remedy for an unknown name: the known one that is most like it, else another remedy.
+
+    Example:
+        >>> did_you_mean("unet3e", ["unet3d", "dncnn"], "Give a path")
+        'Did you mean unet3d?'
+    """
+    near = difflib.get_close_matches(word, list(known), 1)
+    return f"Did you mean {near[0]}?" if near else otherwise
 
 
 class BadUsage(Refusal):

@@ -48,7 +48,7 @@ class EvaluateResult:
 
     @cached_property
     def figures(self) -> dict[str, Figure]:
-        """The figures of the report by name: slices-<level>, cases, levels."""
+        """The figures of the report by name: slices-<level>, cases, levels if there are several."""
         from engine.report.files import drawings
 
         found = self._evaluated
@@ -132,7 +132,7 @@ def evaluate(
         >>> [(row["method"], row["level"]) for row in found.rows if row["case"] == "case_00000"]
         [('noisy', '10%'), ('prior', '10%')]
         >>> list(found.figures)
-        ['slices-10pc', 'cases', 'levels', 'noise_power']
+        ['slices-10pc', 'cases', 'noise_power']
     """
     place = None if output is None else Path(output)
     request = EvaluateRequest(

@@ -65,7 +65,7 @@ def denoise(
     ] = None,
     strength: Annotated[
         float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
-                            "network's estimate.")
+                            "network's estimate; up to 1.5 removes more than the network does.")
     ] = 1.0,
     photons: Annotated[
         float | None,

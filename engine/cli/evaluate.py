@@ -30,8 +30,9 @@ from engine.cli.options import (
 def evaluate(
     methods: Annotated[
         list[str],
-        typer.Argument(metavar="METHOD...", help="Run folders, and noisy, prior, tv, nlm, bm3d, "
-                       "bm4d, spade. METHOD@PRIOR sets its prior: mean, noisy, tv, clean, turned "
+        typer.Argument(metavar="METHOD...", help="Run folders, ct_denoiser and "
+                       "gaussian_denoiser, which ship, and noisy, prior, tv, nlm, bm3d, bm4d, "
+                       "spade. METHOD@PRIOR sets its prior: mean, noisy, tv, clean, turned "
                        "or a run folder; :RADIUS averages neighbouring slices."),
     ],
     data: Data = None,

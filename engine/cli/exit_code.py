@@ -22,7 +22,8 @@ def exit_code(error: BaseException) -> int:
     usage = getattr(error, "format_message", None)
     if usage is not None:  # typer's own: a wrong option or a missing argument
         message = usage().strip().rstrip(".")
-        return _refused(f"{message}. See engine --help.", 2) if message else 2
+        end = "" if message.endswith("?") else "."
+        return _refused(f"{message}{end} See engine --help.", 2) if message else 2
     if isinstance(error, MemoryError):
         return _refused("memory: is used up. Use a smaller --tile or crop.", 7)
     if isinstance(error, OSError) and is_full(error):

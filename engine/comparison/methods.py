@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from engine.comparison.classical import METHODS
-from engine.errors import BadUsage, Mismatch
+from engine.errors import BadUsage, Mismatch, did_you_mean
 from engine.inference.predictor import Predictor, photons_told
 from engine.inference.tiling import blocks_of, plan
 from engine.recipe.network_prior import parse_prior
@@ -97,8 +97,9 @@ def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
         return ComparedMethod(base + suffix, base, None, given)
     run = named_run(base, run_code)
     if not run.folder.is_dir():
-        known = ", ".join([*shipped_names(), *METHODS])
-        raise BadUsage(word, "is not a method", f"Name a run folder, or one of {known}")
+        known = [*shipped_names(), *METHODS]
+        remedy = did_you_mean(base, known, f"Name a run folder, or one of {', '.join(known)}")
+        raise BadUsage(word, "is not a method", remedy)
     name = run.folder.resolve().name
     if name in METHODS or name == "clean":
         cause = f"is a run named {name}, which has another meaning in the tables"

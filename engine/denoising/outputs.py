@@ -24,6 +24,7 @@ from engine.output_paths import (
     split_name,
 )
 from engine.terminal import Terminal
+from volumes.dataset import case_name
 from volumes.dicom import Series
 from volumes.errors import listed
 from volumes.nifti import Scan
@@ -72,9 +73,9 @@ class Output(NamedTuple):
         Raises:
             BadUsage: naming it.
         """
-        if isinstance(scan, Series) and any(
-            scan.identifies(path.name) for path in self.files(residual=False)
-        ):
+        names = [path.name for path in self.files(residual=False)]
+        names += [case_name(scan.path)] if self.pictures else []  # their title
+        if isinstance(scan, Series) and any(map(scan.identifies, names)):
             cause = "would have a name that identifies the patient, by the fields of the series"
             raise BadUsage(self.path, cause, "Choose another name with -o")
 

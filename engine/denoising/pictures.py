@@ -12,6 +12,7 @@ from engine.plots import Place, Planes, planes
 from engine.report.page import heading, page
 from engine.report.results import Stack, shown_slices
 from engine.report.viewer import viewer
+from volumes.dataset import case_name
 from volumes.nifti import Stored
 from volumes.storage.atomic import whole_file
 from volumes.volume import Unit
@@ -26,7 +27,7 @@ def draw_planes(denoised: Denoised, path: Place, window: Window) -> None:
     """
     before, after = (_planes(denoised, stored) for stored in (denoised.before, denoised.after))
     residual = Planes(*(was - became for was, became in zip(before, after, strict=True)))
-    title = denoised.scan.path.name
+    title = case_name(denoised.scan.path)
     images = {"input": before, "denoised": after}
     planes(path, images, residual, denoised.scan.spacing_mm, title, window)
 
@@ -45,7 +46,7 @@ def write_page(denoised: Denoised, path: Path, window: Window) -> None:
         for shown, stored in (("input", denoised.before), ("denoised", denoised.after))
     }
     stack = Stack(of, depth, scan.spacing_mm, images)
-    name = scan.path.name
+    name = case_name(scan.path)
     body = f"<h1>{heading(name)}</h1>\n{viewer({name: stack}, window, noisy='input')}"
     with whole_file(path, overwrite=True) as file:
         file.write(page(name, body).encode(errors="backslashreplace"))

@@ -23,6 +23,7 @@ from engine.runs.metrics_file import harm
 from engine.runs.trained_model import Model
 from engine.runtime import Runtime
 from engine.terminal import Terminal
+from volumes.dataset import case_name
 from volumes.nifti import Scan
 from volumes.window import Window
 
@@ -80,7 +81,7 @@ class Work:
         request = self.request
         self.terminal.detail(plan_in_words(scan, self.model, request.settings))
         tiles = plan_for(scan, self.model.recipe, request.settings)
-        with slices.scan(scan.path.name, scan.shape[0], tiles.count) as at:
+        with slices.scan(case_name(scan.path), scan.shape[0], tiles.count) as at:
 
             def tick(done: int) -> None:
                 at(done)
@@ -90,7 +91,7 @@ class Work:
         if self.predictor.compiles(tiles):
             denoised.about["xla"] = True
         if denoised.rounding:
-            self.terminal.say(f"{scan.path.name}: {denoised.rounding}")
+            self.terminal.say(f"{case_name(scan.path)}: {denoised.rounding}")
         return denoised
 
     def write(self, denoised: Denoised, output: Output, tally: Tally, *, overwrite: bool) -> None:
@@ -148,7 +149,7 @@ class Works:
             (name,) = self._models
             return self._begun(name)
         choice = choose_network(scan)
-        self._terminal.say(f"{scan.path.name}: {choice}")
+        self._terminal.say(f"{case_name(scan.path)}: {choice}")
         self._terminal.warn_once({scan.path: choice.warnings()})
         return self._begun(choice.network).chosen(choice)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,13 @@ from engine.checkpoints import checkpoint
 from engine.diagnostics.card import Card
 from engine.diagnostics.card_text import plain, read_card
 from engine.diagnostics.noise_description import noise_content, noise_rows
-from engine.errors import BadUsage, Mismatch
+from engine.diagnostics.run_scores import score_rows
+from engine.errors import BadInput, BadUsage, Mismatch, did_you_mean
 from engine.output_paths import sidecar_path
 from engine.recipe.serialization import CODE
 from engine.recipe.shipped_networks import shipped_names
 from engine.recipe.summary import plain_text
 from engine.runs import kept_code
-from engine.runs.metrics_file import validations
 from engine.runs.run import Run, named_run
 from engine.scoring.scan_noise import ScanNoise, scan_noise
 from volumes.dataset.layouts import Contents, holds_files, look
@@ -76,6 +74,8 @@ def describe(path: Path, trust: ReadOptions = STRICT, *, noise: bool = False) ->
     """
     if str(path) in shipped_names():
         return _run(named_run(path))
+    if (meant := did_you_mean(str(path), shipped_names(), "")) and not path.exists():
+        raise BadInput(path, "does not exist", meant)
     if not path.is_dir() or holds_slices(path):
         return _scan(path, trust, noise=noise)
     if noise:
@@ -91,10 +91,15 @@ def _folder(found: Contents) -> Rows:
         ("folder", str(found.folder)),
         ("layout", found.layout.name + (f", in {found.place}" if found.place else "")),
         ("cases", _named([name for name, _ in found.scans])),
-        ("label maps", _named([path.name for path in found.labels])),
-        ("not read", _named([path.name for path in found.others])),
+        ("label maps", _named(_within(found.folder, found.labels))),
+        ("outputs, not read", _named(_within(found.folder, found.outputs))),
+        ("not read", _named(_within(found.folder, found.others))),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _within(folder: Path, paths: Sequence[Path]) -> list[str]:
+    return [str(path.relative_to(folder)) for path in paths]
 
 
 def _named(names: Sequence[str]) -> str:
@@ -109,7 +114,7 @@ def _scan(path: Path, trust: ReadOptions, *, noise: bool) -> Description:
     hu = scan.read_hu()
     outside = padding(hu)
     measured = hu[~outside]
-    span = "none" if measured.size == 0 else f"{measured.min()} to {measured.max()}"
+    span = "none" if measured.size == 0 else f"{measured.min():.6g} to {measured.max():.6g}"
     middle = (
         [] if measured.size == 0 else [f"{p:.0f}" for p in np.percentile(measured, (1, 50, 99))]
     )
@@ -136,7 +141,7 @@ def _provenance(path: Path) -> Rows:
     try:
         content = json_files.read_json(sidecar_path(path))
         if "degradation" in content:
-            return [(name, json.dumps(value)) for name, value in content.items()]
+            return [(_spaced(name), _readable(value)) for name, value in content.items()]
         network = content["recipe"]["network"]
         return [
             ("denoised by", f"{network['kind']} at step {content['model']['step']:,}"),
@@ -144,12 +149,27 @@ def _provenance(path: Path) -> Rows:
             ("input", content["input_sha256"]),
             ("strength", f"{content['strength']:g}"),
             ("precision", _precision(content["precision"])),
-            ("voxels", json.dumps(content["voxels"])),
-            ("change in HU", json.dumps(content["change_hu"])),
+            ("voxels", _readable(content["voxels"])),
+            ("change in HU", _readable(content["change_hu"])),
             ("notice", content["notice"]),
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
+
+
+def _readable(value: Any) -> str:
+    """A value of a sidecar in words: `total 3,145,728, changed 0`."""
+    if isinstance(value, dict | list):
+        named = value.items() if isinstance(value, dict) else (("", part) for part in value)
+        parts = [f"{_spaced(name)} {_readable(part)}".strip() for name, part in named]
+        return ", ".join(parts) or "none"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.6g}"
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_hu", " HU").replace("_", " ")
 
 
 def _precision(told: str | dict[str, Any]) -> str:
@@ -195,14 +215,11 @@ def _run_rows(run: Run) -> Rows:
     last = checkpoint.place(run.checkpoints, found[-1])
     progress = checkpoint.verified(last)
     rows.append(("step", f"{progress.step:,} of {steps:,}"))
-    if progress.best_mse:
-        psnr = -10 * np.log10(progress.best_mse)
-        rows.append(
-            ("best", f"step {progress.best_step:,}, validation PSNR of the mean MSE {psnr:.2f} dB")
-        )
+    if progress.best_step is not None:
+        rows.append(("best", f"step {progress.best_step:,}"))
     if progress.best_score is not None:
         rows.append(("best by", f"{plain_text(fields['best_by'])} {progress.best_score:.6g}"))
-    rows += _scores(run)
+    rows += score_rows(run, progress.best_step)
     return [*rows, ("fingerprint", checkpoint.fingerprint(last))]
 
 
@@ -224,27 +241,3 @@ def _foreign(run: Run, fields: Mapping[str, Any]) -> tuple[Rows, int]:
         raise Mismatch(run.folder / "recipe.json", cause, remedy) from error
     rows += [("code", f"{code.place(name)}, sha256 {code.hashes[name]}") for name in code.hashes]
     return rows, steps
-
-
-def _scores(run: Run) -> Rows:
-    """The last validation of each method."""
-    latest: dict[str, str] = {}
-    try:
-        for row in validations(run):
-            with suppress(ValueError, TypeError, KeyError):
-                latest[row.method] = _means(row.mean)
-    except OSError as error:
-        return [("validation", f"metrics.jsonl cannot be read: {error.strerror or error}")]
-    return [(f"validation, {method}", scores) for method, scores in latest.items()]
-
-
-def _means(mean: dict[str, float | None]) -> str:
-    shown = (
-        ("PSNR", "psnr_db", 2, "dB"), ("SSIM", "ssim", 4, ""),
-        ("relative L2", "relative_l2_percent", 2, "%"), ("RMSE", "rmse_hu", 1, "HU"),
-    )  # fmt: skip
-    parts = []
-    for title, name, digits, unit in shown:
-        value = mean[name]
-        parts.append(f"{title} {'none' if value is None else f'{value:.{digits}f} {unit}'.strip()}")
-    return ", ".join(parts)

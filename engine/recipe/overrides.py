@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Sequence
 from typing import Any
 
 from engine import losses, objectives, schedules
-from engine.errors import BadUsage
+from engine.errors import BadUsage, did_you_mean
 from engine.recipe import network_prior
 from engine.recipe.metric import SCORES, Metric
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import plain
 from engine.schedules import Constant, Cosine, Piecewise, WarmUp
 from volumes import NeighbourMean
+from volumes.sampling.additive_noise import AdditiveNoise
+from volumes.sampling.coloured_noise import Coloured
+from volumes.sampling.noise import Gaussian
 
 _SCHEDULES = (Constant, Cosine, Piecewise, WarmUp)
 
@@ -41,8 +43,7 @@ def override(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
     fields = [field.name for field in dataclasses.fields(owner)]
     if names[0] not in fields:
-        near = difflib.get_close_matches(names[0], fields, 1)
-        hint = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(fields)}"
+        hint = did_you_mean(names[0], fields, f"Known here: {', '.join(fields)}")
         raise BadUsage(whole, f"{type(owner).__name__} has no field {names[0]}", hint)
     current = getattr(owner, names[0])
     if len(names) > 1:
@@ -61,12 +62,24 @@ def _replaced(owner: Any, names: Sequence[str], text: str, whole: str) -> Any:
         value = objectives.parse_objective(text)
     elif names[0] == "loss":
         value = losses.parse_loss(text)
+    elif whole == "noise" and ":" in text:
+        value = _added_noise(text)
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{whole}.{field.name}" for field in dataclasses.fields(current))
         raise BadUsage(whole, "is set in parts", f"Set {parts}")
     else:
         value = _parsed(text, typing.get_type_hints(type(owner))[names[0]])
     return dataclasses.replace(owner, **{names[0]: value})
+
+
+def _added_noise(text: str) -> AdditiveNoise:
+    """Noise of one level, as `engine evaluate` and `engine degrade` name it."""
+    kind, _, value = text.partition(":")
+    if kind == Gaussian.name:
+        return Gaussian(_parsed(value, float))
+    if kind == Coloured.name:
+        return Coloured.parse(value)
+    raise ValueError("takes gaussian:SIGMA or coloured:SIGMA, or parts such as noise.sigma=0.1")
 
 
 def _parsed(text: str, kind: Any) -> Any:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
-from engine.errors import BadUsage
+from engine.errors import BadUsage, did_you_mean
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_code import read_code, run_code
 
@@ -25,8 +24,7 @@ def find_recipe(name: str) -> Path:
     known = {path.stem: path for path in sorted(_SHIPPED.glob("*.py")) if path.stem != "__init__"}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(Path(name).stem, known, 1)
-    hint = f"Did you mean {near[0]}?" if near else f"Give a path, or one of {', '.join(known)}"
+    hint = did_you_mean(Path(name).stem, known, f"Give a path, or one of {', '.join(known)}")
     raise BadUsage(name, "is no recipe", hint)
 
 

@@ -105,7 +105,7 @@ def levels(path: Place, series: Series) -> None:
 
     Args:
         path: of the PNG, replaced if it exists; or a buffer.
-        series: PSNR of every case in dB, by method and level of noise.
+        series: PSNR of every case in dB, by method and level of noise, of which there are several.
     """
     figure = _figure(9.5, max(5.0, 1.0 + 0.24 * len(series)))
     axis = figure.subplots()
@@ -116,9 +116,7 @@ def levels(path: Place, series: Series) -> None:
     methods = [name for name in means if name != "noisy"]
     for name, mean in means.items():
         if name == "noisy":
-            ends = places if len(places) > 1 else [places[0] - 0.5, places[0] + 0.5]
-            heights = mean if len(places) > 1 else 2 * mean
-            axis.plot(ends, heights, "k--", lw=1.5, label="noisy (untouched)")
+            axis.plot(places, mean, "k--", lw=1.5, label="noisy (untouched)")
             continue
         i = methods.index(name)
         axis.plot(

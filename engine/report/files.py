@@ -71,8 +71,9 @@ def drawings(
     found: dict[str, Callable[[Place], None]] = {
         **{_slices(picture): _drawing(picture, window) for picture in pictures},
         "cases": lambda place: figures.boxes(place, series),
-        "levels": lambda place: figures.levels(place, series),
     }
+    if len({row.level for row in rows}) > 1:
+        found["levels"] = lambda place: figures.levels(place, series)
     if spectra := noise_spectra(rows):
         unit = window.unit_name
         found["noise_power"] = lambda place: figures.noise_power(place, spectra, unit)

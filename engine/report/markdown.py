@@ -77,7 +77,7 @@ def markdown(
             *([_published()] if about["protocol"] == "reference" else []),
             *([_fidelity(entries, over, high)] if tables.fidelity(entries)[1] else []),
         ),
-        *_figures(drawn, spectra),
+        *_figures(drawn, spectra, several=len({entry["level"] for entry in entries}) > 1),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -200,7 +200,7 @@ def _settings(about: dict[str, Any]) -> tables.Table:
     return ["method", "noise", "setting"], rows
 
 
-def _figures(drawn: dict[Path, Picture], spectra: bool) -> list[str]:
+def _figures(drawn: dict[Path, Picture], spectra: bool, *, several: bool) -> list[str]:
     captions = {
         path.name: f"Middle of the scored slices of {one_line(picture.case)} at {picture.level} "
         "noise: each image whole, enlarged about its middle, and the residual."
@@ -209,9 +209,10 @@ def _figures(drawn: dict[Path, Picture], spectra: bool) -> list[str]:
     captions["cases.png"] = (
         "PSNR (dB) of each case. Boxes: quartiles and median; dashed: mean of the untouched scan."
     )
-    captions["levels.png"] = (
-        "Mean PSNR (dB) against noise. Below the dashed line a method is worse than its input."
-    )
+    if several:
+        captions["levels.png"] = (
+            "Mean PSNR (dB) against noise. Below the dashed line a method is worse than its input."
+        )
     if spectra:
         captions["noise_power.png"] = (
             "Noise power spectra of the first case: the noise that was added (dashed), and what "

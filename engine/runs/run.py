@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import Arrays
 from engine.checkpoints.checkpoint import Progress
-from engine.errors import CannotWrite, Mismatch
+from engine.errors import CannotWrite, Mismatch, did_you_mean
 from engine.recipe import foreign_parts, recipe_code, serialization
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_code import RECIPE, RecipeCode
-from engine.recipe.shipped_networks import folder_of
+from engine.recipe.shipped_networks import folder_of, shipped_names
 from engine.runs import compatibility, kept_code, lock
 from engine.runs.record import NAME, RunRecord, read_record, required_record
 from volumes.storage.atomic import make_folder, refuse_unwritable, whole_file
@@ -76,7 +76,7 @@ class Run:
         Raises:
             Mismatch: if the folder is not a run.
         """
-        self.refuse_part()
+        self._refuse_no_run()
         return serialization.read_fields(self.folder / "recipe.json")
 
     def recipe(self) -> Recipe:
@@ -165,7 +165,7 @@ class Run:
     def _chosen(self, which: str) -> Path:
         found = checkpoint.steps(self.checkpoints)
         if not found:
-            self.refuse_part()
+            self._refuse_no_run()
             raise Mismatch(self.folder, "has no checkpoint yet", "Train it with `engine fit`")
         last = checkpoint.place(self.checkpoints, found[-1])
         if which == "last":
@@ -192,6 +192,14 @@ class Run:
             if (place / "recipe.json").is_file():
                 remedy = f"Name the run, {place}, and choose by --checkpoint or --from-checkpoint"
                 raise Mismatch(self.folder, "is a part of a run", remedy)
+
+    def _refuse_no_run(self) -> None:
+        self.refuse_part()
+        if not self.folder.is_dir():
+            known = shipped_names()
+            remedy = f"Name the folder of a run, or one of {', '.join(known)}"
+            remedy = did_you_mean(self.folder.name, known, remedy)
+            raise Mismatch(self.folder, "is no run folder and no network that ships", remedy)
 
     def note_saved(self, record: RunRecord) -> RunRecord:
         """Records that the run has a checkpoint: without one, it is then refused, not begun anew.

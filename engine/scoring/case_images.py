@@ -108,6 +108,8 @@ class Pair:
         prior: (Z, Y, X) in window units; None if the recipe has none.
         known: (Z, Y, X) mask of the voxels that are scored; None for all. Scans without a clean
             image are scored where neighbouring slices show the same anatomy.
+        first: the scan's slice, counted from 0, that is the first of the images.
+        depth: slices of the scan.
     """
 
     level: str
@@ -115,6 +117,8 @@ class Pair:
     images: CaseImages
     prior: Unit | None
     known: npt.NDArray[np.bool_] | None = None
+    first: int = 0
+    depth: int = 0
 
     @property
     def clean(self) -> Unit:
@@ -143,13 +147,14 @@ def pair(recipe: Recipe, volume: Volume, slices: int | None = None, level: str =
     images = case_images(volume, recipe.noise, recipe.window, slices=part)
     known = recipe.noise.known(volume, part) if isinstance(recipe.noise, AsScanned) else None
     if recipe.prior is None:
-        return Pair(level, volume.case, images, None, known)
+        return Pair(level, volume.case, images, None, known, first, depth)
     shape = (length, *volume.hu.shape[1:])
     prior = prior_image(
         recipe.prior, blocks_of(images.noisy), shape, recipe.noise.typical, volume.spacing_mm[0],
         blocks_of(images.clean),
     )  # fmt: skip
-    return Pair(level, volume.case, images, prior(Box((0, 0, 0), shape)), known)
+    whole = Box((0, 0, 0), shape)
+    return Pair(level, volume.case, images, prior(whole), known, first, depth)
 
 
 def levels(recipe: Recipe) -> dict[str, Recipe]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -133,7 +134,9 @@ def _train(
         run, record, recipe, started, examples, validation, terminal, on_device,
         request.observation, cluster,
     )  # fmt: skip
-    terminal.say(f"To watch it: tensorboard --logdir {shlex.quote(str(run.folder))}")
+    missing = importlib.util.find_spec("tensorboard") is None
+    install = "pip install tensorboard, then " if missing else ""
+    terminal.say(f"To watch it: {install}tensorboard --logdir {shlex.quote(str(run.folder))}")
     cluster.gather()
     Trainer(plan, resumed.start).train(stop)
 

@@ -137,7 +137,9 @@ class TrainingLog:
             images["prior"] = shown.prior
         images["estimate"] = estimate
         slices = {name: window.hu(image[middle]) for name, image in images.items()}
-        title = f"{shown.case}, slice {middle}, step {step:,}"
+        # Counted as in the viewer of a report.
+        at = f"slice {shown.first + middle} (0 to {shown.depth - 1})"
+        title = f"{shown.case}, {at}, step {step:,}"
         panel(self._run.preview, slices, slices["noisy"] - slices["estimate"], title, window)
 
 

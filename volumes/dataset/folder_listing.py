@@ -44,6 +44,7 @@ class Listing:
         labels: NIfTI files that are label maps by their name or by that of their folder.
         photographs: PNG files in the folder itself.
         folders: the folders in it, without those of runs.
+        outputs: NIfTI files that are outputs of the engine by their name.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Listing:
     labels: list[str] = field(default_factory=list)
     photographs: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, folder: Path, depth: int) -> Listing:
@@ -85,22 +87,29 @@ class Listing:
             self.scans.append(path)
         elif labels or _LABELS.search(stem):
             self.labels.append(path)
-        elif not _MADE.search(stem):
+        elif _MADE.search(stem):
+            self.outputs.append(path)
+        else:
             self.scans.append(path)
 
     def within(self, name: str) -> Listing:
         """The listing of one of its folders."""
         start = f"{name}/"
-        scans, labels = (
+        scans, labels, outputs = (
             [path[len(start) :] for path in paths if path.startswith(start)]
-            for paths in (self.scans, self.labels)
+            for paths in (self.scans, self.labels, self.outputs)
         )
         folders = {path.partition("/")[0] for path in scans if "/" in path}
-        return Listing(self.folder / name, scans, labels, folders=sorted(folders))
+        return Listing(self.folder / name, scans, labels, folders=sorted(folders), outputs=outputs)
 
     def not_made(self, paths: Iterable[str]) -> list[str]:
         """Those files that no sidecar describes as a noisy copy or an estimate of the engine."""
         return [path for path in paths if not _is_made_by_the_engine(self.folder / path)]
+
+    def all_outputs(self, but: Iterable[str] = ()) -> list[str]:
+        """The outputs of the engine by their name or their sidecar, without the cases."""
+        others = set(self.scans) - set(but)
+        return sorted([*self.outputs, *(others - set(self.not_made(others)))])
 
     def eight_bit(self, paths: Iterable[str]) -> list[str]:
         """Those files whose header declares unscaled values of 8 bits, which cannot hold HU."""

@@ -99,6 +99,7 @@ class Contents:
         place: the one folder below it that holds them, such as "imagesTr/", or "".
         labels: label maps, by their name or their header.
         others: folders and scans that are not part of the layout.
+        outputs: files that the engine made of scans.
     """
 
     folder: Path
@@ -107,6 +108,7 @@ class Contents:
     place: str = ""
     labels: Sequence[Path] = ()
     others: Sequence[Path] = ()
+    outputs: Sequence[Path] = ()
 
     def describe(self) -> str:
         """What was read as what, in one line."""
@@ -146,7 +148,9 @@ def look(folder: Path, noisy: str | None = None) -> Contents:
     near = Listing.of(folder, _NEAR)
     if found := _in_table(near, noisy, _FIRST):
         return found
-    if noisy is None and (pictures := near.not_made(near.photographs)):
+    outputs = near.all_outputs()
+    beside = any("/" not in path for path in outputs)  # then PNG files are previews of them
+    if noisy is None and not beside and (pictures := near.not_made(near.photographs)):
         scans = [(case_name(folder / path), folder / path) for path in pictures]
         return Contents(folder, PHOTOGRAPHS, sorted(scans))
     deep = Listing.of(folder, _DEEP)
@@ -157,19 +161,22 @@ def look(folder: Path, noisy: str | None = None) -> Contents:
         raise BadInput(folder, cause, "Put each case into a folder of its own")
     refuse_below(folder)
     cause = "holds neither case_*/imaging.nii.gz nor NIfTI files nor PNG photographs"
-    if deep.labels:
+    if outputs:
+        count = _counted(len(outputs), "output")
+        cause = f"holds no scan, only {count} of this program such as {outputs[0]}"
+    elif deep.labels:
         cause = f"holds neither scans nor photographs, only label maps such as {deep.labels[0]}"
     raise BadInput(folder, cause, "Name another folder with --data")
 
 
 def holds_files(folder: Path) -> bool:
-    """Whether a folder holds scans, label maps or photographs, whatever its layout.
+    """Whether a folder holds scans, label maps, photographs or outputs, whatever its layout.
 
     Raises:
         BadInput: if the folder cannot be listed.
     """
     listing = Listing.of(folder, _DEEP)
-    return bool(listing.scans or listing.labels or listing.photographs)
+    return bool(listing.scans or listing.labels or listing.photographs or listing.outputs)
 
 
 def _in_table(listing: Listing, noisy: str | None, table: Iterable[Layout]) -> Contents | None:
@@ -244,7 +251,9 @@ def _contents(
     one = not layout.own_folders and len(tops) == 1 and "/" in min(names)
     known = [folder / path for path in (*listing.labels, *labels)]
     others = [folder / name for name in _others(listing, layout, tops) if name not in labels]
-    return Contents(folder, layout, scans, f"{min(tops)}/" if one else "", known, others)
+    place = f"{min(tops)}/" if one else ""
+    outputs = [folder / path for path in listing.all_outputs(names)]
+    return Contents(folder, layout, scans, place, known, others, outputs)
 
 
 def _others(listing: Listing, layout: Layout, tops: set[str]) -> list[str]:

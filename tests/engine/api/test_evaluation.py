@@ -63,7 +63,7 @@ def test_without_a_folder_no_report_is_written(cpu, dataset, tmp_path, monkeypat
     assert result.folder is None
     assert [*tmp_path.iterdir()] == []
     assert capfd.readouterr().out == ""
-    assert result.figures["levels"].png.startswith(b"\x89PNG")
+    assert result.figures["cases"].png.startswith(b"\x89PNG")
 
 
 def test_a_refusal_has_the_words_of_the_command(dataset):

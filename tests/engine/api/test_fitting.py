@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import signal
@@ -137,10 +138,17 @@ def test_a_training_works_in_another_thread(cpu, trained, dataset, tmp_path):
     assert fingerprint(tmp_path / "run") == fingerprint(trained)
 
 
-def test_tensorboard_is_named_once(cpu, dataset, tmp_path, capfd):
+@pytest.mark.parametrize("installed", [True, False])
+def test_tensorboard_is_named_once(cpu, dataset, tmp_path, capfd, monkeypatch, installed):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda name, *more: (installed or None) if name == "tensorboard" else found(name, *more),
+    )
     engine.fit("unet3d", [*shrinking(), "steps=1"], data=dataset, run=tmp_path / "my run")
     err = capfd.readouterr().err
     assert err.count("tensorboard --logdir") == 1
+    assert ("pip install tensorboard, then" in err) is not installed
     assert f"tensorboard --logdir '{tmp_path}/my run'" in err
     assert "\x1b" not in err
 

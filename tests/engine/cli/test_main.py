@@ -16,6 +16,8 @@ import pytest
 
 from engine import __version__
 from engine.checkpoints import checkpoint
+from engine.comparison.classical import METHODS
+from engine.recipe.shipped_networks import shipped_names
 from engine.runs.run import Run
 from tests.engine.tiny import content, head, scan_file, shrinking, tiny, untrained, voxels
 
@@ -104,6 +106,15 @@ def test_invalid_options_end_with_2_and_one_line(engine, words):
     code, out, err = engine(*words)
     assert (code, out) == (2, "")
     assert re.fullmatch(r"engine: error: .+[^.]\. See engine --help\.\n", err)
+
+
+def test_an_unknown_command_ends_with_the_one_that_was_meant(engine):
+    assert engine("denoiz")[2].endswith("Did you mean 'denoise'? See engine --help.\n")
+
+
+def test_the_help_of_evaluate_names_every_method(engine):
+    _, out, _ = engine("evaluate", "--help")
+    assert all(name in out for name in [*shipped_names(), *METHODS])
 
 
 def test_no_words_show_the_help_and_end_with_2(engine):

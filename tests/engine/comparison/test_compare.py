@@ -505,6 +505,8 @@ def test_what_is_neither_a_run_nor_a_method_is_refused(tmp_path):
     with pytest.raises(BadUsage, match="is not a method") as refusal:
         resolve_methods(["tv", str(tmp_path / "none")], "best")
     assert all(name in refusal.value.remedy for name in METHODS)
+    with pytest.raises(BadUsage, match=r"Did you mean ct_denoiser\?"):
+        resolve_methods(["ct_denoizer"], "best")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

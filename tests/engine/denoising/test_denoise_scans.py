@@ -730,6 +730,16 @@ def test_pictures_of_a_folder_lie_beside_each_output(engine, unet_run, kits):
     assert picture.read_bytes() == drawn
 
 
+def test_messages_and_pages_of_a_folder_name_its_cases(engine, kits):
+    code, _, err = engine("denoise", kits, "--html", "page.html")
+    assert code == 0
+    assert err.startswith("case_0: ct_denoiser: ")
+    assert "\ncase_1: ct_denoiser: " in err
+    page = (kits / "case_0" / "imaging_page.html").read_text()
+    assert "<h1>case_0</h1>" in page
+    assert "imaging.nii.gz" not in page
+
+
 def test_a_folder_of_one_case_is_named_as_one_of_several(engine, unet_run, kits, tmp_path):
     shutil.rmtree(kits / "case_1")
     words = ("denoise", kits, "-m", unet_run, "-q", "-o")
@@ -789,7 +799,7 @@ def test_entries_of_a_folder_that_are_no_cases_are_told(engine, unet_run, kits, 
         ("empty", "holds neither"),
         ("text", "holds neither"),
         ("masks", "holds neither"),
-        ("denoised", "holds neither"),
+        ("denoised", "holds no scan, only 1 output of this program such as one_denoised"),
         ("photographs", "holds photographs, and no NIfTI scan"),
         ("degraded", "holds no scan but those that the engine wrote"),
         ("run", "holds neither"),
@@ -805,7 +815,8 @@ def test_a_folder_of_other_things_is_refused_in_one_line(
     elif kind == "masks":
         shutil.copy(scans[0], folder / "segmentation.nii.gz")
     elif kind == "denoised":
-        assert engine("denoise", scans[0], "-m", unet_run, "-q", "-o", folder)[0] == 0
+        words = ("denoise", scans[0], "-m", unet_run, "-q", "-o", folder, "--preview")
+        assert engine(*words, folder / "one_slice.png")[0] == 0
     elif kind == "degraded":
         words = ("degrade", scans[0], "--as", "gaussian:0.1,gaussian:0.2", "-q", "-o", folder)
         assert engine(*words)[0] == 0

@@ -1,10 +1,13 @@
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
 from engine.diagnostics.info import describe
+from engine.diagnostics.run_scores import score_rows
 from engine.errors import BadInput, Mismatch
 from engine.runs.run import Run
 from tests.engine.tiny import scan_file, tiny, untrained
@@ -47,6 +50,11 @@ def test_padding_is_left_out_of_the_range(scan):
     assert told["padding"] == "75.0% of the voxels"
 
 
+def test_values_that_are_no_whole_numbers_are_rounded_for_the_reader(tmp_path):
+    hu = np.linspace(-1032.5596923828125, 1504.25, 256).reshape(4, 8, 8)
+    assert rows(scan_file(tmp_path / "scan.nii", hu.astype("<f4")))["HU"] == "-1032.56 to 1504.25"
+
+
 def test_a_scan_of_padding_alone_has_no_range(tmp_path):
     path = scan_file(tmp_path / "scan.nii", np.full((2, 8, 8), -3000, "<i2"))
     assert rows(path)["HU"] == "none"
@@ -64,6 +72,24 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         describe(tmp_path)
 
 
+def test_outputs_that_are_no_cases_of_a_folder_are_named(engine, unet_run, scan):
+    words = ("-m", unet_run, "-q", "--preview")
+    assert engine("denoise", scan, *words, scan.with_name("look.png"))[0] == 0
+    other = scan.with_name("less_noise.nii.gz")
+    assert engine("denoise", scan, *words[:3], "-o", other)[0] == 0
+    told = rows(scan.parent)
+    assert told["cases"] == "1: scan"
+    assert told["outputs, not read"] == "2: less_noise.nii.gz, scan_denoised.nii.gz"
+    scan.unlink()
+    with pytest.raises(BadInput, match="holds no scan, only 2 outputs of this program such as le"):
+        describe(scan.parent)
+
+
+def test_a_misspelled_network_is_refused_with_the_one_that_was_meant():
+    with pytest.raises(BadInput, match=r"Did you mean ct_denoiser\?"):
+        describe(Path("ct_denoizer"))
+
+
 def test_info_shows_the_step_and_the_fingerprint_of_the_last_checkpoint(trained):
     told = rows(trained)
     assert told["step"] == "4 of 4"
@@ -73,16 +99,34 @@ def test_info_shows_the_step_and_the_fingerprint_of_the_last_checkpoint(trained)
     assert told["precision"] == "float32"
 
 
-def test_info_shows_the_best_step_and_the_last_scores(trained):
+def test_info_shows_the_scores_that_the_log_showed_for_the_best_step(trained):
     told = rows(trained)
-    progress = checkpoint.verified(Run(trained).checkpoint("last"))
-    psnr = -10 * np.log10(progress.best_mse)
-    assert told["best"].startswith(f"step {progress.best_step}, ")
-    assert f"{psnr:.2f} dB" in told["best"]
-    last = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    network = next(row for row in reversed(last) if row.get("method") == "network")
-    assert f"PSNR {network['mean']['psnr_db']:.2f} dB" in told["validation, network"]
-    assert "validation, noisy" in told
+    best = checkpoint.verified(Run(trained).checkpoint("last")).best_step
+    assert told["best"] == told["validated at"] == f"step {best}"
+    logged = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    noisy, network = (
+        next(row["mean"]["psnr_db"] for row in reversed(logged) if row.get("method") == method)
+        for method in ("noisy", "network")
+    )
+    assert told["validation"].startswith(f"PSNR {network:.2f} dB (noisy {noisy:.2f}), SSIM ")
+
+
+def test_info_shows_the_scores_of_each_level_beside_those_of_noise_and_prior(tmp_path):
+    run = Run(tmp_path)
+    zeros = {"ssim": 0.5, "relative_l2_percent": 1.0, "rmse_hu": 9.0}
+    scored = [(0, "noisy", 20), (0, "prior", 25), (2, "network", 32), (4, "network", 31)]
+    lines = [
+        {"step": step, "method": method, "mean": {"psnr_db": psnr + more, **zeros}, **level}
+        for step, method, psnr in scored
+        for level, more in (({"level": "5%"}, 3), ({"level": "10%"}, 0), ({}, 1))
+    ]
+    run.metrics.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    told = dict(score_rows(run, 2))
+    assert told["validation at 5%"].startswith("PSNR 35.00 dB (noisy 23.00, prior 28.00), SSIM 0.5")
+    assert told["validation at 10%"].startswith("PSNR 32.00 dB (noisy 20.00, prior 25.00)")
+    assert told["validation, mean of levels"].startswith("PSNR 33.00 dB (noisy 21.00, prior 26.00)")
+    assert told["validated at"] == "step 2"
+    assert dict(score_rows(run, None))["validation at 10%"].startswith("PSNR 31.00 dB")
 
 
 def test_info_shows_that_a_run_has_no_checkpoint(tmp_path, cpu):
@@ -97,7 +141,7 @@ def test_a_run_that_is_being_written_can_be_looked_at(tmp_path, cpu, torn):
     mean = {"psnr_db": 30.0, "ssim": 0.9, "relative_l2_percent": 3.0, "rmse_hu": 44.0}
     row = json.dumps({"step": 4, "method": "network", "mean": mean})
     run.metrics.write_text(f"{row}\n{torn}")
-    assert "PSNR 30.00 dB" in rows(run.folder)["validation, network"]
+    assert "PSNR 30.00 dB" in rows(run.folder)["validation"]
 
 
 def test_a_damaged_run_is_refused(tmp_path, cpu):
@@ -114,13 +158,17 @@ def test_info_shows_the_model_of_a_denoised_scan(engine, unet_run, scan):
     assert told["model"] == checkpoint.fingerprint(Run(unet_run).checkpoint("last"))
     assert told["strength"] == "1"
     assert told["precision"] == "float32"
+    assert told["voxels"] == "total 400, above window 0, changed 100, saturated 0, padding 300"
+    assert re.match(r"mean \S+, std \S+, p0\.1 \S+, ", told["change in HU"])
     assert "not a medical device" in told["notice"]
 
 
 def test_info_shows_the_noise_of_a_degraded_scan(engine, scan):
     assert engine("degrade", scan, "--as", "gaussian:0.1", "--seed", "4")[0] == 0
     told = rows(scan.with_name("scan_gaussian-0.1.nii.gz"))
-    assert json.loads(told["degradation"]) == {"kind": "gaussian", "sigma": 0.1}
+    assert told["degradation"] == "kind gaussian, sigma 0.1"
+    assert told["sigma HU"] == "140"
+    assert told["warnings"] == "none"
     assert told["seed"] == "4"
 
 

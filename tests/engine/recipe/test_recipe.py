@@ -63,6 +63,8 @@ def saved(tmp_path, recipe):
         ("patience=5", lambda r: (r.patience, 5)),
         ("loss=0.8*l1+0.2*ssim", lambda r: (r.loss, 0.8 * losses.l1 + 0.2 * losses.ssim)),
         ("noise.sigma=0.05", lambda r: (r.noise.sigma, 0.05)),
+        ("noise=gaussian:0.05", lambda r: (r.noise, Gaussian(0.05))),
+        ("noise=coloured:0.05/0.6/0.25", lambda r: (r.noise, Coloured(0.05, 0.6, 0.25))),
         ("noise.sigma=0.02,0.1", lambda r: (r.noise.sigma, (0.02, 0.1))),
         ("prior.radius=2", lambda r: (r.prior.radius, 2)),
         ("split.validation=3", lambda r: (r.split.validation, 3)),
@@ -123,9 +125,9 @@ def test_an_unknown_field_is_refused_with_the_nearest_one(recipe, assignment, re
     [
         "batch=two", "batch=2.5", "batch=", "clip_norm=much", "crop.shape=16,64",
         "crop.shape=16,64,64,64", "crop.shape=16,64,x", "crop.flips=maybe", "crop.flips=1",
-        "noise.sigma=loud", "noise.sigma=0.1,0.2,0.3", "learning_rate=fast",
-        "learning_rate=linear:1", "loss=mean_cubed_error", "network=UNet3D", "crop=1,2,3",
-        "prior=none", "batch.size=2", "loss.name=x",
+        "noise.sigma=loud", "noise=gaussian:x", "noise=white:0.1", "noise.sigma=0.1,0.2,0.3",
+        "learning_rate=fast", "learning_rate=linear:1", "loss=mean_cubed_error", "network=UNet3D",
+        "crop=1,2,3", "prior=none", "batch.size=2", "loss.name=x",
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_type_is_refused(recipe, assignment):

@@ -277,6 +277,13 @@ def test_every_file_that_is_named_is_there(written):
     assert sorted(folder.iterdir()) == sorted(paths)
 
 
+def test_one_level_has_no_figure_against_noise_and_none_is_named(tmp_path):
+    paths = write(tmp_path, ABOUT, rows(), [])
+    assert tmp_path / "cases.png" in paths
+    assert not (tmp_path / "levels.png").exists()
+    assert "levels.png" not in (tmp_path / "report.md").read_text()
+
+
 def test_the_csv_holds_every_score_to_the_last_digit(tmp_path):
     third = {"unet": (100 / 3, 1e-17, 30.0)}
     write(tmp_path, ABOUT, rows(third, sigmas=(0.1,)), [])

@@ -211,6 +211,14 @@ def test_a_run_without_checkpoints_is_refused(run):
         run.checkpoint("best")
 
 
+def test_a_run_that_does_not_exist_is_refused_with_the_network_that_was_meant(tmp_path):
+    for read in (Run.fields, lambda run: run.checkpoint("best")):
+        with pytest.raises(Mismatch, match=r"is no run folder .* Did you mean ct_denoiser\?"):
+            read(named_run("ct_denoizer"))
+        with pytest.raises(Mismatch, match="or one of ct_denoiser, gaussian_denoiser"):
+            read(Run(tmp_path / "none"))
+
+
 def test_a_checkpoint_that_is_removed_while_it_is_read_is_looked_for_again(run, monkeypatch):
     save(run, 2, best=2)
     load, removed = checkpoint.load, []
@@ -271,7 +279,7 @@ def test_what_killed_processes_left_in_a_run_is_swept_away(run):
 HOLD = """
 import sys, time
 from pathlib import Path
-from engine.runs.run import Run
+from engine.runs.run import Run, named_run
 with Run(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()

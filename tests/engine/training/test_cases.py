@@ -182,7 +182,8 @@ def test_every_command_reads_a_folder_in_the_same_way_and_says_how(cpu, engine, 
     rows = dict(re.split(r"  +", line, maxsplit=1) for line in told.splitlines())
     assert rows["layout"] == "MSD or nnU-Net, in imagesTr/"
     assert rows["cases"] == "4: liver_0, liver_1, liver_2, liver_3"
-    assert rows["label maps"] == "4: liver_0.nii, liver_1.nii, liver_2.nii, liver_3.nii"
+    labels = ", ".join(f"labelsTr/liver_{i}.nii" for i in range(4))
+    assert rows["label maps"] == f"4: {labels}"
 
 
 # -- Reading several scans at a time ---------------------------------------------------------------

@@ -84,6 +84,16 @@ def test_validation_and_saving_happen_when_they_are_due_and_at_the_end(loop):
     assert ours.run.preview.read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_preview_names_the_slice_of_the_scan(loop, monkeypatch):
+    ours, titles = loop("steps=1", "validate_slices=2"), []
+    monkeypatch.setattr(
+        "engine.training.training_log.panel",
+        lambda path, images, residual, title, window: (path.touch(), titles.append(title)),
+    )
+    ours.train(Asked())
+    assert titles == ["phantom, slice 6 (0 to 11), step 1"]
+
+
 def test_the_baselines_stand_before_the_first_step(loop):
     ours = loop("steps=1")
     ours.train(Asked())
