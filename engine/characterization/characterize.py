@@ -22,7 +22,7 @@ from volumes.phantoms.quality_phantoms import QUALITY_PHANTOMS
 from volumes.storage.atomic import make_folder
 from volumes.tomography import ramp_filter
 from volumes.tomography.geometry import FanBeam, Parallel
-from volumes.tomography.photon_noise import Dose
+from volumes.tomography.photon_noise import Dose, dose_text
 from volumes.tomography.scanner import Scanner, pixel_mm
 from volumes.volume import AIR_HU
 
@@ -262,7 +262,7 @@ def _print(found: Found, doses: Doses, request: CharacterizeRequest, terminal: T
 
     title = (
         f"{request.phantom}, {request.realisations} realisations, {request.beam} beam, "
-        f"{request.filter}; mean AUC over rods; full dose {max(request.doses):g} photons"
+        f"{request.filter}; mean AUC over rods; full dose {dose_text(max(request.doses))} photons"
     )
     terminal.table(title, *overview(found, doses))
     for line in (*verdicts(found), about_readers(request.realisations)):

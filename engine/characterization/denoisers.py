@@ -26,6 +26,7 @@ from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
 from volumes import NeighbourMean, Window
 from volumes.boxes import Box, read_box
+from volumes.tomography.photon_noise import dose_text
 from volumes.volume import SpacingMm, Unit
 
 RECONSTRUCTION = "reconstruction"
@@ -72,7 +73,7 @@ def denoised(ensemble: Ensemble, denoiser: Denoiser) -> Ensemble:
         ensemble.stack_hu.copy(), ensemble.sigma_hu, ensemble.module.pixel_mm, ensemble.photons
     )
     if not np.isfinite(estimate).all():
-        cause = f"gives numbers that are not finite at {ensemble.photons:g} photons"
+        cause = f"gives numbers that are not finite at {dose_text(ensemble.photons)} photons"
         raise NumericalFailure(denoiser.label, cause, "Leave it out")
     return replace(ensemble, stack_hu=estimate)
 

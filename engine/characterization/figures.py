@@ -12,6 +12,7 @@ import numpy as np
 from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.quantities import Found
 from engine.plots import plain, save
+from volumes.tomography.photon_noise import dose_text
 
 _DPI = 120
 _MARKERS = "os^vD<>pX*Ph8d"
@@ -42,7 +43,7 @@ def images(path: Path, found: Found, photons: float) -> None:
         strict=True,
     ):
         axis.set_ylabel(text, fontsize=8)
-    figure.suptitle(f"low-contrast module at {photons:g} photons a ray", fontsize=10)
+    figure.suptitle(f"low-contrast module at {dose_text(photons)} photons a ray", fontsize=10)
     save(figure, path, dpi=_DPI)
 
 
@@ -57,7 +58,7 @@ def noise_power_curves(path: Path, found: Found) -> None:
             upper.plot(frequency, power, **_style(i, name), markevery=4)
             area = float(np.trapezoid(power, frequency))
             lower.plot(frequency, power / area if area else power, **_style(i, name), markevery=4)
-        upper.set(title=f"{photons:g} photons a ray", yscale="log", ylabel="NPS (HU² mm²)")
+        upper.set(title=f"{dose_text(photons)} photons a ray", yscale="log", ylabel="NPS (HU² mm²)")
         lower.set(xlabel="frequency (1/mm)", ylabel="NPS / its area (mm)")
     _decorate(figure, axes)
     save(figure, path, dpi=_DPI)
@@ -77,7 +78,7 @@ def transfer_curves(path: Path, found: Found, photons: float) -> None:
             axis.axhline(level, color="k", lw=0.5, ls=":")
         axis.set(title=plain(insert), ylim=(0, 1.3), xlabel="frequency (1/mm)", ylabel="TTF")
     _decorate(figure, axes)
-    figure.suptitle(f"task transfer function at {photons:g} photons a ray", fontsize=10)
+    figure.suptitle(f"task transfer function at {dose_text(photons)} photons a ray", fontsize=10)
     save(figure, path, dpi=_DPI)
 
 
@@ -104,7 +105,7 @@ def hu_errors(path: Path, found: Found, photons: float) -> None:
         # Errors differ by orders of magnitude, and the small ones matter for soft tissue.
         axis.set_yscale("symlog", linthresh=10)
     axis.set(ylabel="HU - nominal HU")
-    axis.set_title(f"{photons:g} photons a ray", fontsize=10)
+    axis.set_title(f"{dose_text(photons)} photons a ray", fontsize=10)
     _decorate(figure, np.array([[axis]]))
     save(figure, path, dpi=_DPI)
 

@@ -18,6 +18,7 @@ from engine.characterization.characteristics import (
 from engine.characterization.denoisers import RECONSTRUCTION, Denoiser, denoised
 from engine.characterization.ensembles import Ensemble, LesionSlice, Module, phantom_module
 from volumes.phantoms.quality_phantoms import QualityPhantom
+from volumes.tomography.photon_noise import dose_text
 from volumes.tomography.scanner import Scanner
 
 Tick = Callable[[str], None]
@@ -62,12 +63,12 @@ def measure(
     for photons in protocol.doses:
         ensembles = []
         for module in modules:
-            tick(f"{photons:g} photons: {protocol.realisations} scans of {module.name}")
+            tick(f"{dose_text(photons)} photons: {protocol.realisations} scans of {module.name}")
             ensembles.append(
                 module.scanned(protocol.scanner, photons, protocol.realisations, protocol.seed)
             )
         for denoiser in denoisers:
-            tick(f"{photons:g} photons: {denoiser.label}")
+            tick(f"{dose_text(photons)} photons: {denoiser.label}")
             estimates = [denoised(ensemble, denoiser) for ensemble in ensembles]
             one = _on_the_phantom(protocol, denoiser.label, estimates[:3], together)
             if protocol.lesions is not None:

@@ -24,6 +24,7 @@ from engine.characterization.verdict import about_readers, unmeasured, verdicts
 from engine.report.markdown import grid
 from engine.runs.metrics_file import strict
 from volumes.storage.atomic import make_folder, whole_file
+from volumes.tomography.photon_noise import dose_text
 
 
 def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses) -> list[Path]:
@@ -45,6 +46,7 @@ def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses
     rows = quantities(found)
     first = next(iter(found.values()))
     low, one = min(first), first[min(first)]
+    at = f"at {dose_text(low)} photons"
     content = {
         **about,
         "remarks": verdicts(found),
@@ -57,9 +59,9 @@ def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses
         "images.png": "Low-contrast module: one image, the mean of all, and the 2D noise power.",
         "noise_power.png": "Radial noise power spectra. Below: divided by their area, so that only "
         "the texture differs.",
-        "task_transfer.png": f"Task transfer functions at {low:g} photons, strongest contrast "
+        "task_transfer.png": f"Task transfer functions {at}, strongest contrast "
         "first. The bead is a point, not an edge.",
-        "hu_bias.png": f"Bias of HU by insert at {low:g} photons, with two standard errors.",
+        "hu_bias.png": f"Bias of HU by insert {at}, with two standard errors.",
         "detectability.png": "AUC of the channelised Hotelling observer, with 95 % intervals. "
         "Dashed: the reconstruction at full dose.",
     }

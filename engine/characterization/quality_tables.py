@@ -9,6 +9,7 @@ from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import EquivalentDose, auc_change, d_change, mean_auc
 from engine.characterization.quantities import Doses, Found
 from engine.report.tables import Table
+from volumes.tomography.photon_noise import dose_text
 
 _NONE = "–"  # noqa: RUF001
 
@@ -28,7 +29,7 @@ def overview(found: Found, doses: Doses) -> Table:
             rows.append(
                 [
                     label,
-                    f"{photons:g}",
+                    dose_text(photons),
                     _number(one.noise.sigma_hu, 1),
                     _number(one.noise.sigma_hu / before.noise.sigma_hu, 3),
                     _number(one.noise.mean_per_mm, 3),
@@ -53,7 +54,7 @@ def noise_table(found: Found) -> Table:
     return columns, [
         [
             label,
-            f"{photons:g}",
+            dose_text(photons),
             _number(one.noise.sigma_hu, 2),
             _number(one.noise.sigma_hu / found[RECONSTRUCTION][photons].noise.sigma_hu, 3),
             _number(one.noise.peak_per_mm, 3),
@@ -73,7 +74,7 @@ def transfer_table(found: Found) -> Table:
     return ["method", "photons", *inserts], [
         [
             label,
-            f"{photons:g}",
+            dose_text(photons),
             *(
                 f"{_number(one.frequency_at(0.5), 2)} / {_number(one.frequency_at(0.1), 2)}"
                 for one in (found[label][photons].transfers[insert] for insert in inserts)
@@ -91,7 +92,7 @@ def hu_table(found: Found) -> Table:
     return ["method", "photons", *inserts], [
         [
             label,
-            f"{photons:g}",
+            dose_text(photons),
             *(f"{hu.bias_hu:+.1f} ± {hu.standard_error_hu:.1f}" for hu in one.hu.values()),
         ]
         for label, by_dose in found.items()
@@ -110,7 +111,7 @@ def detection_table(found: Found, names: Sequence[str]) -> Table:
                 seen = rod.hotelling
                 rows.append(
                     [
-                        label, f"{photons:g}", name,
+                        label, dose_text(photons), name,
                         f"{seen.auc:.3f} {_ends(seen.auc_interval, 3)}",
                         f"{seen.d_prime:.2f} {_ends(seen.d_interval, 2)}",
                         _number(rod.npw, 2), _number(rod.npwe, 2),
@@ -134,7 +135,7 @@ def change_table(found: Found) -> Table:
                 auc, d = auc_change(one, before, names), d_change(one, before, names)
                 rows.append(
                     [
-                        label, f"{photons:g}", what, f"{gain:+.2f}",
+                        label, dose_text(photons), what, f"{gain:+.2f}",
                         f"{auc.value:+.3f} [{auc.low:+.3f}, {auc.high:+.3f}]",
                         f"{d.value:+.2f} [{d.low:+.2f}, {d.high:+.2f}]",
                     ]
@@ -157,7 +158,8 @@ def _dose(dose: EquivalentDose, *, interval: bool = False) -> str:
     def text(photons: float) -> str:
         if math.isinf(photons):
             return "none"
-        return f"≤ {photons:.2g}" if photons <= dose.lowest else f"{photons:.2g}"
+        shown = dose_text(float(f"{photons:.2g}"))
+        return f"≤ {shown}" if photons <= dose.lowest else shown
 
     ends = f" [{text(dose.low)}, {text(dose.high)}]" if interval else ""
     return text(dose.photons) + ends

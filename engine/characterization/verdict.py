@@ -6,6 +6,7 @@ from engine.characterization.characteristics import Characteristics
 from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import auc_change, mean_auc
 from engine.characterization.quantities import Found
+from volumes.tomography.photon_noise import dose_text
 
 _ALL_DETECTED = 0.98  # mean AUC
 
@@ -32,7 +33,7 @@ def _sentence(
 ) -> str:
     raised = gain_db > 0
     moved = "raises" if raised else "does not raise"
-    text = f"{one.method} at {one.photons:g} photons {moved} PSNR ({gain_db:+.1f} dB)"
+    text = f"{one.method} at {dose_text(one.photons)} photons {moved} PSNR ({gain_db:+.1f} dB)"
     change = auc_change(one, before, names)
     auc = f"mean AUC {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
     if change.high < 0:
@@ -63,7 +64,7 @@ def unmeasured(found: Found) -> list[str]:
         for photons, one in by_dose.items():
             for name, transfer in one.transfers.items():
                 if not transfer.measurable:
-                    lost.setdefault(name, []).append(f"{label} at {photons:g}")
+                    lost.setdefault(name, []).append(f"{label} at {dose_text(photons)}")
     return [
         f"No task transfer function of {name} for {', '.join(where)}: its edge does not stand out "
         "of the noise of the mean image by 5 standard deviations. More realisations would help."

@@ -9,7 +9,7 @@ from engine.errors import BadUsage
 from volumes.sampling.additive_noise import AdditiveNoise
 from volumes.sampling.coloured_noise import Coloured
 from volumes.sampling.noise import Gaussian
-from volumes.tomography.photon_noise import FULL_DOSE, Dose
+from volumes.tomography.photon_noise import FULL_DOSE, Dose, dose_text
 from volumes.tomography.scanner import Acquisition, Scanner
 from volumes.window import Window
 
@@ -96,13 +96,7 @@ def _one(kind: str, value: str) -> Degradation:
         return Degradation(f"coloured-{value.replace('/', '-')}", kind, Coloured.parse(value))
     if kind == "low_dose":
         acquisition = Acquisition(Dose(photons=float(value)))
-        return Degradation(f"low_dose-{_short(float(value))}", kind, acquisition)
+        return Degradation(f"low_dose-{dose_text(float(value))}", kind, acquisition)
     acquisition = Acquisition(Dose(photons=FULL_DOSE), views=int(value))
     SCANNER.stride(acquisition)
     return Degradation(f"sparse_view-{int(value)}", kind, acquisition)
-
-
-def _short(value: float) -> str:
-    """100000 -> 1e5."""
-    digits, _, exponent = f"{value:.9e}".partition("e")
-    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"

@@ -15,6 +15,17 @@ Integrals = npt.NDArray[np.float32]
 FULL_DOSE = 1e6  # photons per ray of a full-dose scan
 
 
+def dose_text(photons: float) -> str:
+    """A number of photons as it is typed, in messages, tables and names of files.
+
+    Example:
+        >>> dose_text(100000), dose_text(150000.0), dose_text(2e6)
+        ('1e5', '1.5e5', '2e6')
+    """
+    digits, _, exponent = f"{photons:.9e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
 def log_dose(photons: float) -> float:
     """The dose as the input of a dose-aware network: log10(photons / 1e5).
 

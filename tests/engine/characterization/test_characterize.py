@@ -45,7 +45,7 @@ def test_the_report_has_tables_figures_and_every_number(report) -> None:
 
 def test_a_method_is_told_what_it_does_to_psnr_and_to_detectability(report) -> None:
     told = json.loads((report / "report.json").read_text())["remarks"]
-    assert len([text for text in told if text.startswith("tv at 30000 photons")]) == 2
+    assert len([text for text in told if text.startswith("tv at 3e4 photons")]) == 2
     assert all("mean AUC" in text or "a lower dose would tell more" in text for text in told)
 
 

@@ -97,7 +97,7 @@ def test_a_blur_lowers_noise_and_raises_psnr_but_detects_no_more(found) -> None:
         one, other = (c.rods[name.name].hotelling.auc for c in (before, after))
         assert other < one + 0.05
     assert not [text for text in verdicts(found) if "and raises the detectability" in text]
-    assert [text for text in verdicts(found) if text.startswith("blur at 1000 photons raises PSNR")]
+    assert [text for text in verdicts(found) if text.startswith("blur at 1e3 photons raises PSNR")]
 
 
 def test_hu_of_the_reconstruction_are_those_of_the_materials(found) -> None:
