@@ -119,7 +119,7 @@ class Work:
             warnings = [*self.choice.warnings(), *warnings]
         if (noise := NoiseReduction.of(denoised)) is not None:
             about["noise_hu"] = noise.about()
-            self.terminal.say(f"{denoised.scan.path.name}: {noise}")
+            self.terminal.say(f"{case_name(denoised.scan.path)}: {noise}")
             if self.choice is None and (doubt := noise.doubt(self.model.recipe)):
                 warnings.append(doubt)
         made = sidecar.made(self.started, reproducible=self.request.settings.reproducible)
