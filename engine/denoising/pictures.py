@@ -27,7 +27,8 @@ def draw_planes(denoised: Denoised, path: Place, window: Window) -> None:
     """
     before, after = (_planes(denoised, stored) for stored in (denoised.before, denoised.after))
     residual = Planes(*(was - became for was, became in zip(before, after, strict=True)))
-    title = case_name(denoised.scan.path)
+    depth = denoised.scan.shape[0]
+    title = f"{case_name(denoised.scan.path)}, slice {depth // 2} (0 to {depth - 1})"
     images = {"input": before, "denoised": after}
     planes(path, images, residual, denoised.scan.spacing_mm, title, window)
 
