@@ -108,7 +108,7 @@ def test_its_scores_are_a_table_with_figures(notebook):
     _, made = notebook
     (table,) = [html for html in shown(made, 4, "text/html") if "<table>" in html]
     assert "<td>notebook</td>" in table
-    assert table.count('src="data:image/png;base64,') == 4
+    assert table.count('src="data:image/png;base64,') == 3
     assert "PSNR" in said(made, 4)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from queue import SimpleQueue
@@ -38,7 +39,6 @@ class Worker:
         self.beside = processors() > 1
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._ended = threading.Event()
 
     def submit(self, task: Callable[[], Result]) -> Future[Result]:
         """The result of a task, which is done as soon as those before it are."""
@@ -60,10 +60,8 @@ class Worker:
             while (task := self._tasks.get()) is not None:
                 task()
                 del task  # and what it holds
-        except KeyboardInterrupt:  # of `_stop`, between two tasks
+        except KeyboardInterrupt:  # of `_end`, between two tasks
             return
-        finally:
-            self._ended.set()
 
     def __enter__(self) -> Self:
         return self
@@ -79,20 +77,22 @@ class Worker:
             raise
 
     def _end(self, *, stop: bool) -> None:
-        """Waits until the thread has ended: after its tasks, or at once."""
-        if stop and self._thread.ident:
-            self._stop()
-        self._tasks.put(None)
-        if self._thread.ident:
-            self._ended.wait()  # a `join` that Ctrl-C interrupts takes the thread for ended
-            self._thread.join()
+        """Waits until the thread has ended: after its tasks, or as Ctrl-C ends the main one.
 
-    def _stop(self) -> None:
-        """Ends the thread as Ctrl-C ends the main one, so that it removes its temporary files."""
-        while not self._tasks.empty():
-            self._tasks.get()
-        thread = ctypes.c_ulong(self._thread.ident or 0)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(KeyboardInterrupt))
+        Then it removes its temporary files.
+        """
+        if stop:
+            while not self._tasks.empty():
+                self._tasks.get()
+            if self._thread.ident:
+                thread = ctypes.c_ulong(self._thread.ident)
+                error = ctypes.py_object(KeyboardInterrupt)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+        self._tasks.put(None)
+        # Not by `join`: it takes a thread for ended after Ctrl-C in an earlier `join`, and refuses
+        # one that Ctrl-C found being started.
+        while self._thread in threading.enumerate():
+            time.sleep(0.001)
 
 
 class Ahead(Generic[Item, Result]):

@@ -170,7 +170,9 @@ def test_a_thread_that_waits_holds_nothing():
 
 
 @pytest.mark.usefixtures("several")
-def test_ctrl_c_while_the_last_tasks_are_waited_for_leaves_no_thread():
+def test_ctrl_c_while_the_last_tasks_are_waited_for_leaves_no_thread(request):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     begun = threading.Event()
 
     def slow():
@@ -183,9 +185,24 @@ def test_ctrl_c_while_the_last_tasks_are_waited_for_leaves_no_thread():
         time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGINT)
 
-    before = threading.active_count()
+    threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt), Worker("behind") as worker:  # noqa: PT012
         worker.submit(slow)
         worker.submit(slow)
         threading.Thread(target=stop).start()
-    assert threading.active_count() == before
+    assert threading.active_count() == threads
+
+
+@pytest.mark.usefixtures("several")
+def test_ctrl_c_while_the_thread_is_started_leaves_no_thread(monkeypatch):
+    class Late(threading.Event):
+        """Ctrl-C comes while the thread is waited for that has not begun yet."""
+
+        def wait(self, timeout=None):
+            raise KeyboardInterrupt
+
+    threads = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), Worker("starts") as worker:  # noqa: PT012
+        worker._thread._started = Late()
+        worker.submit(time.monotonic)
+    assert threading.active_count() == threads

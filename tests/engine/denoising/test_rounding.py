@@ -58,7 +58,7 @@ def test_the_sidecar_tells_the_difference_from_float32(denoised, floats, precisi
     # Slices alone have borders that the scan does not have: as large, not the same.
     assert told["largest_difference_hu"] == pytest.approx(apart.max(), rel=0.5)
     assert told["rmse_difference_hu"] == pytest.approx(np.sqrt(np.mean(apart**2)), rel=0.3)
-    line = f"floats.nii: {precision} changes the estimate of float32 by "
+    line = f"floats: {precision} changes the estimate of float32 by "
     assert sum(said.startswith(line) for said in err.splitlines()) == 1
 
 
