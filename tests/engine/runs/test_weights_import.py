@@ -66,6 +66,20 @@ def test_a_training_starts_from_it_as_from_the_run(imported, engine, dataset, tm
     assert "Starting from the weights" in err
 
 
+def test_the_network_of_a_prior_comes_along(engine, trained, dataset, tmp_path):
+    words = [*shrinking("respr_unet3d"), f"prior={trained.folder}", "--steps", "2"]
+    where = ["--data", dataset, "--run", tmp_path / "respr"]
+    assert engine("fit", "respr_unet3d", *words, *where)[0] == 0
+    assert engine("import", tmp_path / "respr", "--run", tmp_path / "weights")[0] == 0
+    scan, found = next(dataset.glob("*/imaging.nii.gz")), []
+    for name in ("respr", "weights"):
+        out = tmp_path / f"{name}.nii"
+        code, _, err = engine("denoise", scan, "-m", tmp_path / name, "-o", out)
+        assert code == 0, err
+        found.append(out.read_bytes())
+    assert found[0] == found[1]
+
+
 def test_a_folder_that_holds_a_run_is_left_alone(imported, trained, engine):
     before = imported.opened("best")[1]
     code, _, err = engine("import", trained.folder, "--run", imported.folder)
