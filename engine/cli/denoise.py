@@ -37,8 +37,8 @@ def denoise(
     model: Annotated[
         Path | None,
         typer.Option("-m", "--model", readable=False,
-                     help="A run folder, ct_denoiser or gaussian_denoiser. Default: one of these "
-                     "two, by the noise of each scan."),
+                     help="A run folder, ct_denoiser, gaussian_denoiser or respr_denoiser. "
+                     "Default: one of the first two, by the noise of each scan."),
     ] = None,
     output: Output = None,
     prior: Annotated[

@@ -30,8 +30,8 @@ from engine.cli.options import (
 def evaluate(
     methods: Annotated[
         list[str],
-        typer.Argument(metavar="METHOD...", help="Run folders, ct_denoiser and "
-                       "gaussian_denoiser, which ship, and noisy, prior, tv, nlm, bm3d, bm4d, "
+        typer.Argument(metavar="METHOD...", help="Run folders, ct_denoiser, "
+                       "gaussian_denoiser and respr_denoiser, which ship, and noisy, prior, tv, nlm, bm3d, bm4d, "
                        "spade. METHOD@PRIOR sets its prior: mean, noisy, tv, clean, turned "
                        "or a run folder; :RADIUS averages neighbouring slices."),
     ],

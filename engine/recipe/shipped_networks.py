@@ -15,7 +15,7 @@ def shipped_names() -> list[str]:
 
     Example:
         >>> shipped_names()
-        ['ct_denoiser', 'gaussian_denoiser']
+        ['ct_denoiser', 'gaussian_denoiser', 'respr_denoiser']
     """
     return sorted(path.parent.name for path in _WEIGHTS.glob("*/recipe.json"))
 
