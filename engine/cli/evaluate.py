@@ -30,10 +30,10 @@ from engine.cli.options import (
 def evaluate(
     methods: Annotated[
         list[str],
-        typer.Argument(metavar="METHOD...", help="Run folders, ct_denoiser, "
-                       "gaussian_denoiser and respr_denoiser, which ship, and noisy, prior, tv, nlm, bm3d, bm4d, "
-                       "spade. METHOD@PRIOR sets its prior: mean, noisy, tv, clean, turned "
-                       "or a run folder; :RADIUS averages neighbouring slices."),
+        typer.Argument(metavar="METHOD...", help="Run folders; ct_denoiser, gaussian_denoiser "
+                       "and respr_denoiser, which ship; noisy, prior, tv, nlm, bm3d, bm4d, spade. "
+                       "METHOD@PRIOR sets its prior: mean, noisy, tv, clean, turned or a run "
+                       "folder; :RADIUS averages neighbouring slices."),
     ],
     data: Data = None,
     split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",
