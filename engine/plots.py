@@ -20,6 +20,7 @@ from volumes.window import Window
 
 _ZOOM = 0.35
 _PLANE_IN, _MOST_PLANE_IN = 3.6, 10.0  # width of a plane, largest height
+_LEAST_PLANE_IN = 0.3  # twice the height of a name
 _FEWEST_SLICES = 4  # of which other planes are drawn
 _BOX = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}  # behind text
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
@@ -117,7 +118,8 @@ def planes(
 ) -> None:  # fmt: skip
     """Draws three planes of volumes side by side, in true proportions and with a scale bar.
 
-    All planes have the same scale. Coronal and sagittal planes of less than 4 slices are left out.
+    All planes have the same scale. Coronal and sagittal planes of less than 4 slices, or hardly
+    higher than their names, are left out.
 
     Args:
         path: of the PNG. An existing file is replaced. A buffer takes its bytes.
@@ -132,7 +134,6 @@ def planes(
 
     z, y, x = spacing_mm
     pixels_mm = {"axial": (y, x), "coronal": (z, x), "sagittal": (z, y)}
-    rows = [*pixels_mm] if len(residual_hu.coronal) >= _FEWEST_SLICES else ["axial"]
     spread = max(3 * float(np.std(residual_hu.axial, dtype=np.float64)), 1.0)
     (low, high), unit = window.shown, window.unit_name
     shown = {
@@ -140,9 +141,13 @@ def planes(
            for name, image in images_hu.items()},
         f"residual ±{spread:.0f} {unit}": (residual_hu, -spread, spread),
     }  # fmt: skip
-    sizes_mm = [_size_mm(getattr(residual_hu, row), pixels_mm[row]) for row in rows]
-    tallest, widest = (max(sizes) for sizes in zip(*sizes_mm, strict=True))
+    every_mm = {plane: _size_mm(getattr(residual_hu, plane), mm) for plane, mm in pixels_mm.items()}
+    tallest, widest = (max(sizes) for sizes in zip(*every_mm.values(), strict=True))
     per_mm = min(_PLANE_IN / widest, _MOST_PLANE_IN / tallest)  # inches
+    deep = len(residual_hu.coronal) >= _FEWEST_SLICES
+    rows = [plane for plane, (height, _) in every_mm.items()
+            if plane == "axial" or (deep and per_mm * height >= _LEAST_PLANE_IN)]  # fmt: skip
+    sizes_mm = [every_mm[row] for row in rows]
     heights = [max(per_mm * height, 0.1) for height, _ in sizes_mm]
     figure = Figure(
         figsize=(max(per_mm * widest, 1.5) * len(shown), sum(heights) + 0.9),

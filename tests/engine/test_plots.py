@@ -102,6 +102,11 @@ def test_one_slice_has_its_axial_plane_alone(tmp_path):
     assert len(boxes_of(picture)) == 1
 
 
+def test_a_thin_stack_has_its_axial_plane_alone(tmp_path):
+    picture = drawn_planes(tmp_path / "planes.png", (16, 300, 300), (0.8, 0.8, 0.8))
+    assert len(boxes_of(picture)) == 1
+
+
 def test_planes_of_any_shape_can_be_drawn(tmp_path):
     for shape in ((1, 1, 1), (300, 8, 8), (4, 2, 600)):
         assert drawn_planes(tmp_path / "planes.png", shape, (1.0, 0.5, 0.5)).size > 0
