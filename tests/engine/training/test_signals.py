@@ -168,10 +168,11 @@ from engine.training.signals import ends_soon
 from volumes.storage.atomic import whole_file
 with ends_soon("told"), whole_file(Path(sys.argv[1])) as file:
     file.write(b"half")
-    print("begun", flush=True)
     libc = ctypes.CDLL(None)
+    said = []
     while True:
         try:
+            said = said or [print("begun", flush=True)]
             libc.sleep(300)
         except KeyboardInterrupt:
             pass
