@@ -36,7 +36,7 @@ def test_neighbours_and_parts_follow_the_loss_curve_of_one_replica_also_if_they_
     assert len({checkpoint.fingerprint(each) for each in both}) == 1
 
 
-@pytest.mark.parametrize("recipe", ["respr_unet3d", "dncnn", "lowdose_dncnn"])
+@pytest.mark.parametrize("recipe", ["respr_unet3d", "lowdose_dncnn"])
 def test_two_replicas_follow_the_loss_curve_of_one(
     recipe: str, dataset: Path, tmp_path: Path
 ) -> None:
