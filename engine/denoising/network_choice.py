@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engine.scoring.scan_noise import scan_noise
+from engine.scoring.scan_noise import ScanNoise, scan_noise
 from volumes.nifti import Scan
 
 WHITE, SCANNER = "gaussian_denoiser", "ct_denoiser"
@@ -20,16 +20,20 @@ class NetworkChoice:
     """The network for one scan, and why.
 
     Attributes:
-        network: name of a network that ships.
-        noise_hu: standard deviation of the noise of the scan; None if it could not be measured.
-        unevenness: of its spectrum, 1 for white noise; None if it could not be measured.
-        rise: of its spectrum, likewise.
+        noise: of the scan, as measured.
     """
 
-    network: str
-    noise_hu: float | None
-    unevenness: float | None
-    rise: float | None = None
+    noise: ScanNoise
+
+    @property
+    def network(self) -> str:
+        """Name of a network that ships. Only measured white noise gets that for white noise."""
+        return self.noise.network or SCANNER
+
+    @property
+    def noise_hu(self) -> float | None:
+        """Standard deviation of the noise; None if it could not be measured."""
+        return self.noise.sigma_hu
 
     @property
     def helps(self) -> bool:
@@ -38,18 +42,20 @@ class NetworkChoice:
 
     def about(self) -> dict[str, Any]:
         """Plain data, for the sidecar."""
-        measured = {"noise_hu": self.noise_hu, "unevenness": self.unevenness, "rise": self.rise}
+        found = self.noise
+        measured = {"noise_hu": self.noise_hu, "unevenness": found.unevenness, "rise": found.rise}
         rounded = {n: None if v is None else float(f"{v:.3g}") for n, v in measured.items()}
         return {"network": self.network, **rounded, "helps": self.helps}
 
     def __str__(self) -> str:
         """The choice in words."""
-        if self.noise_hu is None or self.unevenness is None or self.rise is None:
+        uneven, rise = self.noise.unevenness, self.noise.rise
+        if self.noise_hu is None or uneven is None or rise is None:
             return f"{self.network}, because the noise of the scan could not be measured"
         colour = "white" if self.network == WHITE else "coloured"
         return (
-            f"{self.network}: the noise is {colour} (spectrum uneven by {self.unevenness:.2g}, "
-            f"rising by {self.rise:.2g}), {self.noise_hu:.3g} HU"
+            f"{self.network}: the noise is {colour} (spectrum uneven by {uneven:.2g}, "
+            f"rising by {rise:.2g}), {self.noise_hu:.3g} HU"
         )
 
     def warnings(self) -> tuple[str, ...]:
@@ -63,10 +69,9 @@ class NetworkChoice:
 
 
 def choose_network(scan: Scan) -> NetworkChoice:
-    """The network for a scan. Only white noise is given to the network that learned white noise.
+    """The network for a scan.
 
     Args:
         scan: a loaded one is not read again.
     """
-    found = scan_noise(scan.canonical(scan.read()), scan.spacing_mm, scan.hu)
-    return NetworkChoice(found.network or SCANNER, found.sigma_hu, found.unevenness, found.rise)
+    return NetworkChoice(scan_noise(scan.canonical(scan.read()), scan.spacing_mm, scan.hu))

@@ -7,7 +7,8 @@ from typing import Any
 
 from engine.denoising.denoise import Denoised
 from engine.recipe.recipe import Recipe
-from engine.scoring.scan_noise import TissueNoise, scan_noise
+from engine.scoring.scan_noise import ScanNoise, TissueNoise, scan_noise
+from volumes.nifti import Scan, Stored
 
 _FAR = 2.0  # times what the network learned; not chosen by measurement
 
@@ -27,16 +28,17 @@ class NoiseReduction:
     after_hu: float | None
 
     @classmethod
-    def of(cls, denoised: Denoised) -> NoiseReduction | None:
-        """Measures a denoised scan; None if the scan has no uniform region with noise."""
-        scan = denoised.scan
-        before, after = (
-            scan_noise(scan.canonical(stored), scan.spacing_mm, scan.hu)
-            for stored in (denoised.before, denoised.after)
-        )
+    def of(cls, denoised: Denoised, before: ScanNoise | None) -> NoiseReduction | None:
+        """Measures a denoised scan; None if the scan has no uniform region with noise.
+
+        Args:
+            denoised: the scan.
+            before: its noise; None if that was not measured yet.
+        """
+        before = before or _noise(denoised.scan, denoised.before)
         if before.tissue is None or before.sigma_hu is None:
             return None
-        left = after.tissues[before.tissue]
+        left = _noise(denoised.scan, denoised.after).tissues[before.tissue]
         left_hu = left.sigma_hu if isinstance(left, TissueNoise) else None
         return cls(before.tissue, before.sigma_hu, left_hu)
 
@@ -70,3 +72,8 @@ class NoiseReduction:
             f"the scan has noise of {self.before_hu:.3g} HU, and the network learned to remove "
             f"{learned} HU: use a network for the noise of this scan"
         )
+
+
+def _noise(scan: Scan, stored: Stored) -> ScanNoise:
+    """The noise of an array in the order of the file."""
+    return scan_noise(scan.canonical(stored), scan.spacing_mm, scan.hu)

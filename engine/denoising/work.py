@@ -117,7 +117,8 @@ class Work:
         if self.choice is not None:
             about["network_choice"] = self.choice.about()
             warnings = [*self.choice.warnings(), *warnings]
-        if (noise := NoiseReduction.of(denoised)) is not None:
+        measured = None if self.choice is None else self.choice.noise
+        if (noise := NoiseReduction.of(denoised, measured)) is not None:
             about["noise_hu"] = noise.about()
             self.terminal.say(f"{case_name(denoised.scan.path)}: {noise}")
             if self.choice is None and (doubt := noise.doubt(self.model.recipe)):
