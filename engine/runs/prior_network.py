@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -145,16 +146,39 @@ class PriorNetwork:
             return
         self.refuse_lost(run)
         model = self.model
-        aside = target.with_name(".prior.tmp")
-        try:
-            shutil.rmtree(aside, ignore_errors=True)
+        with _whole_folder(target) as aside:
             shutil.copytree(model.path, aside / "checkpoints" / model.path.name)
             for name in ("recipe.json", "run.json"):
                 shutil.copy(model.run.folder / name, aside / name)
             kept_code.copy(model.run.folder, model.run.fields(), aside)
-            aside.rename(target)
-        except OSError as error:
-            raise cannot_write(target, error) from error
+
+
+def copy_on(source: Run, run: Run) -> None:
+    """Copies the copy of a run into another run, which then is complete, too.
+
+    Raises:
+        CannotWrite: if it cannot be written.
+    """
+    network, target = copy_in(source.folder), copy_in(run.folder)
+    if network.exists() and not target.exists():
+        with _whole_folder(target) as aside:
+            shutil.copytree(network, aside)
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """A place beside a folder, which gets its name at the end.
+
+    Raises:
+        CannotWrite: if the system reports an error.
+    """
+    aside = target.with_name(f".{target.name}.tmp")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        yield aside
+        aside.rename(target)
+    except OSError as error:
+        raise cannot_write(target, error) from error
 
 
 def as_recorded(recipe: Recipe, run: Run) -> Recipe:

@@ -8,16 +8,15 @@ still records which cases it learned from.
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import Mismatch
-from engine.recipe.network_prior import copy_in
 from engine.runs.metrics_file import validation_rows
+from engine.runs.prior_network import copy_on
 from engine.runs.run import Run
-from volumes.storage.atomic import cannot_write, whole_file
+from volumes.storage.atomic import whole_file
 
 # Entries of run.json that are copied: the cases of the weights, and how they were trained.
 _KEPT = (
@@ -48,26 +47,12 @@ def import_run(source: Run, which: str, run: Run) -> None:
         if checkpoint.steps(run.checkpoints):
             raise Mismatch(run.folder, "holds a run already", "Choose another --run")
         record = run.begin(recipe, source.folder / "recipe.py", kept)
-        _copy_prior(source, run)
+        copy_on(source, run)
         progress = Progress(step, step, _error(rows))
         checkpoint.save(run.checkpoints, checkpoint.weights(arrays), progress)
         run.note_saved(record)
         with whole_file(run.metrics, overwrite=True) as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def _copy_prior(source: Run, run: Run) -> None:
-    """Copies the network of a run's prior, without which the run cannot be applied."""
-    network, target = copy_in(source.folder), copy_in(run.folder)
-    if not network.exists() or target.exists():
-        return
-    aside = target.with_name(".prior.tmp")
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(network, aside)
-        aside.rename(target)
-    except OSError as error:
-        raise cannot_write(target, error) from error
 
 
 def _validations(source: Run, step: int) -> list[dict[str, Any]]:
