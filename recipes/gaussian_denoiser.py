@@ -11,7 +11,7 @@ to scans, and `ct_denoiser` for the noise of a scanner.
 
 Cost: 224,544 parameters, most of them at a quarter and an eighth of the resolution; 18 ms a step on
 one core of an AVX-512 machine, 5 hours in all. Not trained to its end here: the weights that ship
-learned for half an hour. `engine info gaussian_denoiser` prints their scores.
+learned for 163,000 steps. `engine info gaussian_denoiser` prints their scores.
 
 Licence: Apache-2.0, as the program. The scans it learned from are public (CC BY, CC BY 3.0, CC BY
 4.0, Apache-2.0); `recipes/weights/README.md` names them.

@@ -8,9 +8,9 @@ slices above and below add to the estimate of a slice. That needs thin slices: u
 
 `recipes/weights/README.md` lists the scans of `thin/`.
 
-Cost: 62,785 parameters and, for the prior, those of `gaussian_denoiser`; 131,072 voxels a step,
-0.4 s on one core. The weights that ship learned for 16,000 steps in two parts, each with a rate
-that falls to nearly zero. `engine info respr_denoiser` prints their scores.
+Cost: 62,785 parameters and, for the prior, those of `gaussian_denoiser`; 131,072 voxels a step.
+The weights that ship learned for 16,000 steps in two parts, each with a rate that falls to nearly
+zero. `engine info respr_denoiser` prints their scores.
 
 Licence: Apache-2.0, as the program. The scans it learned from are public (CC BY, CC BY 3.0,
 Apache-2.0); `recipes/weights/README.md` names them.
