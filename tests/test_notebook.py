@@ -153,7 +153,8 @@ def test_the_button_interrupt_saves_the_step(tmp_path):
         pytest.skip(f"no kernel can be started here: {error}")
     try:
         code = "import signal\nbefore = signal.getsignal(signal.SIGTERM)\n" + "\n".join(CELLS[:2])
-        asked = client.execute(code.replace("40", "100_000"))
+        # With stop_on_error, the kernel may drop the next cell: it does so shortly after an error.
+        asked = client.execute(code.replace("40", "100_000"), stop_on_error=False)
         metrics = tmp_path / "runs" / "notebook" / "metrics.jsonl"
         while not (metrics.exists() and b'"loss"' in metrics.read_bytes()):
             time.sleep(0.1)
