@@ -92,7 +92,7 @@ def evaluate(
     protocol: str = "volumes",
     slices: int | None = None,
     checkpoint: str | int = "best",
-    tuning: bool = True,
+    tuning: str = "validation",
     allow_seen: bool = False,
     overwrite: bool = False,
     devices: str = "auto",
@@ -114,7 +114,8 @@ def evaluate(
         protocol: volumes, or reference: the first slice of a central crop.
         slices: number of scored slices about the middle of each case; None is all.
         checkpoint: of each run: "best", "last" or a step.
-        tuning: tune the parameters of classical methods on the validation cases.
+        tuning: what classical methods are tuned on: "validation" cases, the "scored" cases
+            themselves, with the clean image known (the best that they can give), or "none".
         allow_seen: also score cases that a network was trained on.
         overwrite: replace an existing report.
         devices: auto, cpu, gpu or gpu:0. TensorFlow takes them once in a process.
@@ -128,7 +129,7 @@ def evaluate(
     Example:
         >>> import engine
         >>> found = engine.evaluate(["noisy", "prior"], data="phantoms", split="all", slices=2,
-        ...                         tuning=False, quiet=True)
+        ...                         tuning="none", quiet=True)
         >>> [(row["method"], row["level"]) for row in found.rows if row["case"] == "case_00000"]
         [('noisy', '10%'), ('prior', '10%')]
         >>> list(found.figures)

@@ -63,6 +63,10 @@ def evaluate(
         bool, typer.Option("--tuning/--no-tuning", help="Tune the parameters of classical "
                            "methods on validation cases, or keep their defaults.")
     ] = True,
+    tune_on_scored: Annotated[
+        bool, typer.Option("--tune-on-scored", help="Tune them on the scored cases, with the "
+                           "clean image known: the best that they can give.")
+    ] = False,
     allow_seen: Annotated[
         bool, typer.Option("--allow-seen", help="Also score cases that a network was trained on.")
     ] = False,
@@ -74,13 +78,18 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
     from engine.comparison.evaluate import EvaluateRequest, evaluate, show
+    from engine.errors import BadUsage
     from engine.terminal import Terminal
 
+    if tune_on_scored and not tuning:
+        cause, remedy = "contradicts --no-tuning", "Leave out one of the two"
+        raise BadUsage("--tune-on-scored", cause, remedy)
+    tuned_on = "scored" if tune_on_scored else "validation" if tuning else "none"
     request = EvaluateRequest(
         methods=tuple(methods), data=data_folder(data),
         output=output,
         split=split, noise=noise, kinds=kinds, protocol=protocol, slices=slices,
-        checkpoint=checkpoint, tuning=tuning, allow_seen=allow_seen, devices=devices,
+        checkpoint=checkpoint, tuning=tuned_on, allow_seen=allow_seen, devices=devices,
         overwrite=overwrite, run_code=run_code,
         reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip

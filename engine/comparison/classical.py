@@ -18,6 +18,7 @@ from engine.comparison.spade import Spade
 from engine.errors import BadUsage
 from volumes.volume import SpacingMm, Unit
 
+_TV_WEIGHTS = (0.35, 0.5, 0.65, 0.8, 1.0, 1.2, 1.5)  # the last for coloured noise
 _TV_PRECISION = 1e-5  # the default of scikit-image stops early and loses up to 1 dB of PSNR
 _BM4D_BLOCK = 5  # side of the blocks of its second stage
 
@@ -161,7 +162,7 @@ class TotalVariation:
 
     def candidates(self) -> list[Self]:
         """Weights; about 0.8 to 1 is best for slices, 0.5 to 0.65 for volumes."""
-        return [replace(self, weight=weight) for weight in (0.35, 0.5, 0.65, 0.8, 1.0, 1.2)]
+        return [replace(self, weight=weight) for weight in _TV_WEIGHTS]
 
     def estimate(
         self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
@@ -204,7 +205,7 @@ class NonLocalMeans:
         return [
             replace(self, patch=patch, distance=distance, h=h)
             for patch, distance in ((5, 6), (7, 11))
-            for h in (0.4, 0.5, 0.6, 0.8, 1.0)
+            for h in (0.4, 0.5, 0.6, 0.8, 1.0, 1.3)
         ]
 
     def estimate(
@@ -267,7 +268,13 @@ class BM3D(_BlockMatching):
     """Block matching and 3D filtering of each slice (Dabov et al., IEEE TIP 16, 2007)."""
 
     name: ClassVar[str] = "bm3d"
-    strengths: ClassVar[tuple[float, ...]] = (1.0, 1.1, 1.2)
+    strengths: ClassVar[tuple[float, ...]] = (
+        1.0,
+        1.1,
+        1.2,
+        1.4,
+        1.7,
+    )  # the last for coloured noise
     slicewise: ClassVar[bool] = True
 
     def _filtered(self, noisy: Unit, sigma: float) -> Any:

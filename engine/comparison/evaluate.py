@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from engine.comparison.compare import Comparison
 
 
+TUNING = ("validation", "scored", "none")  # what classical methods can be tuned on
+
+
 @dataclass(frozen=True)
 class EvaluateRequest:
     """The arguments of `engine evaluate`, also for the Python API.
@@ -58,7 +61,8 @@ class EvaluateRequest:
         protocol: "volumes", or "reference": the first slice of a central crop.
         slices: number of scored slices about the middle of each case; None for all.
         checkpoint: of each run: best, last or a step.
-        tuning: whether classical methods are tuned on the validation cases.
+        tuning: what classical methods are tuned on: "validation" cases, the "scored" cases
+            themselves, whose truth is then known to them, or "none".
         allow_seen: whether cases that a network was trained on may be scored.
         devices: to compute on.
         overwrite: whether an existing report is replaced.
@@ -75,7 +79,7 @@ class EvaluateRequest:
     protocol: str = "volumes"
     slices: int | None = None
     checkpoint: str = "best"
-    tuning: bool = True
+    tuning: str = "validation"
     allow_seen: bool = False
     devices: str = "auto"
     overwrite: bool = False
@@ -139,6 +143,7 @@ def _check(request: EvaluateRequest) -> tuple[Level, ...]:
     levels = _levels(request)
     for option, value, known in (
         ("--split", request.split, ("test", "validation", "all")),
+        ("tuning", request.tuning, TUNING),
         ("--protocol", request.protocol, ("volumes", "reference")),
     ):
         if value not in known:
@@ -181,10 +186,12 @@ def _prepare(
     if scale := cases[0].scale():
         terminal.say(f"{request.data}: {scale.told}")
     tuning: Sequence[Case] = ()
-    if request.tuning and any(
+    if request.tuning != "none" and any(
         METHODS[method.classical]().candidates()[1:] for method in methods if method.classical
     ):
-        tuning = split_cases(request.data, splitting, cases, "validation", whole)
+        tuning = scored
+        if request.tuning == "validation":
+            tuning = split_cases(request.data, splitting, cases, "validation", whole)
     scanned = any(level.noise.scanned for level in levels)
     if scanned:
         for case in (*scored, *tuning):
@@ -203,7 +210,7 @@ def _prepare(
     if not request.allow_seen:
         refuse_seen(request.data, methods, held)
         refuse_seen_in_tuning(request.data, methods, tuned)
-    warn_of_twins(request.data, held, tuned, terminal)
+    warn_of_twins(request.data, held, tuned if request.tuning == "validation" else [], terminal)
     warn_of_oracles(methods, terminal)
     return Comparison(
         methods=methods, cases=held, tuning=tuned, levels=levels,
@@ -281,6 +288,7 @@ def _about(
         "cases": {volume.case: volume.sha256 for volume in comparison.cases},
         "spacing_mm": {volume.case: list(volume.spacing_mm) for volume in comparison.cases},
         "tuned_on": [volume.case for volume in comparison.tuning],
+        "tuning": request.tuning,
         "slices": request.slices or "all",
         "data_range": asdict(comparison.window),
         "ssim": "Gaussian 11 x 11, sigma 1.5, within slices, valid region",

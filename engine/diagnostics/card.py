@@ -181,7 +181,11 @@ def _scored(report: Report) -> str:
     slices = "all" if report["slices"] == "all" else f"the middle {report['slices']}"
     split = "" if report["split"] == "all" else f"{report['split']} "
     cases = f"{len(report['cases'])} {split}cases ({', '.join(report['cases'])})"
-    tuned = "tuned on validation cases" if report["tuned_on"] else "with their usual parameters"
+    tuned = {
+        "validation": "tuned on validation cases",
+        "scored": "tuned on these cases, with the clean image known",
+        "none": "with their usual parameters",
+    }[report.get("tuning", "validation") if report["tuned_on"] else "none"]
     return f"Slices: {slices} of {cases}; classical methods {tuned}."
 
 

@@ -155,11 +155,15 @@ def _methods(about: dict[str, Any]) -> list[str]:
     cases, unit = about["cases"], Window(**about["data_range"]).unit_name
     levels = "; ".join(f"{label}: {text}" for label, text in about["levels"].items())
     tuned = one_line(", ".join(about["tuned_on"]))
-    tuned = (
-        f"Classical methods were tuned for least mean squared error on {tuned}."
-        if tuned
-        else "Classical methods were not tuned and have their default parameters."
-    )
+    if not tuned:
+        tuned = "Classical methods were not tuned and have their default parameters."
+    elif about.get("tuning") == "scored":
+        tuned = (
+            "Classical methods were tuned for least mean squared error on the scored cases, with "
+            "the clean image known: the best that they can give."
+        )
+    else:
+        tuned = f"Classical methods were tuned for least mean squared error on {tuned}."
     prior = ", ".join(f"{name} {value}" for name, value in about["prior"].items())
     return [
         f"**Cases.** {len(cases)} ({about['split']}): {one_line(', '.join(cases))}. The SHA-256 of "

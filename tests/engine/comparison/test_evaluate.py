@@ -281,6 +281,30 @@ def test_classical_methods_are_tuned_on_validation_cases_and_never_on_scored_one
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_classical_methods_are_tuned_on_the_scored_cases_if_asked(
+    evaluate, trained, monkeypatch, tmp_path
+):
+    known = []
+
+    def watched(method, pairs):
+        known.extend(pairs)
+        return tuned(method, pairs)
+
+    monkeypatch.setattr(compare, "tuned", watched)
+    assert evaluate(trained, "tv", "--tune-on-scored")[0] == 0
+    content = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert content["tuned_on"] == side(trained, "test") == list(content["cases"])
+    assert content["tuning"] == "scored"
+    assert len(known) == 1
+
+
+def test_no_tuning_contradicts_tuning_on_the_scored_cases(evaluate, trained):
+    code, *said = evaluate(trained, "tv", "--tune-on-scored", "--no-tuning")
+    assert code == 2
+    assert "--tune-on-scored: contradicts --no-tuning" in "".join(map(str, said))
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_methods_without_settings_read_no_validation_case(evaluate, trained, tmp_path):
     assert evaluate(trained, "noisy", "prior")[0] == 0
     assert json.loads((tmp_path / "report" / "report.json").read_text())["tuned_on"] == []

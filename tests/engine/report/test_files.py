@@ -394,8 +394,9 @@ def test_without_spectra_there_is_no_figure_of_them(tmp_path):
         ({"slices": 5}, "Scored: 5 slices about the middle of each volume"),
         ({"protocol": "reference"}, "the first slice of a central crop of 32 x 256 x 256"),
         ({"tuned_on": []}, "Classical methods were not tuned"),
+        ({"tuning": "scored"}, "on the scored cases, with the clean image known"),
     ],
-    ids=["slices", "reference", "nothing to tune"],
+    ids=["slices", "reference", "nothing to tune", "tuned on scored"],
 )
 def test_the_markdown_names_scored_slices_and_tuning_cases(tmp_path, change, told):
     write(tmp_path, ABOUT | change, rows(), [])
