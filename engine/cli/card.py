@@ -28,11 +28,11 @@ def card(
     ] = None,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Write the card of RUN, RUN/card.json, from REPORTs, and print it as Markdown.
+    """Write the card of RUN from REPORTs, card.json and card.png, and print it as Markdown.
 
     Without a REPORT the card that RUN has is printed.
     """
-    from engine.diagnostics.card import make_card
+    from engine.diagnostics.card import make_card, picture
     from engine.diagnostics.card_text import markdown, renewed, required, write_card
     from engine.errors import BadUsage
     from engine.runs.run import named_run
@@ -42,7 +42,9 @@ def card(
     terminal = Terminal()
     if reports:
         named = named_run(run)
-        terminal.say(f"written: {write_card(named, make_card(named, checkpoint, reports))}")
+        made = make_card(named, checkpoint, reports)
+        for path in write_card(named, made, picture(reports)):
+            terminal.say(f"written: {path}")
     terminal.result(markdown(required(run)))
     for path in renew or []:
         if not path.is_file():

@@ -268,13 +268,8 @@ class BM3D(_BlockMatching):
     """Block matching and 3D filtering of each slice (Dabov et al., IEEE TIP 16, 2007)."""
 
     name: ClassVar[str] = "bm3d"
-    strengths: ClassVar[tuple[float, ...]] = (
-        1.0,
-        1.1,
-        1.2,
-        1.4,
-        1.7,
-    )  # the last for coloured noise
+    # Coloured noise needs more than its standard deviation.
+    strengths: ClassVar[tuple[float, ...]] = (1.0, 1.1, 1.2, 1.5, 2.0, 2.5)
     slicewise: ClassVar[bool] = True
 
     def _filtered(self, noisy: Unit, sigma: float) -> Any:

@@ -20,9 +20,11 @@ from engine.errors import BadUsage, Mismatch
 from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import CODE
 from engine.recipe.summary import plain_text
+from engine.report.files import closeup
 from engine.runs.run import Run
 from engine.scoring.tissue_classes import TISSUE_HU
 from volumes.storage import json_files
+from volumes.storage.digest import sha256
 
 Card = dict[str, Any]  # as in card.json
 Report = Mapping[str, Any]  # the content of report.json
@@ -73,8 +75,8 @@ def make_card(run: Run, which: str, reports: Sequence[Path]) -> Card:
         "remarks": [],
     }
     for folder in reports:
+        report = _read(folder)
         try:
-            report = json_files.read_json(folder / "report.json", most_bytes=_MOST_BYTES)
             _refuse_others(folder, report, card)
             name = card["name"]
             if "quantities" in report:
@@ -83,13 +85,46 @@ def make_card(run: Run, which: str, reports: Sequence[Path]) -> Card:
                 card["remarks"] += told
             else:
                 card["tables"] += _evaluation(report, name)
-        except OSError as error:
-            cause, remedy = f"has no report ({error.strerror or error})", "Name a folder with one"
-            raise Mismatch(folder, cause, remedy) from error
         except MALFORMED as error:
             cause = f"has a report of another version of the engine ({error!r})"
             raise Mismatch(folder, cause, "Measure again") from error
+    shown = picture(reports)
+    card["picture_sha256"] = None if shown is None else sha256(shown)
     return card
+
+
+def picture(reports: Sequence[Path]) -> Path | None:
+    """The picture for a card: the enlarged slice of the first report that has one.
+
+    Of several levels of noise it shows the middle one.
+
+    Raises:
+        Mismatch: if one of them is no report.
+    """
+    for folder in reports:
+        levels = list(_read(folder).get("levels", ()))
+        for level in levels[(len(levels) - 1) // 2 :][:1]:
+            if (path := folder / f"{closeup(level)}.png").is_file():
+                return path
+    return None
+
+
+def _read(folder: Path) -> Report:
+    """The content of a report.
+
+    Raises:
+        Mismatch: if there is none, or it is damaged.
+    """
+    remedy = "Name a folder with one"
+    try:
+        report = json_files.read_json(folder / "report.json", most_bytes=_MOST_BYTES)
+    except OSError as error:
+        raise Mismatch(folder, f"has no report ({error.strerror or error})", remedy) from error
+    except ValueError as error:
+        raise Mismatch(folder, f"has a damaged report ({error})", remedy) from error
+    if not isinstance(report, Mapping):
+        raise Mismatch(folder, "has a damaged report", remedy)
+    return report
 
 
 def _words(run: Run) -> dict[str, Any]:

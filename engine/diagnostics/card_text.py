@@ -19,7 +19,7 @@ from volumes.errors import listed, one_line
 from volumes.storage import json_files
 from volumes.storage.atomic import whole_file
 
-NAME = "card.json"
+NAME, PICTURE = "card.json", "card.png"
 NO_DIAGNOSIS = (
     "PSNR is no diagnosis: a lesion can become harder to see while PSNR rises. Research use, not a "
     "medical device."
@@ -28,15 +28,24 @@ _NONE = "–"  # noqa: RUF001
 _PART = re.compile(r"(<!-- (card|scores) of ([^>\n]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def write_card(run: Run, card: Card) -> Path:
-    """Writes card.json into the run folder; returns its path.
+def write_card(run: Run, card: Card, picture: Path | None = None) -> list[Path]:
+    """Writes card.json into the run folder, and card.png if there is a picture; returns the paths.
+
+    Args:
+        run: whose card it is.
+        card: from `engine.diagnostics.card.make_card`.
+        picture: from `engine.diagnostics.card.picture`, with the same reports.
 
     Raises:
-        CannotWrite: if it cannot be written.
+        CannotWrite: if a file cannot be written.
     """
-    with whole_file(run.folder / NAME, overwrite=True) as file:
-        file.write((json.dumps(card, indent=1, allow_nan=False) + "\n").encode())
-    return run.folder / NAME
+    contents = {NAME: (json.dumps(card, indent=1, allow_nan=False) + "\n").encode()}
+    if picture is not None:
+        contents[PICTURE] = picture.read_bytes()
+    for name, content in contents.items():
+        with whole_file(run.folder / name, overwrite=True) as file:
+            file.write(content)
+    return [run.folder / name for name in contents]
 
 
 def read_card(run: Run) -> Card | None:

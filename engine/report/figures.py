@@ -18,6 +18,7 @@ Spectra = dict[str, dict[str, RemovedNoise]]
 
 _DPI = 120
 _MOST_COLUMNS = 5  # that fit a page
+_MOST_CLOSEUPS = 4
 _SLICE_IN = 2.5
 # "--" is reserved for the untouched scan.
 _MARKERS = "os^vD<>pX*Ph8d"
@@ -62,6 +63,32 @@ def slices(path: Place, case: str, level: str, images_hu: dict[str, Unit], windo
         f"window [{low:g}, {high:g}] {unit}; residual = noisy - image, within ±{spread:.0f} {unit}"
     )
     figure.suptitle(title, fontsize=11)
+    save(figure, path, dpi=_DPI)
+
+
+def closeups(
+    path: Place, case: str, level: str, images_hu: dict[str, Unit], window: Window
+) -> None:
+    """Figure of the middle of a slice, enlarged, of each image: the small one for a card.
+
+    Args:
+        path: of the PNG, replaced if it exists; or a buffer.
+        case: name of the case.
+        level: of the noise, such as "10%".
+        images_hu: slices (Y, X) by name; "clean" and "noisy" come first.
+        window: of the images; its `shown` part is displayed.
+    """
+    low, high = window.shown
+    rows, columns = _grid(len(images_hu), _MOST_CLOSEUPS)
+    figure = _figure(_SLICE_IN * columns, rows * (_SLICE_IN + 0.3) + 0.3)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, (name, image) in zip(axes.flat, images_hu.items(), strict=False):
+        axis.imshow(middle(image), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axis.set_title(_name(name), fontsize=10)
+    title = f"{plain(case)}, noise {level}, [{low:g}, {high:g}] {window.unit_name}"
+    figure.suptitle(title, fontsize=10)
     save(figure, path, dpi=_DPI)
 
 

@@ -57,6 +57,9 @@ def write(
     if spectra:
         paths.append(_text(folder / "noise_power.csv", _spectra_csv(rows)))
     body = _html(paths, pictures, window)
+    for each in pictures:
+        paths.append(folder / f"{closeup(each.level)}.png")
+        figures.closeups(paths[-1], each.case, each.level, each.slices, window)
     paths.append(_text(folder / "report.html", page("Comparison of denoising methods", body)))
     return paths
 
@@ -82,6 +85,11 @@ def drawings(
 
 def _drawing(picture: Picture, window: Window) -> Callable[[Place], None]:
     return lambda place: figures.slices(place, picture.case, picture.level, picture.slices, window)
+
+
+def closeup(level: str) -> str:
+    """The name of the figure that enlarges the middle of a slice with a level of noise."""
+    return f"closeup-{_file(level)}"
 
 
 def _slices(picture: Picture) -> str:

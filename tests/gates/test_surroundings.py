@@ -82,7 +82,8 @@ def test_a_report_is_complete_whatever_the_streams_are(dataset, tmp_path, faults
     assert shell(redirections, environment, *words) == code
     names = {path.name for path in (tmp_path / "report").iterdir()}
     assert names == {
-        "scores.csv", "report.json", "report.md", "report.html", "slices-10pc.png", "cases.png",
+        "scores.csv", "report.json", "report.md", "report.html", "slices-10pc.png",
+        "closeup-10pc.png", "cases.png",
         "noise_power.png", "noise_power.csv",
     }  # fmt: skip
     assert "mean ± standard deviation" in (tmp_path / "report/report.md").read_text("utf-8")

@@ -46,7 +46,7 @@ def undrawn(monkeypatch):
 
 
 def leave_out_pictures(patch):
-    for name in ("slices", "boxes", "levels", "noise_power"):
+    for name in ("slices", "closeups", "boxes", "levels", "noise_power"):
         patch.setattr(f"engine.report.figures.{name}", lambda path, *rest: path.write_bytes(b""))
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from engine.characterization.quantities import Quantity
 from engine.checkpoints.checkpoint import fingerprint
-from engine.diagnostics.card import make_card
+from engine.diagnostics.card import make_card, picture
 from engine.diagnostics.card_text import plain, read_card, renewed, scores, write_card
 from engine.errors import BadUsage, Mismatch
 from engine.runs.run import Run, named_run
+from volumes.storage.digest import sha256
 
 SHIFTS = {f"shift_{tissue}_hu": -0.5 for tissue in ("air", "lung", "fat", "soft_tissue", "bone")}
 
@@ -135,7 +136,12 @@ def test_a_report_on_other_weights_is_refused_by_its_hash(run, report, engine):
 
 @pytest.mark.parametrize(
     ("text", "cause"),
-    [("{}", "another version"), ("[", "another version"), ('{"networks": 1}', "another version")],
+    [
+        ("{}", "another version"),
+        ("[", "damaged report"),
+        ("[]", "damaged report"),
+        ('{"networks": 1}', "another version"),
+    ],
 )
 def test_a_file_that_is_no_report_is_refused(run, tmp_path, text, cause):
     (tmp_path / "report.json").write_text(text)
@@ -146,7 +152,7 @@ def test_a_file_that_is_no_report_is_refused(run, tmp_path, text, cause):
 
 
 def test_a_real_report_makes_a_card_that_info_shows(run, dataset, engine, tmp_path, monkeypatch):
-    for name in ("slices", "boxes", "levels", "noise_power"):
+    for name in ("slices", "closeups", "boxes", "levels", "noise_power"):
         monkeypatch.setattr(
             f"engine.report.figures.{name}", lambda path, *rest: path.write_bytes(b"")
         )
@@ -163,6 +169,19 @@ def test_a_real_report_makes_a_card_that_info_shows(run, dataset, engine, tmp_pa
     assert f"{psnr['trained']:.2f}" in engine("info", run.folder)[1]
     card = json.loads(engine("info", run.folder, "--json")[1])["card"]
     assert card == json.loads((run.folder / "card.json").read_text())
+    assert card["picture_sha256"] == sha256(tmp_path / "true" / "closeup-10pc.png")
+    assert card["picture_sha256"] == sha256(run.folder / "card.png")
+
+
+def test_the_picture_is_of_the_middle_level_of_the_first_report_that_has_one(run, report):
+    levels = {"2%": "white", "5%": "white", "10%": "white"}
+    first, second = report(), report("second", levels=levels, recorded=[])
+    for name in ("closeup-2pc.png", "closeup-5pc.png", "closeup-10pc.png"):
+        (second / name).write_bytes(name.encode())
+    assert picture([first]) is None
+    assert picture([first, second]) == second / "closeup-5pc.png"
+    card = make_card(run, "best", [first, second])
+    assert card["picture_sha256"] == sha256(second / "closeup-5pc.png")
 
 
 def test_info_warns_of_a_card_of_weights_that_the_run_does_not_hold(run, report, engine):

@@ -102,6 +102,17 @@ def test_the_title_of_slices_has_case_noise_window_and_scale(drawn, tmp_path, im
     assert f"±{3 * noise_hu:.0f} HU" in title
 
 
+def test_closeups_enlarge_the_middle_of_each_image_in_the_same_window(drawn, tmp_path, images_hu):
+    shown = many(images_hu, 5)
+    figures.closeups(tmp_path / "closeup.png", "case_7", "5%", shown, CT)
+    axes = [axis for axis in drawn[0].axes if axis.images]
+    assert [axis.get_title() for axis in axes] == list(shown)
+    for axis, image in zip(axes, shown.values(), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), image[16:32, 16:32])
+        assert axis.images[0].get_clim() == (-160, 240)
+    assert drawn[0].get_suptitle() == "case_7, noise 5%, [-160, 240] HU"
+
+
 def test_slices_without_noise_can_be_drawn(tmp_path, images_hu):
     same = {"clean": images_hu["clean"], "noisy": images_hu["clean"]}
     figures.slices(tmp_path / "slices.png", "case", "10%", same, CT)

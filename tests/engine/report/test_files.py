@@ -271,7 +271,8 @@ def test_every_file_that_is_named_is_there(written):
     folder, paths = written
     assert all(path.stat().st_size > 100 for path in paths)
     assert {path.name for path in paths} == {
-        "scores.csv", "report.json", "report.md", "slices-2pc.png", "slices-10pc.png", "cases.png",
+        "scores.csv", "report.json", "report.md", "slices-2pc.png", "slices-10pc.png",
+        "closeup-2pc.png", "closeup-10pc.png", "cases.png",
         "levels.png", "noise_power.png", "noise_power.csv", "report.html",
     }  # fmt: skip
     assert sorted(folder.iterdir()) == sorted(paths)
@@ -406,7 +407,8 @@ def test_the_markdown_names_scored_slices_and_tuning_cases(tmp_path, change, tol
 def test_the_markdown_shows_every_figure_that_was_drawn(written):
     text = (written[0] / "report.md").read_text()
     shown = [line.split("](")[1][:-1] for line in text.splitlines() if line.startswith("![")]
-    assert shown == [path.name for path in written[1] if path.suffix == ".png"]
+    drawn = [path.name for path in written[1] if path.suffix == ".png"]
+    assert shown == [name for name in drawn if not name.startswith("closeup-")]  # for cards
 
 
 def test_a_bar_in_a_name_does_not_break_the_markdown(tmp_path):
