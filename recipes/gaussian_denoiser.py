@@ -7,7 +7,7 @@ to scans, and `ct_denoiser` for the noise of a scanner.
 
     engine fit gaussian_denoiser --data ct/
 
-`recipes/README.md` lists the scans of `ct/`, their licences, and how to make the folder.
+`recipes/weights/README.md` lists the scans of `ct/`, their licences, and how to make the folder.
 
 Cost: 224,544 parameters, most of them at a quarter and an eighth of the resolution; 18 ms a step on
 one core of an AVX-512 machine, 5 hours in all. Not trained to its end here: the weights that ship

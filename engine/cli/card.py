@@ -28,7 +28,7 @@ def card(
     ] = None,
     debug: Debug = False,
 ) -> None:  # fmt: skip
-    """Write the card of RUN from REPORTs, card.json and card.png, and print it as Markdown.
+    """Write card.json and card.png into RUN, from REPORTs, and print the card as Markdown.
 
     Without a REPORT the card that RUN has is printed.
     """

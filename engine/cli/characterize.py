@@ -36,8 +36,8 @@ def characterize(
                           "the full dose.")
     ] = "1e5,2e5,1e6",
     realisations: Annotated[
-        int, typer.Option("--realisations", help="Scans of every module at every dose: 20 for a "
-                          "quick look, 200 for a statement.")
+        int, typer.Option("--realisations", help="Scans of every module at every dose: at "
+                          "least 16, 20 for a quick look, 200 for a statement.")
     ] = 200,
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the report.")

@@ -32,7 +32,8 @@ from engine.cli.options import (
 @app.command()
 def denoise(
     volumes: Annotated[
-        list[Path], typer.Argument(help="NIfTI scans, or folders of cases.", readable=False)
+        list[Path], typer.Argument(help="NIfTI scans, folders of cases, or DICOM "
+                             "series (a folder).", readable=False)
     ],
     model: Annotated[
         Path | None,
@@ -47,7 +48,8 @@ def denoise(
     ] = None,
     checkpoint: Which = "best",
     tile: Annotated[
-        str | None, typer.Option("--tile", metavar="Z,Y,X", help="Voxels of a tile without halo.")
+        str | None, typer.Option("--tile", metavar="Z,Y,X", help="Size of a tile without the "
+                                 "overlap with its neighbours.")
     ] = None,
     save_residual: Annotated[
         bool, typer.Option("--save-residual", help="Also write input - output.")
@@ -74,7 +76,7 @@ def denoise(
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,
     timed: Annotated[
-        bool, typer.Option("--time", help="With --plan: measure a few tiles, and show the expected "
+        bool, typer.Option("--time", help="With --plan: measure a few slabs, and show the expected "
                            "time on this machine.")
     ] = False,
     reproducible: Annotated[

@@ -15,9 +15,9 @@ from engine.cli.options import (
     Data,
     Debug,
     MaxGib,
-    Precision,
     Quiet,
     RunCode,
+    TrainingPrecision,
     Verbose,
     WhichVolume,
     Xla,
@@ -78,7 +78,7 @@ def fit(
     devices: Annotated[
         str, typer.Option("--devices", help="auto, cpu, gpu, gpu:0,1, or cpu:2 (two logical ones).")
     ] = "auto",
-    precision: Precision = "auto", xla: Xla = "auto",
+    precision: TrainingPrecision = "auto", xla: Xla = "auto",
     cache: Annotated[
         str, typer.Option("--cache", help="Where the scans are held: disk (mapped into memory), or "
                           "device, which then cuts the crops.")

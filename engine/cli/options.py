@@ -35,7 +35,14 @@ Axes = Annotated[
                  "of those of its header: ZYX for a numpy array (Z, Y, X)."),
 ]  # fmt: skip
 Devices = Annotated[str, typer.Option("--devices", help="auto, cpu, gpu or gpu:0.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="auto (float32), float32, bfloat16 or float16.")
+]
+TrainingPrecision = Annotated[
+    str,
+    typer.Option("--precision", help="auto (float32 on a CPU, bfloat16 or float16 on a GPU), "
+                 "float32, bfloat16 or float16."),
+]  # fmt: skip
 Xla = Annotated[str, typer.Option("--xla", help="auto (on a GPU), on or off.")]
 RunCode = Annotated[
     bool,
@@ -45,7 +52,9 @@ RunCode = Annotated[
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", readable=False, help="Folder of cases. Default: $ENGINE_DATA, else ./data."
+        "--data",
+        readable=False,
+        help="Folder of cases, or a file of pairs (.h5, .npz). Default: $ENGINE_DATA, else ./data.",
     ),
 ]
 Which = Annotated[str, typer.Option("--checkpoint", help="best, last or a step.")]

@@ -215,7 +215,9 @@ def _scored(report: Report) -> str:
     """What was scored, in a sentence."""
     slices = "all" if report["slices"] == "all" else f"the middle {report['slices']}"
     split = "" if report["split"] == "all" else f"{report['split']} "
-    cases = f"{len(report['cases'])} {split}cases ({', '.join(report['cases'])})"
+    count = len(report["cases"])
+    noun = "case" if count == 1 else "cases"
+    cases = f"{count} {split}{noun} ({', '.join(report['cases'])})"
     tuned = {
         "validation": "tuned on validation cases",
         "scored": "tuned on these cases, with the clean image known",

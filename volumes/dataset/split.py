@@ -106,7 +106,8 @@ class Split:
             # A name with brackets is a pattern only if no case has this name.
             found = [name] if name in patient_of else fnmatch.filter(patient_of, name)
             if not found:
-                raise BadInput(folder, f"has no case {name}", "Name cases that it holds")
+                remedy = "Set split.validation and split.test to numbers, or to cases that it holds"
+                raise BadInput(folder, f"has no case {name}", remedy)
             chosen.update(patient_of[case] for case in found)
         return sorted(chosen)
 
