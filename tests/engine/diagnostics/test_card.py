@@ -160,7 +160,7 @@ def test_a_real_report_makes_a_card_that_info_shows(run, dataset, engine, tmp_pa
     assert engine("evaluate", "noisy", run.folder, *words)[0] == 0
     code, out, _ = engine("card", run.folder, tmp_path / "true")
     assert code == 0
-    assert "Slices: the middle 1 of 1 test cases (case_0000" in out
+    assert "Slices: the middle 1 of 1 test case (case_0000" in out
     psnr = {
         row["method"]: row["scores"]["psnr_db"]
         for row in json.loads((tmp_path / "true" / "report.json").read_text())["rows"]
