@@ -142,7 +142,7 @@ class NetworkDenoiser:
         told = photons if recipe.network.sees_dose else None
         if told not in self._loaded:
             self._loaded[told] = Network(self._model, told)
-        estimate = self._loaded[told].estimate(noisy, sigma, spacing, second)
+        estimate = self._loaded[told].raw(noisy, second)
         return _finished(stack_hu, noisy, estimate, recipe.window, spacing)
 
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from engine.comparison.classical import METHODS
+from engine.denoising.denoise import input_bounds
+from engine.denoising.finishing import finished
 from engine.errors import BadUsage, Mismatch, did_you_mean
 from engine.inference.predictor import Predictor, photons_told
 from engine.inference.tiling import blocks_of, plan
@@ -112,11 +116,21 @@ def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
 
 
 class Network:
-    """A trained model as a method."""
+    """A trained model as a method.
+
+    Args:
+        model: of a run.
+        photons: per ray of the scans, for a dose-aware network.
+        keeps_bone: whether bone and metal keep their values, as in the files of `engine denoise`;
+            else the network's own estimate is scored, as in Abascal et al. (2020).
+    """
 
     slicewise: ClassVar[bool] = False  # its tiles are planned for the whole volume
 
-    def __init__(self, model: Model, photons: float | None = None) -> None:
+    def __init__(
+        self, model: Model, photons: float | None = None, *, keeps_bone: bool = True
+    ) -> None:
+        self._keeps_bone = keeps_bone
         self._model, self._estimator = model, Predictor.of(model, photons)
 
     def __repr__(self) -> str:
@@ -126,7 +140,17 @@ class Network:
     def estimate(
         self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
     ) -> Unit:
-        """The network's estimate, (Z, Y, X) in window units."""
+        """The estimate that is scored, (Z, Y, X) in window units."""
+        if not self._keeps_bone:
+            return self.raw(noisy, prior)
+        window = self._model.recipe.window
+        low, high = input_bounds(self._model.recipe)
+        seen = np.clip(noisy, np.float32(low), np.float32(high))
+        estimate = self.raw(seen, prior)
+        return window.unit(finished(window.hu(noisy), seen, estimate, window, spacing_mm))
+
+    def raw(self, noisy: Unit, prior: Unit | None) -> Unit:
+        """The network's own estimate of what it is given, (Z, Y, X) in window units."""
         network = self._model.recipe.network
         second = blocks_of(prior) if network.sees_prior and prior is not None else None
         z, y, x = noisy.shape
@@ -140,9 +164,11 @@ class Networks:
 
     Attributes:
         methods: of the comparison; classical ones are skipped.
+        keep_bone: see `Network`.
     """
 
     methods: Sequence[ComparedMethod]
+    keep_bone: bool = True
     _loaded: dict[tuple[Path, float | None], Network] = field(default_factory=dict)
 
     def at(self, noise: Noise) -> dict[str, Network]:
@@ -153,5 +179,5 @@ class Networks:
         photons = photons_told(model.recipe.network, noise)
         key = (model.path, photons)
         if key not in self._loaded:
-            self._loaded[key] = Network(model, photons)
+            self._loaded[key] = Network(model, photons, keeps_bone=self.keep_bone)
         return self._loaded[key]

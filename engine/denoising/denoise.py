@@ -21,6 +21,7 @@ from engine.inference.tiling import Blocks, Plan, plan
 from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
 from engine.scoring.residual import leak_warnings
+from engine.scoring.scan_noise import scan_noise
 from volumes.boxes import Box, read_box
 from volumes.dicom import open_ct
 from volumes.nifti import Scan, Stored
@@ -121,7 +122,8 @@ def denoise(
     mask = padding_of(scan.hu, source)
     noisy = _noisy_blocks(scan, source, mask, model.recipe)
     second = second or second_scan(scan, model.recipe, request.prior)
-    prior = _prior_blocks(scan, noisy, model.recipe, second)
+    sigma = _sigma(scan, source, model.recipe)
+    prior = _prior_blocks(scan, noisy, model.recipe, second, sigma)
     tiles = plan_for(scan, model.recipe, request)
     if tiles.count > 1:
         _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
@@ -219,13 +221,29 @@ def _noisy_blocks(
     return block
 
 
-def _prior_blocks(scan: Scan, noisy: Blocks, recipe: Recipe, other: Scan | None) -> Blocks | None:
+def _sigma(scan: Scan, source: Stored, recipe: Recipe) -> float:
+    """The standard deviation of the noise that a prior is made with, in window units.
+
+    It is measured where the network learned a range of noise and its prior depends on the noise: in
+    training the prior is made with that of each example. Where it cannot be measured, it is the
+    middle of the range.
+    """
+    low, high = recipe.noise.range
+    if recipe.prior is None or not recipe.prior.of.needs_sigma or low == high:
+        return recipe.noise.typical
+    measured_hu = scan_noise(source, scan.spacing_mm, scan.hu).sigma_hu
+    return recipe.noise.typical if measured_hu is None else measured_hu / recipe.window.width_hu
+
+
+def _prior_blocks(
+    scan: Scan, noisy: Blocks, recipe: Recipe, other: Scan | None, sigma: float
+) -> Blocks | None:
     if other is not None:
         voxels = other.canonical(other.read())
         return _noisy_blocks(other, voxels, padding_of(other.hu, voxels), recipe)
     if recipe.prior is None:
         return None
-    return prior_image(recipe.prior, noisy, scan.shape, recipe.noise.typical, scan.spacing_mm[0])
+    return prior_image(recipe.prior, noisy, scan.shape, sigma, scan.spacing_mm[0])
 
 
 def check_dose(request: DenoiseSettings, recipe: Recipe) -> None:

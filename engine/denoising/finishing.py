@@ -14,9 +14,9 @@ import numpy.typing as npt
 from engine.denoising.bone import BoneWeight
 from engine.inference.tiling import Blocks
 from engine.scoring.residual import ResidualStatistics, describe_residual
-from volumes.boxes import Box
+from volumes.boxes import Box, read_box
 from volumes.nifti import Scan, Stored
-from volumes.volume import Unit
+from volumes.volume import SpacingMm, Unit
 from volumes.window import Window
 
 _SLICES = 8  # whose bone is sought together: neighbouring slices are then read few times
@@ -128,6 +128,27 @@ def corrected(hu: Unit, seen: Unit, estimate: Unit, share: Unit, window: Window)
         if clipped.any():
             kept = (1 - share[clipped]) * hu[clipped]
             found[clipped] = kept + share[clipped] * window.hu(estimate[clipped])
+    return found
+
+
+def finished(hu: Unit, seen: Unit, estimate: Unit, window: Window, spacing_mm: SpacingMm) -> Unit:
+    """The HU that `engine denoise` writes of an estimate, before they are rounded: bone stays.
+
+    Args:
+        hu: (Z, Y, X) of the scan.
+        seen: what the network was given, in window units.
+        estimate: of the network, in window units.
+        window: HU <-> window units.
+        spacing_mm: distance of neighbouring voxels along (Z, Y, X).
+    """
+    keep = BoneWeight(window, spacing_mm)
+    found = np.empty_like(hu)
+    depth, *plane = hu.shape
+    for z in range(0, depth, _SLICES):
+        part = slice(z, min(z + _SLICES, depth))
+        box = Box((z, 0, 0), (part.stop - z, plane[0], plane[1]))
+        weight = keep.weight(read_box(seen, keep.around(box)), estimate[part])
+        found[part] = corrected(hu[part], seen[part], estimate[part], 1 - weight, window)
     return found
 
 

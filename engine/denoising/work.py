@@ -97,11 +97,11 @@ class Work:
     def write(self, denoised: Denoised, output: Output, tally: Tally, *, overwrite: bool) -> None:
         """Writes the files of a scan and shows their paths."""
         scan, request, path = denoised.scan, self.request, output.path
-        denoised.about.update(self.facts(denoised))
-        # Warnings about the input and the model were shown before.
-        shown = {*scan.warnings, *self.odd, *(self.choice.warnings() if self.choice else ())}
-        found = tuple(words for words in denoised.about["warnings"] if words not in shown)
         with tally.noted(scan.path):
+            denoised.about.update(self.facts(denoised))
+            # Warnings about the input and the model were shown before.
+            shown = {*scan.warnings, *self.odd, *(self.choice.warnings() if self.choice else ())}
+            found = tuple(words for words in denoised.about["warnings"] if words not in shown)
             for written in write(denoised, path, residual=request.residual, overwrite=overwrite):
                 self.terminal.result(str(written))
             for picture in output.pictures:

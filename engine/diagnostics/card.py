@@ -223,6 +223,8 @@ def _scored(report: Report) -> str:
         "scored": "tuned on these cases, with the clean image known",
         "none": "with their usual parameters",
     }[report.get("tuning", "validation") if report["tuned_on"] else "none"]
+    if report["protocol"] == "reference":
+        return f"The first slice of a central crop, of {cases}; classical methods {tuned}."
     return f"Slices: {slices} of {cases}; classical methods {tuned}."
 
 

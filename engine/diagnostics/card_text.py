@@ -40,7 +40,9 @@ def write_card(run: Run, card: Card, picture: Path | None = None) -> list[Path]:
         CannotWrite: if a file cannot be written.
     """
     contents = {NAME: (json.dumps(card, indent=1, allow_nan=False) + "\n").encode()}
-    if picture is not None:
+    if picture is None:
+        (run.folder / PICTURE).unlink(missing_ok=True)  # it may be of other weights
+    else:
         contents[PICTURE] = picture.read_bytes()
     for name, content in contents.items():
         with whole_file(run.folder / name, overwrite=True) as file:

@@ -6,6 +6,7 @@ code. The resolved recipe is plain data, saved as JSON, and enough to rebuild th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
@@ -116,8 +117,9 @@ class Recipe:
             known = ", ".join(SCORES)
             raise ValueError(f"best_by must be {known} or a Metric, not {self.best_by!r}")
         for field in ("clip_norm", "weight_decay", "patience"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field} must not be negative, not {getattr(self, field)}")
+            if not 0 <= getattr(self, field) < math.inf:
+                cause = f"must be finite and not negative, not {getattr(self, field)}"
+                raise ValueError(f"{field} {cause}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), not {self.average}")
         labels = [label for level in self.validate_at for label in self.noise.at(level)]

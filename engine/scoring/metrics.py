@@ -105,14 +105,15 @@ def window_psnr(clean: Unit, estimate: Unit, window: Window) -> dict[str, float]
     Args:
         clean: (Z, Y, X) in the units of `window`.
         estimate: likewise.
-        window: of the images. Values that it clipped are lost in the display windows, too.
+        window: of the images, to which both are clipped: what lies beyond is not compared.
     """
     found = {}
     # As in `scores`: clipping would hide an infinite estimate.
     estimate = np.where(np.isfinite(estimate), estimate, np.float32(np.nan))
     for name, (level, width) in DISPLAY_WINDOWS.items():
         low = level - width / 2
-        one, other = (np.clip((window.hu(x) - low) / width, 0, 1) for x in (clean, estimate))
+        shown = (window.hu(np.clip(x, 0, 1)) for x in (clean, estimate))
+        one, other = (np.clip((hu - low) / width, 0, 1) for hu in shown)
         mse = float(np.mean((one - other).astype(np.float64) ** 2))
         found[f"psnr_{name}_db"] = -10 * float(np.log10(mse)) if mse else float("inf")
     return found

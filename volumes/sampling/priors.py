@@ -6,6 +6,7 @@ A prior is computed from the noisy volume, never from the clean one. The one exc
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -46,8 +47,8 @@ class NeighbourMean:
     def __post_init__(self) -> None:
         if not 0 <= self.radius <= _MOST_SLICES:
             raise ValueError(f"prior.radius must lie in [0, {_MOST_SLICES}], not {self.radius}")
-        if self.decay < 0 or self.decay_per_mm < 0:
-            raise ValueError("prior.decay and prior.decay_per_mm must not be negative")
+        if not (0 <= self.decay < math.inf and 0 <= self.decay_per_mm < math.inf):
+            raise ValueError("prior.decay and prior.decay_per_mm must be finite and not negative")
 
     @property
     def halo(self) -> int:

@@ -866,3 +866,22 @@ def test_a_real_scan_keeps_its_header_and_its_padding(unet, real_ct, tmp_path):
 def test_a_real_scan_comes_back_to_the_bit_without_strength(unet, real_ct, tmp_path):
     path = real_ct / "case_00003" / "imaging.nii.gz"
     assert content(applied(unet, path, tmp_path / "out.nii.gz", strength=0.0)) == content(path)
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.1])
+def test_a_prior_that_depends_on_the_noise_is_made_with_that_of_the_scan(
+    cpu, tmp_path, monkeypatch, sigma
+):
+    recipe = tiny("respr_unet3d", "prior=tv", "noise.sigma=0.01,0.12")
+    network = opened(untrained(tmp_path / "run", recipe, cpu).folder)
+    noise = np.random.default_rng(0).normal(0, 1400 * sigma, (8, 96, 96))
+    hu = np.full(noise.shape, -1000) + 1040 * (np.hypot(*np.mgrid[-48:48, -48:48]) < 44)
+    path = tmp_path / "scan.nii.gz"
+    nifti.write_hu(path, np.rint(hu + noise).astype(np.int16), (3.0, 0.8, 0.8))
+    made = []
+    monkeypatch.setattr(
+        "engine.denoising.denoise.prior_image",
+        lambda prior, noisy, shape, sigma, spacing: made.append(sigma) or noisy,
+    )
+    applied(network, path)
+    assert made == [pytest.approx(sigma, rel=0.1)]

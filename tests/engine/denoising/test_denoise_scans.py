@@ -861,3 +861,22 @@ def test_a_page_must_be_named_html(engine, unet_run, scans, tmp_path):
     assert code == 2
     assert "is not an HTML file name" in err
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_a_scan_whose_description_does_not_fit_into_memory_is_the_one_that_fails(
+    engine, unet_run, scans, tmp_path, monkeypatch
+):
+    from engine.denoising import work
+
+    measured = work.NoiseReduction.of
+
+    def exhausted(denoised, before):
+        if denoised.scan.path == scans[0]:
+            raise MemoryError
+        return measured(denoised, before)
+
+    monkeypatch.setattr(work.NoiseReduction, "of", exhausted)
+    code, _, err = engine("denoise", *scans, "-m", unet_run, "-q", "-o", tmp_path / "out")
+    assert code != 0
+    assert "one.nii.gz: does not fit into memory" in err
+    assert "two.nii.gz: does not" not in err

@@ -33,6 +33,7 @@ def report(run, tmp_path):
         psnr = {("noisy", "a"): 20, ("noisy", "b"): 30, ("trained", "a"): 34, ("trained", "b"): 35}
         content = {
             "split": "test", "cases": {"a": "1", "b": "2"}, "slices": 4, "tuned_on": [],
+            "protocol": "volumes",
             "spacing_mm": {"a": [0.8, 1, 1], "b": [5.0, 1, 1]},
             "levels": {"5%": "white", "quarter": "recorded"}, "recorded": ["quarter"],
             "networks": networks(run) | {"other": [{"sha256": "0"}]},
@@ -171,6 +172,20 @@ def test_a_real_report_makes_a_card_that_info_shows(run, dataset, engine, tmp_pa
     assert card == json.loads((run.folder / "card.json").read_text())
     assert card["picture_sha256"] == sha256(tmp_path / "true" / "closeup-10pc.png")
     assert card["picture_sha256"] == sha256(run.folder / "card.png")
+
+
+def test_a_card_tells_which_slices_the_reference_protocol_scores(run, report):
+    title = tables(make_card(run, "best", [report(protocol="reference")]))["psnr"]["title"]
+    assert "The first slice of a central crop, of 2 test cases (a, b)" in title
+
+
+def test_a_card_without_a_picture_removes_that_of_the_card_before(run, report, tmp_path):
+    (tmp_path / "drawn.png").write_bytes(b"drawn")
+    card = make_card(run, "best", [report()])
+    assert len(write_card(run, card, tmp_path / "drawn.png")) == 2
+    assert (run.folder / "card.png").read_bytes() == b"drawn"
+    assert write_card(run, card) == [run.folder / "card.json"]
+    assert not (run.folder / "card.png").exists()
 
 
 def test_the_picture_is_of_the_middle_level_of_the_first_report_that_has_one(run, report):

@@ -223,11 +223,12 @@ def unknown():
         "subclass": Relu(),
         "pool": keras.layers.MaxPooling3D(3, 1, padding="same"),
         "twice": lambda x: twice(twice(x)),
+        "constant": lambda x: 1 - x,
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["group", "lambda", "activation", "axis", "subclass", "pool", "twice"]
+    "name", ["group", "lambda", "activation", "axis", "subclass", "pool", "twice", "constant"]
 )
 def test_a_network_with_an_unknown_layer_is_tiled(cpu, name):
     import keras

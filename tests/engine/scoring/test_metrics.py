@@ -130,6 +130,10 @@ def test_every_display_window_has_a_psnr():
     assert set(window_psnr(in_hu(0), in_hu(1), WINDOW)) == names
 
 
+def test_bone_above_the_window_is_no_error_where_the_clean_image_is_clipped():
+    assert window_psnr(in_hu(400), in_hu(900), WINDOW)["psnr_bone_db"] == math.inf
+
+
 def test_what_a_display_window_does_not_show_is_no_error_there():
     found = window_psnr(in_hu(-900), in_hu(-500), WINDOW)  # black in both other windows
     assert found["psnr_soft_tissue_db"] == found["psnr_bone_db"] == math.inf
