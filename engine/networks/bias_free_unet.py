@@ -70,6 +70,15 @@ class BiasFreeUNet2D:
         estimate = keras.layers.Subtract(dtype="float32", name="estimate")([noisy, residual])
         return keras.Model(noisy, estimate)
 
+    def widens(self, narrow: Any) -> bool:
+        """Whether a network is this one with fewer channels, see `engine.networks.widening`."""
+        return (
+            type(narrow) is type(self)
+            and len(narrow.widths) == len(self.widths)
+            and narrow.widths != self.widths
+            and all(few <= many for few, many in zip(narrow.widths, self.widths, strict=True))
+        )
+
     @property
     def stride(self) -> Extent:
         """The shape of the network's input must be a multiple of it."""

@@ -9,6 +9,7 @@ from typing import Any
 from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import Arrays
 from engine.errors import Mismatch
+from engine.networks.widening import Widening
 from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import differences
 from engine.runs.record import RunRecord
@@ -71,13 +72,15 @@ def find_initial_weights(source: Run, which: str, recipe: Recipe, run: Run) -> I
         run: the new run.
 
     Raises:
-        Mismatch: if there is no such checkpoint, or it is damaged or of another network.
+        Mismatch: if there is no such checkpoint, or it is damaged or of another network that cannot
+            be widened to that of the recipe.
     """
     if source.folder.resolve() == run.folder.resolve():
         raise Mismatch(source.folder, "cannot start from itself", "Choose another --run")
     before = source.recipe()
     differing = [text for text in differences(before, recipe) if text.startswith("network.")]
-    if differing:
+    wide = recipe.network
+    if differing and not (isinstance(wide, Widening) and wide.widens(before.network)):
         cause = f"holds another network ({'; '.join(differing[:3])})"
         raise Mismatch(source.folder, cause, "Give the recipe the same network fields")
     path = source.checkpoint(which)

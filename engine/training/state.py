@@ -10,6 +10,7 @@ import numpy as np
 from engine.checkpoints import checkpoint
 from engine.checkpoints.archive import ArrayHeader
 from engine.errors import Mismatch
+from engine.networks.widening import Widening, widened
 from engine.recipe.recipe import Recipe
 from engine.runs.prior_network import loaded_source
 from engine.runtime import Runtime
@@ -22,6 +23,7 @@ class TrainingState:
     """A network, its optimizer and its training step, and every variable by name."""
 
     def __init__(self, recipe: Recipe, runtime: Runtime) -> None:
+        self._widens = isinstance(recipe.network, Widening)
         with runtime.strategy.scope():
             source = loaded_source(recipe.prior.of) if recipe.prior else None
             self.model = recipe.network.build(precision=runtime.precision, seed=recipe.seed)
@@ -66,6 +68,8 @@ class TrainingState:
     def assign_weights(self, weights: checkpoint.Arrays, source: Path) -> None:
         """Sets the weights and their average. The optimizer keeps its initial state.
 
+        Weights of a narrower network are widened, if the network can be.
+
         Args:
             weights: arrays by `model/` and the path of the variable.
             source: of the weights, for the message.
@@ -76,6 +80,8 @@ class TrainingState:
         remedy = "Give the recipe the same network fields"
         own = self.arrays()
         names = [name for name in own if name.startswith("model/")]
+        if self._widens and set(weights) == set(names):
+            weights = widened(weights, {name: own[name] for name in names})
         for name in names:
             if name not in weights or weights[name].shape != own[name].shape:
                 cause = f"holds no variable {name} of shape {own[name].shape}"

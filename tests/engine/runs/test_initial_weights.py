@@ -376,3 +376,51 @@ def test_a_run_keeps_its_own_recipe_not_that_of_its_initial_weights(tuned):
         tiny("unet3d", "learning_rate=1e-4"), validate_every=2, checkpoint_every=1
     )
     assert (tuned / "recipe.py").read_text() == find_recipe("unet3d").read_text()
+
+
+# -- A wider network -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def narrow(cpu, dataset, tmp_path_factory):
+    """A run of a narrow bias-free U-Net."""
+    from engine.cli.main import run
+
+    folder = tmp_path_factory.mktemp("runs") / "narrow"
+    assert run(["fit", *WIDE, "network.widths=2,3", "--run", str(folder), "--data", str(dataset),
+                "-q"]) == 0  # fmt: skip
+    return folder
+
+
+WIDE = [
+    "gaussian_denoiser", "split.validation=1", "split.test=1", "crop.shape=1,16,16", "steps=2",
+    "validate_every=2", "checkpoint_every=2", "validate_slices=2", "learning_rate=1e-3",
+]  # fmt: skip
+
+
+def scored(folder, step):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row["mean"] for row in rows if (row["step"], row.get("method")) == (step, "network")]
+
+
+def test_a_wider_network_begins_with_the_scores_of_the_one_it_starts_from(
+    engine, dataset, narrow, tmp_path
+):
+    words = ("--data", dataset, "--run", tmp_path / "wide", "--from", narrow, "-q")
+    code, _, err = engine("fit", *WIDE, "network.widths=4,6", *words)
+    assert code == 0, err
+    before, after = scored(narrow, 2), scored(tmp_path / "wide", 0)
+    assert len(before) == len(after) == 4  # three levels and their mean
+    for one, other in zip(before, after, strict=True):
+        assert other["psnr_db"] == pytest.approx(one["psnr_db"], abs=1e-4)
+    assert scored(tmp_path / "wide", 2) != after  # and learns
+    wide = checkpoint.load(Run(tmp_path / "wide").checkpoint("last"))
+    assert wide["model/down1_a1/kernel"].shape == (1, 3, 3, 4, 4)
+
+
+@pytest.mark.parametrize("widths", ["1,3", "2,3,4", "2"])
+def test_a_network_of_other_levels_or_fewer_channels_is_refused(
+    engine, dataset, narrow, tmp_path, widths
+):
+    words = ("--data", dataset, "--run", tmp_path / "other", "--from", narrow, "-q")
+    assert_refused(engine("fit", *WIDE, f"network.widths={widths}", *words), narrow)
