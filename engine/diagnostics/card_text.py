@@ -120,11 +120,12 @@ def plain(card: Card) -> str:
 def scores(cards: Sequence[Card]) -> str:
     """One table of PSNR and RMSE in Markdown, with the networks of several cards.
 
+    It has the first report on added noise and the first on recorded noise.
+
     Raises:
         BadUsage: if the cards are not made of the same reports.
     """
-    of_each = [[table for table in card["tables"] if table["kind"] in ("psnr", "rmse")]
-               for card in cards]  # fmt: skip
+    of_each = [_first(card, "psnr") + _first(card, "rmse") for card in cards]
     names = {card["name"] for card in cards}
     if len({str([(table["title"], table["columns"]) for table in found]) for found in of_each}) > 1:
         cause, remedy = "differ in cases, slices or noise", "Make them of the same reports"
@@ -143,6 +144,11 @@ def scores(cards: Sequence[Card]) -> str:
     content = [[method, *(found[method].get(of, _NONE) for of in columns)] for method in methods]
     measured = _items(table["title"] for table in of_each[0])
     return f"{grid((['method', *columns], content))}\n\n{measured}"
+
+
+def _first(card: Card, kind: str) -> list[dict[str, Any]]:
+    """The first table of a kind, if there is one."""
+    return [table for table in card["tables"] if table["kind"] == kind][:1]
 
 
 def renewed(text: str) -> str:

@@ -248,6 +248,14 @@ def test_networks_of_the_same_reports_share_a_short_table(run, report):
         scores([card, other])
 
 
+def test_the_short_table_is_of_the_first_report_on_added_noise(run, report):
+    rows = [{"method": "trained", "case": "a", "level": "5%", "scores": {"psnr_db": 9, **SHIFTS}}]
+    held_out = report("test", cases={"a": "1"}, levels={"5%": "white"}, recorded=[], rows=rows)
+    card = make_card(run, "best", [report(), held_out])
+    assert [table["kind"] for table in card["tables"]].count("psnr") == 2
+    assert scores([card]) == scores([make_card(run, "best", [report("again")])])
+
+
 def test_a_run_without_a_card_names_what_is_needed(run, engine):
     code, out, err = engine("card", run.folder)
     assert (code, out) == (2, "")
