@@ -251,8 +251,13 @@ def load(path: Path, wanted: Mapping[str, ArrayHeader] | None = None) -> Arrays:
 def weights(arrays: Arrays) -> Arrays:
     """The weights for inference, by `model/` and their path.
 
-    They are the averaged weights if the training keeps an average.
+    They are the averaged weights if the training keeps an average. Weights that were stored in
+    float16 become float32.
     """
+    arrays = {
+        name: array.astype(np.float32) if array.dtype == np.float16 else array
+        for name, array in arrays.items()
+    }
     averaged = {
         f"model/{name.removeprefix('average/')}": array
         for name, array in arrays.items()

@@ -93,6 +93,11 @@ def import_weights(
                      "unet2d. Not needed for a run."),
     ] = None,
     checkpoint: Which = "best",
+    half: Annotated[
+        bool,
+        typer.Option("--half", help="Of a run: store the weights in float16, in half the space. "
+                     "Evaluate both."),
+    ] = False,
     overrides: Annotated[list[str] | None, typer.Argument(metavar="[FIELD=VALUE]...")] = None,
     run_code: RunCode = False,
     debug: Debug = False,
@@ -113,8 +118,10 @@ def import_weights(
     if weights.is_dir() and network is None:
         if overrides:
             raise BadUsage(overrides[0], "would change the recipe of the run", "Leave it out")
-        weights_import.import_run(Run(weights, run_code), checkpoint, Run(run))
+        weights_import.import_run(Run(weights, run_code), checkpoint, Run(run), half=half)
     else:
+        if half:
+            raise BadUsage("--half", "belongs to the import of a run", "Leave it out")
         if network is None:
             raise BadUsage(
                 "--network", "is missing", "Name the recipe with the network of these weights"

@@ -8,7 +8,11 @@ still records which cases it learned from.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
@@ -25,16 +29,18 @@ _KEPT = (
 )  # fmt: skip
 
 
-def import_run(source: Run, which: str, run: Run) -> None:
+def import_run(source: Run, which: str, run: Run, *, half: bool = False) -> None:
     """Creates a run folder from the weights of a checkpoint, with one checkpoint at its step.
 
     Args:
         source: the run that was trained.
         which: of its checkpoints: "best", "last" or a step.
         run: to create.
+        half: whether the weights are stored in float16, which takes half the space.
 
     Raises:
-        Mismatch: if there is no such checkpoint, or the run folder holds another run.
+        Mismatch: if there is no such checkpoint, the run folder holds another run, or a weight is
+            too large for float16.
         CannotWrite: if the network of its prior cannot be copied.
     """
     path, arrays = source.opened(which)
@@ -42,17 +48,27 @@ def import_run(source: Run, which: str, run: Run) -> None:
     kept = {name: about[name] for name in _KEPT if name in about} | {
         "imported_from": {"step": step, "sha256": checkpoint.fingerprint_of(arrays)}
     }
-    rows = _validations(source, step)
+    rows, weights = _validations(source, step), checkpoint.weights(arrays)
+    if half:
+        weights = {name: _halved(path, name, array) for name, array in weights.items()}
     with run.locked():
         if checkpoint.steps(run.checkpoints):
             raise Mismatch(run.folder, "holds a run already", "Choose another --run")
         record = run.begin(recipe, source.folder / "recipe.py", kept)
         copy_on(source, run)
         progress = Progress(step, step, _error(rows))
-        checkpoint.save(run.checkpoints, checkpoint.weights(arrays), progress)
+        checkpoint.save(run.checkpoints, weights, progress)
         run.note_saved(record)
         with whole_file(run.metrics, overwrite=True) as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _halved(path: Path, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if np.abs(array).max(initial=0) > np.finfo(np.float16).max:
+        raise Mismatch(
+            path, f"holds numbers in {name} that float16 cannot hold", "Leave out --half"
+        )
+    return array.astype(np.float16)
 
 
 def _validations(source: Run, step: int) -> list[dict[str, Any]]:

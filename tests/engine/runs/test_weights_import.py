@@ -38,6 +38,30 @@ def test_it_holds_the_averaged_weights_of_the_best_checkpoint_and_nothing_else(i
     assert imported.checkpoint("best").name == trained.checkpoint("best").name
 
 
+def test_half_of_the_space_holds_the_weights_in_float16(engine, imported, trained, tmp_path):
+    words = ("import", trained.folder, "--run", tmp_path / "half", "--half")
+    assert engine(*words)[0] == 0
+    half = Run(tmp_path / "half")
+    for name, array in half.opened("best")[1].items():
+        assert array.dtype == np.float16
+        np.testing.assert_array_equal(array, imported.opened("best")[1][name].astype(np.float16))
+    one, other = (open_model(run).network().get_weights() for run in (half, trained))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, rtol=5e-4, atol=1e-7)
+
+
+def test_weights_too_large_for_float16_are_refused(engine, trained, tmp_path):
+    copy = Run(shutil.copytree(trained.folder, tmp_path / "large"))
+    path, arrays = copy.opened("best")
+    arrays["average/head/kernel"][:] = 1e6
+    progress = checkpoint.verified(path)
+    shutil.rmtree(path)
+    checkpoint.save(copy.checkpoints, arrays, progress)
+    code, _, err = engine("import", copy.folder, "--run", tmp_path / "half", "--half")
+    assert code == 5
+    assert "holds numbers in model/head/kernel that float16 cannot hold" in err
+
+
 def test_its_network_is_that_of_the_run(imported, trained):
     one, other = (open_model(run).network().get_weights() for run in (imported, trained))
     assert all((a == b).all() for a, b in zip(one, other, strict=True))
