@@ -20,6 +20,11 @@ def card(
                                           "that evaluate or characterize wrote with -o.")
     ] = None,
     checkpoint: Which = "best",
+    drawn: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="REPORT", readable=False, help="The report whose "
+                     "picture the card has. Default: the first that has one."),
+    ] = None,
     renew: Annotated[
         list[Path] | None,
         typer.Option("--renew", metavar="FILE", help="Also write the "
@@ -42,8 +47,9 @@ def card(
     terminal = Terminal()
     if reports:
         named = named_run(run)
-        made = make_card(named, checkpoint, reports)
-        for path in write_card(named, made, picture(reports)):
+        pictured = picture(reports if drawn is None else [drawn])
+        made = make_card(named, checkpoint, reports, pictured)
+        for path in write_card(named, made, pictured):
             terminal.say(f"written: {path}")
     terminal.result(markdown(required(run)))
     for path in renew or []:

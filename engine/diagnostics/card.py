@@ -46,7 +46,7 @@ _CHARACTERISTICS = {  # name of the quantity: title, digits
 }
 
 
-def make_card(run: Run, which: str, reports: Sequence[Path]) -> Card:
+def make_card(run: Run, which: str, reports: Sequence[Path], pictured: Path | None = None) -> Card:
     """The card of a checkpoint, as plain data.
 
     Each of its tables has a kind, a title, columns, the digits of each column, and rows of words
@@ -56,6 +56,7 @@ def make_card(run: Run, which: str, reports: Sequence[Path]) -> Card:
         run: the network. No code of it is executed.
         which: of its checkpoints: "best", "last" or a step.
         reports: folders that `engine evaluate` or `engine characterize` wrote.
+        pictured: from `picture`; None if the card has no picture.
 
     Raises:
         Mismatch: if one of them is no report, or measures other weights.
@@ -88,8 +89,7 @@ def make_card(run: Run, which: str, reports: Sequence[Path]) -> Card:
         except MALFORMED as error:
             cause = f"has a report of another version of the engine ({error!r})"
             raise Mismatch(folder, cause, "Measure again") from error
-    shown = picture(reports)
-    card["picture_sha256"] = None if shown is None else sha256(shown)
+    card["picture_sha256"] = None if pictured is None else sha256(pictured)
     return card
 
 

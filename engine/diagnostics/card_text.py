@@ -34,7 +34,7 @@ def write_card(run: Run, card: Card, picture: Path | None = None) -> list[Path]:
     Args:
         run: whose card it is.
         card: from `engine.diagnostics.card.make_card`.
-        picture: from `engine.diagnostics.card.picture`, with the same reports.
+        picture: from `engine.diagnostics.card.picture`, with which the card was made.
 
     Raises:
         CannotWrite: if a file cannot be written.

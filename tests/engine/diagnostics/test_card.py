@@ -159,7 +159,7 @@ def test_a_real_report_makes_a_card_that_info_shows(run, dataset, engine, tmp_pa
         )
     words = ("--data", dataset, "--slices", "1", "-o", tmp_path / "true", "-q")
     assert engine("evaluate", "noisy", run.folder, *words)[0] == 0
-    code, out, _ = engine("card", run.folder, tmp_path / "true")
+    code, out, _ = engine("card", run.folder, tmp_path / "true", "--picture", tmp_path / "true")
     assert code == 0
     assert "Slices: the middle 1 of 1 test case (case_0000" in out
     psnr = {
@@ -195,8 +195,9 @@ def test_the_picture_is_of_the_middle_level_of_the_first_report_that_has_one(run
         (second / name).write_bytes(name.encode())
     assert picture([first]) is None
     assert picture([first, second]) == second / "closeup-5pc.png"
-    card = make_card(run, "best", [first, second])
+    card = make_card(run, "best", [first], picture([first, second]))
     assert card["picture_sha256"] == sha256(second / "closeup-5pc.png")
+    assert make_card(run, "best", [second])["picture_sha256"] is None
 
 
 def test_info_warns_of_a_card_of_weights_that_the_run_does_not_hold(run, report, engine):
