@@ -135,7 +135,7 @@ def scores(cards: Sequence[Card]) -> str:
     for table in (table for same in zip(*of_each, strict=True) for table in same):
         titles, rows = _cells(table)
         recorded = table["kind"] == "rmse"  # of which the mean alone is shown
-        first, unit = (-1, "RMSE (HU)") if recorded else (1, "PSNR (dB)")
+        first, unit = (-1, "soft-tissue RMSE (HU)") if recorded else (1, "PSNR (dB)")
         shown = [f"{unit}, {'recorded' if recorded else title}" for title in titles[first:]]
         columns += [title for title in shown if title not in columns]
         for row in rows:
