@@ -52,8 +52,8 @@ recipe = Recipe(
             Coloured(
                 sigma=(0.005, 0.12),
                 spread="log",
-                exponent=(0.2, 1.0),
-                cutoff=(0.1, 0.6),
+                exponent=(0.1, 1.0),
+                cutoff=(0.1, 2.0),
                 stretch=(1.0, 3.0),
                 thickness=(0.0, 1.0),
             ),
