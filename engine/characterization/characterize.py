@@ -54,6 +54,7 @@ class CharacterizeRequest:
         checkpoint: of each run: best, last or a step.
         devices: to compute on.
         overwrite: whether an existing report is replaced.
+        run_code: whether the code that the runs keep may be run.
         reading: options for reading the scan.
     """
 
@@ -71,6 +72,7 @@ class CharacterizeRequest:
     checkpoint: str = "best"
     devices: str = "auto"
     overwrite: bool = False
+    run_code: bool = False
     reading: ReadOptions = STRICT
 
 
@@ -102,7 +104,7 @@ def characterize(request: CharacterizeRequest, terminal: Terminal) -> None:
     """
     scanner = _check(request)
     real = _real_slice(request)
-    methods = resolve_methods(request.methods, request.checkpoint)
+    methods = resolve_methods(request.methods, request.checkpoint, run_code=request.run_code)
     _refuse_oracles(methods)
     make_folder(request.output)  # hours may pass before the report is written
     runtime.start_inference(request.devices)
