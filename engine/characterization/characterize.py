@@ -121,6 +121,7 @@ def characterize(request: CharacterizeRequest, terminal: Terminal) -> None:
     found = measure(protocol, measured, terminal.say)
     doses = _equivalent_doses(found)
     about = _about(request, protocol, methods, {one.label: one.setting for one in measured})
+    about["reach"] = {label: by_dose[max(by_dose)].reach for label, by_dose in found.items()}
     written = write_report(request.output, about, found, doses)
     _print(found, doses, request, terminal)
     for path in written:
@@ -260,12 +261,12 @@ def _about(
 
 def _print(found: Found, doses: Doses, request: CharacterizeRequest, terminal: Terminal) -> None:
     from engine.characterization.quality_tables import overview
-    from engine.characterization.verdict import about_readers, verdicts
+    from engine.characterization.verdict import about_reaches, about_readers, verdicts
 
     title = (
         f"{request.phantom}, {request.realisations} realisations, {request.beam} beam, "
         f"{request.filter}; mean AUC over rods; full dose {dose_text(max(request.doses))} photons"
     )
     terminal.table(title, *overview(found, doses))
-    for line in (*verdicts(found), about_readers(request.realisations)):
+    for line in (*verdicts(found), *about_reaches(found), about_readers(request.realisations)):
         terminal.result(line)
