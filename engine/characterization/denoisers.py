@@ -32,7 +32,7 @@ from volumes.volume import SpacingMm, Unit
 RECONSTRUCTION = "reconstruction"
 _CLASSICAL_REACH = 4  # of methods with a prior, or of volumes: as the prior; it is measured
 MOST_SLICES = 66  # in which a reach is measured, and the one that replaces another
-_SHARED = 0.01  # of the largest change: what changes less shares no noise that counts
+_SHARED = 0.05  # of the largest change: what changes less correlates estimates too little to count
 _SLICE_MM = 1.0  # distance of slices of a phantom, for priors whose weights fall per mm
 
 
@@ -85,7 +85,7 @@ def measured_reach(ensemble: Ensemble, denoiser: Denoiser) -> int:
     """Number of slices on each side that the estimate of a slice depends on.
 
     The middle slice of a stack is replaced by another realisation. The reach is the distance of the
-    farthest slice whose estimate changes by more than 1 % (root mean square) of the largest change.
+    farthest slice whose estimate changes by more than 5 % (root mean square) of the largest change.
     That of a 3D network is mostly far below the receptive radius, which is only a bound.
 
     Args:
