@@ -19,6 +19,7 @@ from engine.characterization.observers import (
     laguerre_gauss,
     non_prewhitening,
 )
+from engine.characterization.stack_blocks import block_means
 from engine.characterization.task_transfer import TaskTransfer, point_transfer, task_transfer
 from engine.scoring.noise_power import NoisePower, noise_power
 from volumes.phantoms.rods import Rod, RodPhantom
@@ -64,6 +65,7 @@ class Characteristics:
         psnr_db: of the low-contrast module within its body, against its true HU.
         lesions: in the real slice, by name; empty without one.
         slice_psnr_db: of that slice; NaN without one.
+        reach: number of slices on each side that an estimate depends on.
         pictures: one realisation of the low-contrast module, and the mean of all.
     """
 
@@ -77,6 +79,7 @@ class Characteristics:
     psnr_db: float
     lesions: Mapping[str, DetectedRod] = field(default_factory=dict)
     slice_psnr_db: float = math.nan
+    reach: int = 0
     pictures: tuple[Unit, Unit] | None = None
 
     @property
@@ -85,29 +88,45 @@ class Characteristics:
         return {**self.rods, **self.lesions}
 
 
-def noise_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float) -> NoisePower:
+def noise_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float, reach: int = 0) -> NoisePower:
     """The noise power spectrum of a uniform phantom: five regions of every realisation.
 
     The mean over realisations is subtracted: what is the same in every image is no noise. This
-    takes the share 1 / N of the variance, which is added again.
+    takes the variance of the mean, which is added again: 1 / N of the noise's variance if the
+    realisations are independent, more if neighbours share noise.
 
     Args:
-        stack_hu: (N, Y, X) realisations, at least 2.
+        stack_hu: (N, Y, X) realisations, at least 2, and at least 2 blocks with a reach.
         phantom: whose body gives the place of the regions.
         pixel_mm: width of the pixels.
+        reach: number of slices on each side that a realisation depends on.
     """
-    count, size = len(stack_hu), stack_hu.shape[-1]
+    size = stack_hu.shape[-1]
     far, side = _REGION_OFFSET * phantom.diameter_mm, _REGION * phantom.diameter_mm
     noise = []
     for x, y in ((0.0, 0.0), (far, 0.0), (-far, 0.0), (0.0, far), (0.0, -far)):
         rows, columns = Rod("a noise region", x, y, side, 0.0).region(size, pixel_mm, side)
         regions = stack_hu[:, rows, columns].astype(np.float64)
-        noise.append((regions - regions.mean(axis=0)) * math.sqrt(count / (count - 1)))
+        noise.append((regions - regions.mean(axis=0)) * _restored(regions, reach))
     return noise_power(np.concatenate(noise), (pixel_mm, pixel_mm), trend=None)
 
 
-def transfers_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float) -> dict[str, TaskTransfer]:
+def _restored(regions: npt.NDArray[np.float64], reach: int) -> float:
+    """The factor for deviations from the mean over images, which has a variance of its own."""
+    count = len(regions)
+    if not reach:
+        return math.sqrt(count / (count - 1))
+    left = float(regions.var(axis=0).mean())
+    means = block_means(regions, reach)
+    taken = float(means.var(axis=0, ddof=1).mean()) / len(means)
+    return math.sqrt(1 + taken / left) if left else 1.0
+
+
+def transfers_of(
+    stack_hu: Unit, phantom: RodPhantom, pixel_mm: float, reach: int = 0
+) -> dict[str, TaskTransfer]:
     """The task transfer function of every rod, from the mean over realisations."""
+    blocks = block_means(stack_hu, reach)
     mean = stack_hu.mean(axis=0, dtype=np.float64)
     found = {}
     for rod in phantom.rods:
@@ -115,15 +134,17 @@ def transfers_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float) -> dict[s
             found[rod.name] = point_transfer(mean, rod, pixel_mm)
             continue
         near = rod.distance_mm(len(mean), pixel_mm) < 2 * rod.radius_mm
-        noise = ensemble_sigma(stack_hu, near) / math.sqrt(len(stack_hu))
+        noise = ensemble_sigma(blocks, near) / math.sqrt(len(blocks))
         found[rod.name] = task_transfer(mean, rod, pixel_mm, noise)
     return found
 
 
-def hu_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float) -> dict[str, HuAccuracy]:
+def hu_of(
+    stack_hu: Unit, phantom: RodPhantom, pixel_mm: float, reach: int = 0
+) -> dict[str, HuAccuracy]:
     """The HU accuracy of every rod that is wider than a point."""
     return {
-        rod.name: hu_accuracy(stack_hu, rod, pixel_mm)
+        rod.name: hu_accuracy(stack_hu, rod, pixel_mm, reach)
         for rod in phantom.rods
         if rod.diameter_mm >= _POINT_MM
     }
@@ -142,7 +163,7 @@ def transfer_for(contrast_hu: float, transfers: Mapping[str, TaskTransfer]) -> T
 
 def detected_rods(
     present_hu: Unit, absent_hu: Unit, rods: tuple[Rod, ...], pixel_mm: float, key: str, seed: int,
-    together: int,
+    reach: int = 0,
 ) -> dict[str, DetectedRod]:  # fmt: skip
     """The rods as the channelised Hotelling observer detects them.
 
@@ -153,7 +174,7 @@ def detected_rods(
         pixel_mm: width of the pixels.
         key: of the random splits.
         seed: of the random splits.
-        together: see `hotelling`.
+        reach: see `hotelling`.
     """
     side_mm = _OBSERVED * max(rod.diameter_mm for rod in rods)
     found = {}
@@ -163,7 +184,7 @@ def detected_rods(
         with_rod, without = (
             channel_outputs(stack[:, rows, columns], channels) for stack in (present_hu, absent_hu)
         )
-        seen = hotelling(with_rod, without, seed, key, rod.name, together=together)
+        seen = hotelling(with_rod, without, seed, key, rod.name, reach=reach)
         found[rod.name] = DetectedRod(rod, seen)
     return found
 

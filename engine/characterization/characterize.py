@@ -54,6 +54,7 @@ class CharacterizeRequest:
         checkpoint: of each run: best, last or a step.
         devices: to compute on.
         overwrite: whether an existing report is replaced.
+        run_code: whether the code that the runs keep may be run.
         reading: options for reading the scan.
     """
 
@@ -71,6 +72,7 @@ class CharacterizeRequest:
     checkpoint: str = "best"
     devices: str = "auto"
     overwrite: bool = False
+    run_code: bool = False
     reading: ReadOptions = STRICT
 
 
@@ -102,7 +104,7 @@ def characterize(request: CharacterizeRequest, terminal: Terminal) -> None:
     """
     scanner = _check(request)
     real = _real_slice(request)
-    methods = resolve_methods(request.methods, request.checkpoint)
+    methods = resolve_methods(request.methods, request.checkpoint, run_code=request.run_code)
     _refuse_oracles(methods)
     make_folder(request.output)  # hours may pass before the report is written
     runtime.start_inference(request.devices)
@@ -119,6 +121,7 @@ def characterize(request: CharacterizeRequest, terminal: Terminal) -> None:
     found = measure(protocol, measured, terminal.say)
     doses = _equivalent_doses(found)
     about = _about(request, protocol, methods, {one.label: one.setting for one in measured})
+    about["reach"] = {label: by_dose[max(by_dose)].reach for label, by_dose in found.items()}
     written = write_report(request.output, about, found, doses)
     _print(found, doses, request, terminal)
     for path in written:
@@ -258,12 +261,12 @@ def _about(
 
 def _print(found: Found, doses: Doses, request: CharacterizeRequest, terminal: Terminal) -> None:
     from engine.characterization.quality_tables import overview
-    from engine.characterization.verdict import about_readers, verdicts
+    from engine.characterization.verdict import about_reaches, about_readers, verdicts
 
     title = (
         f"{request.phantom}, {request.realisations} realisations, {request.beam} beam, "
         f"{request.filter}; mean AUC over rods; full dose {dose_text(max(request.doses))} photons"
     )
     terminal.table(title, *overview(found, doses))
-    for line in (*verdicts(found), about_readers(request.realisations)):
+    for line in (*verdicts(found), *about_reaches(found), about_readers(request.realisations)):
         terminal.result(line)

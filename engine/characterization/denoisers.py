@@ -2,8 +2,8 @@
 
 A 2D method denoises each slice by itself. For a 3D network, or a method with a prior, the stack is
 a scan: all phantoms are rods along Z, so a stack of realisations is a phantom as long as the stack,
-whose slices have independent noise. Neighbouring slices of its estimate share noise. Observers
-therefore keep neighbours together in training or in testing.
+whose slices have independent noise. Neighbouring slices of its estimate share noise, see
+`engine.characterization.stack_blocks`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from volumes.tomography.photon_noise import dose_text
 from volumes.volume import SpacingMm, Unit
 
 RECONSTRUCTION = "reconstruction"
-_CLASSICAL_REACH = 4  # of methods with a prior, or of volumes: where most of their weight is
+_CLASSICAL_REACH = 4  # of methods with a prior, or of volumes: as the prior; it is measured
+MOST_SLICES = 66  # in which a reach is measured, and the one that replaces another
+_SHARED = 0.05  # of the largest change: what changes less correlates estimates too little to count
 _SLICE_MM = 1.0  # distance of slices of a phantom, for priors whose weights fall per mm
 
 
@@ -40,7 +42,8 @@ class Denoiser(Protocol):
     Attributes:
         label: in tables.
         setting: in words.
-        reach: number of slices on each side that the estimate of a slice depends on.
+        reach: number of slices on each side that the estimate of a slice may depend on; 0 only if
+            it depends on its own slice alone. `measured_reach` tells how far it does.
     """
 
     label: str
@@ -76,6 +79,31 @@ def denoised(ensemble: Ensemble, denoiser: Denoiser) -> Ensemble:
         cause = f"gives numbers that are not finite at {dose_text(ensemble.photons)} photons"
         raise NumericalFailure(denoiser.label, cause, "Leave it out")
     return replace(ensemble, stack_hu=estimate)
+
+
+def measured_reach(ensemble: Ensemble, denoiser: Denoiser) -> int:
+    """Number of slices on each side that the estimate of a slice depends on.
+
+    The middle slice of a stack is replaced by another realisation. The reach is the distance of the
+    farthest slice whose estimate changes by more than 5 % (root mean square) of the largest change.
+    That of a 3D network is mostly far below the receptive radius, which is only a bound.
+
+    Args:
+        ensemble: of a uniform module; the last of its realisations replaces another one.
+        denoiser: not applied if its `reach` is 0.
+
+    Raises:
+        NumericalFailure: if an estimate is not finite.
+    """
+    if not denoiser.reach:
+        return 0
+    stack = ensemble.stack_hu[:-1]
+    middle, other = len(stack) // 2, stack.copy()
+    other[middle] = ensemble.stack_hu[-1]
+    one, two = (denoised(replace(ensemble, stack_hu=s), denoiser).stack_hu for s in (stack, other))
+    change = np.sqrt(np.mean(np.square(two - one)[:, ensemble.module.body], axis=1))
+    changed = np.flatnonzero(change > _SHARED * change.max())
+    return int(np.abs(changed - middle).max(initial=0))
 
 
 @dataclass(frozen=True)

@@ -64,12 +64,12 @@ def equivalent_dose(
 
 def _crossing(doses: Array, values: Array, wanted: float) -> float:
     """The lowest dose from which on a curve reaches a value, infinite if it does not."""
-    reached = np.flatnonzero(values >= wanted)
-    if not reached.size:
-        return math.inf
-    i = int(reached[0])
-    if i == 0:
+    below = np.flatnonzero(~(values >= wanted))
+    if not below.size:
         return float(doses[0])
+    i = int(below[-1]) + 1
+    if i == len(doses):
+        return math.inf
     share = (wanted - values[i - 1]) / (values[i] - values[i - 1])
     step = math.log(doses[i] / doses[i - 1])
     return float(doses[i - 1] * math.exp(share * step))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.characterization.stack_blocks import standard_error
 from volumes.phantoms.rods import Rod
 
 _CENTRAL = 0.6  # of a rod's radius: beyond it, its edge is blurred
@@ -37,18 +37,20 @@ class HuAccuracy:
         return self.mean_hu - self.nominal_hu
 
 
-def hu_accuracy(stack_hu: npt.NDArray[Any], rod: Rod, pixel_mm: float) -> HuAccuracy:
+def hu_accuracy(
+    stack_hu: npt.NDArray[Any], rod: Rod, pixel_mm: float, reach: int = 0
+) -> HuAccuracy:
     """The HU within the central 60 % of a rod's diameter.
 
     Args:
         stack_hu: (N, Y, X) square realisations.
         rod: wide enough to hold pixels there.
         pixel_mm: width of the pixels.
+        reach: number of slices on each side that a realisation depends on.
     """
     inside = rod.distance_mm(stack_hu.shape[-1], pixel_mm) < _CENTRAL * rod.radius_mm
     means = stack_hu[:, inside].mean(axis=1, dtype=np.float64)
-    error = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else float("nan")
-    return HuAccuracy(rod.hu, float(means.mean()), error)
+    return HuAccuracy(rod.hu, float(means.mean()), standard_error(means, reach))
 
 
 def nonuniformity_hu(mean_hu: npt.NDArray[Any], body: Rod, pixel_mm: float) -> float:

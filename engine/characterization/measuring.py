@@ -15,8 +15,16 @@ from engine.characterization.characteristics import (
     uniformity_of,
     with_theory,
 )
-from engine.characterization.denoisers import RECONSTRUCTION, Denoiser, denoised
+from engine.characterization.denoisers import (
+    MOST_SLICES,
+    RECONSTRUCTION,
+    Denoiser,
+    denoised,
+    measured_reach,
+)
 from engine.characterization.ensembles import Ensemble, LesionSlice, Module, phantom_module
+from engine.characterization.observers import least_images
+from engine.errors import BadUsage
 from volumes.phantoms.quality_phantoms import QualityPhantom
 from volumes.tomography.photon_noise import dose_text
 from volumes.tomography.scanner import Scanner
@@ -53,12 +61,13 @@ def measure(
     """The characteristics of every denoiser at every dose, by label and dose.
 
     Raises:
+        BadUsage: if a method mixes so many realisations that too few are independent.
         NumericalFailure: if an estimate is not finite.
     """
     modules = _modules(protocol)
+    reaches = _reaches(protocol, denoisers, modules[2], tick)
     # Splits into halves are the same for all methods, so that their results are paired.
-    reach = max(denoiser.reach for denoiser in denoisers)
-    together = min(2 * reach + 1, protocol.realisations // 4)
+    split = max(reaches.values())
     found: dict[str, dict[float, Characteristics]] = {d.label: {} for d in denoisers}
     for photons in protocol.doses:
         ensembles = []
@@ -70,11 +79,34 @@ def measure(
         for denoiser in denoisers:
             tick(f"{dose_text(photons)} photons: {denoiser.label}")
             estimates = [denoised(ensemble, denoiser) for ensemble in ensembles]
-            one = _on_the_phantom(protocol, denoiser.label, estimates[:3], together)
+            reach = reaches[denoiser.label]
+            one = _on_the_phantom(protocol, denoiser.label, estimates[:3], reach, split)
             if protocol.lesions is not None:
-                one = _with_lesions(protocol, one, estimates[3:], together)
+                one = _with_lesions(protocol, one, estimates[3:], split)
             found[denoiser.label][photons] = one
     return found
+
+
+def _reaches(
+    protocol: QualityProtocol, denoisers: Sequence[Denoiser], uniform: Module, tick: Tick
+) -> dict[str, int]:
+    """The reach of every denoiser by label, measured at the lowest dose, where it is largest."""
+    reaches = {denoiser.label: 0 for denoiser in denoisers}
+    deep = [denoiser for denoiser in denoisers if denoiser.reach]
+    if not deep:
+        return reaches
+    tick(f"slices that an estimate depends on: {', '.join(one.label for one in deep)}")
+    count = min(protocol.realisations, MOST_SLICES)
+    ensemble = uniform.scanned(protocol.scanner, protocol.doses[0], count, protocol.seed)
+    for denoiser in deep:
+        reach = reaches[denoiser.label] = measured_reach(ensemble, denoiser)
+        if protocol.realisations < (least := least_images(reach)):
+            cause = (
+                f"needs {least} realisations: an estimate depends on {reach} slices on each side, "
+                "so neighbours share noise"
+            )
+            raise BadUsage(denoiser.label, cause, f"Use --realisations {least}, or leave it out")
+    return reaches
 
 
 def _modules(protocol: QualityProtocol) -> list[Module]:
@@ -89,16 +121,24 @@ def _modules(protocol: QualityProtocol) -> list[Module]:
 
 
 def _on_the_phantom(
-    protocol: QualityProtocol, label: str, estimates: Sequence[Ensemble], together: int
+    protocol: QualityProtocol, label: str, estimates: Sequence[Ensemble], reach: int, split: int
 ) -> Characteristics:
-    """Everything that is measured on the phantom, from the estimates of its three modules."""
+    """Everything that is measured on the phantom, from the estimates of its three modules.
+
+    Args:
+        protocol: what is measured.
+        label: of the denoiser.
+        estimates: of the modules.
+        reach: of the denoiser.
+        split: the largest reach of all denoisers, for the observers.
+    """
     phantom, pixel = protocol.phantom, protocol.pixel_mm
     contrast, low, uniform = estimates
-    noise = noise_of(uniform.stack_hu, phantom.uniform, pixel)
-    transfers = transfers_of(contrast.stack_hu, phantom.contrast, pixel)
+    noise = noise_of(uniform.stack_hu, phantom.uniform, pixel, reach)
+    transfers = transfers_of(contrast.stack_hu, phantom.contrast, pixel, reach)
     rods = detected_rods(
         low.stack_hu, uniform.stack_hu, phantom.low_contrast.rods, pixel,
-        f"rods at {low.photons.hex()}", protocol.seed, together,
+        f"rods at {low.photons.hex()}", protocol.seed, split,
     )  # fmt: skip
     return Characteristics(
         label,
@@ -106,15 +146,16 @@ def _on_the_phantom(
         noise,
         uniformity_of(uniform.stack_hu, phantom.uniform, pixel),
         transfers,
-        hu_of(contrast.stack_hu, phantom.contrast, pixel),
+        hu_of(contrast.stack_hu, phantom.contrast, pixel, reach),
         with_theory(rods, noise, transfers, phantom.low_contrast.hu),
         psnr_db(low.stack_hu, low.module.true_hu, low.module.body),
+        reach=reach,
         pictures=(low.stack_hu[0], low.stack_hu.mean(axis=0)),
     )
 
 
 def _with_lesions(
-    protocol: QualityProtocol, one: Characteristics, estimates: Sequence[Ensemble], together: int
+    protocol: QualityProtocol, one: Characteristics, estimates: Sequence[Ensemble], split: int
 ) -> Characteristics:
     """The characteristics, with the lesions of the real slice."""
     assert protocol.lesions is not None
@@ -122,7 +163,7 @@ def _with_lesions(
     module = absent.module
     seen = detected_rods(
         present.stack_hu, absent.stack_hu, protocol.lesions.lesions, module.pixel_mm,
-        f"lesions at {one.photons.hex()}", protocol.seed, together,
+        f"lesions at {one.photons.hex()}", protocol.seed, split,
     )  # fmt: skip
     psnr = psnr_db(absent.stack_hu, module.true_hu, module.body)
     return replace(one, lesions=seen, slice_psnr_db=psnr)

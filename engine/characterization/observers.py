@@ -8,18 +8,21 @@ observer is trained and tested on images with and without the signal, which assu
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.characterization.stack_blocks import block_length, halves, resamples
 from engine.characterization.task_transfer import TaskTransfer
 from engine.scoring.noise_power import NoisePower
 from volumes import random_draws
 
 CHANNELS = 5
 READERS = 10  # random splits of the images into halves for training and for testing
+_LEAST_IN_HALF = 4  # images of a kind that share no noise
 _RESAMPLES = 500  # of the images
 _CHANNEL_OF_DIAMETER = 2 / 3  # width of the Gaussian in LCD-CT
 _VIEWING_MM = 500.0
@@ -27,6 +30,7 @@ _PEAK_PER_DEGREE = 4.0
 _EYE_EXPONENT = 1.3
 
 Array = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 
 # -- Non-prewhitening observers, from transfer and noise -------------------------------------------
@@ -150,8 +154,23 @@ def channel_outputs(regions_hu: npt.NDArray[Any], channels: Array) -> Array:
     return np.asarray(regions_hu.reshape(len(regions_hu), -1) @ channels, np.float64)
 
 
+def least_images(reach: int) -> int:
+    """The fewest images of a kind that the Hotelling observer can be trained and tested on.
+
+    After the gaps, each half has as many images as 4 blocks that share no noise.
+
+    Args:
+        reach: number of slices on each side that an image depends on.
+
+    Example:
+        >>> [least_images(reach) for reach in (0, 1, 4)]
+        [8, 28, 88]
+    """
+    return 2 * (_LEAST_IN_HALF * block_length(reach) + 2 * reach)
+
+
 def hotelling(
-    present: Array, absent: Array, seed: int, *key: int | str, together: int = 1
+    present: Array, absent: Array, seed: int, *key: int | str, reach: int = 0
 ) -> Detectability:
     """Detectability by the Hotelling observer in channel space.
 
@@ -160,24 +179,31 @@ def hotelling(
     others. Results are means over readers. Intervals: the images are resampled with replacement 500
     times, with the same weights for all readers; the readers are not trained again.
 
+    If neighbours share noise, halves and resamples consist of consecutive images, see `halves` and
+    `resamples`. The readers then are trained again on every resample: few blocks train a reader,
+    and most of its scatter comes from there.
+
     Args:
-        present: (N, channels) outputs for images with the signal, N >= 8.
-        absent: (M, channels) outputs for images without it.
+        present: (N, channels) outputs for images with the signal, N >= `least_images(reach)`.
+        absent: (M, channels) outputs for images without it, M as N.
         seed: of splits and resamples.
         key: of splits and resamples; the same for methods whose results are paired.
-        together: number of consecutive images that stay in one half, for a method that mixed them.
+        reach: number of slices on each side that an image depends on; the largest of methods whose
+            results are paired.
 
     Raises:
-        ValueError: if there are fewer than 8 images of a kind: 4 for training have no covariance.
+        ValueError: if there are fewer images of a kind: 4 for training have no covariance.
     """
-    if min(len(present), len(absent)) < 8:
-        raise ValueError("the Hotelling observer needs 8 images with and 8 without the signal")
+    least = least_images(reach)
+    if min(len(present), len(absent)) < least:
+        cause = f"needs {least} images with and {least} without the signal"
+        raise ValueError(f"the Hotelling observer {cause}")
     rng = random_draws.rng(seed, "readers of images", *key)
-    drawn = [_weights(len(outputs), rng) for outputs in (present, absent)]
+    drawn = [resamples(len(outputs), _RESAMPLES, rng, reach) for outputs in (present, absent)]
     found, sampled = [], []
     for _ in range(READERS):
         (p_train, p_test), (a_train, a_test) = (
-            _halves(len(outputs), rng, together) for outputs in (present, absent)
+            halves(len(outputs), rng, reach) for outputs in (present, absent)
         )
         template = _template(present[p_train], absent[a_train])
         one, other = present @ template, absent @ template
@@ -185,27 +211,20 @@ def hotelling(
         every = (np.ones((1, len(p_test))), np.ones((1, len(a_test))))
         tested = _read(one[p_test], other[a_test], *every)
         found.append((float(tested[0, 0]), seen, float(tested[1, 0])))
-        weights = (drawn[0][:, p_test], drawn[1][:, a_test])
-        sampled.append(_read(one[p_test], other[a_test], *weights))
+        if reach:
+            kinds = ((present, p_train, p_test, drawn[0]), (absent, a_train, a_test, drawn[1]))
+            sampled.append(_trained_again(kinds, max(2, reach), tested))
+        else:
+            sampled.append(
+                _read(one[p_test], other[a_test], drawn[0][:, p_test], drawn[1][:, a_test])
+            )
     auc_samples, d_samples = np.mean(sampled, axis=0)
     auc, seen, d_prime = (float(value) for value in np.mean(found, axis=0))
     # Images that are drawn twice make the variance of a resample too small, and its d' too large.
     d_samples = d_samples - d_samples.mean() + d_prime
+    if reach:  # they also train a reader worse
+        auc_samples = np.clip(auc_samples - auc_samples.mean() + auc, 0, 1)
     return Detectability(auc, seen, d_prime, auc_samples, d_samples)
-
-
-def _weights(count: int, rng: np.random.Generator) -> Array:
-    """(resamples, count) how often each image is in each resample."""
-    shares = np.full(count, 1 / count)
-    return np.asarray(rng.multinomial(count, shares, size=_RESAMPLES), np.float64)
-
-
-def _halves(
-    count: int, rng: np.random.Generator, together: int
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    blocks = np.array_split(np.arange(count), max(count // together, 2))
-    order = np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
-    return order[: count // 2], order[count // 2 :]
 
 
 def _template(present: Array, absent: Array) -> Array:
@@ -213,6 +232,33 @@ def _template(present: Array, absent: Array) -> Array:
     difference = present.mean(axis=0) - absent.mean(axis=0)
     # Few images may span fewer dimensions than there are channels.
     return np.asarray(np.linalg.pinv(covariance, hermitian=True) @ difference)
+
+
+def _trained_again(
+    kinds: Sequence[tuple[Array, Indices, Indices, Array]], few: int, plain: Array
+) -> Array:  # fmt: skip
+    """(2, resamples) AUC and d' of a reader that is trained and tested on each resample.
+
+    Args:
+        kinds: with and without signal: outputs of the channels, images for training, images for
+            testing, and how often each image is in each resample.
+        few: different images in a half of a resample that do not train or test a reader.
+        plain: (2, 1) AUC and d' without resampling, for resamples with such a half: they are rare.
+    """
+    found = np.repeat(plain, _RESAMPLES, axis=1)
+    for i in range(_RESAMPLES):
+        drawn = [[half[weights[i, half] > 0] for half in split] for _, *split, weights in kinds]
+        if min(len(half) for pair in drawn for half in pair) <= few:
+            continue
+        (p_train, p_test), (a_train, a_test) = (
+            [outputs[np.repeat(half, weights[i, half].astype(int))] for half in pair]
+            for (outputs, _, _, weights), pair in zip(kinds, drawn, strict=True)
+        )
+        template = _template(p_train, a_train)
+        one, other = p_test @ template, a_test @ template
+        spread = math.sqrt(max((one.var(ddof=1) + other.var(ddof=1)) / 2, 1e-300))
+        found[:, i] = area_under_roc(one, other), (one.mean() - other.mean()) / spread
+    return found
 
 
 def _read(present: Array, absent: Array, present_weights: Array, absent_weights: Array) -> Array:

@@ -20,7 +20,7 @@ from engine.characterization.quantities import (
     curve_points,
     quantities,
 )
-from engine.characterization.verdict import about_readers, unmeasured, verdicts
+from engine.characterization.verdict import about_reaches, about_readers, unmeasured, verdicts
 from engine.report.markdown import grid
 from engine.runs.metrics_file import strict
 from volumes.storage.atomic import make_folder, whole_file
@@ -98,6 +98,7 @@ def _markdown(about: dict[str, Any], found: Found, doses: Doses, captions: dict[
         "**Table 4.** Detectability. CHO: from images. NPW, NPWE: from noise power and the task "
         "transfer function of the nearest contrast; they assume a linear system.",
         grid(tables.detection_table(found, list(first.detected))),
+        *about_reaches(found),
         about_readers(about["realisations"]),
         "**Table 5.** Change against the reconstruction at the same dose, with paired intervals.",
         grid(tables.change_table(found)),

@@ -57,6 +57,21 @@ def about_readers(realisations: int) -> str:
     )
 
 
+def about_reaches(found: Found) -> list[str]:
+    """A sentence on methods that see several realisations at once, if there are any."""
+    reaches = {label: next(iter(by_dose.values())).reach for label, by_dose in found.items()}
+    deep = [f"{reach} ({label})" for label, reach in reaches.items() if reach]
+    if not deep:
+        return []
+    far = max(reaches.values())
+    return [
+        "Slices on each side that an estimate depends on, measured at the lowest dose: "
+        f"{', '.join(deep)}. Neighbouring images share noise, so {far} images on each side of a "
+        "border between training and testing are left out, errors and intervals come from blocks "
+        "of consecutive images, and the readers are trained again on each resample."
+    ]
+
+
 def unmeasured(found: Found) -> list[str]:
     """A sentence on inserts whose edge is lost in noise, if there are any."""
     lost: dict[str, list[str]] = {}

@@ -17,6 +17,7 @@ from engine.cli.options import (
     MaxGib,
     Overwrite,
     Quiet,
+    RunCode,
     Seed,
     Which,
     WhichVolume,
@@ -62,7 +63,7 @@ def characterize(
     seed: Seed = 0,
     checkpoint: Which = "best",
     devices: Devices = "auto",
-    overwrite: Overwrite = False,
+    overwrite: Overwrite = False, run_code: RunCode = False,
     assume_hu: AssumeHu = False, allow_bad_crc: BadCrc = False, max_gib: MaxGib = 4.0,
     volume: WhichVolume = None, axes: Axes = None,
     quiet: Quiet = False, debug: Debug = False,
@@ -79,6 +80,7 @@ def characterize(
         methods=tuple(methods), output=output, doses=parse_doses(dose),
         realisations=realisations, phantom=phantom, beam=beam, filter=window, pixel_mm=pixel,
         scan=scan, slice=slice_, seed=seed, checkpoint=checkpoint, devices=devices,
-        overwrite=overwrite, reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
+        overwrite=overwrite, run_code=run_code,
+        reading=read_options(assume_hu, allow_bad_crc, max_gib, volume, axes),
     )  # fmt: skip
     characterize(request, Terminal(quiet=quiet))

@@ -34,6 +34,26 @@ def test_the_noise_is_that_of_the_realisations_without_their_mean_and_without_bi
     assert ensemble_sigma(noisy(WATER, 4, 20.0) + slope, body) == pytest.approx(20.0, rel=0.02)
 
 
+@pytest.mark.parametrize("count", [20, 50])
+def test_the_noise_of_a_mean_over_neighbours_is_found_although_its_images_share_noise(
+    count,
+) -> None:
+    alone = noisy(WATER, count + 8, 20.0)
+    mean = np.stack([alone[i : i + 9].mean(axis=0) for i in range(count)])
+    # As if the images were independent, it would be 26 % (20 images) or 8 % (50) too low.
+    assert noise_of(mean, WATER, PIXEL_MM, 4).sigma_hu == pytest.approx(20 / 3, rel=0.09)
+
+
+def test_the_noise_of_an_edge_counts_images_that_share_noise_once() -> None:
+    alone = noisy(RODS, 98, 20.0)
+    mean = np.stack([alone[i : i + 9].mean(axis=0) for i in range(90)])
+    claimed, true = (
+        1 / transfers_of(mean, RODS, PIXEL_MM, reach)["strong"].cnr for reach in (0, 4)
+    )
+    # Blocks of 9 find two thirds of the variance, which is 9 times that of independent images.
+    assert true / claimed == pytest.approx(np.sqrt(9 * 2 / 3), rel=0.15)
+
+
 def test_only_edges_that_stand_out_of_the_noise_are_measured() -> None:
     found = transfers_of(noisy(RODS, 20, 20.0), RODS, PIXEL_MM)
     assert found["strong"].measurable

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engine.cli.main import run
+from engine.errors import BadUsage
 from volumes import nifti
 
 QUICK = ["--dose", "3e4,3e5", "--realisations", "16", "--pixel", "1.5", "--filter", "hann"]
@@ -77,6 +78,19 @@ def test_a_wrong_option_is_refused_by_its_name(words, named, tmp_path, capsys) -
 def test_a_method_that_is_given_the_clean_image_is_refused(tmp_path, capsys) -> None:
     assert run(["characterize", "spade@clean", "-o", str(tmp_path / "out")]) == 2
     assert "clean image" in capsys.readouterr().err
+
+
+def test_the_code_that_a_run_keeps_is_run_only_if_asked(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def resolve(words, checkpoint, *, run_code=False):
+        asked.append(run_code)
+        raise BadUsage("a run", "is not opened here", "Read on")
+
+    monkeypatch.setattr("engine.characterization.characterize.resolve_methods", resolve)
+    for words in (["--run-code"], []):
+        assert run(["characterize", "mine", *words, "-o", str(tmp_path / "out")]) == 2
+    assert asked == [True, False]
 
 
 def test_a_slice_without_room_for_lesions_is_refused(tmp_path, capsys) -> None:

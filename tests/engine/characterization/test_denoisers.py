@@ -1,9 +1,18 @@
 """Denoisers: stacks of realisations through methods and networks, as `engine denoise` does."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from engine.characterization.denoisers import RECONSTRUCTION, denoisers
+from engine.characterization.denoisers import (
+    RECONSTRUCTION,
+    Untouched,
+    denoisers,
+    measured_reach,
+)
+from engine.characterization.ensembles import Ensemble, Module
 from engine.comparison.methods import resolve_methods
 from volumes import random_draws
 from volumes.phantoms.rods import Rod, RodPhantom
@@ -56,6 +65,34 @@ def test_a_2d_network_sees_one_slice_and_a_3d_network_or_a_prior_its_neighbours(
     _, tv, prior, unet3d, respr = of("tv", "prior", identity_run, respr_run)
     assert tv.reach == 0
     assert min(prior.reach, unet3d.reach, respr.reach) > 0
+
+
+def ensemble(count: int) -> Ensemble:
+    rng = random_draws.rng(0, "test of the denoisers", "reach")
+    noise = (20 * rng.standard_normal((count, 32, 32))).astype(np.float32)
+    body = np.ones((32, 32), np.bool_)
+    # No sinogram: nothing is scanned.
+    return Ensemble(Module("noise", None, noise[0], body, 1.0), 1e5, noise, 20.0)
+
+
+@dataclass(frozen=True)
+class Mean(Untouched):
+    """The mean of neighbouring slices, with a radius that a network may have."""
+
+    label: str = "mean"
+    reach: int = 23
+    radius: int = 2
+
+    def denoise(self, stack_hu, sigma_hu, pixel_mm, photons):
+        return ndimage.uniform_filter1d(stack_hu, 2 * self.radius + 1, axis=0)
+
+
+def test_the_reach_is_measured_below_the_receptive_radius() -> None:
+    some = ensemble(30)
+    assert measured_reach(some, Mean()) == 2
+    assert measured_reach(some, replace(Mean(), radius=0)) == 0
+    assert measured_reach(some, of("prior")[1]) == 4
+    assert measured_reach(some, Untouched()) == 0
 
 
 def test_a_network_that_returns_its_prior_gives_the_mean_of_neighbouring_realisations(

@@ -50,6 +50,12 @@ def test_a_method_that_never_detects_as_much_has_no_equal_dose() -> None:
     assert math.isinf(found.high)
 
 
+def test_a_dose_counts_only_if_no_higher_one_detects_less() -> None:
+    found = equivalent_dose(series(3.5, 2.0, 4.0), measured(1e6, 3.0, scatter=0.0), ["rod"])
+    assert found.photons == pytest.approx(2e5 * math.sqrt(5))
+    assert math.isinf(equivalent_dose(series(2.0, 4.0, 2.5), measured(1e6, 3.0), ["rod"]).photons)
+
+
 def test_no_dose_below_those_that_were_measured_is_claimed() -> None:
     found = equivalent_dose(series(3.5, 4.0, 5.0), measured(1e6, 3.0), ["rod"])
     assert found.photons == found.lowest == 1e5

@@ -1,5 +1,6 @@
 """HU accuracy of rods, and the uniformity of water."""
 
+import numpy as np
 import pytest
 
 from engine.characterization.hu_accuracy import hu_accuracy, nonuniformity_hu
@@ -18,6 +19,14 @@ def test_the_bias_of_a_rod_is_found_without_its_edge() -> None:
     # 64 pixels lie within 3.6 mm: the error is 10 / sqrt(50 * 64) = 0.18 HU.
     assert found.standard_error_hu == pytest.approx(0.18, rel=0.4)
     assert found.bias_hu == pytest.approx(-3.0, abs=4 * 0.18)
+
+
+def test_the_error_counts_images_that_share_noise_once() -> None:
+    rng = random_draws.rng(0, "test of the hu accuracy", "shared")
+    alone = WATER.image(80, 0.8) + 10 * rng.standard_normal((98, 80, 80))
+    mean = np.stack([alone[i : i + 9].mean(axis=0) for i in range(90)])
+    found = hu_accuracy(mean, ROD, 0.8, 4)
+    assert found.standard_error_hu > 1.5 * hu_accuracy(mean, ROD, 0.8).standard_error_hu
 
 
 def test_the_nonuniformity_of_cupping_is_the_difference_of_edge_and_centre() -> None:

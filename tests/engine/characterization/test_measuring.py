@@ -1,16 +1,17 @@
 """Measuring: the identity has the reconstruction's numbers, and a blur is found out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from engine.characterization import observers
 from engine.characterization.denoisers import RECONSTRUCTION, Untouched
 from engine.characterization.measuring import QualityProtocol, full_dose, measure
 from engine.characterization.quantities import curve_points, quantities
-from engine.characterization.verdict import verdicts
-from engine.errors import NumericalFailure
+from engine.characterization.verdict import about_reaches, verdicts
+from engine.errors import BadUsage, NumericalFailure
 from volumes.phantoms.quality_phantoms import QualityPhantom
 from volumes.phantoms.rods import Rod, RodPhantom
 from volumes.tomography.geometry import Parallel
@@ -116,6 +117,33 @@ def test_the_same_seed_measures_the_same_numbers(protocol, found) -> None:
     again = measure(protocol, [Untouched()], lambda text: None)
     one, other = (quantities({RECONSTRUCTION: f[RECONSTRUCTION]}) for f in (found, again))
     assert repr(one) == repr(other)
+
+
+def test_a_mean_of_neighbours_has_its_noise_and_detects_nothing_that_is_not_there(
+    protocol, monkeypatch
+) -> None:
+    monkeypatch.setattr(observers, "_RESAMPLES", 100)
+
+    @dataclass(frozen=True)
+    class Mean(Untouched):
+        label: str = "mean"
+        reach: int = 7
+
+        def denoise(self, stack_hu, sigma_hu, pixel_mm, photons):
+            return ndimage.uniform_filter1d(stack_hu, 3, axis=0)
+
+    invisible = RodPhantom("low", 60.0, (Rod("3 mm", 12, 0, 3, 0), Rod("6 mm", -12, 0, 6, 0)))
+    many = replace(
+        protocol, phantom=replace(SMALL, low_contrast=invisible), doses=(1e3,), realisations=40
+    )
+    found = measure(many, [Untouched(), Mean()], lambda text: None)
+    before, after = (found[label][1e3] for label in (RECONSTRUCTION, "mean"))
+    assert (before.reach, after.reach) == (0, 1)
+    assert "1 (mean)" in about_reaches(found)[0]
+    assert after.noise.sigma_hu / before.noise.sigma_hu == pytest.approx(3**-0.5, rel=0.03)
+    assert "no change of the detectability" in verdicts(found)[0]
+    with pytest.raises(BadUsage, match="needs 28 realisations"):
+        measure(replace(many, realisations=24), [Untouched(), Mean()], lambda text: None)
 
 
 def test_an_estimate_that_is_not_finite_is_refused_by_the_name_of_the_method(protocol) -> None:
