@@ -232,9 +232,7 @@ def test_a_network_makes_the_prior_that_it_was_trained_with(comparison, respr_ru
     # It returns its own prior, not that of the classical methods.
     own_estimate = {"protocol": "reference"}  # in which bone does not keep its values
     rows, _, _ = run(comparison(respr_run, "prior", **own_estimate))
-    wrong, _, _ = run(
-        comparison(respr_run, "prior", prior=NeighbourMean(radius=1), **own_estimate)
-    )
+    wrong, _, _ = run(comparison(respr_run, "prior", prior=NeighbourMean(radius=1), **own_estimate))
     found = {case: of["mse"] for case, of in by_name(rows, "prior").items()}
     for result in (rows, wrong):
         own = {case: of["mse"] for case, of in by_name(result, "respr").items()}
