@@ -57,7 +57,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     batch = several or request.shard is not None
     tally = Tally(len(chosen), terminal, batch=batch)
     models = _models(request)
-    model = models[0]  # those that ship differ in their weights alone
+    model = models[0]  # those that ship are cut into the same tiles, and take no dose
     check_dose(request.settings, model.recipe)
     found = _read_headers(request, chosen, model, tally)
     if request.only_plan:

@@ -159,9 +159,10 @@ def operations(model: Any) -> Iterator[tuple[Any, list[Any], Any]]:
         given = tree.flatten(operation.input)
         if any(id(tensor) not in made for tensor in given):  # of a layer that is used twice
             raise UnknownLayerError(operation.name)
-        (call, *_) = operation._inbound_nodes
-        if len(tree.flatten([call.arguments.args, call.arguments.kwargs])) > len(given):
-            raise UnknownLayerError(operation.name)  # a constant, as in 1 - x, would be lost
+        if not isinstance(operation, layers.Layer):  # of keras.ops
+            (call, *_) = operation._inbound_nodes
+            if len(tree.flatten([call.arguments.args, call.arguments.kwargs])) > len(given):
+                raise UnknownLayerError(operation.name)  # a constant, as in 1 - x, would be lost
         made.add(id(operation.output))
         yield operation, given, operation.output
     if id(model.outputs[0]) not in made:

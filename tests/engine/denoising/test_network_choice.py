@@ -69,11 +69,13 @@ def test_a_scan_whose_noise_cannot_be_measured_gets_the_network_for_scanners(tmp
     assert "could not be measured" in str(choice)
 
 
-def test_the_networks_to_choose_from_ship_and_differ_in_their_weights_alone():
+def test_the_networks_to_choose_from_ship_and_cut_a_scan_into_the_same_tiles():
     assert {WHITE, SCANNER} <= set(shipped_names())
     one, other = (open_model(named_run(name)) for name in (WHITE, SCANNER))
-    for part in ("network", "window", "prior"):
+    for part in ("window", "prior"):
         assert getattr(one.recipe, part) == getattr(other.recipe, part)
+    for part in ("stride", "radius", "bytes_per_voxel", "sees_dose"):
+        assert getattr(one.recipe.network, part) == getattr(other.recipe.network, part)
     assert one.sha256 != other.sha256
 
 
