@@ -24,6 +24,7 @@ Where it fails:
 - Noise below 0.8 % of the window (11 HU): the last parts of its training had none.
 - Noise above 12 % of the window (168 HU), which it has not seen.
 """
+
 from engine import Recipe, losses, schedules
 from engine.networks import BiasFreeUNet2D
 from volumes import Crop, Gaussian, Split, Window
