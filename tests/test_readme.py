@@ -15,6 +15,7 @@ from engine.diagnostics.card import make_card
 from engine.diagnostics.card_text import renewed, required
 from engine.recipe.shipped_networks import folder_of, shipped_names
 from engine.runs.run import named_run
+from volumes.storage.digest import sha256
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -91,7 +92,8 @@ def test_the_card_of_a_network_is_of_the_weights_and_the_recipe_that_ship(name):
     card, anew = required(name), make_card(named_run(name), "best", [])
     (weights,) = folder_of(name).glob("checkpoints/step-*")
     assert card["sha256"] == checkpoint.fingerprint(weights)
-    assert card == anew | {part: card[part] for part in ("tables", "remarks")}
+    assert card == anew | {part: card[part] for part in ("tables", "remarks", "picture_sha256")}
+    assert card["picture_sha256"] == sha256(folder_of(name) / "card.png")
     kinds = {"psnr", "hu bias"}
     if name in (WHITE, SCANNER):  # which `denoise` chooses for scans of any kind
         kinds |= {"rmse", "characteristics"}
