@@ -17,15 +17,14 @@ import numpy as np
 from engine.characterization.ensembles import Ensemble
 from engine.comparison.classical import METHODS
 from engine.comparison.methods import ComparedMethod, Network
-from engine.denoising.bone import BoneWeight
-from engine.denoising.finishing import corrected
+from engine.denoising.finishing import finished
 from engine.errors import NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
 from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
 from volumes import NeighbourMean, Window
-from volumes.boxes import Box, read_box
+from volumes.boxes import Box
 from volumes.tomography.photon_noise import dose_text
 from volumes.volume import SpacingMm, Unit
 
@@ -187,14 +186,9 @@ def _finished(
     stack_hu: Unit, noisy: Unit, estimate: Unit, window: Window, spacing_mm: SpacingMm
 ) -> Unit:
     """The output of `engine denoise`: bone and metal keep their values."""
-    keep = BoneWeight(window, spacing_mm)
-    found = []
     # Bone is judged slice by slice: a realisation must not depend on another one.
-    for hu, seen, guess in zip(stack_hu, noisy, estimate, strict=True):
-        box = Box((0, 0, 0), (1, *hu.shape))
-        weight = keep.weight(read_box(seen[None], keep.around(box)), guess[None])
-        found.append(corrected(hu, seen, guess, 1 - weight[0], window))
-    return np.stack(found)
+    slices = zip(stack_hu[:, None], noisy[:, None], estimate[:, None], strict=True)
+    return np.concatenate([finished(*images, window, spacing_mm) for images in slices])
 
 
 def _prior(prior: NeighbourMean, noisy: Unit, sigma: float) -> Unit:

@@ -258,17 +258,23 @@ def test_the_data_folder_may_stand_in_the_environment(engine, many, tmp_path, mo
 # -- Cases -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_classical_methods_are_tuned_on_validation_cases_and_never_on_scored_ones(
-    evaluate, trained, dataset, monkeypatch
-):
-    known = []
+@pytest.fixture
+def known(monkeypatch):
+    """What classical methods are tuned on."""
+    found = []
 
     def watched(method, pairs):
-        known.extend(pairs)
+        found.extend(pairs)
         return tuned(method, pairs)
 
     monkeypatch.setattr(compare, "tuned", watched)
+    return found
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_classical_methods_are_tuned_on_validation_cases_and_never_on_scored_ones(
+    evaluate, trained, dataset, known
+):
     assert evaluate(trained, "tv")[0] == 0
     (validation,), (test,) = side(trained, "validation"), side(trained, "test")
     clean = {
@@ -282,15 +288,8 @@ def test_classical_methods_are_tuned_on_validation_cases_and_never_on_scored_one
 
 @pytest.mark.usefixtures("undrawn")
 def test_classical_methods_are_tuned_on_the_scored_cases_if_asked(
-    evaluate, trained, monkeypatch, tmp_path
+    evaluate, trained, known, tmp_path
 ):
-    known = []
-
-    def watched(method, pairs):
-        known.extend(pairs)
-        return tuned(method, pairs)
-
-    monkeypatch.setattr(compare, "tuned", watched)
     assert evaluate(trained, "tv", "--tune-on-scored")[0] == 0
     content = json.loads((tmp_path / "report" / "report.json").read_text())
     assert content["tuned_on"] == side(trained, "test") == list(content["cases"])
