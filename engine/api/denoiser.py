@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from engine import runtime
 from engine.denoising.batch import Slices
-from engine.denoising.denoise import Denoised, DenoiseSettings, check_dose, second_scan
+from engine.denoising.denoise import Denoised, DenoiseSettings, check_settings, second_scan
 from engine.denoising.denoise_request import DenoiseRequest
 from engine.denoising.denoise_scans import announced
 from engine.denoising.network_choice import SCANNER, NetworkChoice
@@ -51,6 +51,7 @@ class DenoiseOptions(TypedDict, total=False):
     reproducible: bool
     strip_phi: bool
     assume_hu: bool
+    poses: bool
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Denoiser:
         runtime.check(request.devices, request.precision, request.xla)
         self._model = open_model(request.run or named_run(SCANNER), request.checkpoint)
         self._request, self._terminal = request, terminal
-        self._works: dict[float | None, Work] = {}
+        self._works: dict[tuple[float | None, bool], Work] = {}
 
     def __repr__(self) -> str:
         kind = type(self.recipe.network).__name__
@@ -159,6 +160,7 @@ class Denoiser:
         reproducible: bool = False,
         strip_phi: bool = False,
         assume_hu: bool = False,
+        poses: bool = False,
     ) -> DenoiseResult[Any]:
         """Denoises a scan in memory. No file is written.
 
@@ -179,6 +181,7 @@ class Denoiser:
                 machine.
             strip_phi: clear free text of the header.
             assume_hu: accept values that do not look like HU.
+            poses: average the estimates of the turned and mirrored slices.
 
         Raises:
             Refusal: as `engine denoise`, in the same words.
@@ -196,8 +199,8 @@ class Denoiser:
         """
         options = ReadOptions(hu=assume_hu)
         settings = DenoiseSettings(
-            None, tile, strength, photons, reproducible, strip_phi
-        )  # fmt: skip
+            None, tile, strength, photons, reproducible, strip_phi, poses=poses
+        )
         source = opened(scan, spacing_mm, options)
         wanted = None if prior is None else opened(prior, spacing_mm, options)
         return self.applied(source, settings, wanted, array=is_array(scan))
@@ -215,7 +218,7 @@ class Denoiser:
             choice: why this network was chosen; None if it was named.
             array: whether the output is an array.
         """
-        check_dose(settings, self.recipe)
+        check_settings(settings, self.recipe)
         second = second_scan(source, self.recipe, prior)
         denoised, work = self._denoised(source, second, settings, choice)
         output: Any = (
@@ -236,9 +239,10 @@ class Denoiser:
         scans = announced([scan, second] if second else [scan], self._terminal)
         self._start()
         request = replace(self._request, settings=settings)
-        if settings.photons not in self._works:
-            self._works[settings.photons] = Work.begin(request, self._model, self._terminal)
-        work = replace(self._works[settings.photons], request=request)
+        predictor = settings.photons, settings.poses
+        if predictor not in self._works:
+            self._works[predictor] = Work.begin(request, self._model, self._terminal)
+        work = replace(self._works[predictor], request=request)
         work = work if choice is None else work.chosen(choice)
         with Slices.of([scan.shape[0]], self._terminal) as slices:
             return work.denoise(scans, slices, lambda: None), work

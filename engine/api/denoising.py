@@ -84,6 +84,7 @@ def denoise(
     xla: str = "auto",
     run_code: bool = False,
     assume_hu: bool = False,
+    poses: bool = False,
     quiet: bool = False,
 ) -> DenoiseResult[Any]:
     """Denoises a scan.
@@ -115,6 +116,7 @@ def denoise(
         xla: auto, on or off.
         run_code: as in `engine.load`.
         assume_hu: accept values that do not look like HU.
+        poses: average the estimates of the turned and mirrored slices.
         quiet: show only warnings.
 
     Raises:
@@ -141,7 +143,8 @@ def denoise(
             choice.network if choice else model, checkpoint=checkpoint, devices=devices,
             precision=precision, xla=xla, run_code=run_code, quiet=quiet,
         )  # fmt: skip
-        settings = DenoiseSettings(None, tile, strength, photons, reproducible, strip_phi)
+        settings = DenoiseSettings(None, tile, strength, photons, reproducible, strip_phi,
+                                   poses=poses)  # fmt: skip
         second = None if prior is None else opened(prior, spacing_mm, options)
         return loaded.applied(source, settings, second, choice, array=is_array(scan))
     path = _file(scan, "an output")
@@ -149,7 +152,7 @@ def denoise(
         raise BadUsage("spacing_mm", f"is given, but {path} has its own", "Leave it out")
     settings = DenoiseSettings(
         None if prior is None else _file(prior, "an output, as its prior"), tile, strength,
-        photons, reproducible, strip_phi,
+        photons, reproducible, strip_phi, poses=poses,
     )  # fmt: skip
     drawn = None if preview is None else Path(preview)
     request = DenoiseRequest(

@@ -152,8 +152,9 @@ class NetworkDenoiser:
 
     def __init__(self, compared: ComparedMethod, model: Model) -> None:
         self.label, self._model, self._recipe = compared.label, model, model.recipe
-        self._prior = compared.prior
-        self.setting = f"{model.recipe.network} at step {model.step}"
+        self._prior, self._poses = compared.prior, compared.poses
+        averaged = ", mean of the poses of slices" if compared.poses else ""
+        self.setting = f"{model.recipe.network} at step {model.step}{averaged}"
         self.reach = model.recipe.network.radius[0]
         self.reach += 0 if self._prior is None else self._prior.halo
         self._loaded: dict[float | None, Network] = {}
@@ -168,7 +169,7 @@ class NetworkDenoiser:
             second = _prior(self._prior, noisy, sigma)
         told = photons if recipe.network.sees_dose else None
         if told not in self._loaded:
-            self._loaded[told] = Network(self._model, told)
+            self._loaded[told] = Network(self._model, told, poses=self._poses)
         estimate = self._loaded[told].raw(noisy, second)
         return _finished(stack_hu, noisy, estimate, recipe.window, spacing)
 

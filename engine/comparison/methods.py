@@ -13,6 +13,7 @@ from engine.comparison.classical import METHODS
 from engine.denoising.denoise import input_bounds
 from engine.denoising.finishing import finished
 from engine.errors import BadUsage, Mismatch, did_you_mean
+from engine.inference.poses import poses_of
 from engine.inference.predictor import Predictor, photons_told
 from engine.inference.tiling import blocks_of, plan
 from engine.recipe.network_prior import parse_prior
@@ -24,6 +25,8 @@ from volumes.sampling.noise import Noise
 from volumes.sampling.priors import NeighbourMean
 from volumes.volume import SpacingMm, Unit
 
+_POSES = "+poses"
+
 
 @dataclass(frozen=True)
 class ComparedMethod:
@@ -34,12 +37,14 @@ class ComparedMethod:
         classical: a name of `METHODS`; empty for a network.
         model: of a network, else None.
         prior: named by the user, else that of the network's training; None without either.
+        poses: whether the network's estimates of the turned and mirrored slices are averaged.
     """
 
     label: str
     classical: str
     model: Model | None
     prior: NeighbourMean | None
+    poses: bool = False
 
     @property
     def is_oracle(self) -> bool:
@@ -59,7 +64,8 @@ def resolve_methods(
     """The methods of a comparison from the words of the command line, in their order.
 
     A word is a run folder or a name of `METHODS`. `@` and a prior after it replace its prior:
-    `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`.
+    `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`. `+poses` at the end averages the estimates
+    of a network over the poses of slices: `gaussian_denoiser+poses`.
 
     Args:
         words: of the command line.
@@ -67,7 +73,7 @@ def resolve_methods(
         run_code: whether the user asked to run code that the runs keep.
 
     Raises:
-        BadUsage: if a word is neither, a prior is unknown, or a method takes no prior.
+        BadUsage: if a word is neither, a prior is unknown, or a method takes no prior or poses.
         Mismatch: if two methods have the same label, or a run cannot be used.
     """
     found = [_resolve(word, checkpoint, run_code) for word in words]
@@ -90,12 +96,16 @@ def resolve_methods(
 
 
 def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
-    base, at, named = (word, "", "") if Path(word).is_dir() else word.partition("@")
+    plain = word if Path(word).is_dir() else word.removesuffix(_POSES)
+    poses = plain != word
+    base, at, named = (plain, "", "") if Path(plain).is_dir() else plain.partition("@")
     given = parse_prior(named) if at else None
     if given is not None and given.of.network_run is not None:
         model_of(given.of, run_code=run_code)
     suffix = f"@{Path(named).name}" if at else ""
     if base in METHODS:
+        if poses:
+            raise BadUsage(word, f"{base} is no network, which alone has poses", f"Name {base}")
         if given and not METHODS[base].sees_prior:
             raise BadUsage(word, f"{base} sees no prior", f"Name {base} alone")
         return ComparedMethod(base + suffix, base, None, given)
@@ -112,7 +122,10 @@ def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
     if given and not model.recipe.network.sees_prior:
         kind = type(model.recipe.network).__name__
         raise BadUsage(word, f"{kind} sees no prior", "Name the run alone")
-    return ComparedMethod(name + suffix, "", model, given or model.recipe.prior)
+    if poses and len(poses_of(model.recipe.crop)) == 1:
+        raise BadUsage(word, "was trained on upright slices", "Name the run alone")
+    label = name + suffix + (_POSES if poses else "")
+    return ComparedMethod(label, "", model, given or model.recipe.prior, poses)
 
 
 class Network:
@@ -123,19 +136,22 @@ class Network:
         photons: per ray of the scans, for a dose-aware network.
         keeps_bone: whether bone and metal keep their values, as in the files of `engine denoise`;
             else the network's own estimate is scored, as in Abascal et al. (2020).
+        poses: whether the estimates of the turned and mirrored slices are averaged.
     """
 
     slicewise: ClassVar[bool] = False  # its tiles are planned for the whole volume
 
     def __init__(
-        self, model: Model, photons: float | None = None, *, keeps_bone: bool = True
-    ) -> None:
-        self._keeps_bone = keeps_bone
-        self._model, self._estimator = model, Predictor.of(model, photons)
+        self, model: Model, photons: float | None = None, *, keeps_bone: bool = True,
+        poses: bool = False,
+    ) -> None:  # fmt: skip
+        self._keeps_bone, self._poses = keeps_bone, poses
+        self._model, self._estimator = model, Predictor.of(model, photons, poses=poses)
 
     def __repr__(self) -> str:
         """The setting of the method in the report."""
-        return f"{self._model.recipe.network} at step {self._model.step}"
+        averaged = ", mean of the poses of slices" if self._poses else ""
+        return f"{self._model.recipe.network} at step {self._model.step}{averaged}"
 
     def estimate(
         self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
@@ -169,15 +185,18 @@ class Networks:
 
     methods: Sequence[ComparedMethod]
     keep_bone: bool = True
-    _loaded: dict[tuple[Path, float | None], Network] = field(default_factory=dict)
+    _loaded: dict[tuple[Path, float | None, bool], Network] = field(default_factory=dict)
 
     def at(self, noise: Noise) -> dict[str, Network]:
         """The networks by label, for a kind of noise and its dose."""
-        return {e.label: self._network(e.model, noise) for e in self.methods if e.model}
+        return {
+            e.label: self._network(e.model, noise, poses=e.poses) for e in self.methods if e.model
+        }
 
-    def _network(self, model: Model, noise: Noise) -> Network:
+    def _network(self, model: Model, noise: Noise, *, poses: bool) -> Network:
         photons = photons_told(model.recipe.network, noise)
-        key = (model.path, photons)
+        key = (model.path, photons, poses)
         if key not in self._loaded:
-            self._loaded[key] = Network(model, photons, keeps_bone=self.keep_bone)
+            keeps_bone = self.keep_bone
+            self._loaded[key] = Network(model, photons, keeps_bone=keeps_bone, poses=poses)
         return self._loaded[key]

@@ -16,6 +16,7 @@ from engine.denoising.finishing import Finishing
 from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.denoising.rounding import Rounding, rounding
 from engine.errors import BadInput, BadUsage, NumericalFailure
+from engine.inference.poses import poses_of
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import Blocks, Plan, plan
 from engine.recipe.recipe import Recipe
@@ -47,6 +48,7 @@ class DenoiseSettings:
         reproducible: whether tiles and sidecar are independent of time and machine.
         strip: whether free text and extensions are removed from the header of the output.
         streamed: whether the given tile is one of a stream; without a tile the plan decides.
+        poses: whether the estimates of the turned and mirrored slices are averaged.
     """
 
     prior: Path | None = None
@@ -56,6 +58,7 @@ class DenoiseSettings:
     reproducible: bool = False
     strip: bool = False
     streamed: bool = False
+    poses: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,11 @@ class Denoised:
 
 def plan_for(scan: Scan, recipe: Recipe, request: DenoiseSettings) -> Plan:
     """The tiles of a scan for a recipe's network."""
-    return plan(
+    found = plan(
         scan.shape, recipe.network, request.tile,
         anywhere=request.reproducible, streamed=request.streamed,
     )  # fmt: skip
+    return found.separate() if request.poses and found.streamed else found
 
 
 def denoise(
@@ -185,6 +189,7 @@ def input_record(
         "window_hu": [window.low_hu, window.high_hu],
         "strength": request.strength,
         **({"photons": request.photons} if request.photons else {}),
+        **({"poses": True} if request.poses else {}),
     }
 
 
@@ -246,8 +251,8 @@ def _prior_blocks(
     return prior_image(recipe.prior, noisy, scan.shape, sigma, scan.spacing_mm[0])
 
 
-def check_dose(request: DenoiseSettings, recipe: Recipe) -> None:
-    """Refuses a missing dose, and a dose that the network does not take.
+def check_settings(request: DenoiseSettings, recipe: Recipe) -> None:
+    """Refuses settings that the network does not take, and a missing dose.
 
     Raises:
         BadUsage: with the option.
@@ -258,6 +263,8 @@ def check_dose(request: DenoiseSettings, recipe: Recipe) -> None:
         raise BadUsage("--photons", cause, "Give the photons a ray of the scan, such as 1e5")
     if request.photons is not None and not recipe.network.sees_dose:
         raise BadUsage("--photons", f"the {kind} takes no dose", "Leave it out")
+    if request.poses and len(poses_of(recipe.crop)) == 1:
+        raise BadUsage("--poses", f"the {kind} was trained on upright slices", "Leave it out")
 
 
 def second_scan(scan: Scan, recipe: Recipe, second: Path | Scan | None) -> Scan | None:

@@ -9,7 +9,7 @@ from functools import partial
 from engine import runtime
 from engine.denoising import sidecar
 from engine.denoising.batch import Slices, Tally, scans_in_words
-from engine.denoising.denoise import Denoised, check_dose, second_scan
+from engine.denoising.denoise import Denoised, check_settings, second_scan
 from engine.denoising.denoise_request import DenoiseRequest
 from engine.denoising.earlier import Earlier, EarlierOutputs
 from engine.denoising.network_choice import SCANNER, WHITE
@@ -58,7 +58,7 @@ def denoise_scans(request: DenoiseRequest, terminal: Terminal) -> None:
     tally = Tally(len(chosen), terminal, batch=batch)
     models = _models(request)
     model = models[0]  # those that ship are cut into the same tiles, and take no dose
-    check_dose(request.settings, model.recipe)
+    check_settings(request.settings, model.recipe)
     found = _read_headers(request, chosen, model, tally)
     if request.only_plan:
         _show_plans([scan for scan, *_ in found.values()], request, model, terminal)

@@ -163,7 +163,7 @@ class EarlierOutputs:
         return None
 
 
-_OPTIONAL = ("input_axes", "photons")
+_OPTIONAL = ("input_axes", "photons", "poses")
 _DIFFERENCES = {
     "model": "by another model",
     "recipe_sha256": "by another recipe",
@@ -176,6 +176,7 @@ _DIFFERENCES = {
     "window_hu": "by another recipe",
     "strength": "with another --strength",
     "photons": "with other --photons",
+    "poses": "with another --poses",
 }
 
 

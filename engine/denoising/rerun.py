@@ -73,7 +73,9 @@ def repeated(
         again.devices, precision, "auto" if said.get("xla") is True else "off"
     )
     count = plan_for(source, model.recipe, request).count
-    estimator = Predictor.of(model, request.photons, precision=precision, xla=started.xla)
+    estimator = Predictor.of(
+        model, request.photons, precision=precision, xla=started.xla, poses=request.poses
+    )
     with again.terminal.progress("denoising again", count) as bar:
         denoised = denoise(source, model, estimator, request, bar.at, second)
     stored = output.read()
@@ -97,7 +99,7 @@ def repeated(
 def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSettings:
     """The settings in a sidecar, if they are valid."""
     strength: Any = said.get("strength")
-    photons, tiles = said.get("photons"), said.get("tiles")
+    photons, tiles, poses = said.get("photons"), said.get("tiles"), said.get("poses", False)
     tile = tiles.get("shape") if isinstance(tiles, dict) else None
     streamed = tiles.get("streamed", False) if isinstance(tiles, dict) else None
     if (
@@ -106,6 +108,7 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSe
         or not (isinstance(tile, list) and len(tile) == 3)
         or not all(type(size) is int and size > 0 for size in tile)
         or type(streamed) is not bool
+        or type(poses) is not bool
     ):
         raise BadInput(sidecar_path(path), _UNCLEAR, _AGAIN)
     had = said.get("second_scan_sha256") is not None
@@ -114,4 +117,4 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSe
     if second is not None and not had:
         raise BadUsage("--prior", "was not given when the scan was denoised", "Leave it out")
     return DenoiseSettings(prior=second, tile=(tile[0], tile[1], tile[2]), streamed=streamed,
-                   strength=strength, photons=photons)  # fmt: skip
+                   strength=strength, photons=photons, poses=poses)  # fmt: skip

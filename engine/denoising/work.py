@@ -167,5 +167,5 @@ def draw(denoised: Denoised, output: Output, path: Path, window: Window) -> None
 
 def predictor_of(model: Model, request: DenoiseRequest, started: Runtime) -> Predictor:
     """The predictor of a model with the options of a command."""
-    photons = request.settings.photons
-    return Predictor.of(model, photons, precision=started.precision, xla=started.xla)
+    settings, precision, xla = request.settings, started.precision, started.xla
+    return Predictor.of(model, settings.photons, precision=precision, xla=xla, poses=settings.poses)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.inference.poses import averaged, poses_of
 from engine.inference.streamed_layers import UnknownLayerError
 from engine.inference.streaming import Streaming
 from engine.inference.tiling import Blocks, Plan
@@ -17,6 +18,7 @@ from engine.networks import Network
 from engine.runs.trained_model import Model
 from volumes import random_draws
 from volumes.boxes import Box
+from volumes.sampling.crops import Pose
 from volumes.sampling.noise import Noise
 from volumes.tiles import Tile, padded
 from volumes.tomography.photon_noise import log_dose
@@ -40,6 +42,8 @@ class Predictor:
             to repay the seconds of a compilation.
         precision: of the model between input and output.
         exact: the predictor of the same weights in float32; None if it is this one.
+        poses: of the slices, over which estimates are averaged. With several of them nothing is
+            streamed.
 
     Attributes:
         precision, exact: as above.
@@ -48,11 +52,12 @@ class Predictor:
     def __init__(
         self, model: Any, photons: float | None = None, *, xla: bool = False,
         precision: str = "float32", exact: Predictor | None = None,
+        poses: Sequence[Pose] = (Pose(),),
     ) -> None:  # fmt: skip
         import tensorflow as tf
 
         self.precision, self.exact = precision, exact or self
-        self._model, self._xla = model, xla
+        self._model, self._xla, self._poses = model, xla, poses
         self._beyond: float | None = None
         self._dose: list[Blocks] = []
         if photons is not None:
@@ -71,7 +76,7 @@ class Predictor:
     @classmethod
     def of(
         cls, model: Model, photons: float | None = None, *, precision: str = "float32",
-        xla: bool = False,
+        xla: bool = False, poses: bool = False,
     ) -> Predictor:  # fmt: skip
         """The predictor of a trained model.
 
@@ -80,13 +85,15 @@ class Predictor:
             photons: per ray of the scans, for a dose-aware network.
             precision: of the layers between input and output.
             xla: whether XLA compiles the network.
+            poses: whether estimates are averaged over the poses of slices that were trained on.
 
         Raises:
             Mismatch: if the checkpoint does not have the variables of the network.
         """
-        exact = None if precision == "float32" else cls(model.network(), photons)
+        seen = poses_of(model.recipe.crop) if poses else (Pose(),)
+        exact = None if precision == "float32" else cls(model.network(), photons, poses=seen)
         network = model.network(precision)
-        return cls(network, photons, xla=xla, precision=precision, exact=exact)
+        return cls(network, photons, xla=xla, precision=precision, exact=exact, poses=seen)
 
     def beyond_halo(self, network: Network) -> float:
         """How much an estimate depends on voxels beyond a tile's halo, in window units.
@@ -136,8 +143,10 @@ class Predictor:
         plan = plan.separate() if plan.streamed else plan
         for tile in plan.tiles():
             infer = self._compiled if tile.read.shape == frequent else self._infer
-            estimate = infer([tensor(image(tile.read)) for image in images])
-            yield tile.keep, estimate.numpy()[0, ..., 0][tile.inner]
+            estimate = averaged(
+                self._poses, partial(_applied, infer), [image(tile.read) for image in images]
+            )
+            yield tile.keep, estimate[tile.inner]
 
     def compiles(self, plan: Plan) -> bool:
         """Whether XLA computes a part of a volume that is cut in this way."""
@@ -159,7 +168,7 @@ class Predictor:
 
     def _streaming_of(self, plan: Plan) -> Streaming | None:
         """The stream of a plan; None if the volume is cut into separate tiles."""
-        streaming = self._streaming if plan.streamed else None
+        streaming = self._streaming if plan.streamed and len(self._poses) == 1 else None
         return streaming if streaming and streaming.takes(plan.depth) else None
 
     def _streamed(
@@ -193,6 +202,12 @@ class Predictor:
         for box, estimate in self.tiles(plan, noisy, prior):
             whole[box.slices] = estimate
         return whole
+
+
+def _applied(infer: Any, images: list[Unit]) -> Unit:
+    """The estimate of (Z, Y, X) images, in window units."""
+    estimate: Unit = infer([tensor(image) for image in images]).numpy()[0, ..., 0]
+    return estimate
 
 
 def tensor(array: npt.NDArray[Any]) -> Any:

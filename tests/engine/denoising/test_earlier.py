@@ -81,6 +81,7 @@ def test_a_scan_that_is_named_alone_is_refused_as_ever(again, unet_run, scans, o
         (("--tile", "4,8,8"), "made with other tiles"),
         (("--save-residual",), "made without its residual"),
         (("--axes", "XYZ"), "made with other --axes"),
+        (("--poses",), "made with another --poses"),
     ],
 )
 def test_what_was_made_with_other_settings_is_refused(again, out, more, told):
