@@ -15,6 +15,10 @@ from engine.diagnostics.card import make_card
 from engine.diagnostics.card_text import renewed, required
 from engine.recipe.shipped_networks import folder_of, shipped_names
 from engine.runs.run import named_run
+from tests.engine.tiny import shrinking
+from tests.engine.undrawn import leave_out_pictures
+from volumes import nifti
+from volumes.phantoms.abdomen import abdomen
 from volumes.storage.digest import sha256
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +67,52 @@ def test_the_commands_of_the_pages_are_found():
 def test_a_command_that_does_not_exist_is_noticed(line):
     with pytest.raises(Exception, match=r"No such option|frobnicate"):
         parse(line.split())
+
+
+ELSEWHERE = [["doctor"], ["fit", "respr_unet3d", "--demo"]]  # tests of their own run these
+FEWER = {"200000": "8"}  # steps
+
+
+@pytest.fixture
+def reader(cpu, tmp_path, monkeypatch):
+    """The folder of a reader: phantoms in place of scans, and a run that was trained before."""
+
+    def cases(folder, count, first):
+        for i in range(count):
+            hu, spacing_mm = abdomen((12, 48, 48), rng=np.random.default_rng(first + i))
+            case = tmp_path / folder / f"case_{i:05d}"
+            case.mkdir(parents=True)
+            nifti.write_hu(case / "imaging.nii.gz", hu, spacing_mm)
+
+    cases("kits19", 7, first=0)
+    cases("mine", 7, first=20)
+    cases("scans", 2, first=40)
+    hu, spacing_mm = abdomen((12, 48, 48), rng=np.random.default_rng(60))
+    noisy = hu + np.random.default_rng(0).normal(0, 20, hu.shape)
+    nifti.write_hu(tmp_path / "scan.nii.gz", np.rint(noisy).astype(np.int16), spacing_mm)
+    monkeypatch.chdir(tmp_path)
+
+
+def smaller(words):
+    """The same command in less time: a training of a recipe shrinks its network and its steps."""
+    words = [FEWER.get(word, word) for word in words]
+    if words[0] != "fit" or not (ROOT / "recipes" / f"{words[1]}.py").is_file():
+        return words
+    split = [word for word in shrinking(words[1]) if not word.startswith("split.")]
+    return [*words, *split]
+
+
+def test_every_command_of_the_readme_runs_one_after_the_other(reader, engine, monkeypatch):
+    leave_out_pictures(monkeypatch)
+    lines = [words for words in commands(README) if words not in ELSEWHERE]
+    assert len(lines) == len(commands(README)) - len(ELSEWHERE)
+    before = ["fit", "unet3d", "--data", "kits19/"]  # a run that the last command compares
+    for words in (smaller(before), *map(smaller, lines)):
+        code, _, err = engine(*words)
+        assert code == 0, (words, err)
+    made = ("scan_denoised.nii.gz", "scan.png", "less_noise.nii.gz", "runs/mine/run.json",
+            "out/case_00001_slice.png", "report/report.html")  # fmt: skip
+    assert [name for name in made if not Path(name).is_file()] == []
 
 
 def test_the_example_of_python_runs(cpu, tmp_path, monkeypatch, phantom_hu):

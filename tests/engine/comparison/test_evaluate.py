@@ -16,6 +16,7 @@ from engine.comparison.classical import METHODS, tuned
 from engine.recipe.shipped_networks import folder_of
 from engine.runs.run import Run
 from tests.engine.tiny import scan_file, tiny, untrained, voxels
+from tests.engine.undrawn import leave_out_pictures
 from volumes import Gaussian, Split
 from volumes.dataset import find_cases
 from volumes.padding import padding
@@ -43,11 +44,6 @@ def evaluate(engine, dataset, tmp_path):
 def undrawn(monkeypatch):
     """Skips the pictures, which take most of the time."""
     leave_out_pictures(monkeypatch)
-
-
-def leave_out_pictures(patch):
-    for name in ("slices", "closeups", "boxes", "levels", "noise_power"):
-        patch.setattr(f"engine.report.figures.{name}", lambda path, *rest: path.write_bytes(b""))
 
 
 @pytest.fixture(scope="module")

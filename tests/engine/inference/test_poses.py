@@ -10,6 +10,7 @@ from engine.inference.poses import averaged, poses_of
 from engine.inference.tiling import Plan, blocks_of
 from engine.networks import BiasFreeUNet2D, DnCNN, ResPrUNet, UNet3D
 from tests.engine.tiny import scan_file, tiny, untrained
+from tests.engine.undrawn import leave_out_pictures
 from volumes.sampling.crops import Crop
 
 NETWORKS = [DnCNN(4, 2), BiasFreeUNet2D(widths=(4, 4, 4)), UNet3D(2, 2), ResPrUNet(2, 2)]
@@ -158,9 +159,7 @@ def test_no_classical_method_has_poses(engine, tmp_path):
 
 
 def test_both_estimates_of_a_network_are_compared(engine, trained, dataset, tmp_path, monkeypatch):
-    for name in ("slices", "closeups", "boxes", "levels", "noise_power"):
-        target = f"engine.report.figures.{name}"
-        monkeypatch.setattr(target, lambda path, *rest: path.write_bytes(b""))
+    leave_out_pictures(monkeypatch)
     words = ("evaluate", trained, f"{trained}+poses", "--data", dataset, "-o", tmp_path / "r", "-q")
     assert engine(*words)[0] == 0
     with (tmp_path / "r" / "scores.csv").open() as lines:
