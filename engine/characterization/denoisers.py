@@ -21,7 +21,6 @@ from engine.denoising.finishing import finished
 from engine.errors import NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
-from engine.recipe.recipe import Recipe
 from engine.runs.trained_model import Model
 from volumes import NeighbourMean, Window
 from volumes.boxes import Box
@@ -162,7 +161,7 @@ class NetworkDenoiser:
     def denoise(self, stack_hu: Unit, sigma_hu: float, pixel_mm: float, photons: float) -> Unit:
         """The estimate; see `Denoiser`."""
         recipe, spacing = self._recipe, (_SLICE_MM, pixel_mm, pixel_mm)
-        noisy = _seen(stack_hu, recipe)
+        noisy = recipe.seen(recipe.window.unit(stack_hu))
         sigma = sigma_hu / recipe.window.width_hu
         second = None
         if recipe.network.sees_prior and self._prior is not None:
@@ -172,15 +171,6 @@ class NetworkDenoiser:
             self._loaded[told] = Network(self._model, told, poses=self._poses)
         estimate = self._loaded[told].raw(noisy, second)
         return _finished(stack_hu, noisy, estimate, recipe.window, spacing)
-
-
-def _seen(stack_hu: Unit, recipe: Recipe) -> Unit:
-    """What a network is given: as in `engine denoise`, clipped where its training was."""
-    unit = recipe.window.unit(stack_hu)
-    if not recipe.window.clip:
-        return unit
-    low, high = recipe.noise.bounds
-    return np.clip(unit, np.float32(low), np.float32(high), out=unit)
 
 
 def _finished(

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from engine.comparison.classical import METHODS
-from engine.denoising.denoise import input_bounds
 from engine.denoising.finishing import finished
 from engine.errors import BadUsage, Mismatch, did_you_mean
 from engine.inference.poses import poses_of
@@ -159,9 +156,7 @@ class Network:
         """The estimate that is scored, (Z, Y, X) in window units."""
         if not self._keeps_bone:
             return self.raw(noisy, prior)
-        window = self._model.recipe.window
-        low, high = input_bounds(self._model.recipe)
-        seen = np.clip(noisy, np.float32(low), np.float32(high))
+        window, seen = self._model.recipe.window, self._model.recipe.seen(noisy)
         estimate = self.raw(seen, prior)
         return window.unit(finished(window.hu(noisy), seen, estimate, window, spacing_mm))
 

@@ -31,7 +31,6 @@ from volumes.padding import padding_of
 from volumes.volume import AIR_HU, Shape, Unit
 from volumes.window import Window
 
-_LINEAR_CEILING = 10.0
 _SAME_PLACE_MM = 0.01
 _SEAM_HU = 0.01
 
@@ -200,28 +199,15 @@ def _refuse_seams(beyond_hu: float, recipe: Recipe) -> None:
         raise BadUsage("--tile", cause, "Choose one tile as large as the scan")
 
 
-def input_bounds(recipe: Recipe) -> tuple[float, float]:
-    """The bounds to which a network's input is clipped, in window units.
-
-    In clipped training a network never sees values above the window's end and its noise. Voxels
-    that no scanner measured must not spoil their neighbours, even with a linear network.
-    """
-    floor, ceiling = recipe.noise.bounds
-    return floor, ceiling if recipe.window.clip else _LINEAR_CEILING
-
-
 def _noisy_blocks(
     scan: Scan, source: Stored, mask: npt.NDArray[np.bool_], recipe: Recipe
 ) -> Blocks:
-    floor, ceiling = input_bounds(recipe)
-
     def block(box: Box) -> Unit:
         hu = scan.hu(np.ascontiguousarray(read_box(source, box)))
         gaps = read_box(mask, box)
         if gaps.any():
             hu[gaps] = AIR_HU
-        unit = recipe.window.unit(hu)
-        return np.clip(unit, np.float32(floor), np.float32(ceiling), out=unit)
+        return recipe.seen(recipe.window.unit(hu))
 
     return block
 

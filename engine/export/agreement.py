@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.denoising.denoise import input_bounds
 from engine.errors import BadUsage, NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
@@ -74,9 +73,8 @@ def sample(recipe: Recipe, scan: Scan | None) -> Sample:
     else:
         noisy = recipe.window.unit(scan.read_hu())
         spacing_z_mm, source = scan.spacing_mm[0], scan.sha256()
-    low, high = input_bounds(recipe)
-    noisy = np.clip(noisy, np.float32(low), np.float32(high))
-    examples = (_example(recipe, noisy, shape, spacing_z_mm) for shape in (_SMALL, _LARGE))
+    seen = recipe.seen(noisy)
+    examples = (_example(recipe, seen, shape, spacing_z_mm) for shape in (_SMALL, _LARGE))
     return Sample(source, tuple(examples))
 
 

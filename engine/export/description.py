@@ -13,7 +13,6 @@ from typing import Any
 
 from engine import __version__
 from engine.denoising import sidecar
-from engine.denoising.denoise import input_bounds
 from engine.export.agreement import Sample, limit_hu
 from engine.runs.trained_model import Model
 
@@ -61,7 +60,7 @@ def description(model: Model, licence: str, check: Check) -> dict[str, Any]:
         "inputs": ["noisy", *["prior"] * network.sees_prior, *["dose"] * network.sees_dose],
         "output": "estimate",
         "window_hu": [recipe.window.low_hu, recipe.window.high_hu],
-        "input_bounds": list(input_bounds(recipe)),
+        "input_bounds": list(recipe.input_bounds),
         "stride": list(network.stride),
         "radius": list(network.radius),
         "prior": about["recipe"]["prior"] if network.sees_prior else None,

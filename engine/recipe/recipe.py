@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import get_args
 
+import numpy as np
+
 from engine.losses import Function
 from engine.networks import Network
 from engine.objectives import Objective, Supervised
@@ -18,6 +20,9 @@ from engine.recipe.metric import SCORES, Metric
 from engine.schedules import Schedule
 from volumes import AsScanned, Crop, NeighbourMean, Split, Window
 from volumes.sampling.noise import Noise
+from volumes.volume import Unit
+
+_LINEAR_CEILING = 10.0  # of the input of a network, in window units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +161,21 @@ class Recipe:
                     f"crop.shape {self.crop.shape} must be a multiple of the network's stride "
                     f"{self.network.stride}"
                 )
+
+    @property
+    def input_bounds(self) -> tuple[float, float]:
+        """The bounds to which a network's input is clipped, in window units.
+
+        In clipped training a network never sees values above the window's end and its noise. Voxels
+        that no scanner measured must not spoil their neighbours, even with a linear network.
+        """
+        floor, ceiling = self.noise.bounds
+        return floor, ceiling if self.window.clip else _LINEAR_CEILING
+
+    def seen(self, image: Unit) -> Unit:
+        """A noisy image in window units as the network is given it: within `input_bounds`."""
+        low, high = self.input_bounds
+        return np.clip(image, np.float32(low), np.float32(high))
 
     @property
     def examples_per_step(self) -> int:

@@ -14,6 +14,7 @@ from engine.characterization.denoisers import (
 )
 from engine.characterization.ensembles import Ensemble, Module
 from engine.comparison.methods import resolve_methods
+from tests.engine.tiny import identity, scan_file, tiny, untrained, voxels
 from volumes import random_draws
 from volumes.phantoms.rods import Rod, RodPhantom
 
@@ -57,6 +58,22 @@ def test_a_network_is_applied_as_denoise_applies_it(stack, identity_run) -> None
     np.testing.assert_allclose(found[:, inside], stack[:, inside], atol=0.01)
     bone = PHANTOM.rods[0].distance_mm(56, 1.0) < 4
     assert found[:, bone].mean() == pytest.approx(990, abs=10)
+
+
+def test_a_network_of_an_open_window_is_given_what_denoise_gives_it(
+    cpu, tmp_path, engine, stack
+) -> None:
+    recipe = tiny("unet3d", "window.clip=false", "network.width=1", "network.levels=1")
+    run = untrained(tmp_path / "open", recipe, cpu, identity).folder
+    hu = np.rint(stack).astype(np.int16)
+    hu[:, 0, 0], hu[:, 0, 2] = -30_000, 30_000  # far beyond what a network may see
+    _, network = of(run)
+    scan = scan_file(tmp_path / "scan.nii", hu)
+    assert engine("denoise", scan, "-m", run, "-q", "--assume-hu")[0] == 0
+    written = voxels(tmp_path / "scan_denoised.nii")
+    np.testing.assert_allclose(
+        network.denoise(hu.astype(np.float32), 20, 1.0, 1e5), written, atol=1
+    )
 
 
 def test_a_2d_network_sees_one_slice_and_a_3d_network_or_a_prior_its_neighbours(

@@ -3,6 +3,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from engine import losses, networks, objectives, schedules
@@ -210,6 +211,15 @@ def test_a_slice_may_be_the_crop_of_a_2d_network():
 
 
 # -- Files -----------------------------------------------------------------------------------------
+
+
+def test_a_network_is_given_no_value_that_training_never_shows():
+    image = np.float32([-50, -1, 0, 0.5, 1.2, 50])
+    clipped = tiny("unet3d")
+    low, high = clipped.noise.bounds
+    assert clipped.seen(image).tolist() == np.clip(image, low, high).tolist()
+    open_ended = replace(clipped, window=Window(clip=False))
+    assert open_ended.seen(image).tolist() == np.float32([low, low, 0, 0.5, 1.2, 10]).tolist()
 
 
 def test_a_shipped_recipe_is_found_by_its_name():
