@@ -112,13 +112,14 @@ def import_weights(
     from engine.recipe.recipe_file import find_recipe, load_recipe
     from engine.runs import keras_import, weights_import
     from engine.runs.run import Run
+    from engine.runs.training_run import TrainingRun
     from engine.terminal import Terminal
 
     refuse_file_name(run, "--run")
     if weights.is_dir() and network is None:
         if overrides:
             raise BadUsage(overrides[0], "would change the recipe of the run", "Leave it out")
-        weights_import.import_run(Run(weights, run_code), checkpoint, Run(run), half=half)
+        weights_import.import_run(Run(weights, run_code), checkpoint, TrainingRun(run), half=half)
     else:
         if half:
             raise BadUsage("--half", "belongs to the import of a run", "Leave it out")
@@ -128,5 +129,5 @@ def import_weights(
             )
         source = find_recipe(network)
         resolved = override(load_recipe(source), overrides or ())
-        keras_import.import_run(weights, resolved, source, Run(run))
+        keras_import.import_run(weights, resolved, source, TrainingRun(run))
     Terminal().result(str(run))

@@ -14,6 +14,7 @@ from engine.recipe.recipe import Recipe
 from engine.recipe.serialization import differences
 from engine.runs.record import RunRecord
 from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from volumes.volume import Volume
 
 _ANEW = "Choose another --run, or start anew with --fresh"
@@ -93,7 +94,9 @@ def find_initial_weights(source: Run, which: str, recipe: Recipe, run: Run) -> I
     )
 
 
-def agreed(run: Run, record: RunRecord, asked: InitialWeights | None) -> InitialWeights | None:
+def agreed(
+    run: TrainingRun, record: RunRecord, asked: InitialWeights | None
+) -> InitialWeights | None:
     """The initial weights of a run: those requested, or those in run.json; None without any.
 
     Args:

@@ -17,11 +17,11 @@ from engine.checkpoints.archive import Arrays
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import BadInput, Mismatch
 from engine.recipe.recipe import Recipe
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from volumes.storage.digest import sha256
 
 
-def import_run(weights: Path, recipe: Recipe, source: Path, run: Run) -> None:
+def import_run(weights: Path, recipe: Recipe, source: Path, run: TrainingRun) -> None:
     """Creates a run folder from the weights, with one checkpoint at step 0.
 
     Args:

@@ -20,6 +20,7 @@ from engine.errors import Mismatch
 from engine.runs.metrics_file import validation_rows
 from engine.runs.prior_network import copy_on
 from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from volumes.storage.atomic import whole_file
 
 # Entries of run.json that are copied: the cases of the weights, and how they were trained.
@@ -29,7 +30,7 @@ _KEPT = (
 )  # fmt: skip
 
 
-def import_run(source: Run, which: str, run: Run, *, half: bool = False) -> None:
+def import_run(source: Run, which: str, run: TrainingRun, *, half: bool = False) -> None:
     """Creates a run folder from the weights of a checkpoint, with one checkpoint at its step.
 
     Args:

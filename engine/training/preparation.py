@@ -14,7 +14,8 @@ from engine.runs import initial_weights, prior_network
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
-from engine.runs.run import Run, named_run
+from engine.runs.run import named_run
+from engine.runs.training_run import TrainingRun
 from engine.terminal import Terminal
 from engine.training import device_cache, requested_recipe
 from engine.training.cases import CaseList, list_cases
@@ -27,7 +28,7 @@ class Prepared(NamedTuple):
 
     recipe: Recipe
     requested: RequestedRecipe
-    run: Run
+    run: TrainingRun
     start: InitialWeights | None
     prior: PriorNetwork
     cases: CaseList
@@ -54,7 +55,7 @@ def prepare(request: FitRequest, terminal: Terminal, *, locked: bool = False) ->
     if not request.dry_run and (request.time or request.json):
         option = "--time" if request.time else "--json"
         raise BadUsage(option, "belongs to --dry-run", "Add --dry-run, or leave it out")
-    run = Run(request.run_folder, request.run_code)
+    run = TrainingRun(request.run_folder, request.run_code)
     record = RunRecord() if request.fresh else run.record()
     requested = _requested(request, run, record, terminal)
     recipe = requested.recipe if request.fresh else prior_network.as_recorded(requested.recipe, run)
@@ -81,7 +82,7 @@ def prepare(request: FitRequest, terminal: Terminal, *, locked: bool = False) ->
 
 
 def _requested(
-    request: FitRequest, run: Run, record: RunRecord, terminal: Terminal
+    request: FitRequest, run: TrainingRun, record: RunRecord, terminal: Terminal
 ) -> RequestedRecipe:
     """The requested recipe. Only a recipe file that the command names is run."""
     resumed = None if request.fresh else run

@@ -16,7 +16,7 @@ from engine.runs.compatibility import Changes
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.prior_network import PriorNetwork
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from engine.terminal import Terminal
 from engine.training.cases import CaseList
 from engine.training.fit_request import FitRequest
@@ -97,7 +97,11 @@ def compare_cases(
 
 
 def resume_notes(
-    run: Run, record: RunRecord, changes: Sequence[Changes], recipe: Recipe, about: dict[str, Any]
+    run: TrainingRun,
+    record: RunRecord,
+    changes: Sequence[Changes],
+    recipe: Recipe,
+    about: dict[str, Any],
 ) -> list[str]:
     """Warnings about a run that is resumed."""
     before, notes = record.content, []

@@ -9,7 +9,7 @@ from engine.checkpoints.archive import Arrays
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import DiskFull
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from engine.training.training_log import TrainingLog
 
 _MOST_FAILURES = 3
@@ -18,7 +18,7 @@ _MOST_FAILURES = 3
 class Saver:
     """Writes the checkpoints of one training process."""
 
-    def __init__(self, run: Run, record: RunRecord, warn: Callable[[str], None]) -> None:
+    def __init__(self, run: TrainingRun, record: RunRecord, warn: Callable[[str], None]) -> None:
         self._run, self._record, self._warn = run, record, warn
         self._failures = 0  # in a row
 

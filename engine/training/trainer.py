@@ -17,7 +17,7 @@ from engine.recipe.metric import decisive
 from engine.recipe.recipe import Recipe
 from engine.runs.initial_weights import InitialWeights
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from engine.runtime import Runtime
 from engine.terminal import Terminal
 from engine.training import out_of_memory
@@ -58,7 +58,7 @@ class TrainingPlan:
         cluster: the processes that share the batches. This one is the chief.
     """
 
-    run: Run
+    run: TrainingRun
     record: RunRecord
     recipe: Recipe
     runtime: Runtime

@@ -21,7 +21,7 @@ from engine.objectives import NeighbourSlices
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import find_recipe, load_recipe
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from volumes.sampling.scanner_noise import Scanned
 
 SPACING_MM = (3.0, 0.8, 0.7)
@@ -54,12 +54,12 @@ def tiny(name: str = "unet3d", *more: str) -> Recipe:
 # -- Runs ------------------------------------------------------------------------------------------
 
 
-def untrained(folder: Path, recipe: Recipe, runtime, change=None) -> Run:
+def untrained(folder: Path, recipe: Recipe, runtime, change=None) -> TrainingRun:
     """A run that holds a network with its first weights, or with what `change` makes of them."""
     from engine.training.state import TrainingState
 
     arrays = TrainingState(recipe, runtime).arrays()
-    run = Run(folder)
+    run = TrainingRun(folder)
     folder.mkdir(parents=True)
     run.begin(recipe, find_recipe("unet3d"), {"cases": {}})
     checkpoint.save(run.checkpoints, change(arrays) if change else arrays, Progress(1))

@@ -17,7 +17,7 @@ from engine.checkpoints.checkpoint import Progress
 from engine.errors import CannotWrite, DiskFull
 from engine.recipe.recipe_file import find_recipe
 from engine.runs.metrics_file import MetricsFile
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from tests.engine.tiny import identity, scan_file, shrinking, tiny, untrained
 from tests.gates.disk import Disk, at, onwards, refusing
 from volumes import nifti
@@ -118,7 +118,7 @@ def test_metrics_that_cannot_be_written_are_whole_rows(tmp_path, faults, unsynce
 
 
 def test_a_run_that_could_not_begin_can_begin_later(tmp_path, faults, unsynced):
-    run, recipe, source = Run(tmp_path / "run"), tiny(), find_recipe("unet3d")
+    run, recipe, source = TrainingRun(tmp_path / "run"), tiny(), find_recipe("unet3d")
 
     def begun(strike=None):
         disk = Disk(tmp_path, strike) if strike else Disk(tmp_path)
@@ -195,7 +195,7 @@ def test_a_training_whose_last_save_fails_ends_with_4_and_resumes(fit, tmp_path,
 
 
 def same(run, whole):
-    one, other = (Run(folder).checkpoint("last") for folder in (run, whole))
+    one, other = (TrainingRun(folder).checkpoint("last") for folder in (run, whole))
     assert checkpoint.fingerprint(one) == checkpoint.fingerprint(other)
     ours, theirs = (
         [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]

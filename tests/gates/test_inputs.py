@@ -23,10 +23,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from engine.checkpoints import checkpoint
     from engine.checkpoints.checkpoint import Progress
     from engine.recipe.recipe_file import find_recipe
-    from engine.runs.run import Run
+    from engine.runs.training_run import TrainingRun
     from tests.engine.tiny import tiny
 
-    made = Run(tmp_path_factory.mktemp("runs") / "run")
+    made = TrainingRun(tmp_path_factory.mktemp("runs") / "run")
     made.folder.mkdir(parents=True)
     made.begin(tiny(), find_recipe("unet3d"), {"cases": {}})
     checkpoint.save(made.checkpoints, {"model/nothing": np.zeros(1, np.float32)}, Progress(1))

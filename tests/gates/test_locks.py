@@ -16,8 +16,8 @@ from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
 from engine.errors import Locked
 from engine.recipe.recipe_file import find_recipe
-from engine.runs.run import Run
 from engine.runs.trained_model import open_model
+from engine.runs.training_run import TrainingRun
 from tests.engine.fresh import fresh
 from tests.engine.tiny import scan_file, shrinking, tiny, untrained
 from tests.gates.trainings import Aim, ended, start
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.gate("G13")
 HOLD = """
 import sys
 from pathlib import Path
-from engine.runs.run import Run
-with Run(Path(sys.argv[1])).locked():
+from engine.runs.training_run import TrainingRun
+with TrainingRun(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -116,7 +116,7 @@ def test_an_import_into_a_run_that_is_trained_is_refused(
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_lock_of_a_process_that_died_is_free(fit, tmp_path, number):
-    run = Run(tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
     with holding(run) as process:
         assert fit(run)[0] == 8
         process.send_signal(number)
@@ -146,7 +146,7 @@ def without_locks(monkeypatch):
 def test_without_locks_one_process_trains_and_a_killed_one_leaves_the_run_free(
     fit, tmp_path, without_locks, faults
 ):
-    run = Run(tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
     for end in (signal.SIGKILL, signal.SIGTERM):
         with holding(run) as process:
             before = tree(run.folder)
@@ -169,7 +169,7 @@ def test_without_locks_one_process_trains_and_a_killed_one_leaves_the_run_free(
 def test_without_locks_one_of_many_takes_the_run_of_a_killed_process(
     tmp_path, without_locks, faults
 ):
-    run = Run(tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
     with holding(run) as process:
         process.kill()
     stale = (run.folder / ".lock.held").read_text()
@@ -199,7 +199,7 @@ def test_without_locks_one_of_many_takes_the_run_of_a_killed_process(
 
 @pytest.mark.parametrize("content", [b"process 1 on elsewhere", b"", b"\xff\0" * 1000])
 def test_an_old_lock_is_free_whatever_its_content(fit, tmp_path, content):
-    run = Run(tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
     run.folder.mkdir()
     (run.folder / ".lock").write_bytes(content)
     assert fit(run)[0] == 0
@@ -212,7 +212,7 @@ def test_a_denoising_needs_no_lock(run, holder, engine, tmp_path):
 
 
 def test_a_reader_of_a_run_that_is_being_saved_gets_whole_checkpoints(cpu, tmp_path, faults):
-    run = Run(tmp_path / "run")
+    run = TrainingRun(tmp_path / "run")
     run.folder.mkdir()
     run.begin(tiny(), find_recipe("unet3d"), {"cases": {}})
     over = threading.Event()

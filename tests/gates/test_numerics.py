@@ -16,7 +16,7 @@ from engine.errors import NumericalFailure
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from engine.terminal import Terminal
 from engine.training.signals import Stop
 from tests.engine.tiny import tiny
@@ -75,7 +75,7 @@ def loop(cpu, hu: np.ndarray, tmp_path: Path):
         made = override(tiny("unet3d", "network.levels=1"), ["checkpoint_every=1", *changes])
         made, volume = recipe(made), volume_of(hu)
         examples = Examples([volume], made.crop, made.noise, made.prior, made.seed)
-        run = Run(tmp_path / "run")
+        run = TrainingRun(tmp_path / "run")
         run.folder.mkdir()
         plan = TrainingPlan(
             run, RunRecord(), made, dataclasses.replace(cpu, precision=precision),

@@ -1,7 +1,8 @@
 """NIfTI: reading, checking and writing scans."""
 
 from volumes.nifti.image import NiftiImage, image_like, scan_of_array, scan_of_image
-from volumes.nifti.scan import Scan, Stored, bits, open_scan
+from volumes.nifti.opening import open_scan
+from volumes.nifti.scan import Scan, Stored, bits
 from volumes.nifti.writer import (
     write_derived,
     write_hu,

@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from volumes.errors import BadInput
 from volumes.nifti.header import new_head, read_header, refuse_other_dtype
+from volumes.nifti.opening import scan_of_header
 from volumes.nifti.read_options import STRICT, ReadOptions
-from volumes.nifti.scan import Scan, Stored, scan_of_header
+from volumes.nifti.scan import Scan, Stored
 from volumes.volume import SpacingMm
 
 NiftiImage = nib.Nifti1Image  # or Nifti2Image, which inherits from it

@@ -17,8 +17,8 @@ from engine.checkpoints import checkpoint
 from engine.checkpoints.checkpoint import Progress
 from engine.recipe.overrides import override
 from engine.recipe.recipe_file import find_recipe, load_recipe
-from engine.runs.run import Run
 from engine.runs.trained_model import Model, open_model
+from engine.runs.training_run import TrainingRun
 from volumes import nifti, random_draws
 from volumes.phantoms.abdomen import abdomen
 from volumes.tiles import padded
@@ -63,9 +63,9 @@ class Case:
         return self.folder / "scan.nii.gz"
 
     @property
-    def run(self) -> Run:
+    def run(self) -> TrainingRun:
         """The run of the network."""
-        return Run(self.folder / "run")
+        return TrainingRun(self.folder / "run")
 
     @cached_property
     def model(self) -> Model:

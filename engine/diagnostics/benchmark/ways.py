@@ -19,7 +19,7 @@ UNTILED = "network, untiled"
 STREAMED = "network, streamed"
 COMMAND = "read, network streamed, finish, write"
 STAGES = {
-    "volumes.nifti.scan:open_scan": "read, decompress",
+    "volumes.nifti.opening:open_scan": "read, decompress",
     "volumes.nifti.scan:Scan.loaded": "read, decompress",
     "volumes.padding:padding_of": "padding",
     "engine.denoising.denoise:_noisy_blocks.<locals>.block": "blocks",

@@ -13,8 +13,8 @@ from engine.errors import Mismatch
 from engine.recipe.foreign_parts import code_behind
 from engine.recipe.recipe_file import load_recipe
 from engine.runs import kept_code
-from engine.runs.run import Run
 from engine.runs.trained_model import open_model
+from engine.runs.training_run import TrainingRun
 
 TEXT = """
 from dataclasses import dataclass, replace
@@ -41,8 +41,8 @@ def recipe_file(folder: Path, seed: int, loss: str = LOSS) -> Path:
     return path
 
 
-def begun(folder: Path, source: Path, *, saved: bool = True) -> Run:
-    run = Run(folder)
+def begun(folder: Path, source: Path, *, saved: bool = True) -> TrainingRun:
+    run = TrainingRun(folder)
     folder.mkdir(parents=True, exist_ok=True)
     run.begin(load_recipe(source), source, {"cases": {}})
     if saved:
@@ -50,7 +50,7 @@ def begun(folder: Path, source: Path, *, saved: bool = True) -> Run:
     return run
 
 
-def received(run: Run, folder: Path) -> Run:
+def received(run: TrainingRun, folder: Path) -> TrainingRun:
     """A copy of a run whose code has not run in this process: a comment makes it another."""
     shutil.copytree(run.folder, folder)
     fields = run.fields()
@@ -59,7 +59,7 @@ def received(run: Run, folder: Path) -> Run:
     other = replace(code, files=files)
     kept_code.keep(folder, other)
     (folder / "recipe.json").write_text(json.dumps(fields | {"code": other.hashes}))
-    return Run(folder)
+    return TrainingRun(folder)
 
 
 def test_a_run_keeps_the_files_of_its_recipe_as_they_were(tmp_path):

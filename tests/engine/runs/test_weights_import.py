@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.runs.run import Run
 from engine.runs.trained_model import open_model
+from engine.runs.training_run import TrainingRun
 from tests.engine.tiny import shrinking
 
 
@@ -18,14 +18,14 @@ def trained(cpu, dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     words = ["fit", "ct_denoiser", *shrinking("ct_denoiser"), "validate_every=2", "--data", dataset]
     assert run([*map(str, words), "--run", str(folder), "-q"]) == 0
-    return Run(folder)
+    return TrainingRun(folder)
 
 
 @pytest.fixture
 def imported(engine, trained, tmp_path):
     code, out, err = engine("import", trained.folder, "--run", tmp_path / "weights")
     assert (code, out) == (0, f"{tmp_path / 'weights'}\n"), err
-    return Run(tmp_path / "weights")
+    return TrainingRun(tmp_path / "weights")
 
 
 def test_it_holds_the_averaged_weights_of_the_best_checkpoint_and_nothing_else(imported, trained):
@@ -41,7 +41,7 @@ def test_it_holds_the_averaged_weights_of_the_best_checkpoint_and_nothing_else(i
 def test_half_of_the_space_holds_the_weights_in_float16(engine, imported, trained, tmp_path):
     words = ("import", trained.folder, "--run", tmp_path / "half", "--half")
     assert engine(*words)[0] == 0
-    half = Run(tmp_path / "half")
+    half = TrainingRun(tmp_path / "half")
     for name, array in half.opened("best")[1].items():
         assert array.dtype == np.float16
         np.testing.assert_array_equal(array, imported.opened("best")[1][name].astype(np.float16))
@@ -51,7 +51,7 @@ def test_half_of_the_space_holds_the_weights_in_float16(engine, imported, traine
 
 
 def test_weights_too_large_for_float16_are_refused(engine, trained, tmp_path):
-    copy = Run(shutil.copytree(trained.folder, tmp_path / "large"))
+    copy = TrainingRun(shutil.copytree(trained.folder, tmp_path / "large"))
     path, arrays = copy.opened("best")
     arrays["average/head/kernel"][:] = 1e6
     progress = checkpoint.verified(path)

@@ -4,7 +4,7 @@ import pytest
 from engine.errors import BadUsage
 from engine.recipe.overrides import override
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from engine.terminal import Terminal
 from engine.training.observation import Observation
 from engine.training.signals import Stop
@@ -26,7 +26,7 @@ def trained(cpu, volume, tmp_path):
         recipe = override(tiny("unet3d", "steps=6", "validate_every=6"), changes)
         recipe = replace(recipe, network=Dropping())
         examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
-        run = Run(tmp_path / name)
+        run = TrainingRun(tmp_path / name)
         run.folder.mkdir(exist_ok=True)
         validation, terminal = Validation(recipe, [volume]), Terminal(quiet=True)
         plan = TrainingPlan(

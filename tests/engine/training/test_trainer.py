@@ -11,8 +11,8 @@ from engine.inference.predictor import Predictor
 from engine.recipe.overrides import override
 from engine.runs.metrics_file import validations
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
 from engine.runs.trained_model import Model
+from engine.runs.training_run import TrainingRun
 from engine.terminal import Terminal
 from engine.training.signals import Stop
 from tests.engine.tiny import tiny
@@ -48,7 +48,7 @@ def loop(cpu, volume, tmp_path):
     def make(*changes):
         recipe = override(tiny("unet3d", "network.levels=1"), changes)
         examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
-        run = Run(tmp_path / "run")
+        run = TrainingRun(tmp_path / "run")
         run.folder.mkdir(exist_ok=True)
         validation = Validation(recipe, [volume])
         terminal = Terminal(quiet=True)
