@@ -111,7 +111,8 @@ def compare(
     Returns:
         The rows of scores; the settings of each method by level; a picture of each level.
     """
-    networks = Networks(comparison.methods, keep_bone=comparison.protocol != "reference")
+    keep_bone = comparison.protocol != "reference" and comparison.window.unit_name == "HU"
+    networks = Networks(comparison.methods, keep_bone=keep_bone)
     priors = {e.label: e.prior or comparison.prior for e in comparison.methods}
     rows: list[Row] = []
     settings: dict[str, dict[str, str]] = {}

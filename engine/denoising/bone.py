@@ -9,12 +9,14 @@ which shows thin bone that the mean dilutes. The estimate counts only where the 
 the top of the window.
 
 A wire or clip beside air has a low mean. So a voxel far above the window is also kept if another
-one beside it is: noise makes single such voxels, and hardly ever two.
+one beside it is: noise makes single such voxels, and hardly ever two. This is judged by the values
+of the scan, because those that the network is given are clipped.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -60,37 +62,45 @@ class BoneWeight:
         ends = zip(self._reach, around.shape, strict=True)
         return around[tuple(slice(far, n - far) for far, n in ends)]
 
-    def weight(self, around: Unit, estimate: Unit) -> npt.NDArray[np.float32]:
+    def weight(
+        self, around: Unit, estimate: Unit, own_hu: Callable[[], Unit]
+    ) -> npt.NDArray[np.float32]:
         """The share that the voxels of a box keep, a smooth function from 0 to 1.
 
         Args:
-            around: the scan `around` the box, in window units.
+            around: what the network is given `around` the box, in window units.
             estimate: of the network in the box, in window units.
+            own_hu: gives the scan `around` the box, in HU. Called only where there may be metal.
         """
         weight = np.zeros(estimate.shape, np.float32)
         part = self._undecided(around)
         if part is not None:
             inner = part.slices
             weight[inner] = self._of_mean(self._mean(around, part), estimate[inner])
-            self._keep_metal(weight, around)
+            # What is far above the window is among the highest values that the network is given.
+            least = self.window.unit(self.window.high_hu + _METAL_HU[0])
+            may_be = self.within(around) >= min(least, around.max())
+            if may_be.any():
+                self._keep_metal(weight, may_be, own_hu())
         return weight
 
-    def _keep_metal(self, weight: Unit, around: Unit) -> None:
+    def _keep_metal(self, weight: Unit, may_be: npt.NDArray[np.bool_], own_hu: Unit) -> None:
         """Raises the weight of voxels far above the window that have such a neighbour."""
-        least = self.window.unit(self.window.high_hu + _METAL_HU[0])
-        z, y, x = np.nonzero(self.within(around) > least)
+        least_hu = self.window.high_hu + _METAL_HU[0]
+        z, y, x = np.nonzero(may_be & (self.within(own_hu) > least_hu))
         if not z.size:
             return
         far_z, far_y, far_x = self._reach
         plane = np.arange(-1, 2)
-        square = around[
+        square = own_hu[
             (z + far_z)[:, None, None],
             (y + far_y)[:, None, None] + plane[:, None],
             (x + far_x)[:, None, None] + plane,
         ]
         own, square[:, 1, 1] = square[:, 1, 1].copy(), -np.inf
-        kept = _rise(self._above_hu(own), *_METAL_HU)
-        kept *= _rise(self._above_hu(square.max(axis=(1, 2))), *_BESIDE_METAL_HU)
+        high_hu = np.float32(self.window.high_hu)
+        kept = _rise(own - high_hu, *_METAL_HU)
+        kept *= _rise(square.max(axis=(1, 2)) - high_hu, *_BESIDE_METAL_HU)
         weight[z, y, x] = np.maximum(weight[z, y, x], kept)
 
     def _of_mean(self, mean: Unit, estimate: Unit) -> Unit:

@@ -6,6 +6,7 @@ stays in the processor's cache.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from engine.inference.tiling import Blocks
 from engine.scoring.residual import ResidualStatistics, describe_residual
 from volumes.boxes import Box, read_box
 from volumes.nifti import Scan, Stored
-from volumes.volume import SpacingMm, Unit
+from volumes.volume import AIR_HU, SpacingMm, Unit
 from volumes.window import Window
 
 _SLICES = 8  # whose bone is sought together: neighbouring slices are then read few times
@@ -61,8 +62,9 @@ class Finishing:
             self._finish(part, estimate[z : z + _SLICES])
 
     def _finish(self, box: Box, estimate: Unit) -> None:
-        around = self._noisy(self._keep.around(box))
-        weight = self._keep.weight(around, estimate)
+        place = self._keep.around(box)
+        around = self._noisy(place)
+        weight = self._keep.weight(around, estimate, lambda: self._own_hu(place))
         seen = self._keep.within(around)
         stored = np.array(self._before[box.slices], order="C")
         for i, z in enumerate(range(box.start[0], box.start[0] + box.shape[0])):
@@ -73,6 +75,12 @@ class Finishing:
                 self._residual.add(z, before_hu, self._scan.hu(stored[i]), gaps)
                 self._described[z] = True
         self._after[box.slices] = stored
+
+    def _own_hu(self, box: Box) -> Unit:
+        """HU of a block of the scan; air where it has padding."""
+        hu = self._scan.hu(np.ascontiguousarray(read_box(self._before, box)))
+        hu[read_box(self._padding, box)] = AIR_HU
+        return hu
 
     def _finish_slice(
         self, stored: Stored, hu: Unit, seen: Unit, estimate: Unit, weight: Unit, gaps: Mask
@@ -147,7 +155,9 @@ def finished(hu: Unit, seen: Unit, estimate: Unit, window: Window, spacing_mm: S
     for z in range(0, depth, _SLICES):
         part = slice(z, min(z + _SLICES, depth))
         box = Box((z, 0, 0), (part.stop - z, plane[0], plane[1]))
-        weight = keep.weight(read_box(seen, keep.around(box)), estimate[part])
+        place = keep.around(box)
+        around, own_hu = read_box(seen, place), partial(read_box, hu, place)
+        weight = keep.weight(around, estimate[part], own_hu)
         found[part] = corrected(hu[part], seen[part], estimate[part], 1 - weight, window)
     return found
 

@@ -315,6 +315,19 @@ def test_the_picture_is_the_middle_slice_of_the_first_case_in_hu(comparison, cas
     np.testing.assert_allclose(picture.slices["noisy"], 1400 * noisy[1] - 1000, atol=1e-2)
 
 
+def test_bright_grey_values_are_no_bone(cpu, comparison, tmp_path):
+    def black(arrays):
+        """Weights that make the estimate 0."""
+        return {name: np.zeros_like(array) for name, array in arrays.items()}
+
+    grey = Window(low_hu=0, high_hu=255)
+    recipe = tiny("unet3d", "window.low_hu=0", "window.high_hu=255")
+    network = untrained(tmp_path / "black", recipe, cpu, black).folder
+    white = [Volume(np.full((3, 24, 24), 255, np.int16), (1.0, 1.0, 1.0), "white", "white")]
+    rows, _, _ = run(comparison(network, cases=white, window=grey))
+    assert by_name(rows, "black")["white"]["psnr_db"] == pytest.approx(0, abs=0.01)
+
+
 # -- The protocol of the reference -----------------------------------------------------------------
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -10,14 +12,16 @@ MM = (3.0, 0.8, 0.8)
 WINDOW = Window()
 
 
-def weight(hu, estimate_hu=None, window=WINDOW, box=None, spacing_mm=MM):
+def weight(hu, estimate_hu=None, window=WINDOW, box=None, spacing_mm=MM, ceiling=10):
     """The kept share of a scan for which the network gives `estimate_hu`."""
     hu = np.asarray(hu, np.float32)
     estimate_hu = np.minimum(hu, 400) if estimate_hu is None else estimate_hu
     box = box or Box((0, 0, 0), hu.shape)
     keep = BoneWeight(window, spacing_mm)
-    around = read_box(window.unit(hu), keep.around(box))
-    return keep.weight(around, window.unit(estimate_hu)[box.slices])
+    place = keep.around(box)
+    seen = read_box(np.minimum(window.unit(hu), np.float32(ceiling)), place)
+    estimate = window.unit(estimate_hu)[box.slices]
+    return keep.weight(seen, estimate, lambda: read_box(hu, place))
 
 
 def flat(hu):
@@ -53,14 +57,21 @@ def test_a_spike_of_noise_is_not_kept():
     assert weight(hu, estimate_hu=flat(60)).max() < 0.01
 
 
-def test_a_wire_beside_air_is_kept():
+@pytest.mark.parametrize("ceiling", [1.0, 1.06, 1.3, 10])
+def test_a_wire_beside_air_is_kept_however_low_the_input_of_the_network_is_clipped(ceiling):
     hu = flat(-1000)
     hu[3, 10, 10:12] = 1800, 3000
-    found = weight(hu, estimate_hu=flat(-1000))
+    found = weight(hu, estimate_hu=flat(-1000), ceiling=ceiling)
     assert (found[3, 10, 10:12] == 1).all()
     assert np.count_nonzero(found > 0.5) == 2
     hu[3, 10, 11] = -1000
-    assert weight(hu, estimate_hu=flat(-1000)).max() < 0.01
+    assert weight(hu, estimate_hu=flat(-1000), ceiling=ceiling).max() < 0.01
+
+
+def test_the_scan_itself_is_read_only_where_it_may_hold_metal():
+    keep = BoneWeight(WINDOW, MM)
+    around = read_box(WINDOW.unit(flat(60)), keep.around(Box((0, 0, 0), SHAPE)))
+    assert not keep.weight(around, WINDOW.unit(flat(60)), lambda: pytest.fail("was read")).any()
 
 
 def test_the_rim_of_bone_is_kept_without_a_step():
@@ -99,10 +110,11 @@ def test_the_mean_is_computed_only_where_it_can_matter():
     hu[2:4, 10:18, 30:39] += 700
     keep, window = BoneWeight(WINDOW, (1.0, 0.8, 0.8)), WINDOW
     around = read_box(window.unit(hu), keep.around(Box((0, 0, 0), hu.shape)))
-    found = keep.weight(around, window.unit(hu))
+    own_hu = partial(read_box, hu, keep.around(Box((0, 0, 0), hu.shape)))
+    found = keep.weight(around, window.unit(hu), own_hu)
     whole = read_box(window.unit(hu), keep.around(Box((0, 0, 0), hu.shape)))
     whole[0, 0, 0] = whole[-1, -1, -1] = 1e3  # corners that decide about no voxel but the last ones
-    expected = keep.weight(whole, window.unit(hu))
+    expected = keep.weight(whole, window.unit(hu), own_hu)
     assert (found[2:4, 10:18, 30:39] > 0).any()
     assert np.array_equal(found[1:-1, 1:-1, 1:-1], expected[1:-1, 1:-1, 1:-1])
     assert keep._undecided(around).shape < keep._undecided(whole).shape == hu.shape

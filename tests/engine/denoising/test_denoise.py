@@ -295,6 +295,17 @@ def test_bone_is_kept_from_a_network_that_was_trained_without_clipping(cpu, tmp_
     assert content(applied(network, path)) == content(path)
 
 
+@pytest.mark.parametrize("sigma", [0.02, 0.1])
+def test_a_clip_keeps_its_values_whatever_noise_the_network_was_trained_on(cpu, tmp_path, sigma):
+    recipe = tiny("unet3d", "network.width=1", "network.levels=1", f"noise.sigma={sigma}")
+    network = opened(untrained(tmp_path / "blur", recipe, cpu, blurring).folder)
+    hu = np.full((6, 20, 20), -1000, np.int16)
+    hu[:, 10:] = 40
+    hu[3, 5, 6:8] = hu[3, 15, 6:8] = 3000  # beside air, and in tissue
+    found = voxels(applied(network, scan_file(tmp_path / "scan.nii", hu)))
+    assert (found[3, [5, 15], 6:8] == 3000).all()
+
+
 def test_tissue_within_the_window_is_the_network_s(identity, tmp_path, tissue_hu):
     found = voxels(applied(identity, scan_file(tmp_path / "scan.nii", tissue_hu)))
     np.testing.assert_array_equal(found, tissue_hu)
