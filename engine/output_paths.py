@@ -20,6 +20,11 @@ _OTHER_FILE = re.compile(
 )
 
 
+def named(path: Path) -> Path:
+    """The path, absolute if it has no name of its own, which outputs need: "." and ".."."""
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
+
+
 def split_name(path: Path) -> tuple[str, str]:
     """The name of a scan without its ending, and the ending of its outputs.
 

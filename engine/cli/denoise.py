@@ -66,7 +66,7 @@ def denoise(
                      "curtain, residual. It needs no network. Names of several as for --preview.")
     ] = None,
     strength: Annotated[
-        float, typer.Option("--strength", min=0.0, max=1.5, help="0 returns the input, 1 is the "
+        float, typer.Option("--strength", help="0 returns the input, 1 is the "
                             "network's estimate; up to 1.5 removes more than the network does.")
     ] = 1.0,
     poses: Annotated[
@@ -75,7 +75,7 @@ def denoise(
     ] = False,
     photons: Annotated[
         float | None,
-        typer.Option("--photons", min=1.0, max=1e15, help="Dose of the scan in photons a ray, for "
+        typer.Option("--photons", help="Dose of the scan in photons a ray, for "
                      "a dose-aware network."),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only show tiles and memory.")] = False,

@@ -182,16 +182,16 @@ def _tuned(
             cases = cases or [
                 ComparedCase(comparison, volume, level) for volume in comparison.tuning
             ]
-            method = tuned(method, [_block(case, priors[compared.label]) for case in cases])
+            method = tuned(method, [_block(method, case, priors[compared.label]) for case in cases])
         chosen[compared.label] = method
     return chosen
 
 
-def _block(case: ComparedCase, prior: NeighbourMean) -> tuple[Unit, Given]:
+def _block(method: Any, case: ComparedCase, prior: NeighbourMean) -> tuple[Unit, Given]:
     """The middle block of a tuning case, as an argument of `tuned`."""
     box = _central(case.clean.shape, _TUNING)
-    images = (case.clean, case.noisy, case.prior(prior))
-    clean, noisy, second = (read_box(image, box) for image in images)
+    clean, noisy = (read_box(image, box) for image in (case.clean, case.noisy))
+    second = read_box(case.prior(prior), box) if method.sees_prior else None
     return clean, (noisy, case.sigma, case.spacing_mm, second)
 
 
@@ -199,7 +199,8 @@ def _estimate(method: Any, case: ComparedCase, prior: NeighbourMean, part: slice
     """The estimate of the scored slices, from the slices that the method needs."""
     seen = part if method.slicewise else slice(None)
     # Copies, so that a method cannot change the input of the next one.
-    noisy, second = case.noisy[seen].copy(), case.prior(prior)[seen].copy()
+    noisy = case.noisy[seen].copy()
+    second = case.prior(prior)[seen].copy() if method.sees_prior else None
     estimate: Unit = method.estimate(noisy, case.sigma, case.spacing_mm, second)
     return estimate if seen == part else estimate[part]
 

@@ -148,6 +148,8 @@ def _check(request: EvaluateRequest) -> tuple[Level, ...]:
     ):
         if value not in known:
             raise BadUsage(option, f"takes no {value!r}", f"Use one of {', '.join(known)}")
+    if request.slices is not None and request.slices < 1:
+        raise BadUsage("--slices", f"must be at least 1, not {request.slices}", "Leave it out")
     if request.protocol == "reference" and request.slices:
         cause = "has no meaning with a protocol that scores one slice"
         raise BadUsage("--slices", cause, "Leave it out, or use --protocol volumes")
@@ -172,7 +174,10 @@ def _prepare(
 
     models = {method.label: method.model for method in methods if method.model}
     behind = [model for method in methods for model in method.behind()]
-    window = behind[0].recipe.window if behind else None
+    # Of networks with and without clipping, each clips its own input: the order does not matter.
+    windows = [model.recipe.window for model in behind]
+    clip = all(window.clip for window in windows)
+    window = replace(windows[0], clip=clip) if windows else None
     tops = tuple(top for model in behind[:1] for top in model.record.tops)
     grey = GreyWanted(window, request.reading.hu, tops)
     # Beside recordings, it is clear which scans are the cases.

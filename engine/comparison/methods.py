@@ -22,7 +22,7 @@ from volumes.sampling.noise import Noise
 from volumes.sampling.priors import NeighbourMean
 from volumes.volume import SpacingMm, Unit
 
-_POSES = "+poses"
+POSES = "+poses"  # at the end of a word: see `resolve_methods`
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def resolve_methods(
 
 
 def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
-    plain = word if Path(word).is_dir() else word.removesuffix(_POSES)
+    plain = word if Path(word).is_dir() else word.removesuffix(POSES)
     poses = plain != word
     base, at, named = (plain, "", "") if Path(plain).is_dir() else plain.partition("@")
     given = parse_prior(named) if at else None
@@ -121,7 +121,7 @@ def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
         raise BadUsage(word, f"{kind} sees no prior", "Name the run alone")
     if poses and len(poses_of(model.recipe.crop)) == 1:
         raise BadUsage(word, "was trained on upright slices", "Name the run alone")
-    label = name + suffix + (_POSES if poses else "")
+    label = name + suffix + (POSES if poses else "")
     return ComparedMethod(label, "", model, given or model.recipe.prior, poses)
 
 
@@ -144,6 +144,11 @@ class Network:
     ) -> None:  # fmt: skip
         self._keeps_bone, self._poses = keeps_bone, poses
         self._model, self._estimator = model, Predictor.of(model, photons, poses=poses)
+
+    @property
+    def sees_prior(self) -> bool:
+        """Whether the network has a prior as its second input."""
+        return self._model.recipe.network.sees_prior
 
     def __repr__(self) -> str:
         """The setting of the method in the report."""

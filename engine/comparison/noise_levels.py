@@ -28,17 +28,20 @@ class Level:
 
 
 def added_levels(text: str) -> tuple[Level, ...]:
-    """The levels that `--noise` names: `gaussian:0.02,0.1`, `coloured:0.05`, `recorded:quarter`.
+    """The levels that `--noise` names: `gaussian:0.02,0.1,coloured:0.05`, `recorded:quarter`.
 
-    A level that is named twice is scored once.
+    A value without a kind has the kind before it. A level that is named twice is scored once.
 
     Raises:
         BadUsage: if the text names no level.
     """
-    kind, _, values = text.partition(":")
+    makes = {"gaussian": _gaussian, "coloured": _coloured, "recorded": _recorded}
+    found, kind = [], ""
     try:
-        makes = {"gaussian": _gaussian, "coloured": _coloured, "recorded": _recorded}
-        found = [makes[kind](value) for value in values.split(",")]
+        for part in text.split(","):
+            head, colon, value = part.partition(":")
+            kind, value = (head, value) if colon else (kind, head)
+            found.append(makes[kind](value))
     except (KeyError, ValueError) as error:
         raise BadUsage("--noise", f"takes no {text!r}", _REMEDY) from error
     return tuple({level.label: level for level in found}.values())

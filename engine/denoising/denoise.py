@@ -27,11 +27,13 @@ from volumes.boxes import Box, read_box
 from volumes.dicom import open_ct
 from volumes.nifti import Scan, Stored
 from volumes.nifti.deidentify import cleared
+from volumes.nifti.grid import on_one_grid
 from volumes.padding import padding_of
 from volumes.volume import AIR_HU, Shape, Unit
 from volumes.window import Window
 
-_SAME_PLACE_MM = 0.01
+_MOST_STRENGTH = 1.5
+_MOST_PHOTONS = 1e15
 _SEAM_HU = 0.01
 
 
@@ -58,6 +60,17 @@ class DenoiseSettings:
     strip: bool = False
     streamed: bool = False
     poses: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= _MOST_STRENGTH:
+            cause = f"must lie between 0 and {_MOST_STRENGTH:g}, not {self.strength:g}"
+            raise BadUsage("--strength", cause, "1 is the network's estimate")
+        if self.photons is not None and not 1 <= self.photons <= _MOST_PHOTONS:
+            cause = f"must lie between 1 and {_MOST_PHOTONS:g}, not {self.photons:g}"
+            raise BadUsage("--photons", cause, "Give the photons a ray of the scan, such as 1e5")
+        if self.tile is not None and (len(self.tile) != 3 or min(self.tile) < 1):
+            cause = f"must be three positive numbers Z,Y,X, not {self.tile}"
+            raise BadUsage("--tile", cause, "Leave it out to have it chosen")
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,7 @@ def denoise(
     Args:
         scan: from `open_ct`; a loaded one is not read again.
         model: whose window, prior and network are used.
-        estimator: from `model.estimator`.
+        estimator: the `Predictor` of the model.
         request: options.
         tick: called with the number of finished tiles.
         second: from `second_scan`; None opens the prior of the request, if any.
@@ -127,7 +140,7 @@ def denoise(
     second = second or second_scan(scan, model.recipe, request.prior)
     sigma = _sigma(scan, source, model.recipe)
     prior = _prior_blocks(scan, noisy, model.recipe, second, sigma)
-    tiles = plan_for(scan, model.recipe, request)
+    tiles = estimator.planned(plan_for(scan, model.recipe, request))
     if tiles.count > 1:
         _refuse_seams(estimator.beyond_halo(model.recipe.network) * window.width_hu, model.recipe)
     lost = rounding(estimator, noisy, prior, mask, model.recipe, anywhere=request.reproducible)
@@ -276,20 +289,7 @@ def second_scan(scan: Scan, recipe: Recipe, second: Path | Scan | None) -> Scan 
     other = (
         second if isinstance(second, Scan) else open_ct(second, replace(scan.trust, volume=None))
     )
-    same = other.shape == scan.shape and np.allclose(
-        _corners(other), _corners(scan), atol=_SAME_PLACE_MM
-    )
-    if not same:
+    if not on_one_grid(other, scan):
         cause = f"is not on the grid of {scan.path}"
         raise BadInput(other.path, cause, "Register and resample it to that scan first")
     return other
-
-
-def _corners(scan: Scan) -> npt.NDArray[np.float64]:
-    """(2, 3) positions of the first and last voxel in canonical order, in millimetres."""
-    size = np.array(scan.stored_shape[:3], float)
-    flip = scan.orientation[:, 1] < 0
-    first = np.where(flip, size - 1, 0)
-    return np.stack(
-        [scan.affine[:3, :3] @ corner + scan.affine[:3, 3] for corner in (first, size - 1 - first)]
-    )

@@ -16,10 +16,10 @@ from engine.denoising.network_choice import SCANNER, WHITE
 from engine.denoising.outputs import Output, make_places, outputs_of, without_outputs
 from engine.denoising.pipeline import Ahead, Behind, Worker
 from engine.denoising.plans import show_plans
-from engine.denoising.scan_files import named, scan_files
+from engine.denoising.scan_files import scan_files
 from engine.denoising.shared_memory import SharedMemory
 from engine.denoising.work import Works, draw, predictor_of
-from engine.output_paths import exists
+from engine.output_paths import exists, named
 from engine.runs.run import named_run
 from engine.runs.trained_model import Model, open_model
 from engine.terminal import Terminal

@@ -47,7 +47,7 @@ class Pace:
         denoise(scan, model, few, settings, lambda _: None)
         others_s = time.perf_counter() - began_s - sum(few.seconds)
         later_s = few.seconds[1:] or few.seconds
-        count = plan_for(scan, model.recipe, settings).count
+        count = predictor.planned(plan_for(scan, model.recipe, settings)).count
         seconds = others_s + count * sum(later_s) / len(later_s)
         return cls(seconds / math.prod(scan.shape))
 
@@ -69,6 +69,10 @@ class _FewTiles:
     def beyond_halo(self, network: Network) -> float:
         """As that of the predictor."""
         return self._predictor.beyond_halo(network)
+
+    def planned(self, plan: Plan) -> Plan:
+        """As that of the predictor."""
+        return self._predictor.planned(plan)
 
     def tiles(self, plan: Plan, noisy: Blocks, prior: Blocks | None) -> Iterator[tuple[Box, Unit]]:
         """As those of the predictor."""

@@ -188,11 +188,17 @@ class _Change:
         count = int(self._histogram.sum())
         if not count:
             return {}
-        share = np.cumsum(self._histogram) / count
+        share = np.concatenate([[0.0], np.cumsum(self._histogram) / count])
         mean = self._sum / count
-        at = {f"p{p:g}": float(self._EDGES[np.searchsorted(share, p / 100)]) for p in _PERCENT}
+        at = {f"p{p:g}": round(self._percentile(share, p), 2) for p in _PERCENT}
         spread = float(np.sqrt(max(self._squares / count - mean**2, 0)))
         return {"mean": round(mean, 3), "std": round(spread, 3), **at}
+
+    def _percentile(self, share: npt.NDArray[np.float64], percent: float) -> float:
+        """The percentile, interpolated within its bin; `share` lies below each edge of the bins."""
+        i = int(np.searchsorted(share, percent / 100)) - 1
+        within = (percent / 100 - share[i]) / (share[i + 1] - share[i])
+        return float(self._EDGES[i] + within * (self._EDGES[i + 1] - self._EDGES[i]))
 
 
 _PERCENT = (0.1, 1, 50, 99, 99.9)

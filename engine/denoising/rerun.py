@@ -72,10 +72,10 @@ def repeated(
     started = runtime.start_inference(
         again.devices, precision, "auto" if said.get("xla") is True else "off"
     )
-    count = plan_for(source, model.recipe, request).count
     estimator = Predictor.of(
         model, request.photons, precision=precision, xla=started.xla, poses=request.poses
     )
+    count = estimator.planned(plan_for(source, model.recipe, request)).count
     with again.terminal.progress("denoising again", count) as bar:
         denoised = denoise(source, model, estimator, request, bar.at, second)
     stored = output.read()
@@ -103,18 +103,22 @@ def _request(path: Path, said: dict[str, Any], second: Path | None) -> DenoiseSe
     tile = tiles.get("shape") if isinstance(tiles, dict) else None
     streamed = tiles.get("streamed", False) if isinstance(tiles, dict) else None
     if (
-        not (json_files.is_number(strength) and 0 <= strength <= 1.5)
-        or not (photons is None or (json_files.is_number(photons) and photons >= 1))
-        or not (isinstance(tile, list) and len(tile) == 3)
-        or not all(type(size) is int and size > 0 for size in tile)
+        not json_files.is_number(strength)
+        or not (photons is None or json_files.is_number(photons))
+        or not (isinstance(tile, list) and all(type(size) is int for size in tile))
         or type(streamed) is not bool
         or type(poses) is not bool
     ):
         raise BadInput(sidecar_path(path), _UNCLEAR, _AGAIN)
+    try:
+        settings = DenoiseSettings(
+            second, tuple(tile), strength, photons, streamed=streamed, poses=poses
+        )
+    except BadUsage as error:
+        raise BadInput(sidecar_path(path), _UNCLEAR, _AGAIN) from error
     had = said.get("second_scan_sha256") is not None
     if had and second is None:
         raise BadUsage("--prior", "was given when the scan was denoised", "Name that second scan")
     if second is not None and not had:
         raise BadUsage("--prior", "was not given when the scan was denoised", "Leave it out")
-    return DenoiseSettings(prior=second, tile=(tile[0], tile[1], tile[2]), streamed=streamed,
-                   strength=strength, photons=photons, poses=poses)  # fmt: skip
+    return settings

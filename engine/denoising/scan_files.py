@@ -38,11 +38,6 @@ def scan_files(paths: Sequence[Path], reading: ReadOptions, terminal: Terminal) 
     )
 
 
-def named(path: Path) -> Path:
-    """The path, absolute if it has no name of its own, which outputs need: "." and ".."."""
-    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
-
-
 def _is_folder(path: Path) -> bool:
     """Whether a path is a folder of cases. The folder of a DICOM series is one scan."""
     return os.path.isdir(path) and not holds_slices(path)

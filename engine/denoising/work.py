@@ -80,7 +80,7 @@ class Work:
         scan, second = scans[0], scans[1] if len(scans) > 1 else None
         request = self.request
         self.terminal.detail(plan_in_words(scan, self.model, request.settings))
-        tiles = plan_for(scan, self.model.recipe, request.settings)
+        tiles = self.predictor.planned(plan_for(scan, self.model.recipe, request.settings))
         with slices.scan(case_name(scan.path), scan.shape[0], tiles.count) as at:
 
             def tick(done: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.characterization.denoisers import RECONSTRUCTION
 from engine.checkpoints import checkpoint
+from engine.comparison.methods import POSES
 from engine.errors import BadUsage, Mismatch
 from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import CODE
@@ -170,7 +171,7 @@ def _refuse_others(folder: Path, report: Report, card: Card) -> None:
 
 def _kept(report: Report, method: str, name: str) -> bool:
     """Whether a card tells the scores of a method: those of its network, and classical ones."""
-    return method == name or method not in report["networks"]
+    return method.removesuffix(POSES) == name or method not in report["networks"]
 
 
 def _evaluation(report: Report, name: str) -> Iterator[dict[str, Any]]:

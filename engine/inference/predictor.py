@@ -140,13 +140,16 @@ class Predictor:
                 xla = column.read.shape == frequent
                 yield from self._streamed(plan, column, streaming, images, xla=xla)
             return
-        plan = plan.separate() if plan.streamed else plan
-        for tile in plan.tiles():
+        for tile in self.planned(plan).tiles():
             infer = self._compiled if tile.read.shape == frequent else self._infer
             estimate = averaged(
                 self._poses, partial(_applied, infer), [image(tile.read) for image in images]
             )
             yield tile.keep, estimate[tile.inner]
+
+    def planned(self, plan: Plan) -> Plan:
+        """The plan by which a volume is cut: without a stream where there can be none."""
+        return plan if not plan.streamed or self._streaming_of(plan) else plan.separate()
 
     def compiles(self, plan: Plan) -> bool:
         """Whether XLA computes a part of a volume that is cut in this way."""
@@ -162,7 +165,7 @@ class Predictor:
         if self._streaming_of(plan):
             tiles, repeated = plan.columns(), plan.depth // plan.step
         else:
-            tiles, repeated = (plan.separate() if plan.streamed else plan).tiles(), 1
+            tiles, repeated = self.planned(plan).tiles(), 1
         (shape, count), *_ = Counter(tile.read.shape for tile in tiles).most_common(1)
         return shape if count * repeated >= _WORTH_COMPILING else None
 

@@ -68,7 +68,7 @@ def parse(text: str) -> tuple[Degradation, ...]:
     kind = ""
     for part in text.split(","):
         head, colon, value = part.partition(":")
-        kind, value = (head, value) if colon else (kind, head)
+        kind, value = (head, value) if colon or head in _EXAMPLES else (kind, head)
         try:
             found.append(_one(kind or head, value))
         except ValueError as error:
@@ -88,8 +88,10 @@ _EXAMPLES = {"gaussian": "0.1", "coloured": "0.05", "low_dose": "1e5", "sparse_v
 
 
 def _one(kind: str, value: str) -> Degradation:
-    if kind not in _EXAMPLES or kind == value:
+    if kind not in _EXAMPLES:
         raise BadUsage("--as", f"names the unknown degradation {kind!r}", _REMEDY)
+    if not value:
+        raise BadUsage("--as", f"gives {kind} no value", f"Write such as {kind}:{_EXAMPLES[kind]}")
     if kind == "gaussian":
         return Degradation(f"gaussian-{value}", kind, Gaussian(sigma=float(value)))
     if kind == "coloured":

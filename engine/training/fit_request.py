@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import BadUsage
+from engine.output_paths import named
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import DEFAULT, find_recipe
 from engine.training.observation import SCALARS, Observation
@@ -75,7 +76,7 @@ class FitRequest:
             BadUsage: if there is no such recipe, or it has no name.
         """
         if self.run is not None:
-            return self.run
+            return named(self.run)
         if isinstance(self.recipe, Recipe):
             cause = "is missing, and a recipe without a file has no name"
             raise BadUsage("--run", cause, "Name the run folder")

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from volumes.dataset.recordings import Compared
 from volumes.errors import BadInput, Refusal
 from volumes.nifti import Scan
 from volumes.nifti.checked_stream import DEFLATE_CEILING
+from volumes.nifti.grid import displacement_mm, on_one_grid
 from volumes.storage.read_errors import unreadable
 from volumes.volume import HU, Shape, SpacingMm
 
@@ -44,7 +44,6 @@ SIDES = ("train", "test")
 _KEYS = tuple(f"{side}_{kind}" for side in SIDES for kind in ("ns", "gt"))
 _NAME = re.compile(r"(?P<side>train|test)_(?P<index>\d{5,})")
 _BLOCK_BYTES = 2**26
-_SAME_GRID = 0.1  # of a voxel: rounding of headers on export makes smaller differences
 _COMPARED = 32  # pairs a side
 _DOWNLOAD = "Download or export it again"
 
@@ -204,11 +203,8 @@ def refuse_other_grid(clean: Scan, noisy: Scan) -> None:
         found, wanted = (" x ".join(map(str, scan.shape)) for scan in (noisy, clean))
         cause = f"has {found} voxels (Z, Y, X), its clean scan {clean.path} has {wanted}"
         raise BadInput(noisy.path, cause, remedy)
-    # Corners of voxels, not centres: a single slice also has a thickness.
-    corners = np.array([(*c, 1) for c in product(*((-0.5, n - 0.5) for n in clean.shape))])
-    apart = (corners @ (noisy.canonical_affine - clean.canonical_affine).T)[:, :3]
-    apart_mm = float(np.linalg.norm(apart, axis=1).max())
-    if apart_mm > _SAME_GRID * min(clean.spacing_mm):
+    if not on_one_grid(clean, noisy):
+        apart_mm = displacement_mm(clean, noisy)
         cause = f"lies up to {apart_mm:.3g} mm away from its clean scan {clean.path}"
         raise BadInput(noisy.path, cause, remedy)
 

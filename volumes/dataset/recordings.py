@@ -95,7 +95,7 @@ class Compared:
             return ()
         alike = _correlation(a, b, seen)
         self._refuse_turned(a, b, alike)
-        shift = _shift(clean, noisy, a, b, seen, alike) if self.stacked else _no_shift()
+        shift = _shift(clean, noisy, (a, b, side), seen, alike) if self.stacked else _no_shift()
         if any(shift):
             moved = ", ".join(map(str, shift))
             return (self._words(
@@ -259,9 +259,19 @@ def _no_shift() -> tuple[int, int, int]:
 
 
 def _shift(
-    clean: Image, noisy: Image, a: Means, b: Means, seen: npt.NDArray[np.bool_], alike: float
-) -> tuple[int, int, int]:
-    """The shift (Z, Y, X) at which the recording fits better; zeros if it fits best in place."""
+    clean: Image, noisy: Image, means: tuple[Means, Means, int], seen: npt.NDArray[np.bool_],
+    alike: float,
+) -> tuple[int, int, int]:  # fmt: skip
+    """The shift (Z, Y, X) at which the recording fits better; zeros if it fits best in place.
+
+    Args:
+        clean: (Z, Y, X).
+        noisy: (Z, Y, X).
+        means: of the blocks of both, and the side of these blocks.
+        seen: blocks that are compared.
+        alike: the correlation in place.
+    """
+    a, b, side = means
     least = _better_than(alike)
     for k in (-1, 1, -2, 2, -3, 3):
         here, there = slice(max(-k, 0), len(a) - max(k, 0)), slice(max(k, 0), len(a) - max(-k, 0))
@@ -271,7 +281,7 @@ def _shift(
     y, x = _peak(clean[::step].astype(np.float32), noisy[::step].astype(np.float32))
     if not (y or x):
         return _no_shift()
-    back = _block_means(np.roll(noisy[::step], (-y, -x), (1, 2)), len(clean[0]) // len(a[0]))
+    back = _block_means(np.roll(noisy[::step], (-y, -x), (1, 2)), side)
     return (0, y, x) if _correlation(a[::step], back, seen[::step]) > least else _no_shift()
 
 

@@ -190,6 +190,8 @@ def test_an_image_of_another_format_is_refused(trained):
 def test_options_are_refused_as_by_the_command(trained, noisy_hu):
     with pytest.raises(BadUsage, match="--photons: the UNet3D takes no dose"):
         engine.denoise(noisy_hu, model=trained, spacing_mm=SPACING_MM, photons=1e5, quiet=True)
+    with pytest.raises(BadUsage, match=r"--strength: must lie between 0 and 1[.]5, not 5"):
+        engine.denoise(noisy_hu, model=trained, spacing_mm=SPACING_MM, strength=5, quiet=True)
     with pytest.raises(BadUsage, match="--precision: does not accept 'float8'"):
         engine.load(trained, precision="float8")
 

@@ -421,6 +421,18 @@ def test_fresh_starts_from_step_0_and_keeps_the_old_run(fit, trained, tmp_path):
     assert steps(tmp_path / "run") == [1]
 
 
+def test_the_folder_of_the_shell_may_be_a_run_that_starts_anew(
+    engine, dataset, tmp_path, monkeypatch
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    words = ("fit", "unet3d", *shrinking(), "--data", dataset, "--run", ".", "-q")
+    assert engine(*words)[0] == 0
+    assert engine(*words, "--fresh", "--dry-run")[0] == 0
+    assert engine(*words, "--fresh", "--steps", "2")[0] == 0
+    assert len(list(tmp_path.glob("here*"))) == 2
+
+
 @pytest.mark.parametrize("wrong", [["--data", "none"], ["--devices", "tpu"], ["batch=0"]])
 def test_a_fresh_start_that_is_refused_moves_nothing(fit, trained, tmp_path, wrong):
     shutil.copytree(trained, tmp_path / "run")

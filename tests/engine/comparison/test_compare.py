@@ -391,7 +391,12 @@ def test_methods_are_tuned_on_the_tuning_cases_alone(comparison, tunings, tuning
         # A block of 8 of the 12 slices, about the middle.
         np.testing.assert_allclose(known_clean, clean[2:10], atol=1e-6)
         np.testing.assert_allclose(known_noisy, noisy[2:10], atol=1e-6)
-        np.testing.assert_allclose(prior, prior_of(noisy)[2:10], atol=1e-5)
+        assert prior is None  # total variation sees none
+
+
+def test_a_method_without_a_prior_waits_for_none(comparison, monkeypatch):
+    monkeypatch.setattr(comparing.ComparedCase, "prior", lambda case, prior: pytest.fail("made"))
+    run(comparison("tv", "noisy"))
 
 
 def test_methods_are_tuned_for_every_level(comparison, tunings):

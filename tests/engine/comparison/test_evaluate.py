@@ -10,9 +10,11 @@ from contextlib import redirect_stderr, redirect_stdout
 import numpy as np
 import pytest
 
+import engine as api
 from engine.checkpoints.checkpoint import fingerprint
 from engine.comparison import compare
 from engine.comparison.classical import METHODS, tuned
+from engine.errors import BadUsage
 from engine.recipe.shipped_networks import folder_of
 from engine.runs.run import Run
 from tests.engine.tiny import scan_file, tiny, untrained, voxels
@@ -291,6 +293,30 @@ def test_classical_methods_are_tuned_on_the_scored_cases_if_asked(
     assert content["tuned_on"] == side(trained, "test") == list(content["cases"])
     assert content["tuning"] == "scored"
     assert len(known) == 1
+
+
+@pytest.mark.parametrize("slices", [0, -3])
+def test_no_slice_cannot_be_scored(dataset, slices):
+    with pytest.raises(BadUsage, match="--slices: must be at least 1"):
+        api.evaluate(["noisy"], data=dataset, split="all", slices=slices, quiet=True)
+
+
+def test_the_order_of_networks_with_and_without_clipping_changes_no_score(
+    evaluate, cpu, dataset, tmp_path, undrawn
+):
+    runs = [
+        untrained(tmp_path / name, tiny("unet3d", f"window.clip={clip}"), cpu).folder
+        for name, clip in (("clipped", "true"), ("open", "false"))
+    ]
+    found = []
+    for i, order in enumerate((runs, runs[::-1])):
+        place = tmp_path / f"report{i}"
+        words = ("noisy", *order, "--split", "all", "--no-tuning")
+        assert evaluate(*words, output=place)[0] == 0
+        with (place / "scores.csv").open() as lines:
+            rows = sorted(csv.DictReader(lines), key=lambda row: (row["case"], row["method"]))
+        found.append(rows)
+    assert found[0] == found[1]
 
 
 def test_no_tuning_contradicts_tuning_on_the_scored_cases(evaluate, trained):

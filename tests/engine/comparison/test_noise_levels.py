@@ -20,6 +20,12 @@ def test_levels_of_coloured_noise_tell_their_spectrum_where_it_was_chosen():
     assert told.endswith("standard deviation 140 HU")
 
 
+def test_a_value_without_a_kind_has_the_kind_before_it():
+    found = added_levels("gaussian:0.02,0.05,coloured:0.05,0.1,recorded:quarter")
+    labels = ["2%", "5%", "coloured 5%", "coloured 10%", "quarter"]
+    assert [level.label for level in found] == labels
+
+
 def test_recorded_levels_are_named_by_their_files():
     assert added_levels("recorded:quarter,low_dose-1e5") == (
         Level("quarter", Recorded("quarter")), Level("low_dose-1e5", Recorded("low_dose-1e5")),

@@ -1,6 +1,7 @@
 import hashlib
 import itertools
 import json
+import math
 import os
 import struct
 from dataclasses import replace
@@ -8,9 +9,11 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from engine.checkpoints import checkpoint
 from engine.denoising.denoise import DenoiseSettings, denoise
+from engine.denoising.finishing import _Change
 from engine.denoising.writer import write
 from engine.errors import BadInput, BadUsage, CannotWrite, Mismatch
 from engine.inference.predictor import Predictor
@@ -249,6 +252,9 @@ def test_a_scan_of_nothing_but_padding_comes_back(unet, tmp_path):
 class Saturating:
     """The best possible estimate of a network that was trained on clipped images."""
 
+    def planned(self, plan):
+        return plan
+
     def tiles(self, plan, noisy, prior):
         for tile in plan.tiles():
             yield tile.keep, np.clip(noisy(tile.read), 0, 1)[tile.inner]
@@ -293,6 +299,16 @@ def test_bone_is_kept_from_a_network_that_was_trained_without_clipping(cpu, tmp_
     hu[3, 8, 8] = 1270
     path = scan_file(tmp_path / "scan.nii", hu)
     assert content(applied(network, path)) == content(path)
+
+
+@pytest.mark.parametrize(("setting", "option"), [
+    ({"strength": -0.1}, "--strength"), ({"strength": 1.6}, "--strength"),
+    ({"strength": math.nan}, "--strength"), ({"photons": 0.0}, "--photons"),
+    ({"photons": 1e16}, "--photons"), ({"tile": (0, 8, 8)}, "--tile"), ({"tile": (8, 8)}, "--tile"),
+])  # fmt: skip
+def test_impossible_settings_are_refused_wherever_they_come_from(setting, option):
+    with pytest.raises(BadUsage, match=f"{option}: must"):
+        DenoiseSettings(**setting)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1])
@@ -387,6 +403,19 @@ def test_a_second_scan_may_have_padding_of_its_own(respr, pair):
     np.testing.assert_array_equal(found, other)
 
 
+def _about_its_diagonal(path, degrees):
+    """Turns a scan about the line between its first and its last voxel, which stay in place."""
+    image = nib.load(path)
+    first, last = (image.affine @ [*index, 1] for index in ((0, 0, 0), np.array(image.shape) - 1))
+    axis = (last - first)[:3] / np.linalg.norm((last - first)[:3])
+    turn = Rotation.from_rotvec(np.deg2rad(degrees) * axis).as_matrix()
+    affine = image.affine.copy()
+    affine[:3, :3] = turn @ affine[:3, :3]
+    affine[:3, 3] = first[:3] + turn @ (image.affine[:3, 3] - first[:3])
+    nib.save(nib.Nifti1Image(np.array(image.dataobj), affine), path)
+    return path
+
+
 @pytest.mark.parametrize(
     "elsewhere",
     [
@@ -394,8 +423,9 @@ def test_a_second_scan_may_have_padding_of_its_own(respr, pair):
         lambda path, hu: scan_file(path, hu, spacing_mm=(3.0, 0.8, 0.71)),
         lambda path, hu: scan_file(path, hu, spacing_mm=(2.9, 0.8, 0.7)),
         lambda path, hu: scan_file(path, hu.transpose(0, 2, 1).copy()),
+        lambda path, hu: _about_its_diagonal(scan_file(path, hu), degrees=3),
     ],
-    ids=["one slice less", "wider voxels", "thinner slices", "turned"],
+    ids=["one slice less", "wider voxels", "thinner slices", "turned", "turned about a diagonal"],
 )
 def test_a_second_scan_on_another_grid_is_refused(respr, pair, elsewhere):
     path, second, other = pair
@@ -555,6 +585,16 @@ def test_the_sidecar_gives_the_distribution_of_the_change(respr, pair, tissue_hu
     assert change["std"] == pytest.approx(15, abs=1e-3)
     assert change["p1"] == pytest.approx(-10, abs=1)
     assert change["p99"] == pytest.approx(20, abs=1)
+
+
+def test_percentiles_of_a_small_change_are_symmetric():
+    change, summary = np.random.default_rng(0).normal(0, 0.3, (64, 64)), _Change()
+    summary.add(change.astype(np.float32), np.ones(change.shape, bool))
+    found = summary.summary()
+    assert found["p50"] == pytest.approx(0, abs=0.03)
+    # Uniform within bins of 1 HU: half of the voxels lie in each of two bins.
+    assert found["p1"] == pytest.approx(-0.98, abs=0.02)
+    assert found["p99"] == pytest.approx(0.98, abs=0.02)
 
 
 def test_saturated_voxels_are_counted(respr, tmp_path):

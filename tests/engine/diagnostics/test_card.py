@@ -88,6 +88,18 @@ def test_scores_are_means_over_all_over_thin_and_over_thick_slices(run, report):
     ]  # fmt: skip
 
 
+def test_the_mean_over_poses_stands_beside_the_network(run, report):
+    rows = [
+        {"method": method, "case": "a", "level": "5%", "scores": {"psnr_db": psnr, **SHIFTS}}
+        for method, psnr in (("noisy", 20), ("trained", 34), ("trained+poses", 35), ("other", 99))
+    ]
+    both = networks(run)
+    both |= {"trained+poses": both["trained"], "other": [{"sha256": "0"}]}
+    card = make_card(run, "best", [report(rows=rows, networks=both, recorded=[])])
+    found = [row[:2] for row in tables(card)["psnr"]["rows"]]
+    assert found == [["noisy", 20], ["trained", 34], ["trained+poses", 35]]
+
+
 def test_recorded_noise_is_scored_by_the_rmse_of_soft_tissue_of_each_case(run, report):
     table = tables(make_card(run, "best", [report()]))["rmse"]
     assert table["columns"] == ["method", "a", "b", "mean"]

@@ -242,6 +242,9 @@ def test_a_network_with_an_unknown_layer_is_tiled(cpu, name):
     network, image = UNet3D(2, 2), noisy((6, 10, 9))
     found = streamed(Predictor(model), network, image, (2, 10, 9))
     np.testing.assert_array_equal(found, untiled(Predictor(model), network, image))
+    stream = Plan(image.shape, (2, 10, 9), network, streamed=True)
+    assert not Predictor(model).planned(stream).streamed
+    assert Predictor(network.build(seed=0)).planned(stream) == stream
 
 
 def test_a_depth_that_a_layer_cannot_halve_is_no_stream(cpu):

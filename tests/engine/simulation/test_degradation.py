@@ -45,9 +45,14 @@ def test_a_file_is_named_alike_however_its_dose_is_written(text, name):
     assert names(text) == [name]
 
 
-@pytest.mark.parametrize(
-    "text", ["poisson:3", "low_dose", "", "0.1", "Gaussian:0.1", ":3", "1e5,low_dose:1e5"]
-)
+@pytest.mark.parametrize("text", ["low_dose", "low_dose:1e5,gaussian"])
+def test_a_kind_without_a_value_is_refused_with_one(text):
+    kind = text.rpartition(",")[2]
+    with pytest.raises(BadUsage, match=f"--as: gives {kind} no value. Write such as {kind}:"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["poisson:3", "", "0.1", "Gaussian:0.1", ":3", "1e5,low_dose:1e5"])
 def test_an_unknown_kind_is_refused(text):
     with pytest.raises(BadUsage, match="--as: names the unknown degradation"):
         parse(text)

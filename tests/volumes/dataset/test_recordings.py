@@ -119,6 +119,13 @@ def test_swapped_roles_are_told(clean):
     assert "Swap the two" in words
 
 
+def test_a_shift_of_an_image_of_few_rows_is_told(clean):
+    strip = np.tile(clean[:, 40:55], (4, 1, 1))  # 15 rows are 3 blocks of 4
+    shifted = np.roll(strip, 3, axis=2) + noise(10, strip.shape)
+    (told,) = found(strip, shifted)
+    assert "is shifted" in told
+
+
 def test_another_patient_is_told(clean):
     other, _ = abdomen((12, 96, 96), rng=np.random.default_rng(5))
     turned = np.roll(other, 30, 2)
