@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.boxes import slices_of
+from volumes.volume import BELOW_WATER_HU, LEAST_BELOW
 
 NEVER_MEASURED_HU = -1500
 AIR_LIKE_HU = -900
 _LARGE, _FEWEST = 0.01, 32
 _AIR_BESIDE = 0.9
 _MOST_EQUAL = 0.5
-_BELOW_WATER_HU, _LEAST_BELOW = -20, 0.01
 _CLOSE_HU, _MOST_CLOSE, _MOST_ELSEWHERE = 5, 0.5, 0.05
 _CORNERS = [0, 0, -1, -1], [0, -1, 0, -1]
 
@@ -158,7 +158,7 @@ def _is_padding(slice_: Slice, region: Mask, value: float, away: int, *, everywh
         return False
     others = ~region & np.isfinite(slice_) & (slice_ > NEVER_MEASURED_HU)
     measured = slice_[others]
-    if np.count_nonzero(measured < _BELOW_WATER_HU) < max(_LEAST_BELOW * measured.size, 1):
+    if np.count_nonzero(measured < BELOW_WATER_HU) < max(LEAST_BELOW * measured.size, 1):
         return False
     if not _has_noise(slice_, others):
         return False

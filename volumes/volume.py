@@ -14,6 +14,8 @@ from volumes.errors import BadInput
 from volumes.storage.cache_folder import CacheFolder
 
 AIR_HU = -1000
+# In a CT, at least this share of the measured voxels is air, lung or fat.
+BELOW_WATER_HU, LEAST_BELOW = -20, 0.01
 
 Shape = tuple[int, int, int]
 SpacingMm = tuple[float, float, float]

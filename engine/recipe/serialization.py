@@ -60,8 +60,6 @@ _LATER: dict[str, dict[str, Any]] = {
 
 CODE = "code"  # the field with the hashes of the files that define foreign parts
 
-LOSSES = losses.BY_NAME
-
 
 def to_json(recipe: Recipe) -> str:
     """The resolved recipe as JSON, with the hashes of the files that define foreign parts.
@@ -70,19 +68,6 @@ def to_json(recipe: Recipe) -> str:
         BadUsage: if it has an object that cannot be rebuilt from JSON.
     """
     return json.dumps(plain(recipe) | _code(recipe), indent=2) + "\n"
-
-
-def from_json(path: Path, code: RecipeCode | None = None) -> Recipe:
-    """The recipe that `to_json` wrote. Nothing in the file is executed.
-
-    Args:
-        path: of the file.
-        code: that defines the foreign parts; None if there are none.
-
-    Raises:
-        Mismatch: if the file is missing, damaged or of another version.
-    """
-    return rebuilt(path, read_fields(path), code)
 
 
 def read_fields(path: Path) -> dict[str, Any]:
@@ -199,7 +184,7 @@ def plain(value: Any) -> Any:
         return {"kind": name, **{f.name: plain(getattr(value, f.name)) for f in fields if f.init}}
     if callable(value):
         name = getattr(value, "__name__", "")
-        return name if LOSSES.get(name) is value else {"kind": foreign_parts.kind_of(value)}
+        return name if losses.BY_NAME.get(name) is value else {"kind": foreign_parts.kind_of(value)}
     if isinstance(value, tuple):
         return [plain(part) for part in value]
     if value is None or isinstance(value, str | int | float):
@@ -212,7 +197,7 @@ def _rebuilt(value: Any, code: RecipeCode | None) -> Any:
     if isinstance(value, dict):
         fields = {name: _rebuilt(field, code) for name, field in value.items() if name != "kind"}
         if isinstance(fields.get("loss"), str):
-            fields["loss"] = LOSSES[fields["loss"]]
+            fields["loss"] = losses.BY_NAME[fields["loss"]]
         kind = value["kind"]
         part = _KINDS[kind] if kind in _KINDS else foreign_parts.part_of(str(kind), code)
         if not isinstance(part, type) and not fields:

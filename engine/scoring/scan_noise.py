@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from engine.scoring.noise_power import NoisePower, noise_power
 from engine.scoring.tissue_classes import is_tissue
 from volumes.padding import Mask, padding
-from volumes.volume import SpacingMm, Unit
+from volumes.volume import BELOW_WATER_HU, LEAST_BELOW, SpacingMm, Unit
 from volumes.window import Window
 
 TISSUES = ("soft_tissue", "fat", "air")  # in the order in which they stand for the scan
@@ -33,7 +33,6 @@ _PAIRS = 12  # of neighbouring slices, spread over the scan
 _FEWEST, _MOST = 20, 2000  # regions
 _NOISELESS_HU = 0.3  # rounding to whole HU alone gives 0.29
 _MOST_CLIPPED = 0.02  # of a region at the lowest value of its slice
-_BELOW_WATER_HU, _LEAST_BELOW = -20, 0.01  # as in `volumes.nifti.hu_check`
 _PEAK, _ABOVE = 0.25, 1.3
 _DIFFERENT = 1.05
 # Cycles per pixel. Below them the spectrum also holds anatomy; above 0.5 are its corners.
@@ -318,8 +317,8 @@ def _power(regions: Unit, spacing_mm: SpacingMm) -> NoisePower:
 def _looks_like_hu(slices: list[npt.NDArray[Any]]) -> bool:
     """Whether some values are below water, as in every CT of a body: there is air or fat."""
     finite = [slice_[np.isfinite(slice_)] for slice_ in slices]
-    below = sum(int(np.count_nonzero(values < _BELOW_WATER_HU)) for values in finite)
-    return below > 0 and below >= _LEAST_BELOW * sum(values.size for values in finite)
+    below = sum(int(np.count_nonzero(values < BELOW_WATER_HU)) for values in finite)
+    return below > 0 and below >= LEAST_BELOW * sum(values.size for values in finite)
 
 
 def _reason(regions: int, clipped: int) -> str:

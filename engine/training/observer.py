@@ -20,8 +20,6 @@ from engine.training.step import Batch, Learned, TrainingStep
 from engine.training.training_log import TrainingLog
 from volumes.errors import one_line
 
-Histograms = dict[str, np.ndarray[Any, Any]]
-
 
 class Observer:
     """Observes the steps of one training process.

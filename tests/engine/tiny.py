@@ -20,7 +20,9 @@ from engine.checkpoints.checkpoint import Progress
 from engine.objectives import NeighbourSlices
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
+from engine.recipe.recipe_code import RecipeCode
 from engine.recipe.recipe_file import find_recipe, load_recipe
+from engine.recipe.serialization import read_fields, rebuilt
 from engine.runs.training_run import TrainingRun
 from volumes.sampling.scanner_noise import Scanned
 
@@ -49,6 +51,11 @@ def shrinking(name: str = "unet3d") -> list[str]:
 def tiny(name: str = "unet3d", *more: str) -> Recipe:
     """A shipped recipe made tiny."""
     return override(load_recipe(find_recipe(name)), [*shrinking(name), *more])
+
+
+def from_json(path: Path, code: RecipeCode | None = None) -> Recipe:
+    """The recipe in a file that `to_json` wrote, as a run reads it."""
+    return rebuilt(path, read_fields(path), code)
 
 
 # -- Runs ------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volumes.errors import BadInput
+from volumes.volume import BELOW_WATER_HU, LEAST_BELOW
 from volumes.window import Window
 
 TEN_THOUSANDTHS = Window(low_hu=0, high_hu=10_000, clip=False)
@@ -44,7 +45,7 @@ _SIDES_APART = 64
 _FRACTIONS_BELOW, _BELOW = -0.75, -0.1  # of the top, of the highest value
 _EXTREME = 0.001
 _SAMPLES = 2**21
-_BELOW_WATER_HU, _LEAST_BELOW, _NO_TISSUE_HU = -20, 0.01, 10_000  # see `volumes.nifti.hu_check`
+_NO_TISSUE_HU = 10_000  # see `volumes.nifti.hu_check`
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ def spread(
         return None
     low = float(np.quantile(sample, _EXTREME, method="higher"))
     high = float(np.quantile(sample, 1 - _EXTREME, method="lower"))
-    below = np.mean(sample < _BELOW_WATER_HU) >= _LEAST_BELOW
-    like_hu = bool(below and np.mean(sample > _NO_TISSUE_HU) <= _LEAST_BELOW)
+    below = np.mean(sample < BELOW_WATER_HU) >= LEAST_BELOW
+    like_hu = bool(below and np.mean(sample > _NO_TISSUE_HU) <= LEAST_BELOW)
     return Spread(
         datatype.name, datatype.kind != "f", least, most, min(low, high), max(low, high), like_hu
     )

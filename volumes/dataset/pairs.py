@@ -153,10 +153,6 @@ class Pair:
         """
         return self.pairs.read_one(self.side, "gt", self.index), 0
 
-    def read_noisy_hu(self) -> tuple[HU, int]:
-        """(1, Y, X) int16 noisy recording, and 0 saturated voxels, as `read_hu`."""
-        return self.pairs.read_one(self.side, "ns", self.index), 0
-
 
 def open_pairs(path: Path, wanted: GreyWanted = AS_FOUND) -> Pairs:
     """Opens a set of pairs: checks the headers of its arrays, then reads them once for their scale.

@@ -26,8 +26,8 @@ from volumes.errors import BadInput, LabelMap
 from volumes.nifti.hu_histogram import Histogram
 from volumes.nifti.read_options import ReadOptions
 from volumes.padding import NEVER_MEASURED_HU
+from volumes.volume import BELOW_WATER_HU, LEAST_BELOW
 
-_BELOW_WATER_HU, _LEAST_BELOW = -20, 0.01
 _NO_TISSUE_HU, _MOST_ABOVE = 10_000, 0.01
 _MOST_GAPS = 0.01
 _LARGEST_LABEL, _MOST_LABELS = 255, 128  # label maps of whole bodies have about 120
@@ -52,7 +52,7 @@ class Census:
         self._total += hu.size
         self._finite += finite.size
         self._measured += measured.size
-        self._below += int(np.count_nonzero(measured < _BELOW_WATER_HU))
+        self._below += int(np.count_nonzero(measured < BELOW_WATER_HU))
         self._above += int(np.count_nonzero(measured > _NO_TISSUE_HU))
         self._low = min(self._low, float(finite.min(initial=np.inf)))
         self._high = max(self._high, float(finite.max(initial=-np.inf)))
@@ -99,7 +99,7 @@ class Census:
             return [*found, f"has the one value {self._low:g} everywhere"]
         other = self._histogram.other_unit()
         # A scan of padding and one other value cannot be judged.
-        below = self._below < _LEAST_BELOW * self._measured and self._lowest_measured < self._high
+        below = self._below < LEAST_BELOW * self._measured and self._lowest_measured < self._high
         if below or self._above > _MOST_ABOVE * self._total or other:
             cause, remedy = f"values range {self._low:g}..{self._high:g}", "Rescale it to HU"
             if other:

@@ -27,6 +27,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from volumes.volume import BELOW_WATER_HU, LEAST_BELOW
+
 Counts = npt.NDArray[np.int64]
 
 _ENDS_HU = (-8192, 65_536)
@@ -36,7 +38,6 @@ _INTERCEPT_HU = 1024
 _SOFT_HU, _LEAST_SOFT = (-150, 300), 0.01
 _AIR_HU = (-1150, -550)  # air and lungs
 _ANY_AIR_HU, _MUCH_AIR, _LEAST_PEAK = -400, 0.2, 0.2
-_BELOW_WATER_HU, _LEAST_BELOW = -20, 0.01
 _TOO_LOW_HU, _MOST_LOW = -2000, 0.02
 _TOO_HIGH_HU, _MOST_HIGH = 3071, 0.05
 _WRAPPED, _PATTERN = 61_440, 0.05
@@ -77,7 +78,7 @@ class Histogram:
             return f"as if its intercept of -{by} was applied twice", f"Add {by:,} to its values"
         if (
             _share(others, low + by, high + by) >= _PATTERN
-            and _share(others, -np.inf, _BELOW_WATER_HU) < _LEAST_BELOW
+            and _share(others, -np.inf, BELOW_WATER_HU) < LEAST_BELOW
         ):
             cause = f"as if its intercept of -{by} was missing"
             return cause, f"Subtract {by:,} from its values"

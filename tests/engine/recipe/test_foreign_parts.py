@@ -10,11 +10,11 @@ from engine.recipe.recipe_file import load_recipe
 from engine.recipe.serialization import (
     differences,
     fingerprint,
-    from_json,
     plain,
     refuse_unsaved,
     to_json,
 )
+from tests.engine.tiny import from_json
 
 HEAD = """
 from dataclasses import dataclass, replace

@@ -12,8 +12,12 @@ from engine.recipe import summary
 from engine.recipe.overrides import override
 from engine.recipe.recipe import Recipe
 from engine.recipe.recipe_file import find_recipe, foreign, load_recipe
-from engine.recipe.serialization import differences, fingerprint, from_json, to_json
-from tests.engine.tiny import tiny
+from engine.recipe.serialization import (
+    differences,
+    fingerprint,
+    to_json,
+)
+from tests.engine.tiny import from_json, tiny
 from volumes import Coloured, Crop, Gaussian, Mixed, NeighbourMean, Split, Window
 
 SHIPPED = [
