@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine import runtime
-from engine.denoising.batch import Slices
+from engine.denoising.batch import SliceProgress
 from engine.denoising.denoise import Denoised, DenoiseSettings, check_settings, second_scan
 from engine.denoising.denoise_request import DenoiseRequest
 from engine.denoising.denoise_scans import announced
@@ -244,7 +244,7 @@ class Denoiser:
             self._works[predictor] = Work.begin(request, self._model, self._terminal)
         work = replace(self._works[predictor], request=request)
         work = work if choice is None else work.chosen(choice)
-        with Slices.of([scan.shape[0]], self._terminal) as slices:
+        with SliceProgress.of([scan.shape[0]], self._terminal) as slices:
             return work.denoise(scans, slices, lambda: None), work
 
     def _start(self) -> None:

@@ -92,7 +92,7 @@ def scans_in_words(count: int) -> str:
     return "1 scan" if count == 1 else f"{count:,} scans"
 
 
-class Slices:
+class SliceProgress:
     """The progress of a batch, in slices: of its scans, and of the scan at hand.
 
     Args:
@@ -108,7 +108,7 @@ class Slices:
 
     @classmethod
     @contextmanager
-    def of(cls, depths: list[int], terminal: Terminal) -> Iterator[Slices]:
+    def of(cls, depths: list[int], terminal: Terminal) -> Iterator[SliceProgress]:
         """The progress over scans with these numbers of slices."""
         if len(depths) < 2:
             yield cls(None, len(depths), terminal)

@@ -8,7 +8,7 @@ from functools import partial
 
 from engine import runtime
 from engine.denoising import sidecar
-from engine.denoising.batch import Slices, Tally, scans_in_words
+from engine.denoising.batch import SliceProgress, Tally, scans_in_words
 from engine.denoising.denoise import Denoised, check_settings, second_scan
 from engine.denoising.denoise_request import DenoiseRequest
 from engine.denoising.earlier import Earlier, EarlierOutputs
@@ -108,7 +108,7 @@ def _denoise_all(
     depths = [scan.shape[0] for scan, *_ in waiting.values()]
     memory = SharedMemory(waiting, models[0], request.settings, residual=request.residual)
     with (
-        Slices.of(depths, terminal) as slices,
+        SliceProgress.of(depths, terminal) as slices,
         Worker("reads scans") as reading,
         Worker("writes scans") as writing,
     ):

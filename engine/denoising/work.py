@@ -9,7 +9,7 @@ from typing import Any
 
 from engine import runtime
 from engine.denoising import sidecar
-from engine.denoising.batch import Slices, Tally
+from engine.denoising.batch import SliceProgress, Tally
 from engine.denoising.denoise import Denoised, denoise, plan_for
 from engine.denoising.denoise_request import DenoiseRequest
 from engine.denoising.network_choice import NetworkChoice, choose_network
@@ -69,7 +69,9 @@ class Work:
             request = replace(request, settings=replace(request.settings, strength=0.0))
         return replace(self, request=request, choice=choice)
 
-    def denoise(self, scans: list[Scan], slices: Slices, check: Callable[[], None]) -> Denoised:
+    def denoise(
+        self, scans: list[Scan], slices: SliceProgress, check: Callable[[], None]
+    ) -> Denoised:
         """Denoises one scan, with the second scan if that is the prior.
 
         Args:

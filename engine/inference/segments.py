@@ -15,7 +15,7 @@ from engine.inference.streamed_layers import StreamedLayer, UnknownLayerError, s
 
 
 @dataclass(frozen=True)
-class Window:
+class SegmentInput:
     """An input of a segment.
 
     Attributes:
@@ -39,7 +39,7 @@ class Segment:
             without XLA.
     """
 
-    windows: list[Window]
+    windows: list[SegmentInput]
     kept: list[int]
     apply: Any
     compiled: Any = None
@@ -86,10 +86,10 @@ class _Part:
     operations: list[_Operation]
 
     @property
-    def windows(self) -> list[Window]:
+    def windows(self) -> list[SegmentInput]:
         made = {operation.output for operation in self.operations}
         found = [
-            Window(tensor, operation.layer if operation.layer.reach else None)
+            SegmentInput(tensor, operation.layer if operation.layer.reach else None)
             for operation in self.operations
             for tensor in operation.given
             if tensor not in made
@@ -114,10 +114,13 @@ class _Part:
                 layer = operation.layer
                 if layer.reach is None:
                     made[operation.output] = layer.apply(
-                        [made[t] if t in made else at[Window(t, None)][0] for t in operation.given]
+                        [
+                            made[t] if t in made else at[SegmentInput(t, None)][0]
+                            for t in operation.given
+                        ]
                     )
                 else:
-                    image, counts = at[Window(operation.given[0], layer)]
+                    image, counts = at[SegmentInput(operation.given[0], layer)]
                     made[operation.output] = layer.apply(image, *tf.unstack(counts))
             return [made[tensor] for tensor in kept]
 

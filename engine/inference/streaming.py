@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.inference.segments import Segment, Window, segments
+from engine.inference.segments import Segment, SegmentInput, segments
 from engine.inference.streamed_layers import Reach, UnknownLayerError
 
 # (first, after) -> these slices of an image, (1, after - first, Y, X, 1)
@@ -155,7 +155,7 @@ class Kept:
 class _Input:
     """A reader of kept slices: a window of a segment."""
 
-    def __init__(self, window: Window, kept: Kept) -> None:
+    def __init__(self, window: SegmentInput, kept: Kept) -> None:
         self.kept, self._reader = kept, kept.reader()
         reach = window.layer.reach if window.layer else None
         self.reach = reach(kept.depth) if reach else Reach(kept.depth)

@@ -136,7 +136,7 @@ def metrics_rows(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-class Validation(NamedTuple):
+class ValidationRow(NamedTuple):
     """The scores of a method at a step: means over cases."""
 
     step: int
@@ -144,7 +144,7 @@ class Validation(NamedTuple):
     mean: dict[str, Any]
 
 
-def validations(run: Run) -> Iterator[Validation]:
+def validations(run: Run) -> Iterator[ValidationRow]:
     """The validations of a run, in the order of metrics.jsonl. Other lines are skipped.
 
     Of a validation at several levels, it is the mean over levels. If the run is being trained, its
@@ -158,7 +158,7 @@ def validations(run: Run) -> Iterator[Validation]:
             yield found
 
 
-def validation_rows(run: Run) -> Iterator[tuple[Validation, dict[str, Any]]]:
+def validation_rows(run: Run) -> Iterator[tuple[ValidationRow, dict[str, Any]]]:
     """The rows of all validations, those of each level too, with what each says.
 
     Raises:
@@ -172,7 +172,7 @@ def validation_rows(run: Run) -> Iterator[tuple[Validation, dict[str, Any]]]:
                 continue
             try:
                 row = json_files.parse_json(line)
-                found = Validation(int(row["step"]), str(row["method"]), dict(row["mean"]))
+                found = ValidationRow(int(row["step"]), str(row["method"]), dict(row["mean"]))
             except (ValueError, TypeError, KeyError, OverflowError):
                 continue
             yield found, row

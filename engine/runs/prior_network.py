@@ -27,7 +27,7 @@ from volumes.window import Window
 
 
 @dataclass(frozen=True)
-class Slices:
+class NetworkSource:
     """A prior's source: the estimate of a loaded 2D network.
 
     Attributes:
@@ -66,10 +66,10 @@ def loaded_source(source: Source) -> Source:
 
 
 @cache
-def _slices(source: Source) -> Slices:
+def _slices(source: Source) -> NetworkSource:
     """The source of an estimate, made once per process."""
     model = model_of(source)
-    return Slices(model.network(), model.recipe.network.stride)
+    return NetworkSource(model.network(), model.recipe.network.stride)
 
 
 def model_of(source: Source, *, run_code: bool = False) -> Model:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.denoising.batch import Slices, Tally
+from engine.denoising.batch import SliceProgress, Tally
 from engine.errors import BadInput, NumericalFailure, OutOfMemory
 from engine.terminal import Terminal
 
@@ -79,7 +79,7 @@ class Shown:
 
 def test_progress_counts_slices_of_the_scan_and_of_the_batch():
     terminal = Shown()
-    with Slices.of([10, 30], terminal) as slices:
+    with SliceProgress.of([10, 30], terminal) as slices:
         for depth, tiles in ((10, 1), (30, 3)):
             with slices.scan(f"{depth}.nii", depth, tiles) as at:
                 for done in range(1, tiles + 1):
@@ -92,6 +92,6 @@ def test_progress_counts_slices_of_the_scan_and_of_the_batch():
 
 def test_a_single_scan_has_one_bar():
     terminal = Shown()
-    with Slices.of([8], terminal) as slices, slices.scan("a.nii", 8, 4) as at:
+    with SliceProgress.of([8], terminal) as slices, slices.scan("a.nii", 8, 4) as at:
         at(2)
     assert terminal.shown == [("a.nii", 8, 0, ""), ("a.nii", 8, 4, "")]
