@@ -11,7 +11,7 @@ to scans, and `ct_denoiser` for the noise of a scanner.
 
 Cost: 877,344 parameters, most of them at a quarter and an eighth of the resolution; 39 ms a step on
 one core of an AVX-512 machine, 11 hours in all. Not trained to its end here: the weights that ship
-learned for 163,000 steps with `network.widths=24,32,48` and then, widened, for 100,832 more.
+learned for 163,000 steps with `network.widths=24,32,48` and then, widened, for 160,832 more.
 `engine info gaussian_denoiser` prints their scores.
 
 Licence: Apache-2.0, as the program. The scans it learned from are public (CC BY, CC BY 3.0, CC BY
