@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.quantities import Found
+from engine.comparison.methods import RECONSTRUCTION
 from engine.plots import plain, save
 from volumes.tomography.photon_noise import dose_text
 

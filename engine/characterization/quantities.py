@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.characterization.characteristics import Characteristics
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import EquivalentDose
+from engine.comparison.methods import RECONSTRUCTION
 
 Found = Mapping[str, Mapping[float, Characteristics]]
 Doses = Mapping[tuple[str, str], EquivalentDose]  # by method and by what is detected

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.characterization.characteristics import Characteristics
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import auc_change, mean_auc
 from engine.characterization.quantities import Found
+from engine.comparison.methods import RECONSTRUCTION
 from volumes.tomography.photon_noise import dose_text
 
 _ALL_DETECTED = 0.98  # mean AUC

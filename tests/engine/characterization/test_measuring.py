@@ -7,10 +7,11 @@ import pytest
 from scipy import ndimage
 
 from engine.characterization import observers
-from engine.characterization.denoisers import RECONSTRUCTION, Untouched
+from engine.characterization.denoisers import Untouched
 from engine.characterization.measuring import QualityProtocol, full_dose, measure
 from engine.characterization.quantities import curve_points, quantities
 from engine.characterization.verdict import about_reaches, verdicts
+from engine.comparison.methods import RECONSTRUCTION
 from engine.errors import BadUsage, NumericalFailure
 from volumes.phantoms.quality_phantoms import QualityPhantom
 from volumes.phantoms.rods import Rod, RodPhantom
