@@ -19,6 +19,7 @@ from engine.characterization.stack_blocks import block_length, halves, resamples
 from engine.characterization.task_transfer import TaskTransfer
 from engine.scoring.noise_power import NoisePower
 from volumes import random_draws
+from volumes.phantoms.rods import disc_spectrum
 
 CHANNELS = 5
 READERS = 10  # random splits of the images into halves for training and for testing
@@ -34,19 +35,6 @@ Indices = npt.NDArray[np.int64]
 
 
 # -- Non-prewhitening observers, from transfer and noise -------------------------------------------
-
-
-def disc_spectrum(frequency_per_mm: Array, diameter_mm: float, contrast_hu: float) -> Array:
-    """The Fourier transform of a disc in HU mm^2, by radial frequency.
-
-    It is C pi R^2 2 J1(2 pi R f) / (2 pi R f).
-    """
-    from scipy.special import j1
-
-    radius = diameter_mm / 2
-    x = 2 * np.pi * radius * np.asarray(frequency_per_mm, np.float64)
-    safe = np.where(x > 0, x, 1.0)
-    return np.asarray(contrast_hu * np.pi * radius**2 * np.where(x > 0, 2 * j1(safe) / safe, 1.0))
 
 
 def eye_filter(frequency_per_mm: Array) -> Array:

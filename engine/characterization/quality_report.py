@@ -134,7 +134,8 @@ def _methods(about: dict[str, Any]) -> list[str]:
         "realisations subtracted; its integral is the variance. Radial mean up to the Nyquist "
         "frequency; mean frequency weighted by the radial power (TG-233).",
         "**Resolution.** Radial edge of each insert in the mean over realisations, bins of a "
-        "quarter of a pixel, tapered window of 6 mm to each side (Richard 2012, TG-233).",
+        "quarter of a pixel, tapered window of 6 mm to each side (Richard 2012, TG-233). A bead: "
+        "the Fourier transform of its image over that of its disc.",
         "**Detectability.** CHO: 5 Laguerre-Gauss channels of width 2/3 of the diameter, mean of "
         "the region removed, 10 random halves for training and testing (conventions of LCD-CT, "
         "FDA). Intervals: images resampled 500 times. Signal-absent images are the same places in "

@@ -150,3 +150,16 @@ def coverage(rod: Rod, size: int, pixel_mm: float) -> Array:
     fine = np.hypot((y_mm[:, None] + part)[:, :, None], (x_mm[:, None] + part)[:, None, :])
     share[y, x] = np.mean(fine < rod.radius_mm, axis=(1, 2))
     return share
+
+
+def disc_spectrum(frequency_per_mm: Array, diameter_mm: float, contrast_hu: float) -> Array:
+    """The Fourier transform of a disc in HU mm^2, by radial frequency.
+
+    It is C pi R^2 2 J1(2 pi R f) / (2 pi R f).
+    """
+    from scipy.special import j1
+
+    radius = diameter_mm / 2
+    x = 2 * np.pi * radius * np.asarray(frequency_per_mm, np.float64)
+    safe = np.where(x > 0, x, 1.0)
+    return np.asarray(contrast_hu * np.pi * radius**2 * np.where(x > 0, 2 * j1(safe) / safe, 1.0))

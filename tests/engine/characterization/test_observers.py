@@ -11,7 +11,6 @@ from engine.characterization import observers
 from engine.characterization.observers import (
     area_under_roc,
     channel_outputs,
-    disc_spectrum,
     eye_filter,
     hotelling,
     laguerre_gauss,
@@ -50,11 +49,6 @@ def first_channel(peak_hu: float, diameter_mm: float = 7.0) -> np.ndarray:
     at = (np.arange(SIDE) - (SIDE - 1) / 2) * PIXEL_MM
     away = at[:, None] ** 2 + at**2
     return peak_hu * np.exp(-np.pi * away / (2 / 3 * diameter_mm) ** 2)
-
-
-def test_the_spectrum_of_a_disc_begins_with_its_area_and_is_zero_at_the_first_zero_of_j1() -> None:
-    found = disc_spectrum(np.array([0.0, 3.8317 / (2 * np.pi * 2.5)]), 5.0, 14.0)
-    np.testing.assert_allclose(found, [14 * np.pi * 2.5**2, 0], atol=0.01)
 
 
 def test_without_blur_white_noise_lets_the_observer_be_the_ideal_one() -> None:
