@@ -22,11 +22,10 @@ from engine.characterization.observers import (
 from engine.characterization.stack_blocks import block_means
 from engine.characterization.task_transfer import TaskTransfer, point_transfer, task_transfer
 from engine.scoring.noise_power import NoisePower, noise_power
-from volumes.phantoms.rods import Rod, RodPhantom
+from volumes.phantoms.rods import REGION_OF_DIAMETER, Rod, RodPhantom
 from volumes.volume import Unit
 
 _REGION, _REGION_OFFSET = 0.22, 0.25  # side and offset of noise regions, of the body's diameter
-_OBSERVED = 3.0  # side of an observer's region, in diameters of the largest rod
 _POINT_MM = 1.0  # thinner rods are points
 _PSNR_RANGE_HU = 1400.0  # the width of the usual window
 
@@ -170,13 +169,14 @@ def detected_rods(
     Args:
         present_hu: (N, Y, X) realisations with all rods.
         absent_hu: (N, Y, X) independent realisations without any.
-        rods: apart from each other by more than the region of an observer.
+        rods: apart from each other by more than the region of an observer, which is three times as
+            wide as the largest of them.
         pixel_mm: width of the pixels.
         key: of the random splits.
         seed: of the random splits.
         reach: see `hotelling`.
     """
-    side_mm = _OBSERVED * max(rod.diameter_mm for rod in rods)
+    side_mm = REGION_OF_DIAMETER * max(rod.diameter_mm for rod in rods)
     found = {}
     for rod in rods:
         rows, columns = rod.region(present_hu.shape[-1], pixel_mm, side_mm)

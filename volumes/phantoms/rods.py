@@ -16,6 +16,7 @@ from volumes.tomography.geometry import Geometry
 from volumes.tomography.scanner import Scanner, Sinogram
 from volumes.volume import AIR_HU
 
+REGION_OF_DIAMETER = 3.0  # side of the region of an observer, in diameters of the largest rod
 _PARTS = 4  # of a bin: its reading is the mean of their integrals
 _PARTS_OF_PIXEL = 8  # along Y and X
 
