@@ -99,7 +99,7 @@ def _markdown(about: dict[str, Any], found: Found, doses: Doses, captions: dict[
         "transfer function of the nearest contrast; they assume a linear system.",
         grid(tables.detection_table(found, list(first.detected))),
         *about_reaches(found),
-        about_readers(about["realisations"]),
+        about_readers(found, about["realisations"]),
         "**Table 5.** Change against the reconstruction at the same dose, with paired intervals.",
         grid(tables.change_table(found)),
         "**Table 6.** Dose (photons a ray) at which a method has the d' that the reconstruction "
