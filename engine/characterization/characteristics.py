@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.characterization.ensembles import ensemble_sigma
 from engine.characterization.hu_accuracy import HuAccuracy, hu_accuracy, nonuniformity_hu
 from engine.characterization.observers import (
     Detectability,
@@ -19,7 +18,7 @@ from engine.characterization.observers import (
     laguerre_gauss,
     non_prewhitening,
 )
-from engine.characterization.stack_blocks import block_means
+from engine.characterization.stack_blocks import standard_error
 from engine.characterization.task_transfer import TaskTransfer, point_transfer, task_transfer
 from engine.scoring.noise_power import NoisePower, noise_power
 from volumes.phantoms.rods import REGION_OF_DIAMETER, Rod, RodPhantom
@@ -95,7 +94,7 @@ def noise_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float, reach: int = 
     realisations are independent, more if neighbours share noise.
 
     Args:
-        stack_hu: (N, Y, X) realisations, at least 2, and at least 2 blocks with a reach.
+        stack_hu: (N, Y, X) realisations, at least 2, and at least 4 reach + 2.
         phantom: whose body gives the place of the regions.
         pixel_mm: width of the pixels.
         reach: number of slices on each side that a realisation depends on.
@@ -116,8 +115,7 @@ def _restored(regions: npt.NDArray[np.float64], reach: int) -> float:
     if not reach:
         return math.sqrt(count / (count - 1))
     left = float(regions.var(axis=0).mean())
-    means = block_means(regions, reach)
-    taken = float(means.var(axis=0, ddof=1).mean()) / len(means)
+    taken = standard_error(regions, reach) ** 2
     return math.sqrt(1 + taken / left) if left else 1.0
 
 
@@ -125,7 +123,6 @@ def transfers_of(
     stack_hu: Unit, phantom: RodPhantom, pixel_mm: float, reach: int = 0
 ) -> dict[str, TaskTransfer]:
     """The task transfer function of every rod, from the mean over realisations."""
-    blocks = block_means(stack_hu, reach)
     mean = stack_hu.mean(axis=0, dtype=np.float64)
     found = {}
     for rod in phantom.rods:
@@ -133,7 +130,7 @@ def transfers_of(
             found[rod.name] = point_transfer(mean, rod, pixel_mm)
             continue
         near = rod.distance_mm(len(mean), pixel_mm) < 2 * rod.radius_mm
-        noise = ensemble_sigma(blocks, near) / math.sqrt(len(blocks))
+        noise = standard_error(stack_hu[:, near], reach)
         found[rod.name] = task_transfer(mean, rod, pixel_mm, noise)
     return found
 

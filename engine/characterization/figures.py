@@ -83,7 +83,7 @@ def transfer_curves(path: Path, found: Found, photons: float) -> None:
 
 
 def hu_errors(path: Path, found: Found, photons: float) -> None:
-    """Figure of the HU bias of every insert, with two standard errors, at one dose."""
+    """Figure of the HU bias of every insert, with 95 % intervals, at one dose."""
     inserts = list(next(iter(found.values()))[photons].hu)
     figure = _figure(8.5, 3.6)
     axis = figure.subplots()
@@ -92,7 +92,7 @@ def hu_errors(path: Path, found: Found, photons: float) -> None:
         places = np.arange(len(inserts)) + (i - len(found) / 2) * 0.8 / len(found)
         axis.errorbar(
             places, [hu[insert].bias_hu for insert in inserts],
-            yerr=[2 * hu[insert].standard_error_hu for insert in inserts],
+            yerr=[hu[insert].half_width_hu for insert in inserts],
             **{**_style(i, name), "linestyle": "none"}, capsize=2,
         )  # fmt: skip
     axis.axhline(0, color="k", lw=0.6)

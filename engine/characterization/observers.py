@@ -15,7 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.characterization.stack_blocks import block_length, halves, resamples
+from engine.characterization.stack_blocks import (
+    block_length,
+    halves,
+    resamples,
+    shared_length,
+)
 from engine.characterization.task_transfer import TaskTransfer
 from engine.scoring.noise_power import NoisePower
 from volumes import random_draws
@@ -24,6 +29,7 @@ from volumes.phantoms.rods import disc_spectrum
 CHANNELS = 5
 READERS = 10  # random splits of the images into halves for training and for testing
 _LEAST_IN_HALF = 4  # images of a kind that share no noise
+_LEAST_BLOCKS = 7  # of a kind that are resampled
 _RESAMPLES = 500  # of the images
 _CHANNEL_OF_DIAMETER = 2 / 3  # width of the Gaussian in LCD-CT
 _VIEWING_MM = 500.0
@@ -145,16 +151,18 @@ def channel_outputs(regions_hu: npt.NDArray[Any], channels: Array) -> Array:
 def least_images(reach: int) -> int:
     """The fewest images of a kind that the Hotelling observer can be trained and tested on.
 
-    After the gaps, each half has as many images as 4 blocks that share no noise.
+    After the gaps, each half has as many images as 4 that share no noise. There are 7 blocks to
+    resample.
 
     Args:
         reach: number of slices on each side that an image depends on.
 
     Example:
         >>> [least_images(reach) for reach in (0, 1, 4)]
-        [8, 28, 88]
+        [8, 63, 189]
     """
-    return 2 * (_LEAST_IN_HALF * block_length(reach) + 2 * reach)
+    trained = 2 * (_LEAST_IN_HALF * shared_length(reach) + 2 * reach)
+    return max(trained, _LEAST_BLOCKS * block_length(reach))
 
 
 def hotelling(

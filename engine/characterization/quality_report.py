@@ -61,7 +61,7 @@ def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses
         "the texture differs.",
         "task_transfer.png": f"Task transfer functions {at}, strongest contrast "
         "first. The bead is a point, not an edge.",
-        "hu_bias.png": f"Bias of HU by insert {at}, with two standard errors.",
+        "hu_bias.png": f"Bias of HU by insert {at}, with 95 % intervals.",
         "detectability.png": "AUC of the channelised Hotelling observer, with 95 % intervals. "
         "Dashed: the reconstruction at full dose.",
     }

@@ -77,8 +77,8 @@ def _rows(
         yield "ttf10_per_mm", name, transfer.frequency_at(0.1), *none
         yield "ttf_cnr", name, transfer.cnr, *none
     for name, hu in one.hu.items():
-        twice = 1.96 * hu.standard_error_hu
-        yield "hu_bias", name, hu.bias_hu, hu.bias_hu - twice, hu.bias_hu + twice
+        half = hu.half_width_hu
+        yield "hu_bias", name, hu.bias_hu, hu.bias_hu - half, hu.bias_hu + half
     for name, rod in one.detected.items():
         seen = rod.hotelling
         yield "auc", name, seen.auc, *seen.auc_interval

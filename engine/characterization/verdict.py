@@ -77,8 +77,9 @@ def about_reaches(found: Found) -> list[str]:
     return [
         "Slices on each side that an estimate depends on, measured at the lowest dose: "
         f"{', '.join(deep)}. Neighbouring images share noise, so {far} images on each side of a "
-        "border between training and testing are left out, errors and intervals come from blocks "
-        "of consecutive images, and the readers are trained again on each resample."
+        "border between training and testing are left out, errors count the noise that neighbours "
+        "share, blocks of consecutive images are resampled, and the readers are trained again on "
+        "each resample."
     ]
 
 

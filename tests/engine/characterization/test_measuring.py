@@ -135,7 +135,7 @@ def test_a_mean_of_neighbours_has_its_noise_and_detects_nothing_that_is_not_ther
 
     invisible = RodPhantom("low", 60.0, (Rod("3 mm", 12, 0, 3, 0), Rod("6 mm", -12, 0, 6, 0)))
     many = replace(
-        protocol, phantom=replace(SMALL, low_contrast=invisible), doses=(1e3,), realisations=40
+        protocol, phantom=replace(SMALL, low_contrast=invisible), doses=(1e3,), realisations=63
     )
     found = measure(many, [Untouched(), Mean()], lambda text: None)
     before, after = (found[label][1e3] for label in (RECONSTRUCTION, "mean"))
@@ -143,8 +143,8 @@ def test_a_mean_of_neighbours_has_its_noise_and_detects_nothing_that_is_not_ther
     assert "1 (mean)" in about_reaches(found)[0]
     assert after.noise.sigma_hu / before.noise.sigma_hu == pytest.approx(3**-0.5, rel=0.03)
     assert "no change of the detectability" in verdicts(found)[0]
-    with pytest.raises(BadUsage, match="needs 28 realisations"):
-        measure(replace(many, realisations=24), [Untouched(), Mean()], lambda text: None)
+    with pytest.raises(BadUsage, match="needs 63 realisations"):
+        measure(replace(many, realisations=62), [Untouched(), Mean()], lambda text: None)
 
 
 def test_an_estimate_that_is_not_finite_is_refused_by_the_name_of_the_method(protocol) -> None:

@@ -120,21 +120,21 @@ def test_images_that_share_noise_show_no_signal_that_is_not_there(monkeypatch) -
     monkeypatch.setattr(observers, "_RESAMPLES", 1)  # intervals are not looked at
     found, split_at_random = (
         [
-            hotelling(mixed(88, 4, "p", i), mixed(88, 4, "a", i), i, "mixed", reach=reach).auc
+            hotelling(mixed(189, 4, "p", i), mixed(189, 4, "a", i), i, "mixed", reach=reach).auc
             for i in range(30)
         ]
         for reach in (4, 0)
     )
-    # One AUC scatters by 0.11.
+    # One AUC scatters by 0.1, their mean by 0.02.
     assert np.mean(found) == pytest.approx(0.5, abs=0.06)
-    assert np.mean(split_at_random) > 0.65
+    assert np.mean(split_at_random) > 0.6
 
 
 def test_the_interval_of_images_that_share_noise_is_that_of_their_blocks() -> None:
-    present, absent = mixed(88, 4, "p"), mixed(88, 4, "a")
+    present, absent = mixed(189, 4, "p"), mixed(189, 4, "a")
     low, high = hotelling(present, absent, 0, "mixed", reach=4).auc_interval
-    alone = hotelling(mixed(88, 0, "p"), mixed(88, 0, "a"), 0, "mixed").auc_interval
-    # 88 images of 9 slices each tell as much as 10 do: three times the error.
+    alone = hotelling(mixed(189, 0, "p"), mixed(189, 0, "a"), 0, "mixed").auc_interval
+    # 189 images of 9 slices each tell as much as 21 do: three times the error.
     assert high - low > 2.2 * (alone[1] - alone[0])
 
 
@@ -142,8 +142,8 @@ def test_too_few_images_are_refused() -> None:
     present, absent = outputs(0.0, 7)
     with pytest.raises(ValueError, match="8 images"):
         hotelling(present, absent, 0)
-    with pytest.raises(ValueError, match="88 images"):
-        hotelling(mixed(87, 4), mixed(87, 4), 0, reach=4)
+    with pytest.raises(ValueError, match="189 images"):
+        hotelling(mixed(188, 4), mixed(188, 4), 0, reach=4)
 
 
 def test_the_area_under_the_roc_counts_pairs() -> None:
