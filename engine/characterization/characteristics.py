@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.characterization.hu_accuracy import HuAccuracy, hu_accuracy, nonuniformity_hu
-from engine.characterization.observers import (
+from engine.characterization.hotelling import (
     Detectability,
     channel_outputs,
     hotelling,
     laguerre_gauss,
-    non_prewhitening,
 )
+from engine.characterization.hu_accuracy import HuAccuracy, hu_accuracy, nonuniformity_hu
+from engine.characterization.non_prewhitening import non_prewhitening
 from engine.characterization.stack_blocks import standard_error
 from engine.characterization.task_transfer import TaskTransfer, point_transfer, task_transfer
 from engine.scoring.noise_power import NoisePower, noise_power

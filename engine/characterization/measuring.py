@@ -22,7 +22,7 @@ from engine.characterization.denoisers import (
     measured_reach,
 )
 from engine.characterization.ensembles import Ensemble, LesionSlice, Module, phantom_module
-from engine.characterization.observers import least_images
+from engine.characterization.hotelling import least_images
 from engine.comparison.methods import RECONSTRUCTION
 from engine.errors import BadUsage
 from volumes.phantoms.quality_phantoms import QualityPhantom

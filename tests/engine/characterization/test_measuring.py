@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from engine.characterization import observers
 from engine.characterization.denoisers import Untouched
 from engine.characterization.measuring import QualityProtocol, full_dose, measure
 from engine.characterization.quantities import curve_points, quantities
@@ -123,7 +122,7 @@ def test_the_same_seed_measures_the_same_numbers(protocol, found) -> None:
 def test_a_mean_of_neighbours_has_its_noise_and_detects_nothing_that_is_not_there(
     protocol, monkeypatch
 ) -> None:
-    monkeypatch.setattr(observers, "_RESAMPLES", 100)
+    monkeypatch.setattr("engine.characterization.hotelling._RESAMPLES", 100)
 
     @dataclass(frozen=True)
     class Mean(Untouched):
