@@ -23,7 +23,7 @@ from engine.characterization.quantities import (
 from engine.characterization.verdict import about_reaches, about_readers, unmeasured, verdicts
 from engine.report.markdown import grid
 from engine.runs.metrics_file import strict
-from volumes.storage.atomic import make_folder, whole_file
+from volumes.storage.atomic import make_folder, replace_text
 from volumes.tomography.photon_noise import dose_text
 
 
@@ -55,6 +55,7 @@ def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses
         ],
         "quantities": [asdict(row) for row in rows],
     }
+    described = json.dumps(strict(content), indent=2, allow_nan=False)
     captions = {
         "images.png": "Low-contrast module: one image, the mean of all, and the 2D noise power.",
         "noise_power.png": "Radial noise power spectra. Below: divided by their area, so that only "
@@ -66,10 +67,10 @@ def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses
         "Dashed: the reconstruction at full dose.",
     }
     paths = [
-        _write(folder / "quantities.csv", _csv(Quantity, rows)),
-        _write(folder / "curves.csv", _csv(CurvePoint, curve_points(found))),
-        _write(folder / "report.json", json.dumps(strict(content), indent=2, allow_nan=False)),
-        _write(folder / "report.md", _markdown(about, found, doses, captions)),
+        replace_text(folder / "quantities.csv", _csv(Quantity, rows)),
+        replace_text(folder / "curves.csv", _csv(CurvePoint, curve_points(found))),
+        replace_text(folder / "report.json", described),
+        replace_text(folder / "report.md", _markdown(about, found, doses, captions)),
     ]
     figures.images(folder / "images.png", found, low)
     figures.noise_power_curves(folder / "noise_power.png", found)
@@ -151,10 +152,3 @@ def _csv(kind: type, rows: Sequence[Any]) -> str:
     writer.writerow(names)
     writer.writerows([getattr(row, name) for name in names] for row in rows)
     return out.getvalue()
-
-
-def _write(path: Path, text: str) -> Path:
-    with whole_file(path, overwrite=True) as file:
-        # UTF-8 also where a name is not: its other bytes are written as escapes.
-        file.write(text.encode(errors="backslashreplace"))
-    return path
