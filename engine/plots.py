@@ -25,6 +25,8 @@ _FEWEST_SLICES = 4  # of which other planes are drawn
 _BOX = {"facecolor": "black", "alpha": 0.6, "pad": 1, "linewidth": 0}  # behind text
 _BARS_MM = (100, 50, 20, 10, 5, 2, 1)
 
+MARKERS = "os^vD<>pX*Ph8d"  # of lines, one after the other
+
 Place = Path | io.BytesIO  # where a PNG is written
 
 
@@ -74,14 +76,10 @@ def panel(
         title: of the figure.
         window: of the images. It determines the displayed range.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     spread = max(3 * float(np.std(residual_hu, dtype=np.float64)), 1.0)
     (low, high), unit = window.shown, window.unit_name
     names = [*images_hu, f"residual (±{spread:.0f} {unit})"]
-    figure = Figure(figsize=(3.2 * len(names), 6.9), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = empty_figure(3.2 * len(names), 6.9)
     axes = figure.subplots(2, len(names), squeeze=False)
     for column, (name, image) in enumerate(
         zip(names, [*images_hu.values(), residual_hu], strict=True)
@@ -129,9 +127,6 @@ def planes(
         title: of the figure.
         window: of the images. It determines the displayed range.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     z, y, x = spacing_mm
     pixels_mm = {"axial": (y, x), "coronal": (z, x), "sagittal": (z, y)}
     spread = max(3 * float(np.std(residual_hu.axial, dtype=np.float64)), 1.0)
@@ -149,11 +144,7 @@ def planes(
             if plane == "axial" or (deep and per_mm * height >= _LEAST_PLANE_IN)]  # fmt: skip
     sizes_mm = [every_mm[row] for row in rows]
     heights = [max(per_mm * height, 0.1) for height, _ in sizes_mm]
-    figure = Figure(
-        figsize=(max(per_mm * widest, 1.5) * len(shown), sum(heights) + 0.9),
-        layout="constrained", facecolor="white",
-    )  # fmt: skip
-    FigureCanvasAgg(figure)
+    figure = empty_figure(max(per_mm * widest, 1.5) * len(shown), sum(heights) + 0.9)
     axes = figure.subplots(
         len(rows), len(shown), squeeze=False, gridspec_kw={"height_ratios": heights}
     )
@@ -194,6 +185,16 @@ def _scale_bar(axis: Any, width_mm: float, height_mm: float) -> None:
         f"{length:g} mm", (left, low), xytext=(0, 4), textcoords="offset points", color="white",
         fontsize=8, bbox=_BOX,
     )  # fmt: skip
+
+
+def empty_figure(width_in: float, height_in: float) -> Any:
+    """A figure of matplotlib without a window: white, with constrained layout."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def plain(text: str) -> str:

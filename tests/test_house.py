@@ -77,11 +77,7 @@ DOORS = {
     "tf2onnx": {"engine/export/onnx_file.py"},
     "pydicom": {"volumes/dicom/slices.py"},
     "rich": {"engine/terminal.py"},
-    "matplotlib": {
-        "engine/plots.py",
-        "engine/report/figures.py",
-        "engine/characterization/figures.py",
-    },
+    "matplotlib": {"engine/plots.py"},
 }
 
 

@@ -10,23 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.characterization.ensembles import ensemble_sigma
-from engine.characterization.hu_accuracy import HuAccuracy, hu_accuracy, nonuniformity_hu
-from engine.characterization.observers import (
+from engine.characterization.hotelling import (
     Detectability,
     channel_outputs,
     hotelling,
     laguerre_gauss,
-    non_prewhitening,
 )
-from engine.characterization.stack_blocks import block_means
+from engine.characterization.hu_accuracy import HuAccuracy, hu_accuracy, nonuniformity_hu
+from engine.characterization.non_prewhitening import non_prewhitening
+from engine.characterization.stack_blocks import standard_error
 from engine.characterization.task_transfer import TaskTransfer, point_transfer, task_transfer
 from engine.scoring.noise_power import NoisePower, noise_power
-from volumes.phantoms.rods import Rod, RodPhantom
+from volumes.phantoms.rods import REGION_OF_DIAMETER, Rod, RodPhantom
 from volumes.volume import Unit
 
 _REGION, _REGION_OFFSET = 0.22, 0.25  # side and offset of noise regions, of the body's diameter
-_OBSERVED = 3.0  # side of an observer's region, in diameters of the largest rod
 _POINT_MM = 1.0  # thinner rods are points
 _PSNR_RANGE_HU = 1400.0  # the width of the usual window
 
@@ -96,7 +94,7 @@ def noise_of(stack_hu: Unit, phantom: RodPhantom, pixel_mm: float, reach: int = 
     realisations are independent, more if neighbours share noise.
 
     Args:
-        stack_hu: (N, Y, X) realisations, at least 2, and at least 2 blocks with a reach.
+        stack_hu: (N, Y, X) realisations, at least 2, and at least 4 reach + 2.
         phantom: whose body gives the place of the regions.
         pixel_mm: width of the pixels.
         reach: number of slices on each side that a realisation depends on.
@@ -117,8 +115,7 @@ def _restored(regions: npt.NDArray[np.float64], reach: int) -> float:
     if not reach:
         return math.sqrt(count / (count - 1))
     left = float(regions.var(axis=0).mean())
-    means = block_means(regions, reach)
-    taken = float(means.var(axis=0, ddof=1).mean()) / len(means)
+    taken = standard_error(regions, reach) ** 2
     return math.sqrt(1 + taken / left) if left else 1.0
 
 
@@ -126,7 +123,6 @@ def transfers_of(
     stack_hu: Unit, phantom: RodPhantom, pixel_mm: float, reach: int = 0
 ) -> dict[str, TaskTransfer]:
     """The task transfer function of every rod, from the mean over realisations."""
-    blocks = block_means(stack_hu, reach)
     mean = stack_hu.mean(axis=0, dtype=np.float64)
     found = {}
     for rod in phantom.rods:
@@ -134,7 +130,7 @@ def transfers_of(
             found[rod.name] = point_transfer(mean, rod, pixel_mm)
             continue
         near = rod.distance_mm(len(mean), pixel_mm) < 2 * rod.radius_mm
-        noise = ensemble_sigma(blocks, near) / math.sqrt(len(blocks))
+        noise = standard_error(stack_hu[:, near], reach)
         found[rod.name] = task_transfer(mean, rod, pixel_mm, noise)
     return found
 
@@ -170,13 +166,14 @@ def detected_rods(
     Args:
         present_hu: (N, Y, X) realisations with all rods.
         absent_hu: (N, Y, X) independent realisations without any.
-        rods: apart from each other by more than the region of an observer.
+        rods: apart from each other by more than the region of an observer, which is three times as
+            wide as the largest of them.
         pixel_mm: width of the pixels.
         key: of the random splits.
         seed: of the random splits.
         reach: see `hotelling`.
     """
-    side_mm = _OBSERVED * max(rod.diameter_mm for rod in rods)
+    side_mm = REGION_OF_DIAMETER * max(rod.diameter_mm for rod in rods)
     found = {}
     for rod in rods:
         rows, columns = rod.region(present_hu.shape[-1], pixel_mm, side_mm)

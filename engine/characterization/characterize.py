@@ -120,7 +120,8 @@ def characterize(request: CharacterizeRequest, terminal: Terminal) -> None:
     )  # fmt: skip
     found = measure(protocol, measured, terminal.say)
     doses = _equivalent_doses(found)
-    about = _about(request, protocol, methods, {one.label: one.setting for one in measured})
+    settings = {one.label: one.setting for one in measured}
+    about = _about(request, protocol, methods, settings, None if real is None else real[2])
     about["reach"] = {label: by_dose[max(by_dose)].reach for label, by_dose in found.items()}
     written = write_report(request.output, about, found, doses)
     _print(found, doses, request, terminal)
@@ -218,9 +219,9 @@ def _equivalent_doses(found: Found) -> Doses:
 
 def _about(
     request: CharacterizeRequest, protocol: QualityProtocol, methods: Sequence[ComparedMethod],
-    settings: dict[str, str],
+    settings: dict[str, str], index: int | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What a report says of the measurement, as plain data."""
+    """What a report says of the measurement, as plain data; `index` is that of the real slice."""
     phantom, lesions = protocol.phantom, protocol.lesions
     return {
         "phantom": request.phantom,
@@ -242,7 +243,7 @@ def _about(
             "sha256": nifti.open_scan(request.scan, request.reading).sha256()
             if request.scan
             else "",
-            "slice": request.slice if request.slice is not None else "middle",
+            "slice": index,
             "pixel_mm": lesions.absent.pixel_mm,
             "lesions": [rod.name for rod in lesions.lesions],
             "places_mm": [asdict(rod) for rod in lesions.lesions],
@@ -268,5 +269,9 @@ def _print(found: Found, doses: Doses, request: CharacterizeRequest, terminal: T
         f"{request.filter}; mean AUC over rods; full dose {dose_text(max(request.doses))} photons"
     )
     terminal.table(title, *overview(found, doses))
-    for line in (*verdicts(found), *about_reaches(found), about_readers(request.realisations)):
+    for line in (
+        *verdicts(found),
+        *about_reaches(found),
+        about_readers(found, request.realisations),
+    ):
         terminal.result(line)

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine.characterization.ensembles import Ensemble
 from engine.comparison.classical import METHODS
-from engine.comparison.methods import ComparedMethod, Network
+from engine.comparison.methods import RECONSTRUCTION, ComparedMethod, Network
 from engine.denoising.finishing import finished
 from engine.errors import NumericalFailure
 from engine.inference.prior_image import prior_image
@@ -27,7 +27,6 @@ from volumes.boxes import Box
 from volumes.tomography.photon_noise import dose_text
 from volumes.volume import SpacingMm, Unit
 
-RECONSTRUCTION = "reconstruction"
 _CLASSICAL_REACH = 4  # of methods with a prior, or of volumes: as the prior; it is measured
 MOST_SLICES = 66  # in which a reach is measured, and the one that replaces another
 _SHARED = 0.05  # of the largest change: what changes less correlates estimates too little to count

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.characterization.characteristics import Characteristics
-from engine.characterization.observers import Array, percentiles
+from engine.characterization.hotelling import Array, percentiles
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.quantities import Found
-from engine.plots import plain, save
+from engine.comparison.methods import RECONSTRUCTION
+from engine.plots import MARKERS, empty_figure, plain, save
 from volumes.tomography.photon_noise import dose_text
 
 _DPI = 120
-_MARKERS = "os^vD<>pX*Ph8d"
 _MOST_COLUMNS = 4
 
 
 def images(path: Path, found: Found, photons: float) -> None:
     """Figure of one realisation, the mean of all, and the 2D noise power of every method."""
     columns = len(found)
-    figure = _figure(2.3 * columns + 0.4, 7.4)
+    figure = empty_figure(2.3 * columns + 0.4, 7.4)
     axes = figure.subplots(3, columns, squeeze=False)
     first = found[RECONSTRUCTION][photons]
     spread = 3 * first.noise.sigma_hu
@@ -50,7 +49,7 @@ def images(path: Path, found: Found, photons: float) -> None:
 def noise_power_curves(path: Path, found: Found) -> None:
     """Figure of radial noise power (HU^2 mm^2), and of its shape (of area 1), a column a dose."""
     doses = list(next(iter(found.values())))
-    figure = _figure(3.6 * len(doses) + 1.4, 6.0)
+    figure = empty_figure(3.6 * len(doses) + 1.4, 6.0)
     axes = figure.subplots(2, len(doses), squeeze=False)
     for (upper, lower), photons in zip(axes.T, doses, strict=True):
         for i, (name, by_dose) in enumerate(found.items()):
@@ -83,16 +82,16 @@ def transfer_curves(path: Path, found: Found, photons: float) -> None:
 
 
 def hu_errors(path: Path, found: Found, photons: float) -> None:
-    """Figure of the HU bias of every insert, with two standard errors, at one dose."""
+    """Figure of the HU bias of every insert, with 95 % intervals, at one dose."""
     inserts = list(next(iter(found.values()))[photons].hu)
-    figure = _figure(8.5, 3.6)
+    figure = empty_figure(8.5, 3.6)
     axis = figure.subplots()
     for i, (name, by_dose) in enumerate(found.items()):
         hu = by_dose[photons].hu
         places = np.arange(len(inserts)) + (i - len(found) / 2) * 0.8 / len(found)
         axis.errorbar(
             places, [hu[insert].bias_hu for insert in inserts],
-            yerr=[2 * hu[insert].standard_error_hu for insert in inserts],
+            yerr=[hu[insert].half_width_hu for insert in inserts],
             **{**_style(i, name), "linestyle": "none"}, capsize=2,
         )  # fmt: skip
     axis.axhline(0, color="k", lw=0.6)
@@ -134,7 +133,7 @@ def detectability(path: Path, found: Found, names: Sequence[str]) -> None:
 def _style(i: int, name: str) -> dict[str, Any]:
     black = name == RECONSTRUCTION
     return {
-        "color": "k" if black else f"C{(i - 1) % 10}", "marker": _MARKERS[i % len(_MARKERS)],
+        "color": "k" if black else f"C{(i - 1) % 10}", "marker": MARKERS[i % len(MARKERS)],
         "markersize": 4, "lw": 1.6 if black else 1.1, "label": plain(name),
     }  # fmt: skip
 
@@ -142,7 +141,7 @@ def _style(i: int, name: str) -> dict[str, Any]:
 def _panels(count: int) -> tuple[Any, Any]:
     columns = min(count, _MOST_COLUMNS)
     rows = math.ceil(count / columns)
-    figure = _figure(2.9 * columns + 1.4, 2.7 * rows + 0.4)
+    figure = empty_figure(2.9 * columns + 1.4, 2.7 * rows + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[count:]:
         axis.set_visible(False)
@@ -156,12 +155,3 @@ def _decorate(figure: Any, axes: Any) -> None:
         axis.title.set_fontsize(9)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8)
-
-
-def _figure(width_in: float, height_in: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure

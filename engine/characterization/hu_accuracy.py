@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.characterization.stack_blocks import standard_error
+from engine.characterization.stack_blocks import standard_error, student_quantile
 from volumes.phantoms.rods import Rod
 
 _CENTRAL = 0.6  # of a rod's radius: beyond it, its edge is blurred
@@ -25,16 +25,23 @@ class HuAccuracy:
         nominal_hu: of the phantom.
         mean_hu: measured.
         standard_error_hu: of the mean, over realisations.
+        within: half the width of the 95 % interval, in standard errors.
     """
 
     nominal_hu: float
     mean_hu: float
     standard_error_hu: float
+    within: float
 
     @property
     def bias_hu(self) -> float:
         """Measured - nominal."""
         return self.mean_hu - self.nominal_hu
+
+    @property
+    def half_width_hu(self) -> float:
+        """Half the width of the 95 % interval of the bias."""
+        return self.within * self.standard_error_hu
 
 
 def hu_accuracy(
@@ -50,7 +57,8 @@ def hu_accuracy(
     """
     inside = rod.distance_mm(stack_hu.shape[-1], pixel_mm) < _CENTRAL * rod.radius_mm
     means = stack_hu[:, inside].mean(axis=1, dtype=np.float64)
-    return HuAccuracy(rod.hu, float(means.mean()), standard_error(means, reach))
+    error, within = standard_error(means, reach), student_quantile(len(means), reach)
+    return HuAccuracy(rod.hu, float(means.mean()), error, within)
 
 
 def nonuniformity_hu(mean_hu: npt.NDArray[Any], body: Rod, pixel_mm: float) -> float:

@@ -17,13 +17,13 @@ from engine.characterization.characteristics import (
 )
 from engine.characterization.denoisers import (
     MOST_SLICES,
-    RECONSTRUCTION,
     Denoiser,
     denoised,
     measured_reach,
 )
 from engine.characterization.ensembles import Ensemble, LesionSlice, Module, phantom_module
-from engine.characterization.observers import least_images
+from engine.characterization.hotelling import least_images
+from engine.comparison.methods import RECONSTRUCTION
 from engine.errors import BadUsage
 from volumes.phantoms.quality_phantoms import QualityPhantom
 from volumes.tomography.photon_noise import dose_text

@@ -23,7 +23,7 @@ from engine.characterization.quantities import (
 from engine.characterization.verdict import about_reaches, about_readers, unmeasured, verdicts
 from engine.report.markdown import grid
 from engine.runs.metrics_file import strict
-from volumes.storage.atomic import make_folder, whole_file
+from volumes.storage.atomic import make_folder, replace_text
 from volumes.tomography.photon_noise import dose_text
 
 
@@ -55,21 +55,22 @@ def write_report(folder: Path, about: dict[str, Any], found: Found, doses: Doses
         ],
         "quantities": [asdict(row) for row in rows],
     }
+    described = json.dumps(strict(content), indent=2, allow_nan=False)
     captions = {
         "images.png": "Low-contrast module: one image, the mean of all, and the 2D noise power.",
         "noise_power.png": "Radial noise power spectra. Below: divided by their area, so that only "
         "the texture differs.",
         "task_transfer.png": f"Task transfer functions {at}, strongest contrast "
         "first. The bead is a point, not an edge.",
-        "hu_bias.png": f"Bias of HU by insert {at}, with two standard errors.",
+        "hu_bias.png": f"Bias of HU by insert {at}, with 95 % intervals.",
         "detectability.png": "AUC of the channelised Hotelling observer, with 95 % intervals. "
         "Dashed: the reconstruction at full dose.",
     }
     paths = [
-        _write(folder / "quantities.csv", _csv(Quantity, rows)),
-        _write(folder / "curves.csv", _csv(CurvePoint, curve_points(found))),
-        _write(folder / "report.json", json.dumps(strict(content), indent=2, allow_nan=False)),
-        _write(folder / "report.md", _markdown(about, found, doses, captions)),
+        replace_text(folder / "quantities.csv", _csv(Quantity, rows)),
+        replace_text(folder / "curves.csv", _csv(CurvePoint, curve_points(found))),
+        replace_text(folder / "report.json", described),
+        replace_text(folder / "report.md", _markdown(about, found, doses, captions)),
     ]
     figures.images(folder / "images.png", found, low)
     figures.noise_power_curves(folder / "noise_power.png", found)
@@ -99,7 +100,7 @@ def _markdown(about: dict[str, Any], found: Found, doses: Doses, captions: dict[
         "transfer function of the nearest contrast; they assume a linear system.",
         grid(tables.detection_table(found, list(first.detected))),
         *about_reaches(found),
-        about_readers(about["realisations"]),
+        about_readers(found, about["realisations"]),
         "**Table 5.** Change against the reconstruction at the same dose, with paired intervals.",
         grid(tables.change_table(found)),
         "**Table 6.** Dose (photons a ray) at which a method has the d' that the reconstruction "
@@ -134,7 +135,8 @@ def _methods(about: dict[str, Any]) -> list[str]:
         "realisations subtracted; its integral is the variance. Radial mean up to the Nyquist "
         "frequency; mean frequency weighted by the radial power (TG-233).",
         "**Resolution.** Radial edge of each insert in the mean over realisations, bins of a "
-        "quarter of a pixel, tapered window of 6 mm to each side (Richard 2012, TG-233).",
+        "quarter of a pixel, tapered window of 6 mm to each side (Richard 2012, TG-233). A bead: "
+        "the Fourier transform of its image over that of its disc.",
         "**Detectability.** CHO: 5 Laguerre-Gauss channels of width 2/3 of the diameter, mean of "
         "the region removed, 10 random halves for training and testing (conventions of LCD-CT, "
         "FDA). Intervals: images resampled 500 times. Signal-absent images are the same places in "
@@ -150,10 +152,3 @@ def _csv(kind: type, rows: Sequence[Any]) -> str:
     writer.writerow(names)
     writer.writerows([getattr(row, name) for name in names] for row in rows)
     return out.getvalue()
-
-
-def _write(path: Path, text: str) -> Path:
-    with whole_file(path, overwrite=True) as file:
-        # UTF-8 also where a name is not: its other bytes are written as escapes.
-        file.write(text.encode(errors="backslashreplace"))
-    return path

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import EquivalentDose, auc_change, d_change, mean_auc
 from engine.characterization.quantities import Doses, Found
+from engine.comparison.methods import RECONSTRUCTION
 from engine.report.tables import Table
 from volumes.tomography.photon_noise import dose_text
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.characterization.characteristics import Characteristics
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import EquivalentDose
+from engine.comparison.methods import RECONSTRUCTION
 
 Found = Mapping[str, Mapping[float, Characteristics]]
 Doses = Mapping[tuple[str, str], EquivalentDose]  # by method and by what is detected
@@ -77,8 +77,8 @@ def _rows(
         yield "ttf10_per_mm", name, transfer.frequency_at(0.1), *none
         yield "ttf_cnr", name, transfer.cnr, *none
     for name, hu in one.hu.items():
-        twice = 1.96 * hu.standard_error_hu
-        yield "hu_bias", name, hu.bias_hu, hu.bias_hu - twice, hu.bias_hu + twice
+        half = hu.half_width_hu
+        yield "hu_bias", name, hu.bias_hu, hu.bias_hu - half, hu.bias_hu + half
     for name, rod in one.detected.items():
         seen = rod.hotelling
         yield "auc", name, seen.auc, *seen.auc_interval

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volumes.phantoms.rods import Rod
+from volumes.phantoms.rods import Rod, disc_spectrum
 
 _BINS_OF_PIXEL = 4  # of the edge spread function
 _REACH_MM = 6.0  # on each side of the edge; the whole radius of a rod of 12 mm
 _FLAT = 0.5  # share of the window about the edge that is not tapered
 _FREQUENCY_STEP_PER_MM = 0.01
 _LEAST_CNR = 5.0  # of the mean image; below, noise reads as resolution
+_LEAST_OF_BEAD = 0.2  # of its spectrum: what is left of it is divided by, which magnifies noise
 
 Array = npt.NDArray[np.float64]
 
@@ -29,7 +30,8 @@ class TaskTransfer:
     """The task transfer function of one rod.
 
     Attributes:
-        frequency_per_mm: up to the Nyquist frequency of the pixels.
+        frequency_per_mm: up to the Nyquist frequency of the pixels, or to the highest that a bead
+            shows.
         transfer: 1 at frequency 0.
         contrast_hu: step of the measured edge.
         cnr: contrast to noise of the mean image that it was measured in.
@@ -48,7 +50,7 @@ class TaskTransfer:
     def frequency_at(self, level: float) -> float:
         """The first frequency per mm at which it falls to a level such as 0.5.
 
-        NaN if it is not measurable, or does not fall to it below the Nyquist frequency.
+        NaN if it is not measurable, or does not fall to it at a frequency that was measured.
         """
         below = np.flatnonzero(self.transfer < level)
         if not self.measurable or not below.size or below[0] == 0:
@@ -58,7 +60,7 @@ class TaskTransfer:
         return float(f0 + (f1 - f0) * (t0 - level) / (t0 - t1))
 
     def at(self, frequency_per_mm: Array) -> Array:
-        """Its values at frequencies; 0 above the Nyquist frequency."""
+        """Its values at frequencies; 0 above those that were measured."""
         found = np.interp(frequency_per_mm, self.frequency_per_mm, self.transfer, right=0.0)
         return np.asarray(found)
 
@@ -123,9 +125,11 @@ def _taper(length: int) -> Array:
 
 
 def point_transfer(mean_hu: npt.NDArray[Any], bead: Rod, pixel_mm: float) -> TaskTransfer:
-    """The transfer function of a bead that is smaller than a pixel, by its Fourier transform.
+    """The transfer function of a bead: the Fourier transform of its image, over that of its disc.
 
-    Its surroundings, beyond 3.5 mm, are subtracted. The frequency 0 has the value 1.
+    Its surroundings, beyond 3.5 mm, are subtracted. The frequency 0 has the value 1. The last
+    frequency is that at which the spectrum of the disc falls to a fifth: 1.96 per mm for a bead of
+    0.5 mm.
 
     Args:
         mean_hu: (N, N) mean over realisations.
@@ -138,12 +142,15 @@ def point_transfer(mean_hu: npt.NDArray[Any], bead: Rod, pixel_mm: float) -> Tas
     points = image[disc] - image[ring].mean()
     y, x = np.nonzero(disc)
     frequency = np.arange(0, 0.5 / pixel_mm, _FREQUENCY_STEP_PER_MM)
+    own = disc_spectrum(frequency, bead.diameter_mm, 1.0)
+    shown = np.logical_and.accumulate(own > _LEAST_OF_BEAD * own[0])
+    frequency, own = frequency[shown], own[shown] / own[0]
     # Along both axes and both diagonals: the mean of a ring, to a good approximation.
     found = []
     for turn in np.arange(8) * np.pi / 8:
         along = (x * np.cos(turn) + y * np.sin(turn)) * pixel_mm
         found.append(np.abs(np.exp(-2j * np.pi * frequency[:, None] * along) @ points))
-    transfer = np.mean(found, axis=0)
+    transfer = np.mean(found, axis=0) / own
     transfer = transfer / transfer[0] if transfer[0] else transfer
     noise = float(image[ring].std())
     peak = float(np.abs(points).max())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from engine.characterization.characteristics import Characteristics
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.characterization.dose_equivalence import auc_change, mean_auc
 from engine.characterization.quantities import Found
+from engine.comparison.methods import RECONSTRUCTION
 from volumes.tomography.photon_noise import dose_text
 
 _ALL_DETECTED = 0.98  # mean AUC
@@ -45,21 +45,31 @@ def _sentence(
     return f"{text}; no change of the detectability of {what} was found: {auc}."
 
 
-def about_readers(realisations: int) -> str:
+def about_readers(found: Found, realisations: int) -> str:
     """A sentence on how far the numbers of images carry."""
-    half = realisations // 2
+    half, left_out = realisations // 2, 2 * max(_reaches(found).values())
+    trained = (
+        f"on at least {half - left_out} images with and {half - left_out} without the signal, and "
+        f"tested on at least {realisations - half - left_out} others of each"
+        if left_out
+        else f"on {half} images with and {half} without the signal and tested on the other "
+        f"{realisations - half} of each"
+    )
     return (
-        f"Each reader is trained on {half} images with and {half} without the signal and tested on "
-        f"the other {realisations - half} of each. Training on few images lowers the AUC of the "
-        "test (the AUC on the images of the training, in the CSV, is too high: the truth lies "
-        "between); it does so for every method alike."
+        f"Each reader is trained {trained}. Training on few images lowers the AUC of the test (the "
+        "AUC on the images of the training, in the CSV, is too high: the truth lies between); it "
+        "does so for every method alike."
         + ("" if realisations >= 100 else " This is a quick look: use 200 for a statement.")
     )
 
 
+def _reaches(found: Found) -> dict[str, int]:
+    return {label: next(iter(by_dose.values())).reach for label, by_dose in found.items()}
+
+
 def about_reaches(found: Found) -> list[str]:
     """A sentence on methods that see several realisations at once, if there are any."""
-    reaches = {label: next(iter(by_dose.values())).reach for label, by_dose in found.items()}
+    reaches = _reaches(found)
     deep = [f"{reach} ({label})" for label, reach in reaches.items() if reach]
     if not deep:
         return []
@@ -67,8 +77,9 @@ def about_reaches(found: Found) -> list[str]:
     return [
         "Slices on each side that an estimate depends on, measured at the lowest dose: "
         f"{', '.join(deep)}. Neighbouring images share noise, so {far} images on each side of a "
-        "border between training and testing are left out, errors and intervals come from blocks "
-        "of consecutive images, and the readers are trained again on each resample."
+        "border between training and testing are left out, errors count the noise that neighbours "
+        "share, blocks of consecutive images are resampled, and the readers are trained again on "
+        "each resample."
     ]
 
 

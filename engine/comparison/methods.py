@@ -23,6 +23,9 @@ from volumes.sampling.priors import NeighbourMean
 from volumes.volume import SpacingMm, Unit
 
 POSES = "+poses"  # at the end of a word: see `resolve_methods`
+RECONSTRUCTION = "reconstruction"  # the label of the untouched scan in `engine characterize`
+# Names that mean something else in tables. Labels are keys: a run of such a name would replace it.
+RESERVED = frozenset({*METHODS, "clean", RECONSTRUCTION})
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
         remedy = did_you_mean(base, known, f"Name a run folder, or one of {', '.join(known)}")
         raise BadUsage(word, "is not a method", remedy)
     name = run.folder.resolve().name
-    if name in METHODS or name == "clean":
+    if name in RESERVED:
         cause = f"is a run named {name}, which has another meaning in the tables"
         raise Mismatch(Path(base), cause, "Rename it")
     model = open_model(run, checkpoint)

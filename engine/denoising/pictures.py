@@ -14,7 +14,7 @@ from engine.report.results import Stack, shown_slices
 from engine.report.viewer import viewer
 from volumes.dataset import case_name
 from volumes.nifti import Stored
-from volumes.storage.atomic import whole_file
+from volumes.storage.atomic import replace_text
 from volumes.volume import Unit
 from volumes.window import Window
 
@@ -49,8 +49,7 @@ def write_page(denoised: Denoised, path: Path, window: Window) -> None:
     stack = Stack(of, depth, scan.spacing_mm, images)
     name = case_name(scan.path)
     body = f"<h1>{heading(name)}</h1>\n{viewer({name: stack}, window, noisy='input')}"
-    with whole_file(path, overwrite=True) as file:
-        file.write(page(name, body).encode(errors="backslashreplace"))
+    replace_text(path, page(name, body))
 
 
 def _planes(denoised: Denoised, stored: Stored) -> Planes:

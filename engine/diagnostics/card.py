@@ -14,9 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.characterization.denoisers import RECONSTRUCTION
 from engine.checkpoints import checkpoint
-from engine.comparison.methods import POSES
+from engine.comparison.methods import POSES, RECONSTRUCTION
 from engine.errors import BadUsage, Mismatch
 from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import CODE

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import textwrap
-from typing import Any
 
 import numpy as np
 
-from engine.plots import Place, middle, plain, save
+from engine.plots import MARKERS, Place, empty_figure, middle, plain, save
 from engine.scoring.removed_noise import RemovedNoise
 from volumes.volume import Unit
 from volumes.window import Window
@@ -20,9 +19,7 @@ _DPI = 120
 _MOST_COLUMNS = 5  # that fit a page
 _MOST_CLOSEUPS = 4
 _SLICE_IN = 2.5
-# "--" is reserved for the untouched scan.
-_MARKERS = "os^vD<>pX*Ph8d"
-_LINES = ("-", ":", "-.")
+_LINES = ("-", ":", "-.")  # "--" is reserved for the untouched scan
 _NAME_LETTERS = 28
 
 
@@ -43,7 +40,7 @@ def slices(path: Place, case: str, level: str, images_hu: dict[str, Unit], windo
     bands, columns = _grid(len(images_hu), _MOST_COLUMNS)
     height, width = noisy.shape
     tall = _SLICE_IN * min(max(height / width, 0.5), 2.0)
-    figure = _figure(_SLICE_IN * columns + 0.3, bands * (3 * tall + 0.5) + 0.7)
+    figure = empty_figure(_SLICE_IN * columns + 0.3, bands * (3 * tall + 0.5) + 0.7)
     for band, part in enumerate(np.ravel(figure.subfigures(bands, 1))):
         axes = part.subplots(3, columns, squeeze=False)
         for axis in axes.flat:
@@ -80,7 +77,7 @@ def closeups(
     """
     low, high = window.shown
     rows, columns = _grid(len(images_hu), _MOST_CLOSEUPS)
-    figure = _figure(_SLICE_IN * columns, rows * (_SLICE_IN + 0.3) + 0.3)
+    figure = empty_figure(_SLICE_IN * columns, rows * (_SLICE_IN + 0.3) + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -102,7 +99,7 @@ def boxes(path: Place, series: Series) -> None:
     shown = list(next(iter(series.values())))
     rows, columns = _grid(len(shown), 3)
     tall = 1.2 + 0.28 * len(series)
-    figure = _figure(1.6 + 3.2 * columns, rows * tall)
+    figure = empty_figure(1.6 + 3.2 * columns, rows * tall)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True)
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
@@ -134,7 +131,7 @@ def levels(path: Place, series: Series) -> None:
         path: of the PNG, replaced if it exists; or a buffer.
         series: PSNR of every case in dB, by method and level of noise, of which there are several.
     """
-    figure = _figure(9.5, max(5.0, 1.0 + 0.24 * len(series)))
+    figure = empty_figure(9.5, max(5.0, 1.0 + 0.24 * len(series)))
     axis = figure.subplots()
     labels, places = _places(list(next(iter(series.values()))))
     means = {
@@ -168,7 +165,7 @@ def noise_power(path: Place, spectra: Spectra, unit: str = "HU") -> None:
         unit: of the images.
     """
     rows, columns = _grid(len(spectra), 3)
-    figure = _figure(1.6 + 4 * columns, 0.8 + 3.4 * rows)
+    figure = empty_figure(1.6 + 4 * columns, 0.8 + 3.4 * rows)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(spectra) :]:
         axis.set_visible(False)
@@ -191,7 +188,7 @@ def noise_power(path: Place, spectra: Spectra, unit: str = "HU") -> None:
 
 def _line(i: int) -> dict[str, str]:
     """The look of the i-th line: lines differ by marker, then by colour, then by dashes."""
-    marker, line = _MARKERS[i % len(_MARKERS)], _LINES[i // 10 % len(_LINES)]
+    marker, line = MARKERS[i % len(MARKERS)], _LINES[i // 10 % len(_LINES)]
     return {"color": f"C{i % 10}", "marker": marker, "linestyle": line}
 
 
@@ -215,12 +212,3 @@ def _name(name: str) -> str:
     """The name of a method. Matplotlib leaves a name that begins with "_" out of a legend."""
     filled = textwrap.fill(plain(name), _NAME_LETTERS)
     return f" {filled}" if filled.startswith("_") else filled
-
-
-def _figure(width_in: float, height_in: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure

@@ -21,7 +21,7 @@ from engine.report.statistics import smallest_p
 from engine.report.summary import Entries, remarks, summary
 from engine.report.viewer import viewer
 from engine.runs.metrics_file import strict
-from volumes.storage.atomic import make_folder, whole_file
+from volumes.storage.atomic import make_folder, replace_text
 from volumes.window import Window
 
 
@@ -47,20 +47,22 @@ def write(
     spectra = noise_spectra(rows)
     drawn = {folder / f"{_slices(picture)}.png": picture for picture in pictures}
     paths = [
-        _text(folder / "scores.csv", _csv(rows)),
-        _text(folder / "report.json", _json(about, entries, rows)),
-        _text(folder / "report.md", markdown(about, entries, drawn, spectra=bool(spectra))),
+        replace_text(folder / "scores.csv", _csv(rows)),
+        replace_text(folder / "report.json", _json(about, entries, rows)),
+        replace_text(folder / "report.md", markdown(about, entries, drawn, spectra=bool(spectra))),
     ]
     for name, draw in drawings(rows, pictures, window).items():
         draw(folder / f"{name}.png")
         paths.append(folder / f"{name}.png")
     if spectra:
-        paths.append(_text(folder / "noise_power.csv", _spectra_csv(rows)))
+        paths.append(replace_text(folder / "noise_power.csv", _spectra_csv(rows)))
     body = _html(paths, pictures, window)
     for each in pictures:
         paths.append(folder / f"{closeup(each.level)}.png")
         figures.closeups(paths[-1], each.case, each.level, each.slices, window)
-    paths.append(_text(folder / "report.html", page("Comparison of denoising methods", body)))
+    paths.append(
+        replace_text(folder / "report.html", page("Comparison of denoising methods", body))
+    )
     return paths
 
 
@@ -160,10 +162,3 @@ def _json(about: dict[str, Any], entries: Entries, rows: Sequence[Row]) -> str:
         "rows": [asdict(row) for row in rows],
     }
     return json.dumps(strict(content), indent=2, allow_nan=False) + "\n"
-
-
-def _text(path: Path, text: str) -> Path:
-    with whole_file(path, overwrite=True) as file:
-        # UTF-8 also where a name is not: its other bytes are written as escapes.
-        file.write(text.encode(errors="backslashreplace"))
-    return path

@@ -16,6 +16,7 @@ from volumes.tomography.geometry import Geometry
 from volumes.tomography.scanner import Scanner, Sinogram
 from volumes.volume import AIR_HU
 
+REGION_OF_DIAMETER = 3.0  # side of the region of an observer, in diameters of the largest rod
 _PARTS = 4  # of a bin: its reading is the mean of their integrals
 _PARTS_OF_PIXEL = 8  # along Y and X
 
@@ -150,3 +151,16 @@ def coverage(rod: Rod, size: int, pixel_mm: float) -> Array:
     fine = np.hypot((y_mm[:, None] + part)[:, :, None], (x_mm[:, None] + part)[:, None, :])
     share[y, x] = np.mean(fine < rod.radius_mm, axis=(1, 2))
     return share
+
+
+def disc_spectrum(frequency_per_mm: Array, diameter_mm: float, contrast_hu: float) -> Array:
+    """The Fourier transform of a disc in HU mm^2, by radial frequency.
+
+    It is C pi R^2 2 J1(2 pi R f) / (2 pi R f).
+    """
+    from scipy.special import j1
+
+    radius = diameter_mm / 2
+    x = 2 * np.pi * radius * np.asarray(frequency_per_mm, np.float64)
+    safe = np.where(x > 0, x, 1.0)
+    return np.asarray(contrast_hu * np.pi * radius**2 * np.where(x > 0, 2 * j1(safe) / safe, 1.0))

@@ -70,6 +70,21 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         _temporaries.discard(temporary)
 
 
+def replace_text(path: Path, text: str) -> Path:
+    """Writes a text file whole, in UTF-8. An existing file is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        CannotWrite: if it cannot be written.
+    """
+    with whole_file(path, overwrite=True) as file:
+        # UTF-8 also where a name is not: its other bytes are written as escapes.
+        file.write(text.encode(errors="backslashreplace"))
+    return path
+
+
 def _start(path: Path) -> str:
     """The start of the names of its temporary files, which tells two long names apart."""
     name = path.name

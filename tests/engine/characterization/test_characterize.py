@@ -17,9 +17,9 @@ QUICK = ["--dose", "3e4,3e5", "--realisations", "16", "--pixel", "1.5", "--filte
 @pytest.fixture(scope="module")
 def report(cpu, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("characteristics")
-    body = np.full((1, 128, 128), -1000, np.int16)
+    body = np.full((3, 128, 128), -1000, np.int16)
     y, x = np.mgrid[:128, :128] - 63.5
-    body[0][np.hypot(x, y) < 55] = 60
+    body[:, np.hypot(x, y) < 55] = 60
     nifti.write_hu(folder / "scan.nii.gz", body, (3.0, 2.0, 2.0))
     out = folder / "report"
     words = ["characterize", "tv", *QUICK, "--scan", str(folder / "scan.nii.gz"), "-o", str(out)]
@@ -37,6 +37,8 @@ def test_the_report_has_tables_figures_and_every_number(report) -> None:
     content = json.loads((report / "report.json").read_text())
     assert content["realisations"] == 16
     assert content["scan"]["lesions"]
+    assert content["scan"]["slice"] == 1  # the middle of three, which was not named
+    assert "set into slice 1 of" in text
     with open(report / "quantities.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(content["quantities"])

@@ -7,13 +7,12 @@ import pytest
 from scipy import ndimage
 
 from engine.characterization.denoisers import (
-    RECONSTRUCTION,
     Untouched,
     denoisers,
     measured_reach,
 )
 from engine.characterization.ensembles import Ensemble, Module
-from engine.comparison.methods import resolve_methods
+from engine.comparison.methods import RECONSTRUCTION, resolve_methods
 from tests.engine.tiny import identity, scan_file, tiny, untrained, voxels
 from volumes import random_draws
 from volumes.phantoms.rods import Rod, RodPhantom

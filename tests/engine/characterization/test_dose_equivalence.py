@@ -8,7 +8,7 @@ import pytest
 
 from engine.characterization.characteristics import Characteristics, DetectedRod
 from engine.characterization.dose_equivalence import auc_change, d_change, equivalent_dose
-from engine.characterization.observers import Detectability
+from engine.characterization.hotelling import Detectability
 from engine.scoring.noise_power import NoisePower
 from volumes import random_draws
 from volumes.phantoms.rods import Rod

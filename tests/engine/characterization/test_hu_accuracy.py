@@ -19,6 +19,7 @@ def test_the_bias_of_a_rod_is_found_without_its_edge() -> None:
     # 64 pixels lie within 3.6 mm: the error is 10 / sqrt(50 * 64) = 0.18 HU.
     assert found.standard_error_hu == pytest.approx(0.18, rel=0.4)
     assert found.bias_hu == pytest.approx(-3.0, abs=4 * 0.18)
+    assert found.half_width_hu == pytest.approx(2.0096 * found.standard_error_hu, rel=1e-4)
 
 
 def test_the_error_counts_images_that_share_noise_once() -> None:
@@ -27,6 +28,7 @@ def test_the_error_counts_images_that_share_noise_once() -> None:
     mean = np.stack([alone[i : i + 9].mean(axis=0) for i in range(90)])
     found = hu_accuracy(mean, ROD, 0.8, 4)
     assert found.standard_error_hu > 1.5 * hu_accuracy(mean, ROD, 0.8).standard_error_hu
+    assert found.within == pytest.approx(2.262, abs=0.001)  # Student's t for 10 blocks of 9
 
 
 def test_the_nonuniformity_of_cupping_is_the_difference_of_edge_and_centre() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from engine.characterization import observers
-from engine.characterization.denoisers import RECONSTRUCTION, Untouched
+from engine.characterization.denoisers import Untouched
 from engine.characterization.measuring import QualityProtocol, full_dose, measure
 from engine.characterization.quantities import curve_points, quantities
 from engine.characterization.verdict import about_reaches, verdicts
+from engine.comparison.methods import RECONSTRUCTION
 from engine.errors import BadUsage, NumericalFailure
 from volumes.phantoms.quality_phantoms import QualityPhantom
 from volumes.phantoms.rods import Rod, RodPhantom
@@ -122,7 +122,7 @@ def test_the_same_seed_measures_the_same_numbers(protocol, found) -> None:
 def test_a_mean_of_neighbours_has_its_noise_and_detects_nothing_that_is_not_there(
     protocol, monkeypatch
 ) -> None:
-    monkeypatch.setattr(observers, "_RESAMPLES", 100)
+    monkeypatch.setattr("engine.characterization.hotelling._RESAMPLES", 100)
 
     @dataclass(frozen=True)
     class Mean(Untouched):
@@ -134,7 +134,7 @@ def test_a_mean_of_neighbours_has_its_noise_and_detects_nothing_that_is_not_ther
 
     invisible = RodPhantom("low", 60.0, (Rod("3 mm", 12, 0, 3, 0), Rod("6 mm", -12, 0, 6, 0)))
     many = replace(
-        protocol, phantom=replace(SMALL, low_contrast=invisible), doses=(1e3,), realisations=40
+        protocol, phantom=replace(SMALL, low_contrast=invisible), doses=(1e3,), realisations=63
     )
     found = measure(many, [Untouched(), Mean()], lambda text: None)
     before, after = (found[label][1e3] for label in (RECONSTRUCTION, "mean"))
@@ -142,8 +142,8 @@ def test_a_mean_of_neighbours_has_its_noise_and_detects_nothing_that_is_not_ther
     assert "1 (mean)" in about_reaches(found)[0]
     assert after.noise.sigma_hu / before.noise.sigma_hu == pytest.approx(3**-0.5, rel=0.03)
     assert "no change of the detectability" in verdicts(found)[0]
-    with pytest.raises(BadUsage, match="needs 28 realisations"):
-        measure(replace(many, realisations=24), [Untouched(), Mean()], lambda text: None)
+    with pytest.raises(BadUsage, match="needs 63 realisations"):
+        measure(replace(many, realisations=62), [Untouched(), Mean()], lambda text: None)
 
 
 def test_an_estimate_that_is_not_finite_is_refused_by_the_name_of_the_method(protocol) -> None:

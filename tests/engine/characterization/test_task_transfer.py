@@ -12,12 +12,14 @@ PIXEL_MM, FINE = 0.7, 7  # FINE x FINE samples a pixel
 SIGMA_MM = 0.6
 
 
-def blurred(hu: float, diameter_mm: float = 12.0) -> tuple[np.ndarray, Rod]:
+def blurred(
+    hu: float, diameter_mm: float = 12.0, pixel_mm: float = PIXEL_MM, sigma_mm: float = SIGMA_MM
+) -> tuple[np.ndarray, Rod]:
     """(N, N) point samples of a rod blurred by a Gaussian, and the rod in their coordinates."""
     rod = Rod("rod", 1.3, -0.8, diameter_mm, hu)
     size = 100 * FINE
-    image = RodPhantom("fine", 66.0, (rod,)).image(size, PIXEL_MM / FINE)
-    smooth = ndimage.gaussian_filter(image.astype(float), SIGMA_MM / PIXEL_MM * FINE)
+    image = RodPhantom("fine", 94 * pixel_mm, (rod,)).image(size, pixel_mm / FINE)
+    smooth = ndimage.gaussian_filter(image.astype(float), sigma_mm / pixel_mm * FINE)
     return smooth[FINE // 2 :: FINE, FINE // 2 :: FINE], rod
 
 
@@ -41,11 +43,23 @@ def test_a_gaussian_blur_has_its_own_transfer_function_at_every_contrast(hu) -> 
     assert found.frequency_at(0.5) == pytest.approx(half, rel=0.01)
 
 
-def test_a_bead_has_the_transfer_function_of_the_blur() -> None:
-    image, rod = blurred(3000, diameter_mm=0.5)
-    found = point_transfer(image, rod, PIXEL_MM)
-    # The bead's own width of 0.5 mm takes 5 % at the Nyquist frequency, and the fall there is deep.
-    np.testing.assert_allclose(found.transfer, gaussian(found.frequency_per_mm), atol=0.02)
+@pytest.mark.parametrize(("pixel_mm", "sigma_mm"), [(0.7, 0.6), (0.5, 0.5), (0.25, 0.25)])
+def test_a_bead_has_the_transfer_function_of_the_blur_without_its_own_width(
+    pixel_mm, sigma_mm
+) -> None:
+    image, rod = blurred(3000, 0.5, pixel_mm, sigma_mm)
+    found = point_transfer(image, rod, pixel_mm)
+    wanted = np.exp(-2 * (np.pi * sigma_mm * found.frequency_per_mm) ** 2)
+    np.testing.assert_allclose(found.transfer, wanted, atol=0.01)
+    half = np.sqrt(np.log(2) / 2) / np.pi / sigma_mm
+    assert found.frequency_at(0.5) == pytest.approx(half, rel=0.01)
+
+
+def test_a_bead_shows_no_frequency_at_which_nothing_is_left_of_its_spectrum() -> None:
+    image, rod = blurred(3000, 0.5, 0.2, 0.25)
+    found = point_transfer(image, rod, 0.2)  # its spectrum is 0 at 2.44 per mm, the last is 2.5
+    assert found.frequency_per_mm[-1] == pytest.approx(1.96, abs=0.011)
+    assert found.transfer.max() == found.transfer[0] == 1
 
 
 def test_an_edge_in_noise_is_found_in_the_mean_of_many_images() -> None:

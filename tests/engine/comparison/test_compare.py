@@ -540,7 +540,7 @@ def test_two_runs_of_one_name_are_refused(unet_run, tmp_path):
         resolve_methods([str(unet_run), str(tmp_path / "unet")], "best")
 
 
-@pytest.mark.parametrize("name", ["tv", "noisy", "clean"])
+@pytest.mark.parametrize("name", ["tv", "noisy", "clean", "reconstruction"])
 def test_a_run_whose_name_means_something_else_in_the_tables_is_refused(unet_run, tmp_path, name):
     shutil.copytree(unet_run, tmp_path / name)
     with pytest.raises(Mismatch, match=f"is a run named {name}"):

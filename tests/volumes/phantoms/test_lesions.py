@@ -22,7 +22,17 @@ def test_lesions_lie_apart_in_the_smooth_half_of_the_tissue() -> None:
     for i, rod in enumerate(found):
         assert rod.x_mm > 0
         assert np.hypot(rod.x_mm, rod.y_mm) < 110
-        assert all(np.hypot(rod.x_mm - o.x_mm, rod.y_mm - o.y_mm) > 25 for o in found[:i])
+        # The region of an observer is three times as wide as the largest lesion.
+        assert all(np.hypot(rod.x_mm - o.x_mm, rod.y_mm - o.y_mm) > 3 * 14 for o in found[:i])
+
+
+def test_the_region_of_an_observer_about_a_lesion_is_soft_tissue() -> None:
+    at = np.arange(128) - 63.5
+    organ = np.where(np.hypot(at[:, None], at) < 45, 60, -100)
+    found = lesion_places(organ, PIXEL_MM)
+    assert found
+    for rod in found:
+        assert organ[rod.region(128, PIXEL_MM, 3 * 14)].min() == 60
 
 
 @pytest.mark.parametrize("hu", [-1000, -90, 700])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from volumes.phantoms.rods import Rod, RodPhantom, coverage, rod_integrals
+from volumes.phantoms.rods import Rod, RodPhantom, coverage, disc_spectrum, rod_integrals
 from volumes.tomography.geometry import FanBeam, Parallel
 from volumes.tomography.scanner import Acquisition, Scanner
 
@@ -73,3 +73,8 @@ def test_rods_that_overlap_or_leave_the_cylinder_are_refused() -> None:
         RodPhantom("two", 80.0, (ROD, Rod("other", 12.0, 0.0, 4.0, 50.0)))
     with pytest.raises(ValueError, match="leaves"):
         RodPhantom("out", 80.0, (Rod("far", 38.0, 0.0, 6.0, 50.0),))
+
+
+def test_the_spectrum_of_a_disc_begins_with_its_area_and_is_zero_at_the_first_zero_of_j1() -> None:
+    found = disc_spectrum(np.array([0.0, 3.8317 / (2 * np.pi * 2.5)]), 5.0, 14.0)
+    np.testing.assert_allclose(found, [14 * np.pi * 2.5**2, 0], atol=0.01)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from volumes.errors import CannotWrite
-from volumes.storage.atomic import make_folder, remove_orphans, whole_file
+from volumes.storage.atomic import make_folder, remove_orphans, replace_text, whole_file
 
 
 def put(path, content=b"new", **options):
@@ -26,6 +26,13 @@ def fail(code):
         raise OSError(code, os.strerror(code))
 
     return call
+
+
+def test_a_text_is_utf_8_and_keeps_names_that_are_not(tmp_path):
+    path = tmp_path / "report.md"
+    path.write_text("old")
+    assert replace_text(path, "5 \N{MICRO SIGN}m, M\udcfcller\n") == path
+    assert path.read_bytes() == b"5 \xc2\xb5m, M\\udcfcller\n"
 
 
 def test_the_file_is_complete_and_alone_afterwards(tmp_path):

@@ -1,8 +1,6 @@
-"""Observers: how well a known signal is detected in noise.
+"""Channelised Hotelling observer: how well a known signal is detected in images.
 
-Two families. The non-prewhitening observers are computed from the task transfer function and the
-noise power spectrum (AAPM TG-233, 2019), which assumes a linear system. The channelised Hotelling
-observer is trained and tested on images with and without the signal, which assumes nothing.
+It is trained and tested on images with and without the signal, which assumes nothing of the system.
 """
 
 from __future__ import annotations
@@ -15,79 +13,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.characterization.stack_blocks import block_length, halves, resamples
-from engine.characterization.task_transfer import TaskTransfer
-from engine.scoring.noise_power import NoisePower
+from engine.characterization.stack_blocks import (
+    block_length,
+    halves,
+    resamples,
+    shared_length,
+)
 from volumes import random_draws
 
 CHANNELS = 5
 READERS = 10  # random splits of the images into halves for training and for testing
 _LEAST_IN_HALF = 4  # images of a kind that share no noise
+_LEAST_BLOCKS = 7  # of a kind that are resampled
 _RESAMPLES = 500  # of the images
 _CHANNEL_OF_DIAMETER = 2 / 3  # width of the Gaussian in LCD-CT
-_VIEWING_MM = 500.0
-_PEAK_PER_DEGREE = 4.0
-_EYE_EXPONENT = 1.3
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-
-
-# -- Non-prewhitening observers, from transfer and noise -------------------------------------------
-
-
-def disc_spectrum(frequency_per_mm: Array, diameter_mm: float, contrast_hu: float) -> Array:
-    """The Fourier transform of a disc in HU mm^2, by radial frequency.
-
-    It is C pi R^2 2 J1(2 pi R f) / (2 pi R f).
-    """
-    from scipy.special import j1
-
-    radius = diameter_mm / 2
-    x = 2 * np.pi * radius * np.asarray(frequency_per_mm, np.float64)
-    safe = np.where(x > 0, x, 1.0)
-    return np.asarray(contrast_hu * np.pi * radius**2 * np.where(x > 0, 2 * j1(safe) / safe, 1.0))
-
-
-def eye_filter(frequency_per_mm: Array) -> Array:
-    """The response of the eye, 1 at its peak of 4 cycles a degree.
-
-    f^1.3 exp(-c f^2) in cycles a degree (Eckstein et al., 2003; LCD-CT rounds c to 0.04), for an
-    image that is shown in life size at a distance of 500 mm.
-    """
-    degree_mm = _VIEWING_MM * math.radians(1)
-    f = np.asarray(frequency_per_mm, np.float64) * degree_mm / _PEAK_PER_DEGREE
-    return np.asarray(f**_EYE_EXPONENT * np.exp(_EYE_EXPONENT / 2 * (1 - f**2)))
-
-
-def non_prewhitening(
-    noise: NoisePower, transfer: TaskTransfer, diameter_mm: float, contrast_hu: float,
-    *, eye: bool = False,
-) -> float:  # fmt: skip
-    """Detectability d' of the non-prewhitening observer for a disc, with or without eye filter.
-
-    d'^2 = [integral (W T E)^2]^2 / integral (W T)^2 NPS E^4, with both integrals over 2 pi f df: W
-    is the spectrum of the disc, T the task transfer function, E the eye filter or 1.
-
-    Args:
-        noise: in HU^2 mm^2.
-        transfer: of the disc's contrast.
-        diameter_mm: of the disc.
-        contrast_hu: of the disc.
-        eye: whether the observer has an eye filter.
-    """
-    measured, power = noise.radial
-    frequency = np.linspace(0, measured[-1], 2000)
-    power = np.interp(frequency, measured, power)  # constant below the first ring
-    weight = eye_filter(frequency) ** 2 if eye else np.ones_like(frequency)
-    square = (disc_spectrum(frequency, diameter_mm, contrast_hu) * transfer.at(frequency)) ** 2
-    area = 2 * np.pi * frequency
-    signal = float(np.trapezoid(square * weight * area, frequency))
-    variance = float(np.trapezoid(square * power * weight**2 * area, frequency))
-    return signal / math.sqrt(variance) if variance > 0 else float("nan")
-
-
-# -- Channelised Hotelling observer, from images ---------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +99,18 @@ def channel_outputs(regions_hu: npt.NDArray[Any], channels: Array) -> Array:
 def least_images(reach: int) -> int:
     """The fewest images of a kind that the Hotelling observer can be trained and tested on.
 
-    After the gaps, each half has as many images as 4 blocks that share no noise.
+    After the gaps, each half has as many images as 4 that share no noise. There are 7 blocks to
+    resample.
 
     Args:
         reach: number of slices on each side that an image depends on.
 
     Example:
         >>> [least_images(reach) for reach in (0, 1, 4)]
-        [8, 28, 88]
+        [8, 63, 189]
     """
-    return 2 * (_LEAST_IN_HALF * block_length(reach) + 2 * reach)
+    trained = 2 * (_LEAST_IN_HALF * shared_length(reach) + 2 * reach)
+    return max(trained, _LEAST_BLOCKS * block_length(reach))
 
 
 def hotelling(
@@ -200,31 +144,90 @@ def hotelling(
         raise ValueError(f"the Hotelling observer {cause}")
     rng = random_draws.rng(seed, "readers of images", *key)
     drawn = [resamples(len(outputs), _RESAMPLES, rng, reach) for outputs in (present, absent)]
-    found, sampled = [], []
-    for _ in range(READERS):
-        (p_train, p_test), (a_train, a_test) = (
-            halves(len(outputs), rng, reach) for outputs in (present, absent)
+    readers = [_Reader.trained(present, absent, drawn, rng, reach) for _ in range(READERS)]
+    plain = [(reader.auc, reader.resubstituted_auc, reader.d_prime) for reader in readers]
+    auc, seen, d_prime = (float(value) for value in np.mean(plain, axis=0))
+    samples = (
+        _samples_of_blocks(readers, auc, d_prime, reach)
+        if reach
+        else _samples_of_images(readers, d_prime)
+    )
+    return Detectability(auc, seen, d_prime, *samples)
+
+
+@dataclass(frozen=True, eq=False)
+class _Kind:
+    """Images of one kind, with or without the signal, as one reader has them.
+
+    Attributes:
+        outputs: (N, channels) of the channels.
+        train, test: indices of the images.
+        weights: (resamples, N) how often each image is in each resample.
+        scores: (N,) of the reader.
+    """
+
+    outputs: Array
+    train: Indices
+    test: Indices
+    weights: Array
+    scores: Array
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """An observer that is trained on a half of the images and tested on the other.
+
+    Attributes:
+        present, absent: the images.
+        auc, d_prime: of the test, without resampling.
+        resubstituted_auc: of the training.
+    """
+
+    present: _Kind
+    absent: _Kind
+    auc: float
+    d_prime: float
+    resubstituted_auc: float
+
+    @classmethod
+    def trained(
+        cls, present: Array, absent: Array, drawn: Sequence[Array], rng: np.random.Generator,
+        reach: int,
+    ) -> _Reader:  # fmt: skip
+        """The reader of a random split into halves."""
+        splits = [halves(len(outputs), rng, reach) for outputs in (present, absent)]
+        template = _template(present[splits[0][0]], absent[splits[1][0]])
+        with_signal, without = (
+            _Kind(outputs, *split, weights, outputs @ template)
+            for outputs, split, weights in zip((present, absent), splits, drawn, strict=True)
         )
-        template = _template(present[p_train], absent[a_train])
-        one, other = present @ template, absent @ template
-        seen = area_under_roc(one[p_train], other[a_train])
-        every = (np.ones((1, len(p_test))), np.ones((1, len(a_test))))
-        tested = _read(one[p_test], other[a_test], *every)
-        found.append((float(tested[0, 0]), seen, float(tested[1, 0])))
-        if reach:
-            kinds = ((present, p_train, p_test, drawn[0]), (absent, a_train, a_test, drawn[1]))
-            sampled.append(_trained_again(kinds, max(2, reach), tested))
-        else:
-            sampled.append(
-                _read(one[p_test], other[a_test], drawn[0][:, p_test], drawn[1][:, a_test])
-            )
-    auc_samples, d_samples = np.mean(sampled, axis=0)
-    auc, seen, d_prime = (float(value) for value in np.mean(found, axis=0))
+        scores = with_signal.scores[with_signal.test], without.scores[without.test]
+        tested = _read(*scores, *(np.ones((1, len(one))) for one in scores))
+        seen = area_under_roc(with_signal.scores[with_signal.train], without.scores[without.train])
+        return cls(with_signal, without, float(tested[0, 0]), float(tested[1, 0]), seen)
+
+
+def _samples_of_images(readers: Sequence[_Reader], d_prime: float) -> tuple[Array, Array]:
+    """Resampled AUC and d' for independent images: readers are tested again."""
+    tested = [
+        _read(*(kind.scores[kind.test] for kind in kinds),
+              *(kind.weights[:, kind.test] for kind in kinds))
+        for kinds in ((reader.present, reader.absent) for reader in readers)
+    ]  # fmt: skip
+    auc_samples, d_samples = np.mean(tested, axis=0)
     # Images that are drawn twice make the variance of a resample too small, and its d' too large.
-    d_samples = d_samples - d_samples.mean() + d_prime
-    if reach:  # they also train a reader worse
-        auc_samples = np.clip(auc_samples - auc_samples.mean() + auc, 0, 1)
-    return Detectability(auc, seen, d_prime, auc_samples, d_samples)
+    return auc_samples, d_samples - d_samples.mean() + d_prime
+
+
+def _samples_of_blocks(
+    readers: Sequence[_Reader], auc: float, d_prime: float, reach: int
+) -> tuple[Array, Array]:
+    """Resampled AUC and d' for images that share noise: readers are trained and tested again."""
+    tested = [_trained_again(reader, max(2, reach)) for reader in readers]
+    auc_samples, d_samples = np.mean(tested, axis=0)
+    # Images that are drawn twice also train a reader worse.
+    auc_samples = np.clip(auc_samples - auc_samples.mean() + auc, 0, 1)
+    return auc_samples, d_samples - d_samples.mean() + d_prime
 
 
 def _template(present: Array, absent: Array) -> Array:
@@ -234,25 +237,24 @@ def _template(present: Array, absent: Array) -> Array:
     return np.asarray(np.linalg.pinv(covariance, hermitian=True) @ difference)
 
 
-def _trained_again(
-    kinds: Sequence[tuple[Array, Indices, Indices, Array]], few: int, plain: Array
-) -> Array:  # fmt: skip
+def _trained_again(reader: _Reader, few: int) -> Array:
     """(2, resamples) AUC and d' of a reader that is trained and tested on each resample.
 
     Args:
-        kinds: with and without signal: outputs of the channels, images for training, images for
-            testing, and how often each image is in each resample.
+        reader: its images, and its AUC and d' for resamples with too small a half: they are rare.
         few: different images in a half of a resample that do not train or test a reader.
-        plain: (2, 1) AUC and d' without resampling, for resamples with such a half: they are rare.
     """
-    found = np.repeat(plain, _RESAMPLES, axis=1)
+    found = np.repeat([[reader.auc], [reader.d_prime]], _RESAMPLES, axis=1)
+    kinds = (reader.present, reader.absent)
     for i in range(_RESAMPLES):
-        drawn = [[half[weights[i, half] > 0] for half in split] for _, *split, weights in kinds]
+        drawn = [
+            [half[kind.weights[i, half] > 0] for half in (kind.train, kind.test)] for kind in kinds
+        ]
         if min(len(half) for pair in drawn for half in pair) <= few:
             continue
         (p_train, p_test), (a_train, a_test) = (
-            [outputs[np.repeat(half, weights[i, half].astype(int))] for half in pair]
-            for (outputs, _, _, weights), pair in zip(kinds, drawn, strict=True)
+            [kind.outputs[np.repeat(half, kind.weights[i, half].astype(int))] for half in pair]
+            for kind, pair in zip(kinds, drawn, strict=True)
         )
         template = _template(p_train, a_train)
         one, other = p_test @ template, a_test @ template
