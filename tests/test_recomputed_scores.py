@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from engine.comparison.methods import Network
+from engine.comparison.applied_network import AppliedNetwork
 from engine.runs.run import Run
 from engine.runs.trained_model import open_model
 from volumes import Window, nifti
@@ -136,7 +136,7 @@ def test_the_scores_of_a_network_are_those_of_the_files_that_denoise_writes(cpu,
         psnr_db, ssim = recomputed(clean, denoised)
         assert row["scores"]["psnr_db"] == pytest.approx(psnr_db, abs=0.01)
         assert row["scores"]["ssim"] == pytest.approx(ssim, abs=5e-4)
-        estimate = Network(open_model(Run(run), "best")).estimate(
+        estimate = AppliedNetwork(open_model(Run(run), "best")).estimate(
             WINDOW.unit(nifti.open_scan(noisy).read_hu().astype(np.float32)),
             0.1,
             (3, 0.8, 0.8),

@@ -143,9 +143,10 @@ def trained(scans, tmp_path_factory):
 
 
 def test_a_comparison_tells_each_level_its_own_dose(scans, run, engine, tmp_path):
-    from engine.comparison.methods import Networks, resolve_methods
+    from engine.comparison.applied_network import AppliedNetworks
+    from engine.comparison.methods import resolve_methods
 
-    networks = Networks(resolve_methods([str(run)], "last"))
+    networks = AppliedNetworks(resolve_methods([str(run)], "last"))
     low, high = (networks.at(LowDose(photons))["told"] for photons in (1e4, 1e6))
     noisy = np.random.default_rng(0).random((2, 32, 36), np.float32)
     estimates = [network.estimate(noisy, 0.1, (3, 1, 1), None) for network in (low, high)]

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from engine.characterization.ensembles import Ensemble
+from engine.comparison.applied_network import AppliedNetwork, setting
 from engine.comparison.classical import METHODS
-from engine.comparison.methods import RECONSTRUCTION, ComparedMethod, Network
-from engine.denoising.finishing import finished
+from engine.comparison.methods import RECONSTRUCTION, ComparedMethod
 from engine.errors import NumericalFailure
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
@@ -25,7 +25,7 @@ from engine.runs.trained_model import Model
 from volumes import NeighbourMean, Window
 from volumes.boxes import Box
 from volumes.tomography.photon_noise import dose_text
-from volumes.volume import SpacingMm, Unit
+from volumes.volume import Unit
 
 _CLASSICAL_REACH = 4  # of methods with a prior, or of volumes: as the prior; it is measured
 MOST_SLICES = 66  # in which a reach is measured, and the one that replaces another
@@ -150,35 +150,28 @@ class NetworkDenoiser:
 
     def __init__(self, compared: ComparedMethod, model: Model) -> None:
         self.label, self._model, self._recipe = compared.label, model, model.recipe
-        self._prior, self._poses = compared.prior, compared.poses
-        averaged = ", mean of the poses of slices" if compared.poses else ""
-        self.setting = f"{model.recipe.network} at step {model.step}{averaged}"
+        self._prior, self._settings = compared.prior, compared.settings
+        self.setting = setting(model, compared.settings)
         self.reach = model.recipe.network.radius[0]
         self.reach += 0 if self._prior is None else self._prior.halo
-        self._loaded: dict[float | None, Network] = {}
+        self._loaded: dict[float | None, AppliedNetwork] = {}
 
     def denoise(self, stack_hu: Unit, sigma_hu: float, pixel_mm: float, photons: float) -> Unit:
         """The estimate; see `Denoiser`."""
         recipe, spacing = self._recipe, (_SLICE_MM, pixel_mm, pixel_mm)
-        noisy = recipe.seen(recipe.window.unit(stack_hu))
+        noisy = recipe.window.unit(stack_hu)
         sigma = sigma_hu / recipe.window.width_hu
         second = None
         if recipe.network.sees_prior and self._prior is not None:
-            second = _prior(self._prior, noisy, sigma)
-        told = photons if recipe.network.sees_dose else None
-        if told not in self._loaded:
-            self._loaded[told] = Network(self._model, told, poses=self._poses)
-        estimate = self._loaded[told].raw(noisy, second)
-        return _finished(stack_hu, noisy, estimate, recipe.window, spacing)
+            second = _prior(self._prior, recipe.seen(noisy), sigma)
+        network = self._network(photons if recipe.network.sees_dose else None)
+        return network.denoised_hu(stack_hu, noisy, spacing, second, apart=True)
 
-
-def _finished(
-    stack_hu: Unit, noisy: Unit, estimate: Unit, window: Window, spacing_mm: SpacingMm
-) -> Unit:
-    """The output of `engine denoise`: bone and metal keep their values."""
-    # Bone is judged slice by slice: a realisation must not depend on another one.
-    slices = zip(stack_hu[:, None], noisy[:, None], estimate[:, None], strict=True)
-    return np.concatenate([finished(*images, window, spacing_mm) for images in slices])
+    def _network(self, photons: float | None) -> AppliedNetwork:
+        if photons not in self._loaded:
+            settings = replace(self._settings, photons=photons)
+            self._loaded[photons] = AppliedNetwork(self._model, settings)
+        return self._loaded[photons]
 
 
 def _prior(prior: NeighbourMean, noisy: Unit, sigma: float) -> Unit:

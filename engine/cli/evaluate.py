@@ -33,8 +33,8 @@ def evaluate(
         typer.Argument(metavar="METHOD...", help="Run folders; ct_denoiser, gaussian_denoiser "
                        "and respr_denoiser, which ship; noisy, prior, tv, nlm, bm3d, bm4d, spade. "
                        "METHOD@PRIOR sets its prior: mean, noisy, tv, clean, turned or a run "
-                       "folder; :RADIUS averages neighbouring slices. NETWORK+poses averages "
-                       "over the turned and mirrored slices."),
+                       "folder; :RADIUS averages neighbouring slices. NETWORK+poses and "
+                       "NETWORK+strength=0.8 apply options of denoise."),
     ],
     data: Data = None,
     split: Annotated[str, typer.Option("--split", help="test, validation or all.")] = "test",

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from engine.comparison.applied_network import AppliedNetworks
 from engine.comparison.classical import METHODS, Given, tuned
-from engine.comparison.methods import ComparedMethod, Networks
+from engine.comparison.methods import ComparedMethod
 from engine.comparison.noise_levels import Level
 from engine.inference.prior_image import prior_image
 from engine.inference.tiling import blocks_of
@@ -112,7 +113,7 @@ def compare(
         The rows of scores; the settings of each method by level; a picture of each level.
     """
     keep_bone = comparison.protocol != "reference" and comparison.window.unit_name == "HU"
-    networks = Networks(comparison.methods, keep_bone=keep_bone)
+    networks = AppliedNetworks(comparison.methods, keep_bone=keep_bone)
     priors = {e.label: e.prior or comparison.prior for e in comparison.methods}
     rows: list[Row] = []
     settings: dict[str, dict[str, str]] = {}

@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 from engine.comparison.classical import METHODS
-from engine.denoising.finishing import finished
+from engine.denoising.denoise import DenoiseSettings
 from engine.errors import BadUsage, Mismatch, did_you_mean
 from engine.inference.poses import poses_of
-from engine.inference.predictor import Predictor, photons_told
-from engine.inference.tiling import blocks_of, plan
 from engine.recipe.network_prior import parse_prior
 from engine.recipe.shipped_networks import shipped_names
 from engine.runs.prior_network import model_of
 from engine.runs.run import named_run
 from engine.runs.trained_model import Model, open_model
-from volumes.sampling.noise import Noise
 from volumes.sampling.priors import NeighbourMean
-from volumes.volume import SpacingMm, Unit
 
-POSES = "+poses"  # at the end of a word: see `resolve_methods`
+POSES = "+poses"  # see `resolve_methods`
+_STRENGTH = "strength="
 RECONSTRUCTION = "reconstruction"  # the label of the untouched scan in `engine characterize`
 # Names that mean something else in tables. Labels are keys: a run of such a name would replace it.
 RESERVED = frozenset({*METHODS, "clean", RECONSTRUCTION})
@@ -37,14 +34,14 @@ class ComparedMethod:
         classical: a name of `METHODS`; empty for a network.
         model: of a network, else None.
         prior: named by the user, else that of the network's training; None without either.
-        poses: whether the network's estimates of the turned and mirrored slices are averaged.
+        settings: of a network, as of `engine denoise`: its poses and its strength.
     """
 
     label: str
     classical: str
     model: Model | None
     prior: NeighbourMean | None
-    poses: bool = False
+    settings: DenoiseSettings = field(default_factory=DenoiseSettings)
 
     @property
     def is_oracle(self) -> bool:
@@ -64,8 +61,8 @@ def resolve_methods(
     """The methods of a comparison from the words of the command line, in their order.
 
     A word is a run folder or a name of `METHODS`. `@` and a prior after it replace its prior:
-    `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`. `+poses` at the end averages the estimates
-    of a network over the poses of slices: `gaussian_denoiser+poses`.
+    `spade@tv`, `runs/respr@turned`, `prior@runs/unet2d`. `+poses` and `+strength=S` after a network
+    are the options of `engine denoise`: `gaussian_denoiser+poses`, `ct_denoiser+strength=0.8`.
 
     Args:
         words: of the command line.
@@ -73,7 +70,7 @@ def resolve_methods(
         run_code: whether the user asked to run code that the runs keep.
 
     Raises:
-        BadUsage: if a word is neither, a prior is unknown, or a method takes no prior or poses.
+        BadUsage: if a word is neither, a prior is unknown, or a method takes no prior or options.
         Mismatch: if two methods have the same label, or a run cannot be used.
     """
     found = [_resolve(word, checkpoint, run_code) for word in words]
@@ -95,17 +92,43 @@ def resolve_methods(
     return found
 
 
+def _options(word: str) -> tuple[str, str, DenoiseSettings]:
+    """A word without its options, these options as they stand in tables, and as settings.
+
+    Raises:
+        BadUsage: if the strength is none.
+    """
+    found: dict[str, Any] = {}
+    while not Path(word).is_dir():
+        before, _, option = word.rpartition("+")
+        if not before:
+            break
+        if option == POSES.removeprefix("+"):
+            found["poses"] = True
+        elif option.startswith(_STRENGTH):
+            try:
+                found["strength"] = float(option.removeprefix(_STRENGTH))
+            except ValueError as error:
+                remedy = f"Write such as +{_STRENGTH}0.8"
+                raise BadUsage(word, f"has no strength {option!r}", remedy) from error
+        else:
+            break
+        word = before
+    settings = DenoiseSettings(**found)
+    strength = f"+{_STRENGTH}{settings.strength:g}" if "strength" in found else ""
+    return word, (POSES if settings.poses else "") + strength, settings
+
+
 def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
-    plain = word if Path(word).is_dir() else word.removesuffix(POSES)
-    poses = plain != word
+    plain, options, settings = _options(word)
     base, at, named = (plain, "", "") if Path(plain).is_dir() else plain.partition("@")
     given = parse_prior(named) if at else None
     if given is not None and given.of.network_run is not None:
         model_of(given.of, run_code=run_code)
     suffix = f"@{Path(named).name}" if at else ""
     if base in METHODS:
-        if poses:
-            raise BadUsage(word, f"{base} is no network, which alone has poses", f"Name {base}")
+        if options:
+            raise BadUsage(word, f"{base} is no network and takes no {options}", f"Name {base}")
         if given and not METHODS[base].sees_prior:
             raise BadUsage(word, f"{base} sees no prior", f"Name {base} alone")
         return ComparedMethod(base + suffix, base, None, given)
@@ -122,84 +145,7 @@ def _resolve(word: str, checkpoint: str, run_code: bool) -> ComparedMethod:
     if given and not model.recipe.network.sees_prior:
         kind = type(model.recipe.network).__name__
         raise BadUsage(word, f"{kind} sees no prior", "Name the run alone")
-    if poses and len(poses_of(model.recipe.crop)) == 1:
+    if settings.poses and len(poses_of(model.recipe.crop)) == 1:
         raise BadUsage(word, "was trained on upright slices", "Name the run alone")
-    label = name + suffix + (POSES if poses else "")
-    return ComparedMethod(label, "", model, given or model.recipe.prior, poses)
-
-
-class Network:
-    """A trained model as a method.
-
-    Args:
-        model: of a run.
-        photons: per ray of the scans, for a dose-aware network.
-        keeps_bone: whether bone and metal keep their values, as in the files of `engine denoise`;
-            else the network's own estimate is scored, as in Abascal et al. (2020).
-        poses: whether the estimates of the turned and mirrored slices are averaged.
-    """
-
-    slicewise: ClassVar[bool] = False  # its tiles are planned for the whole volume
-
-    def __init__(
-        self, model: Model, photons: float | None = None, *, keeps_bone: bool = True,
-        poses: bool = False,
-    ) -> None:  # fmt: skip
-        self._keeps_bone, self._poses = keeps_bone, poses
-        self._model, self._estimator = model, Predictor.of(model, photons, poses=poses)
-
-    @property
-    def sees_prior(self) -> bool:
-        """Whether the network has a prior as its second input."""
-        return self._model.recipe.network.sees_prior
-
-    def __repr__(self) -> str:
-        """The setting of the method in the report."""
-        averaged = ", mean of the poses of slices" if self._poses else ""
-        return f"{self._model.recipe.network} at step {self._model.step}{averaged}"
-
-    def estimate(
-        self, noisy: Unit, sigma: float, spacing_mm: SpacingMm, prior: Unit | None
-    ) -> Unit:
-        """The estimate that is scored, (Z, Y, X) in window units."""
-        if not self._keeps_bone:
-            return self.raw(noisy, prior)
-        window, seen = self._model.recipe.window, self._model.recipe.seen(noisy)
-        estimate = self.raw(seen, prior)
-        return window.unit(finished(window.hu(noisy), seen, estimate, window, spacing_mm))
-
-    def raw(self, noisy: Unit, prior: Unit | None) -> Unit:
-        """The network's own estimate of what it is given, (Z, Y, X) in window units."""
-        network = self._model.recipe.network
-        second = blocks_of(prior) if network.sees_prior and prior is not None else None
-        z, y, x = noisy.shape
-        whole: Unit = self._estimator.volume(plan((z, y, x), network), blocks_of(noisy), second)
-        return whole
-
-
-@dataclass
-class Networks:
-    """The networks of a comparison. Each is loaded once, a dose-aware network once a dose.
-
-    Attributes:
-        methods: of the comparison; classical ones are skipped.
-        keep_bone: see `Network`.
-    """
-
-    methods: Sequence[ComparedMethod]
-    keep_bone: bool = True
-    _loaded: dict[tuple[Path, float | None, bool], Network] = field(default_factory=dict)
-
-    def at(self, noise: Noise) -> dict[str, Network]:
-        """The networks by label, for a kind of noise and its dose."""
-        return {
-            e.label: self._network(e.model, noise, poses=e.poses) for e in self.methods if e.model
-        }
-
-    def _network(self, model: Model, noise: Noise, *, poses: bool) -> Network:
-        photons = photons_told(model.recipe.network, noise)
-        key = (model.path, photons, poses)
-        if key not in self._loaded:
-            keeps_bone = self.keep_bone
-            self._loaded[key] = Network(model, photons, keeps_bone=keeps_bone, poses=poses)
-        return self._loaded[key]
+    prior = given or model.recipe.prior
+    return ComparedMethod(name + suffix + options, "", model, prior, settings)

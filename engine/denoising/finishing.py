@@ -139,7 +139,10 @@ def corrected(hu: Unit, seen: Unit, estimate: Unit, share: Unit, window: Window)
     return found
 
 
-def finished(hu: Unit, seen: Unit, estimate: Unit, window: Window, spacing_mm: SpacingMm) -> Unit:
+def finished(
+    hu: Unit, seen: Unit, estimate: Unit, window: Window, spacing_mm: SpacingMm,
+    strength: float = 1.0,
+) -> Unit:  # fmt: skip
     """The HU that `engine denoise` writes of an estimate, before they are rounded: bone stays.
 
     Args:
@@ -148,6 +151,7 @@ def finished(hu: Unit, seen: Unit, estimate: Unit, window: Window, spacing_mm: S
         estimate: of the network, in window units.
         window: HU <-> window units.
         spacing_mm: distance of neighbouring voxels along (Z, Y, X).
+        strength: 0 returns the scan, 1 is the network's estimate.
     """
     keep = BoneWeight(window, spacing_mm)
     found = np.empty_like(hu)
@@ -158,7 +162,9 @@ def finished(hu: Unit, seen: Unit, estimate: Unit, window: Window, spacing_mm: S
         place = keep.around(box)
         around, own_hu = read_box(seen, place), partial(read_box, hu, place)
         weight = keep.weight(around, estimate[part], own_hu)
-        found[part] = corrected(hu[part], seen[part], estimate[part], 1 - weight, window)
+        found[part] = corrected(
+            hu[part], seen[part], estimate[part], np.float32(strength) * (1 - weight), window
+        )
     return found
 
 

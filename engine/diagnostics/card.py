@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints import checkpoint
-from engine.comparison.methods import POSES, RECONSTRUCTION
+from engine.comparison.methods import RECONSTRUCTION
 from engine.errors import BadUsage, Mismatch
 from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import CODE
@@ -170,7 +170,8 @@ def _refuse_others(folder: Path, report: Report, card: Card) -> None:
 
 def _kept(report: Report, method: str, name: str) -> bool:
     """Whether a card tells the scores of a method: those of its network, and classical ones."""
-    return method.removesuffix(POSES) == name or method not in report["networks"]
+    own = method == name or method.startswith(f"{name}+")  # with options, such as +poses
+    return own or method not in report["networks"]
 
 
 def _evaluation(report: Report, name: str) -> Iterator[dict[str, Any]]:

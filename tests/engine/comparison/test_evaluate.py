@@ -295,6 +295,43 @@ def test_classical_methods_are_tuned_on_the_scored_cases_if_asked(
     assert len(known) == 1
 
 
+def test_strengths_of_a_network_are_scored_as_denoise_applies_them(
+    evaluate, trained, dataset, tmp_path, undrawn
+):
+    words = ["noisy", trained, f"{trained}+strength=0.50", f"{trained}+poses+strength=0"]
+    assert evaluate(*words, "--no-tuning", "--noise", "gaussian:0.05")[0] == 0
+    with (tmp_path / "report" / "scores.csv").open() as lines:
+        psnr = {row["method"]: float(row["psnr_db"]) for row in csv.DictReader(lines)}
+    half, none = psnr["trained+strength=0.5"], psnr["trained+poses+strength=0"]
+    assert none == pytest.approx(psnr["noisy"], abs=1e-3)
+    assert min(psnr["trained"], none) < half  # an untrained network does harm: half of it does less
+    assert half != psnr["trained"]
+    settings = json.loads((tmp_path / "report" / "report.json").read_text())["settings"]["5%"]
+    assert settings["trained+strength=0.5"].endswith(", strength 0.5")
+    assert settings["trained+poses+strength=0"].endswith(
+        ", mean of the poses of slices, strength 0"
+    )
+
+
+@pytest.mark.parametrize(("option", "told"), [
+    ("strength=2", "--strength: must lie between 0 and 1.5, not 2"),
+    ("strength=much", "has no strength 'strength=much'. Write such as +strength=0.8."),
+    ("speed", "is not a method"),
+])  # fmt: skip
+def test_an_option_that_a_network_does_not_take_is_refused(evaluate, trained, option, told):
+    code, _, err = evaluate("noisy", f"{trained}+{option}")
+    assert code == 2
+    assert told in err
+
+
+def test_a_run_may_have_the_name_of_an_option(evaluate, trained, tmp_path, undrawn):
+    run = shutil.copytree(trained, tmp_path / "mine+poses")
+    assert evaluate(run, f"{run}+poses")[0] == 0
+    text = (tmp_path / "report" / "scores.csv").read_text()
+    assert "mine+poses," in text
+    assert "mine+poses+poses," in text
+
+
 @pytest.mark.parametrize("slices", [0, -3])
 def test_no_slice_cannot_be_scored(dataset, slices):
     with pytest.raises(BadUsage, match="--slices: must be at least 1"):

@@ -155,7 +155,7 @@ def test_a_network_that_saw_upright_slices_alone_is_refused(engine, cpu, scan, t
 def test_no_classical_method_has_poses(engine, tmp_path):
     code, _, err = engine("evaluate", "tv+poses", "--data", tmp_path, "-o", tmp_path / "r")
     assert code == 2
-    assert "tv+poses: tv is no network" in err
+    assert "tv+poses: tv is no network and takes no +poses. Name tv." in err
 
 
 def test_both_estimates_of_a_network_are_compared(engine, trained, dataset, tmp_path, monkeypatch):
