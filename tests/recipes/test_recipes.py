@@ -139,9 +139,11 @@ def test_respr_unet_on_low_dose_differs_from_that_on_white_noise_in_noise_and_wi
     assert replace(low, noise=white.noise, window=white.window) == white
 
 
-def test_the_blind_networks_differ_in_the_noise_and_in_width_alone():
+def test_the_blind_networks_differ_in_noise_width_scales_and_rate_alone():
     ct, white = (load_recipe(find_recipe(name)) for name in BLIND)
-    assert replace(ct, noise=white.noise, network=white.network) == white
+    crop, rate = replace(ct.crop, scales=(1.0,)), white.learning_rate
+    other = {"noise": white.noise, "network": white.network, "crop": crop, "learning_rate": rate}
+    assert replace(ct, **other) == white
     assert ct.noise.kinds[0] == white.noise
     assert ct.noise.range == white.noise.range
 

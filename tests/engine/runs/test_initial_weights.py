@@ -8,9 +8,8 @@ import pytest
 
 from engine.checkpoints import checkpoint
 from engine.recipe.recipe_file import find_recipe
-from engine.recipe.serialization import from_json
 from engine.runs.run import Run
-from tests.engine.tiny import shrinking, tiny
+from tests.engine.tiny import from_json, shrinking, tiny
 
 REFUSAL = re.compile(r"engine: error: (?P<path>[^:]+): (?P<cause>.+)[.] (?P<remedy>.+)[.]\n")
 

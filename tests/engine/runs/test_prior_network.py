@@ -12,11 +12,10 @@ from engine.inference.prior_image import prior_blocks, source_blocks
 from engine.inference.tiling import blocks_of
 from engine.recipe.network_prior import Estimated, parse_prior
 from engine.recipe.overrides import override
-from engine.recipe.serialization import from_json
 from engine.runs.prior_network import loaded_source, model_of, resolve
 from engine.runs.run import Run
 from engine.scoring.case_images import pair
-from tests.engine.tiny import shrinking, tiny, untrained
+from tests.engine.tiny import from_json, shrinking, tiny, untrained
 from volumes import Clean, NeighbourMean, Noisy, SliceTV, Turned, Window
 from volumes.boxes import Box
 from volumes.volume import Volume
