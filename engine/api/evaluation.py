@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.comparison.evaluate import Evaluated, EvaluateRequest, explained
+from engine.comparison.evaluate import Evaluated, explained
 from engine.comparison.evaluate import evaluate as compared
+from engine.comparison.evaluate_request import EvaluateRequest
 from engine.plots import Figure
 from engine.terminal import Terminal, table_text
 from volumes.nifti.read_options import ReadOptions

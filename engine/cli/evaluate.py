@@ -78,7 +78,8 @@ def evaluate(
     quiet: Quiet = False, debug: Debug = False,
 ) -> None:  # fmt: skip
     """Compare METHODs on the same cases with the same noise: tables, figures, CSV, JSON."""
-    from engine.comparison.evaluate import EvaluateRequest, evaluate, show
+    from engine.comparison.evaluate import evaluate, show
+    from engine.comparison.evaluate_request import EvaluateRequest
     from engine.errors import BadUsage
     from engine.terminal import Terminal
 

@@ -3,88 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine import runtime
-from engine.comparison.classical import METHODS
-from engine.comparison.eligibility import (
-    refuse_others,
-    refuse_seen,
-    refuse_seen_in_tuning,
-    refuse_without_dose,
-    warn_of_oracles,
-    warn_of_twins,
-)
-from engine.comparison.methods import ComparedMethod, resolve_methods
+from engine.comparison.eligibility import refuse_without_dose
+from engine.comparison.evaluate_request import TUNING, EvaluateRequest
+from engine.comparison.methods import resolve_methods
 from engine.comparison.noise_levels import Level, added_levels, scanned_levels
-from engine.comparison.scored_cases import (
-    prior_of,
-    read_volumes,
-    split_cases,
-    window_of,
-    with_split,
-)
 from engine.errors import BadUsage
 from engine.output_paths import refuse_existing, refuse_file_name
 from engine.report.results import Picture, Row
 from engine.runs.trained_model import Model
 from engine.terminal import Terminal
 from volumes import Window
-from volumes.dataset import Case, find_cases
-from volumes.dataset.grey_values import GreyWanted
-from volumes.dataset.store import Store, default_root
-from volumes.nifti.read_options import STRICT, ReadOptions
-from volumes.sampling.scanner_noise import refuse_unscannable
 from volumes.storage.atomic import make_folder
 
 if TYPE_CHECKING:
     from engine.comparison.compare import Comparison
-
-
-TUNING = ("validation", "scored", "none")  # what classical methods can be tuned on
-
-
-@dataclass(frozen=True)
-class EvaluateRequest:
-    """The arguments of `engine evaluate`, also for the Python API.
-
-    Attributes:
-        methods: run folders and names of methods, each with an optional @PRIOR.
-        data: folder of the cases, or a file of pairs.
-        output: folder of the report; None writes none.
-        split: "test", "validation" or "all".
-        noise: levels of added or recorded noise, such as "gaussian:0.02,0.1".
-        kinds: levels of a simulated scanner, such as "low_dose:1e5".
-        protocol: "volumes", or "reference": the first slice of a central crop.
-        slices: number of scored slices about the middle of each case; None for all.
-        checkpoint: of each run: best, last or a step.
-        tuning: what classical methods are tuned on: "validation" cases, the "scored" cases
-            themselves, whose truth is then known to them, or "none".
-        allow_seen: whether cases that a network was trained on may be scored.
-        devices: to compute on.
-        overwrite: whether an existing report is replaced.
-        reading: options for reading scans.
-        run_code: run code that the runs keep, see `engine.runs.kept_code`.
-    """
-
-    methods: tuple[str, ...]
-    data: Path
-    output: Path | None = None
-    split: str = "test"
-    noise: str | None = None
-    kinds: str | None = None
-    protocol: str = "volumes"
-    slices: int | None = None
-    checkpoint: str = "best"
-    tuning: str = "validation"
-    allow_seen: bool = False
-    devices: str = "auto"
-    overwrite: bool = False
-    reading: ReadOptions = STRICT
-    run_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,11 +54,12 @@ def evaluate(request: EvaluateRequest, terminal: Terminal) -> Evaluated:
     levels = _check(request)
     # Both import TensorFlow, after the arguments were checked.
     from engine.comparison.compare import compare
+    from engine.comparison.preparation import prepare
     from engine.report.files import write
 
     methods = resolve_methods(request.methods, request.checkpoint, run_code=request.run_code)
     refuse_without_dose(methods, levels)
-    comparison = _prepare(request, methods, levels, terminal)
+    comparison = prepare(request, methods, levels, terminal)
     if request.output is not None:
         make_folder(request.output)  # hours may pass before the report is written
     runtime.start_inference(request.devices)
@@ -158,70 +96,6 @@ def _check(request: EvaluateRequest) -> tuple[Level, ...]:
         refuse_file_name(request.output, "-o")
         refuse_existing([request.output / "report.json"], overwrite=request.overwrite)
     return levels
-
-
-def _prepare(
-    request: EvaluateRequest, methods: Sequence[ComparedMethod], levels: Sequence[Level],
-    terminal: Terminal,
-) -> Comparison:  # fmt: skip
-    """What is compared on what: the scans of each side, read and checked to be fair.
-
-    Raises:
-        BadInput: if a scan cannot be used.
-        Mismatch: if a method has learned from what is scored, or runs were split differently.
-    """
-    from engine.comparison.compare import Comparison
-
-    models = {method.label: method.model for method in methods if method.model}
-    behind = [model for method in methods for model in method.behind()]
-    # Of networks with and without clipping, each clips its own input: the order does not matter.
-    windows = [model.recipe.window for model in behind]
-    clip = all(window.clip for window in windows)
-    window = replace(windows[0], clip=clip) if windows else None
-    tops = tuple(top for model in behind[:1] for top in model.record.tops)
-    grey = GreyWanted(window, request.reading.hu, tops)
-    # Beside recordings, it is clear which scans are the cases.
-    beside = next((level.noise.file for level in levels if level.noise.file), None)
-    find = partial(find_cases, request.data, trust=request.reading, grey=grey)
-    found = find(beside, listener=terminal)
-    cases = [replace(case, noisy=None) for case in found]
-    whole = "--no-tuning" if request.split == "all" else "--split all --no-tuning"
-    splitting = with_split(models)
-    scored = split_cases(request.data, splitting, cases, request.split, whole)
-    if scale := cases[0].scale():
-        terminal.say(f"{request.data}: {scale.told}")
-    tuning: Sequence[Case] = ()
-    if request.tuning != "none" and any(
-        METHODS[method.classical]().candidates()[1:] for method in methods if method.classical
-    ):
-        tuning = scored
-        if request.tuning == "validation":
-            tuning = split_cases(request.data, splitting, cases, "validation", whole)
-    scanned = any(level.noise.scanned for level in levels)
-    if scanned:
-        for case in (*scored, *tuning):
-            refuse_unscannable(case)
-    store = Store(default_root(), terminal.warn)
-    volumes = read_volumes(store, [*scored, *tuning], terminal, scanned=scanned)
-    recorded = {}
-    for level in levels:
-        if (file := level.noise.file) is not None:
-            noisy = found if file == beside else find(file)
-            noisy = [case for case in noisy if case.name in volumes]
-            recorded[level.label] = read_volumes(store, noisy, terminal)
-    held = [volumes[case.name] for case in scored]
-    tuned = [volumes[case.name] for case in tuning]
-    refuse_others(request.data, request.split, splitting, held)
-    if not request.allow_seen:
-        refuse_seen(request.data, methods, held)
-        refuse_seen_in_tuning(request.data, methods, tuned)
-    warn_of_twins(request.data, held, tuned if request.tuning == "validation" else [], terminal)
-    warn_of_oracles(methods, terminal)
-    return Comparison(
-        methods=methods, cases=held, tuning=tuned, levels=levels,
-        window=window or window_of(scored), prior=prior_of(models),
-        protocol=request.protocol, slices=request.slices, recorded=recorded,
-    )  # fmt: skip
 
 
 def show(evaluated: Evaluated, terminal: Terminal) -> None:
@@ -285,7 +159,7 @@ def _title(request: EvaluateRequest, window: Window) -> str:
 
 
 def _about(
-    request: EvaluateRequest, comparison: Any, settings: dict[str, dict[str, str]]
+    request: EvaluateRequest, comparison: Comparison, settings: dict[str, dict[str, str]]
 ) -> dict[str, Any]:
     return {
         "protocol": request.protocol,
