@@ -170,8 +170,12 @@ def _refuse_others(folder: Path, report: Report, card: Card) -> None:
 
 def _kept(report: Report, method: str, name: str) -> bool:
     """Whether a card tells the scores of a method: those of its network, and classical ones."""
-    own = method == name or method.startswith(f"{name}+")  # with options, such as +poses
-    return own or method not in report["networks"]
+    return applies(method, name) or method not in report["networks"]
+
+
+def applies(method: str, name: str) -> bool:
+    """Whether a method of a report is a network, or applies it with options, such as `+poses`."""
+    return method == name or method.startswith(f"{name}+")
 
 
 def _evaluation(report: Report, name: str) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoints import checkpoint
-from engine.diagnostics.card import MALFORMED, Card
+from engine.diagnostics.card import MALFORMED, Card, applies
 from engine.errors import BadUsage, Mismatch
 from engine.report.markdown import grid
 from engine.report.tables import Table
@@ -126,7 +126,7 @@ def scores(cards: Sequence[Card]) -> str:
         BadUsage: if the cards are not made of the same reports.
     """
     of_each = [_first(card, "psnr") + _first(card, "rmse") for card in cards]
-    names = {card["name"] for card in cards}
+    names = [card["name"] for card in cards]
     if len({str([(table["title"], table["columns"]) for table in found]) for found in of_each}) > 1:
         cause, remedy = "differ in cases, slices or noise", "Make them of the same reports"
         raise BadUsage(f"cards of {' and '.join(sorted(names))}", cause, remedy)
@@ -140,7 +140,13 @@ def scores(cards: Sequence[Card]) -> str:
         columns += [title for title in shown if title not in columns]
         for row in rows:
             found.setdefault(row[0], {}).update(zip(shown, row[first:], strict=True))
-    methods = sorted(found, key=lambda method: method in names)  # the networks last
+
+    def place(method: str) -> tuple[int, bool]:
+        """Classical methods first, then each network, and below it the network with options."""
+        of = next((i for i, name in enumerate(names, 1) if applies(method, name)), 0)
+        return of, method not in names
+
+    methods = sorted(found, key=place)
     content = [[method, *(found[method].get(of, _NONE) for of in columns)] for method in methods]
     measured = _items(table["title"] for table in of_each[0])
     return f"{grid((['method', *columns], content))}\n\n{measured}"

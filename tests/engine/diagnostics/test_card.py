@@ -249,6 +249,14 @@ def test_a_document_is_renewed_between_its_marks_alone(run, report, engine, tmp_
     assert renewed(text) == text
 
 
+def test_a_network_with_options_stands_below_it_in_the_short_table(run, report):
+    card = make_card(run, "best", [report()])
+    table = next(table for table in card["tables"] if table["kind"] == "psnr")
+    table["rows"].insert(0, ["trained+poses", 35.0])
+    rows = [line.split(" |")[0] for line in scores([card]).splitlines() if line.startswith("| ")]
+    assert rows[1:] == ["| noisy", "| trained", "| trained+poses"]
+
+
 def test_networks_of_the_same_reports_share_a_short_table(run, report):
     card = make_card(run, "best", [report()])
     other = json.loads(json.dumps(card).replace("trained", "better"))
