@@ -28,6 +28,8 @@ Where it fails:
   case, which has such a kernel, show it.
 - Metal: the noise in training has no streaks. Expect them to stay.
 - Faint texture: what an earlier round took for noise, the next one never sees.
+- Very low dose: at 5e4 photons a ray the faintest rods in water become harder to see
+  (`engine characterize ct_denoiser --realisations 40 --dose 5e4,1e5,2e5`).
 - MR and other images that are not in HU.
 - Bone and metal above 400 HU, the top of the window: they keep their values and their noise.
 - Noise below 0.5 % or above 12 % of the window (7 and 168 HU), which it has not seen.
