@@ -16,7 +16,7 @@ from engine.checkpoints import checkpoint
 from engine.errors import BadInput, Interrupted
 from engine.recipe.overrides import override
 from engine.runs.record import RunRecord
-from engine.runs.run import Run
+from engine.runs.training_run import TrainingRun
 from engine.terminal import Terminal
 from engine.training.signals import Stop
 from tests.engine.tiny import tiny
@@ -55,7 +55,7 @@ def loop(cpu, phantom_hu, tmp_path: Path):
         changes = ["steps=6", "validate_every=6", "checkpoint_every=1"]
         recipe = override(tiny("unet3d", "network.levels=1"), changes)
         examples = Examples([volume], recipe.crop, recipe.noise, recipe.prior, recipe.seed)
-        run = Run(tmp_path / f"run-{bad}")
+        run = TrainingRun(tmp_path / f"run-{bad}")
         run.folder.mkdir(exist_ok=True)
         given = Failing(examples, bad, fail)
         validation = Validation(recipe, [volume])
@@ -174,7 +174,10 @@ def test_a_process_with_a_hanging_reader_stops_on_request_and_resumes_bitwise(
         process.stderr.close()
     train(dataset, tmp_path / "run", "steps=8")
     train(dataset, tmp_path / "whole", "steps=8")
-    ends = [checkpoint.fingerprint(Run(tmp_path / n).checkpoint("last")) for n in ("run", "whole")]
+    ends = [
+        checkpoint.fingerprint(TrainingRun(tmp_path / n).checkpoint("last"))
+        for n in ("run", "whole")
+    ]
     assert ends[0] == ends[1]
     faults.handled()
 
@@ -205,7 +208,7 @@ def test_files_deleted_during_a_training_are_not_needed(
             "fit", "unet3d", *shrinking(), "--data", tmp_path / "data", "--run", tmp_path / name
         )
         assert code == 0, err
-        ends.append(checkpoint.fingerprint(Run(tmp_path / name).checkpoint("last")))
+        ends.append(checkpoint.fingerprint(TrainingRun(tmp_path / name).checkpoint("last")))
     assert ends[0] == ends[1]
     assert not os.path.exists(tmp_path / ("data" if gone == "source" else "cache"))
     faults.handled()

@@ -97,7 +97,7 @@ def test_the_version_is_that_of_the_package(engine):
         ["fit", "unet3d", "--steps", "many"],
         ["fit", "unet3d", "--steps", "0"],
         ["fit", "unet3d", "--seed", "-1"],
-        ["denoise", "scan.nii", "--strength", "2"],
+        ["denoise", "scan.nii", "--max-gib", "-1"],
         ["degrade", "scan.nii"],
     ],
     ids=" ".join,
