@@ -25,6 +25,7 @@ from engine.comparison.scored_cases import (
     window_of,
     with_split,
 )
+from engine.runs.trained_model import Model
 from engine.terminal import Terminal
 from volumes import Window
 from volumes.dataset import Case, find_cases
@@ -60,7 +61,7 @@ def prepare(
     """
     models = {method.label: method.model for method in methods if method.model}
     window, splitting = _window(methods), with_split(models)
-    sides = _sides(request, methods, levels, window, terminal)
+    sides = _sides(request, methods, levels, window, splitting, terminal)
     scanned = any(level.noise.scanned for level in levels)
     if scanned:
         for case in (*sides.scored, *sides.tuning):
@@ -98,7 +99,7 @@ def _window(methods: Sequence[ComparedMethod]) -> Window | None:
 
 def _sides(
     request: EvaluateRequest, methods: Sequence[ComparedMethod], levels: Sequence[Level],
-    window: Window | None, terminal: Terminal,
+    window: Window | None, splitting: dict[str, Model], terminal: Terminal,
 ) -> _Sides:  # fmt: skip
     """Finds the cases, and splits them.
 
@@ -106,7 +107,6 @@ def _sides(
         BadInput: if there are no cases, or too few.
         Mismatch: if runs were split differently.
     """
-    models = {method.label: method.model for method in methods if method.model}
     behind = [model for method in methods for model in method.behind()]
     tops = tuple(top for model in behind[:1] for top in model.record.tops)
     grey = GreyWanted(window, request.reading.hu, tops)
@@ -118,7 +118,7 @@ def _sides(
     found |= {file: find(file) for file in files.values() if file != beside}
     cases = [replace(case, noisy=None) for case in found[beside]]
     whole = "--no-tuning" if request.split == "all" else "--split all --no-tuning"
-    split = partial(split_cases, request.data, with_split(models), cases)
+    split = partial(split_cases, request.data, splitting, cases)
     scored = split(request.split, whole)
     if scale := cases[0].scale():
         terminal.say(f"{request.data}: {scale.told}")

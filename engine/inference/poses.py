@@ -57,12 +57,11 @@ def averaged(
         >>> averaged(poses_of(Crop(turns=True)), first_row, [image]).tolist()
         [[[0.0, 0.5], [1.0, 1.5]]]
     """
-    first, *others = (
-        pose.written_to(infer([pose.of(image) for image in images])) for pose in poses
-    )
-    if not others:
+    estimates = (pose.written_to(infer([pose.of(image) for image in images])) for pose in poses)
+    first = next(estimates)
+    if len(poses) == 1:
         return first
     total = np.array(first)
-    for estimate in others:
+    for estimate in estimates:  # one at a time is in memory
         total += estimate
     return total / np.float32(len(poses))

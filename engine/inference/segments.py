@@ -32,14 +32,14 @@ class Segment:
     """A part of a network.
 
     Attributes:
-        windows: its inputs.
+        inputs: what it reads.
         kept: `id`s of the tensors that it gives to others.
-        apply: (windows, (windows, 2) counts as from `Reach.beyond`) -> the kept tensors.
-        compiled: the same by XLA, which compiles it for each shape of the windows anew; None
+        apply: (images, (inputs, 2) counts as from `Reach.beyond`) -> the kept tensors.
+        compiled: the same by XLA, which compiles it for each shape of the images anew; None
             without XLA.
     """
 
-    windows: list[SegmentInput]
+    inputs: list[SegmentInput]
     kept: list[int]
     apply: Any
     compiled: Any = None
@@ -65,7 +65,7 @@ def segments(model: Any, *, xla: bool = False) -> list[Segment]:
         parts |= {operation.output: part for operation in part.operations}
         tensors[id(output)] = output
     graph = {part: part.sources(parts) for part in parts.values()}
-    read = {window.tensor for part in graph for window in part.windows}
+    read = {given.tensor for part in graph for given in part.inputs}
     read.add(id(model.outputs[0]))
     return [part.segment(read, tensors, xla) for part in TopologicalSorter(graph).static_order()]
 
@@ -86,7 +86,7 @@ class _Part:
     operations: list[_Operation]
 
     @property
-    def windows(self) -> list[SegmentInput]:
+    def inputs(self) -> list[SegmentInput]:
         made = {operation.output for operation in self.operations}
         found = [
             SegmentInput(tensor, operation.layer if operation.layer.reach else None)
@@ -98,18 +98,18 @@ class _Part:
 
     def sources(self, parts: dict[int, _Part]) -> set[_Part]:
         """The parts that its inputs come from."""
-        return {parts[window.tensor] for window in self.windows if window.tensor in parts}
+        return {parts[given.tensor] for given in self.inputs if given.tensor in parts}
 
     def segment(self, read: set[int], tensors: dict[int, Any], xla: bool) -> Segment:
         """The segment, which keeps the tensors that are read by others."""
         import tensorflow as tf
 
-        windows = self.windows
+        inputs = self.inputs
         kept = [operation.output for operation in self.operations if operation.output in read]
 
         def apply(images: list[Any], beyond: Any) -> list[Any]:
             made: dict[int, Any] = {}
-            at = dict(zip(windows, zip(images, tf.unstack(beyond), strict=True), strict=True))
+            at = dict(zip(inputs, zip(images, tf.unstack(beyond), strict=True), strict=True))
             for operation in self.operations:
                 layer = operation.layer
                 if layer.reach is None:
@@ -124,12 +124,12 @@ class _Part:
                     made[operation.output] = layer.apply(image, *tf.unstack(counts))
             return [made[tensor] for tensor in kept]
 
-        shapes = [tensors[window.tensor] for window in windows]
+        shapes = [tensors[given.tensor] for given in inputs]
         images = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in shapes]
-        counts = tf.TensorSpec((len(windows), 2), tf.int32)
+        counts = tf.TensorSpec((len(inputs), 2), tf.int32)
         signature = [images, counts]
         compiled = tf.function(apply, signature, jit_compile=True) if xla else None
-        return Segment(windows, kept, tf.function(apply, signature), compiled)
+        return Segment(inputs, kept, tf.function(apply, signature), compiled)
 
 
 def _joined(part: _Part, parts: dict[int, _Part]) -> list[_Part]:

@@ -153,11 +153,11 @@ class Kept:
 
 
 class _Input:
-    """A reader of kept slices: a window of a segment."""
+    """A reader of kept slices, for an input of a segment."""
 
-    def __init__(self, window: SegmentInput, kept: Kept) -> None:
+    def __init__(self, given: SegmentInput, kept: Kept) -> None:
         self.kept, self._reader = kept, kept.reader()
-        reach = window.layer.reach if window.layer else None
+        reach = given.layer.reach if given.layer else None
         self.reach = reach(kept.depth) if reach else Reach(kept.depth)
 
     def known(self) -> int:
@@ -205,7 +205,7 @@ class Stage:
         cls, segment: Segment, kept: dict[int, Kept], pace: float, *, xla: bool = False
     ) -> Stage:
         """A segment that computes this share of its slices at a time. Its outputs are added."""
-        inputs = [_Input(window, kept[window.tensor]) for window in segment.windows]
+        inputs = [_Input(given, kept[given.tensor]) for given in segment.inputs]
         moving = [each for each in inputs if not each.kept.everywhere]
         depth, *others = {each.reach.depth for each in moving} or {1}
         if others:

@@ -2,35 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from engine.checkpoints import checkpoint
-from engine.checkpoints.checkpoint import Progress
 from engine.errors import BadUsage, Mismatch
-from engine.recipe.recipe_file import find_recipe
 from engine.runs.run import Run, named_run
-from engine.runs.training_run import TrainingRun
-from tests.engine.tiny import tiny
-
-CASES = {"training": {"case_00000": "aa"}, "validation": {"case_00001": "bb"}}
-
-
-ABOUT = {"cases": CASES, "seed": 0}
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run that has begun."""
-    run = TrainingRun(tmp_path / "runs" / "mine")
-    run.folder.mkdir(parents=True)
-    run.begin(tiny(), find_recipe("unet3d"), ABOUT)
-    return run
-
-
-def save(run, *steps, best=None):
-    for step in steps:
-        checkpoint.save(run.checkpoints, {"w": np.float32(step)}, Progress(step, best, 0.5))
+from tests.engine.runs.begun import save
 
 
 def test_a_folder_that_is_no_run_has_no_recipe(tmp_path):

@@ -21,12 +21,8 @@ from engine.recipe.recipe_file import find_recipe
 from engine.recipe.serialization import fingerprint
 from engine.runs.compatibility import MAY_CHANGE
 from engine.runs.training_run import TrainingRun
+from tests.engine.runs.begun import ABOUT, CASES, save
 from tests.engine.tiny import shrinking, tiny
-
-CASES = {"training": {"case_00000": "aa"}, "validation": {"case_00001": "bb"}}
-
-
-ABOUT = {"cases": CASES, "seed": 0}
 
 
 def begin(run, recipe, about):
@@ -35,20 +31,6 @@ def begin(run, recipe, about):
     changes = run.changed_recipe(recipe, accepted=True)
     changes += run.changed_cases(record, about, recipe, accepted=True)
     return run.begin(recipe, find_recipe("unet3d"), about, record, changes)
-
-
-@pytest.fixture
-def run(tmp_path):
-    """A run that has begun."""
-    run = TrainingRun(tmp_path / "runs" / "mine")
-    run.folder.mkdir(parents=True)
-    run.begin(tiny(), find_recipe("unet3d"), ABOUT)
-    return run
-
-
-def save(run, *steps, best=None):
-    for step in steps:
-        checkpoint.save(run.checkpoints, {"w": np.float32(step)}, Progress(step, best, 0.5))
 
 
 def test_a_run_keeps_its_recipe_as_file_and_as_plain_data(run):
